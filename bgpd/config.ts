@@ -1,0 +1,185 @@
+/**
+ * What the speaker is told to be: the whole configuration as plain JSON-serialisable data, so that `compile()` can produce it,
+ * golden files can hold it and `apply()` can compare it with what runs. Addresses and prefixes are text in canonical form
+ * (RFC 5952); times are seconds; AS numbers are 1..4294967295 (RFC 6793).
+ */
+
+/** The families the speaker carries (RFC 4760). Order is the order of their rows in bgpd/message/family.ts. */
+export const Families = ["ipv4-unicast", "ipv6-unicast"] as const;
+export type Family = (typeof Families)[number];
+
+export interface SpeakerConfig {
+  asn: number;
+  /** BGP Identifier, dotted quad, not 0.0.0.0 (RFC 6286). */
+  routerId: string;
+  /** CLUSTER_ID of a route reflector, dotted quad; the router id where absent (RFC 4456 section 7). */
+  clusterId?: string;
+  /** Where connections are accepted; `port` 0 = nowhere. */
+  listen: { port: number; addresses?: string[] };
+  neighbors: NeighborConfig[];
+  /** By name; neighbours refer to them. */
+  policies: Record<string, PolicyConfig>;
+  /** Sets of prefixes that policies match by name are already resolved: a PolicyConfig stands alone. */
+  networks: NetworkConfig[];
+  multipath: { ebgp: number; ibgp: number /** AS_PATHs of equal length but other content count as equal. */; asPathRelax: boolean };
+  decision: {
+    /** Compare MED between different neighbour ASes. */
+    alwaysCompareMed: boolean;
+    /** RFC 5004: prefer the older external path before the router id decides. */
+    preferOldest: boolean;
+  };
+  fib: FibConfig;
+  /** No neighbour can take these prefixes over, nor a part of them, unless a policy rule names them (see PolicyMatch.prefixes). */
+  protectedPrefixes: { prefix: string; reason: string /** also guard everything inside the prefix */; orLonger: boolean }[];
+  /** How long a starting speaker waits for End-of-RIB before it sweeps stale kernel routes. Seconds. */
+  startupWait: number;
+}
+
+export interface FibConfig {
+  /** false: a pure route server or reflector; nothing is written to the kernel. */
+  enabled: boolean;
+  /** Kernel table: 254 = main. */
+  table: number;
+  /** rtm_protocol of our routes; routes of other protocols are never touched. */
+  protocol: number;
+  /** Kernel metric (priority) of our routes. 0 = the kernel's default. */
+  metric: number;
+}
+
+/** A route this speaker originates. */
+export interface NetworkConfig {
+  prefix: string;
+  /** What it stands for, for policies (PolicyMatch.kinds) and for `explain`. */
+  kind: RouteKind;
+  /** The object it comes from, for `explain`, such as "Advertisement/pods". */
+  source: string;
+  /** Absent: the session's own address. */
+  nextHop?: string;
+  attributes?: PolicyAction["set"] & { communities?: string[]; largeCommunities?: string[] };
+  /** Install a blackhole (discard) route in the kernel for it: aggregates and pod ranges, so that unassigned addresses do not loop. */
+  discard: boolean;
+  /** Names of the neighbours that may hear it; absent = all (their export policy still applies). */
+  neighbors?: string[];
+}
+
+export const RouteKinds = ["pod", "service", "interface", "static", "aggregate", "learned"] as const;
+export type RouteKind = (typeof RouteKinds)[number];
+
+export interface NeighborConfig {
+  /** Unique; the name that tables, logs and `explain` show. */
+  name: string;
+  /** The object it comes from, such as "Peer/tor-a". */
+  source?: string;
+  description?: string;
+  address: string;
+  port: number;
+  /** Bind the session to this address; default: the kernel's choice. */
+  localAddress?: string;
+  /** Bind the session to this interface (needed for a link-local address). */
+  interface?: string;
+  /** Next hop routers between: TTL of sent packets. 0 = directly connected (external) or unlimited (internal). */
+  multihop?: number;
+  /** GTSM, RFC 5082: number of hops that are trusted, 1 = directly connected. Excludes multihop. */
+  ttlSecurity?: number;
+  remoteAsn: number | "external" | "internal";
+  /** local-as: present ourselves to this neighbour under another AS. */
+  localAsn?: number;
+  /** TCP MD5 (RFC 2385) key, 1..80 octets. */
+  password?: string;
+  /** Never connect, only accept. */
+  passive: boolean;
+  /** Seconds; 0 or 3..65535 (RFC 4271 section 4.2). */
+  holdTime: number;
+  /** Seconds; 0 = holdTime / 3. */
+  keepaliveTime: number;
+  connectRetryTime: number;
+  /** MRAI, announcements only (RFC 4271 section 9.2.1.1). */
+  advertisementInterval: number;
+  families: Partial<Record<Family, NeighborFamilyConfig>>;
+  /** RFC 4456: this neighbour is our client. */
+  routeReflectorClient: boolean;
+  /** Session may stay down on purpose: administratively disabled. */
+  shutdown?: { message?: string };
+}
+
+export interface NeighborFamilyConfig {
+  /** Names of policies, asked in order; a rule that neither accepts nor rejects falls through. At the end: external reject (RFC 8212), internal accept. */
+  importPolicies: string[];
+  exportPolicies: string[];
+  /** What no rule decided. Absent: "reject" for external neighbours (RFC 8212), "accept" for internal ones. */
+  importDefault?: "accept" | "reject";
+  exportDefault?: "accept" | "reject";
+  /** Prefixes accepted from the neighbour before the session is closed with Cease/1 (RFC 4486). 0 = no limit. */
+  prefixLimit: number;
+  /** Percent of the limit at which a problem is reported. */
+  prefixWarning: number;
+  nextHopSelf: boolean;
+  allowAsIn: number;
+  /** Remove private AS numbers from AS_PATH on export. */
+  removePrivateAsn?: boolean;
+}
+
+export interface PolicyConfig {
+  /** The object it comes from, such as "Policy/from-tor". */
+  source?: string;
+  rules: PolicyRule[];
+}
+
+export interface PolicyRule {
+  /** For traces and problems; default "rule N" counted from 1. */
+  name?: string;
+  match?: PolicyMatch;
+  action: PolicyAction;
+}
+
+/** All conditions given must hold (AND); a list within one condition is an OR unless said otherwise. Absent or {} matches all. */
+export interface PolicyMatch {
+  prefixes?: {
+    prefix: string /** shortest length, default = prefix length */;
+    ge?: number /** longest length, default = ge if given else prefix length */;
+    le?: number;
+  }[];
+  families?: Family[];
+  /** "65001:100", or a name: no-export, no-advertise, no-export-subconfed, nopeer, blackhole, graceful-shutdown; "65001:*" matches any value. */
+  communities?: { any?: string[]; all?: string[]; none?: string[] };
+  /** "65001:1:2", "*" allowed per field. */
+  largeCommunities?: { any?: string[]; all?: string[]; none?: string[] };
+  asPath?: {
+    /** Contains one of these AS numbers. */
+    contains?: number[];
+    /** The neighbouring (first) AS is one of these. */
+    neighbor?: number[];
+    /** The originating (last) AS is one of these. */
+    origin?: number[];
+    minLength?: number;
+    maxLength?: number;
+    /** Regular expression over the AS numbers joined by one space, AS_SETs in braces "{1 2}"; `_` = boundary as in routers. */
+    regex?: string;
+  };
+  /** Next hop lies in one of these prefixes. */
+  nextHops?: string[];
+  origins?: OriginName[];
+  /** Names of the neighbours the route came from (import) or is sent to (export). */
+  neighbors?: string[];
+  kinds?: RouteKind[];
+  med?: { min?: number; max?: number };
+  localPref?: { min?: number; max?: number };
+}
+
+export type OriginName = "igp" | "egp" | "incomplete";
+
+export interface PolicyAction {
+  /** "continue" (default): go on with the next rule, with changes applied. */
+  result: "accept" | "reject" | "continue";
+  set?: {
+    localPref?: number;
+    med?: number;
+    origin?: OriginName;
+    /** Address, or "self" (export: our session address). */
+    nextHop?: string;
+  };
+  communities?: { set?: string[]; add?: string[]; remove?: string[] };
+  largeCommunities?: { set?: string[]; add?: string[]; remove?: string[] };
+  prepend?: { asn: number | "self" | "last"; count: number };
+  removeMed?: boolean;
+}

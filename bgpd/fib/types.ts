@@ -1,0 +1,64 @@
+/** The border between RIB, next-hop tracking and the kernel table. */
+import type { NextHop } from "../../kernel/types.ts";
+import type { Address, Prefix } from "../../net/address.ts";
+
+/** What the kernel's routes say about a BGP next hop (RFC 4271 section 5.1.3, 9.1.2.1). */
+export interface Resolution {
+  reachable: boolean;
+  /** Interior cost: 0 = directly connected, else the kernel metric of the resolving route (RFC 4271 section 9.1.2.2 e). */
+  metric: number;
+  /** What to write into the kernel: gateway and interface; several when the resolving route is multipath. */
+  hops: NextHop[];
+  connected: boolean;
+  /** In words: "connected via eth0", "via 10.0.0.1 dev eth0 (route 10.0.0.0/8)", "no route". */
+  reason: string;
+}
+
+/**
+ * Follows the next hops of all candidate routes. Resolves against the kernel's routes of other owners (never through our own), the
+ * default route included. Ids are small integers, reference-counted, reused after the last release().
+ */
+export interface NextHopTracker {
+  /** `nextHop` of 4, 16 or 32 octets (global, link-local); `ifindex` names the link of a link-local next hop, else 0. Same arguments, same id. */
+  track(nextHop: Uint8Array, ifindex: number): number;
+  release(id: number): void;
+  resolution(id: number): Resolution;
+  /** Whether this address is one of ours. */
+  isLocal(address: Address): boolean;
+  /** The prefixes on links shared with this address: for third-party next hops. */
+  sharesSubnet(a: Address, b: Address): boolean;
+  /** Called with the ids whose resolution changed, once per burst of kernel events. */
+  onChange(listener: (ids: number[]) => void): void;
+  close(): void;
+}
+
+/** What the FIB is asked to hold for a prefix. */
+export type FibEntry = { type: "unicast"; nextHops: NextHop[] } | { type: "blackhole" };
+
+/**
+ * The wanted state of the kernel table for our protocol number. want() may be called often: only the last wish per prefix is written, in
+ * batches, between slices of other work. Until `sweep()` routes that were found at start (adopted) stay, also when nobody wants them yet.
+ */
+export interface Fib {
+  want(prefix: Prefix, entry: FibEntry | undefined): void;
+  /** The initial table is complete: remove our kernel routes that nobody wants. */
+  sweep(): void;
+  /** Resolves when all that was wanted is in the kernel or has failed. */
+  settled(): Promise<void>;
+  counters(): FibCounters;
+  /** What we hold in the kernel for this prefix now, for explain. */
+  installed(prefix: Prefix): FibEntry | undefined;
+  /** `flush`: remove all our routes; else leave them in the kernel (forwarding outlives the agent). */
+  close(options: { flush: boolean }): Promise<void>;
+}
+
+export interface FibCounters {
+  installed: number;
+  adopted: number;
+  pending: number;
+  failed: number;
+  swept: number;
+  lastError?: string;
+  /** Routes of ours that somebody else removed or changed and that were written again. */
+  repaired: number;
+}

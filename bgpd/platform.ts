@@ -1,0 +1,47 @@
+/**
+ * What the speaker needs from the world, behind interfaces that tests replace: time, log, kernel, TCP.
+ */
+import type { KernelEvent, Rtnetlink } from "../kernel/types.ts";
+
+export interface Timer {
+  cancel(): void;
+}
+
+export interface Clock {
+  /** Milliseconds since the epoch: for people. */
+  now(): number;
+  /** Milliseconds that never jump: for measuring. */
+  monotonic(): number;
+  after(milliseconds: number, run: () => void): Timer;
+}
+
+/** The part of pino that podlane uses. */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+  child(fields: object): Logger;
+}
+
+export interface KernelAccess {
+  netlink: Rtnetlink;
+  /** Link, address, route and neighbour events of this namespace; returns how to stop. */
+  watch(listener: (events: KernelEvent[]) => void): () => void;
+}
+
+export interface Platform {
+  clock: Clock;
+  log: Logger;
+  /** Absent: no kernel at all (a pure route server in a test). */
+  kernel?: KernelAccess;
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  after(milliseconds, run) {
+    const handle = setTimeout(run, milliseconds);
+    return { cancel: () => clearTimeout(handle) };
+  },
+};

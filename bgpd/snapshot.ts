@@ -1,0 +1,94 @@
+/** What the speaker shows of itself: plain JSON for CLI, API, status and tests. */
+import type { Family, RouteKind } from "./config.ts";
+import type { FibCounters } from "./fib/types.ts";
+import type { TraceStep } from "./policy/types.ts";
+import type { SessionCounters, SessionState } from "./session/types.ts";
+
+export interface SpeakerSnapshot {
+  asn: number;
+  routerId: string;
+  listening: { address: string; port: number }[];
+  neighbors: NeighborSnapshot[];
+  tables: Record<Family, { prefixes: number; paths: number; best: number }>;
+  attributeSets: number;
+  updateGroups: number;
+  fib?: FibCounters;
+  /** All expected End-of-RIBs came (or the bounded wait ended) and stale kernel routes were swept. */
+  converged: boolean;
+}
+
+export interface NeighborSnapshot {
+  name: string;
+  source?: string;
+  description?: string;
+  address: string;
+  interface?: string;
+  asn: number | "external" | "internal";
+  localAsn: number;
+  internal?: boolean;
+  routerId?: string;
+  state: SessionState;
+  /** Why it is in this state. */
+  reason: string;
+  /** RFC 3339. */
+  since: string;
+  lastDown?: { at: string; text: string; code?: number; subcode?: number; direction?: "sent" | "received"; offending?: string };
+  holdTime?: number;
+  keepaliveTime?: number;
+  localAddress?: string;
+  capabilities?: string[];
+  families: Partial<
+    Record<Family, { received: number; accepted: number; rejected: number; sent: number; endOfRib: boolean; prefixLimit: number }>
+  >;
+  counters: SessionCounters;
+}
+
+/** Text forms throughout, as an operator reads them on a router. */
+export interface AttributesView {
+  origin: string;
+  asPath: string;
+  nextHop: string;
+  med?: number;
+  localPref?: number;
+  communities?: string[];
+  largeCommunities?: string[];
+  extendedCommunities?: string[];
+  originatorId?: string;
+  clusterList?: string[];
+  aggregator?: string;
+  atomicAggregate?: boolean;
+  unknown?: string[];
+}
+
+export interface RouteView {
+  prefix: string;
+  family: Family;
+  kind: RouteKind;
+  /** Neighbour name, or the object a local route comes from. */
+  from: string;
+  best: boolean;
+  /** Part of the ECMP set. */
+  multipath: boolean;
+  eligible: boolean;
+  /** Why it was chosen, or the step at which it lost, or why it is not eligible. */
+  reason: string;
+  attributes: AttributesView;
+  /** Milliseconds since the epoch. */
+  since: number;
+}
+
+export interface Explanation {
+  prefix: string;
+  /** The question named an address or a longer prefix: this is the covering prefix found. */
+  matched: string | undefined;
+  candidates: (RouteView & { import?: { accepted: boolean; decidedBy: string; trace: TraceStep[] } })[];
+  decision: string;
+  sent: { neighbor: string; advertised: boolean; reason: string; attributes?: AttributesView }[];
+  kernel: { installed: boolean; text: string };
+  protectedBy?: string;
+}
+
+export interface ApplyReport {
+  /** One line for each thing done: 'Peer tor-a: session reset (hold time changed)'. */
+  actions: { neighbor?: string; action: "add" | "remove" | "reset" | "refresh" | "change"; text: string }[];
+}

@@ -1,0 +1,188 @@
+/**
+ * The objects of rtnetlink as podlane sees them (linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h).
+ * Addresses are octets in network order; names are the kernel's own.
+ */
+import type { Address, IpFamily } from "../net/address.ts";
+
+export interface Link {
+  index: number;
+  name: string;
+  /** IFLA_INFO_KIND: veth, bridge, vxlan, …; "" for a physical or loopback device. */
+  kind: string;
+  up: boolean;
+  /** IFF_LOWER_UP: carrier. */
+  carrier: boolean;
+  loopback: boolean;
+  mtu: number;
+  /** 6 octets for Ethernet, empty where the device has none. */
+  address: Uint8Array;
+  /** ifindex of the bridge or bond it belongs to; 0 = none. */
+  master: number;
+  /** ifindex of the veth peer or lower device; 0 = none. */
+  peerIndex: number;
+  /** IFLA_LINK_NETNSID of the peer; -1 = this namespace. */
+  peerNetnsId: number;
+  /** IFLA_IFALIAS. */
+  alias: string;
+  vxlan?: { id: number; port: number; local?: Address; group?: Address; device: number; learning: boolean };
+}
+
+export type NewLink = { name: string; mtu?: number; address?: Uint8Array; up?: boolean; master?: number; alias?: string } & (
+  | {
+      kind: "veth";
+      peer: { name: string; mtu?: number; address?: Uint8Array /** file descriptor of the peer's namespace */; netnsFd?: number };
+    }
+  | { kind: "bridge" }
+  | { kind: "dummy" }
+  | { kind: "vxlan"; id: number; port: number; local?: Address; device?: number; learning: boolean }
+);
+
+export interface LinkChange {
+  name?: string;
+  up?: boolean;
+  mtu?: number;
+  /** 0 = leave the bridge. */
+  master?: number;
+  address?: Uint8Array;
+  alias?: string;
+  /** Move the device into the namespace of this descriptor. */
+  netnsFd?: number;
+  /** Bridge port: let a frame leave through the port it came in by. */
+  hairpin?: boolean;
+}
+
+export interface InterfaceAddress {
+  ifindex: number;
+  address: Address;
+  prefixLength: number;
+  /** IFA_ADDRESS where it differs (point-to-point). */
+  peer?: Address;
+  /** RT_SCOPE_*: 0 universe, 253 link, 254 host. */
+  scope: number;
+  /** IFA_F_*. */
+  flags: number;
+}
+
+/** IFA_F_NODAD etc. are in constants.ts. */
+export interface NewAddress {
+  ifindex: number;
+  address: Address;
+  prefixLength: number;
+  scope?: number;
+  /** IPv6: usable at once, no duplicate address detection. */
+  nodad?: boolean;
+  /** Do not create the connected route. */
+  noPrefixRoute?: boolean;
+}
+
+export interface Neighbour {
+  ifindex: number;
+  /** Absent for a bridge FDB entry. */
+  address?: Address;
+  linkAddress?: Uint8Array;
+  /** NUD_*: 0x80 = permanent. */
+  state: number;
+  /** NTF_*. */
+  flags: number;
+  family: IpFamily | "bridge";
+  /** VXLAN FDB: remote tunnel endpoint. */
+  destination?: Address;
+}
+
+export interface NextHop {
+  /** Absent: directly on the link. Octets of 16 on an IPv4 route = IPv4 via IPv6 next hop (RTA_VIA). */
+  gateway?: Address;
+  /** 0 = let the kernel resolve the gateway. */
+  ifindex: number;
+  /** RTNH_F_ONLINK. */
+  onlink?: boolean;
+  /** 1..256. */
+  weight?: number;
+}
+
+export interface Route {
+  family: IpFamily;
+  /** 4 or 16 octets, host bits zero. */
+  destination: Address;
+  length: number;
+  /** RTN_*: "unicast", or a discard. */
+  type: "unicast" | "blackhole" | "unreachable" | "prohibit" | "local" | "broadcast" | "anycast" | "multicast" | "throw" | "other";
+  /** 254 = main. */
+  table: number;
+  /** rtm_protocol: 2 kernel, 3 boot, 4 static, 186 BGP, … */
+  protocol: number;
+  scope: number;
+  /** RTA_PRIORITY. 0 where absent. */
+  metric: number;
+  /** One = plain, several = multipath; empty for discards. */
+  nextHops: NextHop[];
+  /** RTA_PREFSRC. */
+  source?: Address;
+  /** RTAX_MTU. */
+  mtu?: number;
+}
+
+/** What to install; absent fields have the kernel's defaults (table main, scope from type). */
+export type NewRoute = Pick<Route, "family" | "destination" | "length" | "protocol" | "nextHops"> &
+  Partial<Pick<Route, "type" | "table" | "scope" | "metric" | "source" | "mtu">>;
+
+/** Deletion matches on these; protocol, where given, keeps foreign routes safe. */
+export type RouteKey = Pick<Route, "family" | "destination" | "length"> &
+  Partial<Pick<Route, "type" | "table" | "protocol" | "metric" | "nextHops">>;
+
+export interface Rule {
+  family: IpFamily;
+  priority: number;
+  table: number;
+  source?: { address: Address; length: number };
+  destination?: { address: Address; length: number };
+  inputInterface?: string;
+  outputInterface?: string;
+  mark?: number;
+  protocol?: number;
+}
+
+export type KernelEvent =
+  | { type: "link"; action: "new" | "delete"; link: Link }
+  | { type: "address"; action: "new" | "delete"; address: InterfaceAddress }
+  | { type: "route"; action: "new" | "delete"; route: Route }
+  | { type: "neighbour"; action: "new" | "delete"; neighbour: Neighbour }
+  /** ENOBUFS: events were lost; whoever keeps state dumps again. */
+  | { type: "overrun" };
+
+/**
+ * One rtnetlink socket in one namespace. All requests are synchronous: the kernel answers within sendmsg(2).
+ * Every failure throws NetlinkError.
+ */
+export interface Rtnetlink {
+  links(): Link[];
+  /** undefined where there is none. */
+  link(nameOrIndex: string | number): Link | undefined;
+  addLink(link: NewLink): Link;
+  setLink(index: number, change: LinkChange): void;
+  deleteLink(index: number): void;
+  addresses(ifindex?: number): InterfaceAddress[];
+  /** NLM_F_REPLACE: adding what is there is no error. */
+  addAddress(address: NewAddress): void;
+  deleteAddress(address: Pick<InterfaceAddress, "ifindex" | "address" | "prefixLength">): void;
+  neighbours(family: IpFamily | "bridge", ifindex?: number): Neighbour[];
+  setNeighbour(neighbour: Neighbour): void;
+  deleteNeighbour(neighbour: Neighbour): void;
+  /** Chunk by chunk, one recv(2) each, so that a caller can yield to the event loop between chunks. */
+  routes(filter?: { family?: IpFamily; table?: number; protocol?: number }): Iterable<Route[]>;
+  /** What the kernel would do with a packet (RTM_GETROUTE with an address); undefined = unreachable. */
+  lookup(destination: Address, options?: { source?: Address; ifindex?: number; mark?: number }): Route | undefined;
+  /** NLM_F_CREATE | NLM_F_REPLACE. */
+  replaceRoute(route: NewRoute): void;
+  /** NLM_F_CREATE | NLM_F_EXCL. */
+  addRoute(route: NewRoute): void;
+  deleteRoute(route: RouteKey): void;
+  /** Many changes in few system calls. Errors come singly by index into `changes`; the others are carried out. */
+  batchRoutes(changes: readonly RouteChange[]): { index: number; error: Error }[];
+  rules(family: IpFamily): Rule[];
+  addRule(rule: Rule): void;
+  deleteRule(rule: Rule): void;
+  close(): void;
+}
+
+export type RouteChange = { action: "replace"; route: NewRoute } | { action: "delete"; route: RouteKey };
