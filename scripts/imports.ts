@@ -1,0 +1,123 @@
+/**
+ * Holds the direction of imports (ARCHITECTURE.md): cli, lab -> agent -> config, cni, bgpd -> kernel -> net. Run as a program it
+ * checks every .ts file of the project and exits 1 with one line for each import that goes the wrong way.
+ */
+import { globSync, readFileSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+
+export interface Import {
+  /** As written: "../net/address.ts", "node:fs", "pino". */
+  specifier: string;
+  /** `import type`: gone at run time, so it cannot close a cycle. */
+  typeOnly: boolean;
+  /** From 1. */
+  line: number;
+}
+
+/** Which folders a folder may import besides itself. A folder that is not listed may import anything. */
+const mayImport: Record<string, readonly string[]> = {
+  net: [],
+  kernel: ["net"],
+  bgpd: ["kernel", "net"],
+  cni: ["kernel", "net"],
+  config: ["net"],
+  agent: ["config", "cni", "bgpd", "kernel", "net"],
+  cli: ["agent", "config", "cni", "bgpd", "kernel", "net"],
+  lab: ["agent", "cli", "config", "cni", "bgpd", "kernel", "net"],
+};
+
+/** Narrower or wider than the folder's rule: the first entry that the importing file starts with decides. */
+const exceptions: { files: string; alsoMayImport: readonly string[]; because: string }[] = [
+  { files: "config/compile", alsoMayImport: ["bgpd", "cni"], because: "compile knows both vocabularies" },
+];
+
+/** Pure code: neither Node nor the system below it. Their tests are free. */
+const pure = ["net/", "config/compile", "bgpd/message/", "bgpd/policy/", "bgpd/rib/", "bgpd/session/fsm"];
+
+/**
+ * The imports of one file. The source is formatted by the formatter, so a static import starts a line; comments and template
+ * strings are no imports, a dynamic `import("…")` with a literal is one.
+ */
+export function importsOf(source: string): Import[] {
+  const code = source.replace(/\/\*[\s\S]*?\*\/|(?<=^|[\s;{}])\/\/[^\n]*/g, comment => comment.replace(/[^\n]/g, " "));
+  const found: Import[] = [];
+  const statement =
+    /^(?:import|export)\b(\s+type\b(?!\s*(?:,|from\b)))?(?:[^"'`;=(]*?\bfrom)?\s*["']([^"'\n]+)["']|\bimport\(\s*["']([^"'\n]+)["']\s*\)/gm;
+  for (const match of code.matchAll(statement)) {
+    const line = code.slice(0, match.index).split("\n").length;
+    found.push({ specifier: match[2] ?? match[3], typeOnly: match[1] !== undefined, line });
+  }
+  return found;
+}
+
+/** One sentence for each import of `files` (path from the project's root -> source) that is not allowed, sorted by place. */
+export function wrongImports(files: ReadonlyMap<string, string>): string[] {
+  const problems: string[] = [];
+  const runtime = new Map<string, string[]>();
+  for (const [file, source] of files) {
+    const targets: string[] = [];
+    for (const entry of importsOf(source)) {
+      const problem = judge(file, entry);
+      if (problem) problems.push(`${file}:${entry.line}: ${problem}`);
+      if (entry.specifier.startsWith(".") && !entry.typeOnly) targets.push(resolveFrom(file, entry.specifier));
+    }
+    runtime.set(file, targets);
+  }
+  for (const cycle of cycles(runtime)) problems.push(`${cycle[0]}: imports itself in a circle: ${[...cycle, cycle[0]].join(" -> ")}`);
+  return problems.sort();
+}
+
+function judge(file: string, entry: Import): string | undefined {
+  const isTest = file.endsWith(".test.ts");
+  if (!entry.specifier.startsWith(".")) {
+    const impure = entry.specifier.startsWith("node:") && !isTest && pure.some(prefix => file.startsWith(prefix));
+    return impure ? `imports ${entry.specifier}; this code is pure: take what it needs as an argument` : undefined;
+  }
+  const target = resolveFrom(file, entry.specifier);
+  const from = file.split("/")[0];
+  const to = target.split("/")[0];
+  const allowed = mayImport[from];
+  if (!allowed || from === to || to === "package.json") return undefined;
+  const exception = exceptions.find(one => file.startsWith(one.files));
+  if (allowed.includes(to) || exception?.alsoMayImport.includes(to)) return undefined;
+  return `imports ${target}; ${from}/ may import ${allowed.length > 0 ? `only ${allowed.map(one => `${one}/`).join(", ")}` : "nothing of podlane"}`;
+}
+
+function resolveFrom(file: string, specifier: string): string {
+  return normalize(join(dirname(file), specifier));
+}
+
+/** Each strongly connected group of files once, as one circle through it, beginning with its first name. */
+function cycles(graph: ReadonlyMap<string, readonly string[]>): string[][] {
+  const found = new Map<string, string[]>();
+  const done = new Set<string>();
+  const path: string[] = [];
+  const visit = (file: string) => {
+    const at = path.indexOf(file);
+    if (at >= 0) {
+      const circle = path.slice(at);
+      const first = circle.indexOf([...circle].sort()[0]);
+      const turned = [...circle.slice(first), ...circle.slice(0, first)];
+      found.set(turned.join(" "), turned);
+      return;
+    }
+    if (done.has(file)) return;
+    path.push(file);
+    for (const target of graph.get(file) ?? []) visit(target);
+    path.pop();
+    done.add(file);
+  };
+  for (const file of [...graph.keys()].sort()) visit(file);
+  return [...found.values()];
+}
+
+if (import.meta.main) {
+  const root = normalize(join(import.meta.dirname, ".."));
+  const names = globSync("**/*.ts", { cwd: root, exclude: name => /^(?:node_modules|build|\.git)$/.test(name.split("/")[0]) });
+  const files = new Map(names.sort().map(name => [name, readFileSync(join(root, name), "utf8")]));
+  const problems = wrongImports(files);
+  for (const problem of problems) console.error(problem);
+  if (problems.length > 0) console.error(`${problems.length} imports go the wrong way; ARCHITECTURE.md says which way they may go`);
+  else console.log(`${files.size} files import only what they may`);
+  process.exitCode = problems.length > 0 ? 1 : 0;
+}
