@@ -1,0 +1,181 @@
+/**
+ * OPEN: its octets, its checks, and what two of them allow (RFC 4271 sections 4.2 and 6.2; RFC 5492, RFC 6286, RFC 6793, RFC 7607,
+ * RFC 9072). Structure is checked by decodeOpen; what needs our configuration by validateOpen; negotiate draws the conclusions.
+ */
+import type { Family } from "../config.ts";
+import type { Negotiated } from "../session/types.ts";
+import { decodeCapability, encodeCapabilities, type LocalCapabilities } from "./capability.ts";
+import { FamilyTable, familyIndex } from "./family.ts";
+import { HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, MessageType, newMessage } from "./header.ts";
+import { type Capabilities, MessageError, type OpenMessage } from "./types.ts";
+
+export type { LocalCapabilities } from "./capability.ts";
+export { describeCapability } from "./capability.ts";
+
+const VERSION = 4;
+/** Stands in 2-octet fields for an AS number that does not fit (RFC 6793 section 9). */
+export const AS_TRANS = 23456;
+
+const MIN_LENGTH = 29;
+const CAPABILITIES_PARAMETER = 2;
+/** In place of the first optional parameter's type: lengths have two octets from here on (RFC 9072). */
+const EXTENDED_PARAMETERS = 255;
+
+export interface LocalOpen {
+  asn: number;
+  /** Seconds: 0 or 3..65535. */
+  holdTime: number;
+  /** Unsigned 32 bit. */
+  bgpId: number;
+  capabilities: LocalCapabilities;
+}
+
+export function encodeOpen(open: LocalOpen): Uint8Array {
+  const capabilities = encodeCapabilities(open.capabilities, open.asn);
+  const parameters = capabilities.length === 0 ? [] : [CAPABILITIES_PARAMETER, capabilities.length, ...capabilities];
+  const message = newMessage(MessageType.Open, MIN_LENGTH - HEADER_LENGTH + parameters.length);
+  const asn = open.asn > 0xffff ? AS_TRANS : open.asn;
+  const { holdTime, bgpId } = open;
+  const id = [bgpId >>> 24, (bgpId >>> 16) & 0xff, (bgpId >>> 8) & 0xff, bgpId & 0xff];
+  message.set([VERSION, asn >>> 8, asn & 0xff, holdTime >>> 8, holdTime & 0xff, ...id, parameters.length, ...parameters], HEADER_LENGTH);
+  return message;
+}
+
+/**
+ * The message must have passed readHeader. Nothing in the result refers to it. Throws MessageError 2/1 (data = the version we
+ * support), 2/2 (AS 0), 2/3 (identifier 0), 2/4, 2/6 (hold time 1 or 2), and 2/0 for lengths that do not add up.
+ */
+export function decodeOpen(message: Uint8Array): OpenMessage {
+  if (message.length < MIN_LENGTH) throw new MessageError(`OPEN of ${message.length} octets`, 1, 2, message.slice(16, 18));
+  const version = message[19];
+  if (version !== VERSION) throw new MessageError(`BGP version ${version}; we speak ${VERSION}`, 2, 1, Uint8Array.of(0, VERSION));
+  const holdTime = (message[22] << 8) | message[23];
+  const bgpId = ((message[24] << 24) | (message[25] << 16) | (message[26] << 8) | message[27]) >>> 0;
+  const capabilities: Capabilities = { raw: [] };
+  decodeParameters(message, capabilities);
+  const asn = capabilities.fourOctetAsn ?? (message[20] << 8) | message[21];
+  const open = { version, asn, holdTime, bgpId, capabilities };
+  checkValues(open);
+  return open;
+}
+
+export interface OpenExpectation {
+  remoteAsn: number | "external" | "internal";
+  localAsn: number;
+  /** Unsigned 32 bit. */
+  localId: number;
+  /** When given, at least one must be common: MessageError 2/7 else. */
+  families?: readonly Family[];
+}
+
+/** Throws MessageError 2/2 Bad Peer AS, 2/3 Bad BGP Identifier, 2/6 Unacceptable Hold Time, 2/7 Unsupported Capability. */
+export function validateOpen(open: OpenMessage, expected: OpenExpectation): void {
+  checkValues(open);
+  const { remoteAsn, localAsn, localId, families } = expected;
+  if (remoteAsn === "internal" && open.asn !== localAsn) throw badPeerAs(open.asn, `our own, ${localAsn}`);
+  if (remoteAsn === "external" && open.asn === localAsn) throw badPeerAs(open.asn, "any but our own");
+  if (typeof remoteAsn === "number" && open.asn !== remoteAsn) throw badPeerAs(open.asn, String(remoteAsn));
+  if (open.bgpId === localId && open.asn === localAsn) {
+    throw new MessageError("the neighbour has our own BGP Identifier and AS number (RFC 6286)", 2, 3, idOctets(open.bgpId));
+  }
+  if (families !== undefined && commonFamilies(families, open).length === 0) {
+    const wanted = families
+      .map(family => FamilyTable[familyIndex(family)])
+      .flatMap(({ afi, safi }) => [1, 4, afi >>> 8, afi & 0xff, 0, safi]);
+    throw new MessageError(`no address family in common; we have ${families.join(", ")}`, 2, 7, Uint8Array.from(wanted));
+  }
+}
+
+export interface LocalSession {
+  asn: number;
+  /** Seconds: what our OPEN said. */
+  holdTime: number;
+  /** Seconds; 0 or absent = a third of the negotiated hold time. */
+  keepaliveTime?: number;
+  capabilities: LocalCapabilities;
+}
+
+/** The part of `Negotiated` that follows from the two OPENs; addresses and ports are the transport's. */
+export type NegotiatedOpen = Omit<Negotiated, "localAddress" | "remoteAddress" | "localPort" | "remotePort" | "localId">;
+
+export function negotiate(local: LocalSession, open: OpenMessage): NegotiatedOpen {
+  const ours = local.capabilities;
+  const theirs = open.capabilities;
+  const holdTime = Math.min(local.holdTime, open.holdTime);
+  return {
+    localAsn: local.asn,
+    remoteAsn: open.asn,
+    internal: open.asn === local.asn,
+    remoteId: open.bgpId,
+    holdTime,
+    keepaliveTime: keepaliveTime(holdTime, local.keepaliveTime ?? 0),
+    families: commonFamilies(ours.families, open),
+    fourOctetAsn: ours.fourOctetAsn && theirs.fourOctetAsn !== undefined,
+    routeRefresh: ours.routeRefresh && theirs.routeRefresh === true,
+    maxMessageLength: ours.extendedMessage === true && theirs.extendedMessage === true ? MAX_EXTENDED_LENGTH : MAX_LENGTH,
+    remoteCapabilities: theirs.raw,
+  };
+}
+
+/** Never more than a third of the hold time (RFC 4271 section 4.4), never 0 unless keepalives are off. */
+function keepaliveTime(holdTime: number, wanted: number): number {
+  if (holdTime === 0) return 0;
+  const third = Math.max(1, Math.floor(holdTime / 3));
+  return wanted > 0 ? Math.min(wanted, third) : third;
+}
+
+/** A neighbour that announces no family at all speaks IPv4 unicast (RFC 4760 section 8). In table order. */
+function commonFamilies(ours: readonly Family[], open: OpenMessage): Family[] {
+  const theirs: readonly Family[] = open.capabilities.families ?? ["ipv4-unicast"];
+  return FamilyTable.map(row => row.name).filter(family => ours.includes(family) && theirs.includes(family));
+}
+
+function checkValues(open: OpenMessage): void {
+  if (open.asn === 0) throw new MessageError("AS number 0 (RFC 7607)", 2, 2);
+  if (open.bgpId === 0) throw new MessageError("BGP Identifier 0.0.0.0", 2, 3, idOctets(0));
+  if (open.holdTime === 1 || open.holdTime === 2) {
+    throw new MessageError(`hold time ${open.holdTime} s: it is 0 or at least 3`, 2, 6, Uint8Array.of(0, open.holdTime));
+  }
+}
+
+function decodeParameters(message: Uint8Array, into: Capabilities): void {
+  const extended = message[28] !== 0 && message.length >= MIN_LENGTH + 3 && message[29] === EXTENDED_PARAMETERS;
+  const lengthOctets = extended ? 2 : 1;
+  let position = extended ? MIN_LENGTH + 3 : MIN_LENGTH;
+  const length = extended ? (message[30] << 8) | message[31] : message[28];
+  if (position + length !== message.length) throw malformed(`optional parameters of ${length} octets in ${message.length - position}`);
+  while (position < message.length) {
+    const valueStart = position + 1 + lengthOctets;
+    if (valueStart > message.length) throw malformed("an optional parameter is cut off");
+    const valueLength = extended ? (message[position + 1] << 8) | message[position + 2] : message[position + 1];
+    const end = valueStart + valueLength;
+    if (end > message.length) throw malformed("an optional parameter is longer than the message");
+    if (message[position] !== CAPABILITIES_PARAMETER) {
+      throw new MessageError(`optional parameter ${message[position]} is not supported`, 2, 4, message.slice(position, end));
+    }
+    decodeCapabilities(message, valueStart, end, into);
+    position = end;
+  }
+}
+
+function decodeCapabilities(message: Uint8Array, start: number, end: number, into: Capabilities): void {
+  let position = start;
+  while (position < end) {
+    if (position + 2 > end || position + 2 + message[position + 1] > end) throw malformed("a capability is longer than its parameter");
+    const next = position + 2 + message[position + 1];
+    decodeCapability(message[position], message.slice(position + 2, next), into);
+    position = next;
+  }
+}
+
+function badPeerAs(asn: number, wanted: string): MessageError {
+  return new MessageError(`the neighbour is AS ${asn}; configured is ${wanted}`, 2, 2);
+}
+
+function malformed(text: string): MessageError {
+  return new MessageError(`malformed OPEN: ${text}`, 2, 0);
+}
+
+function idOctets(id: number): Uint8Array {
+  return Uint8Array.of(id >>> 24, (id >>> 16) & 0xff, (id >>> 8) & 0xff, id & 0xff);
+}
