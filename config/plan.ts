@@ -1,0 +1,55 @@
+/** What one node must do: the result of compile(). Plain JSON, so that it can be compared, stored as the last good plan and shown. */
+import type { SpeakerConfig } from "../bgpd/config.ts";
+
+export interface NodePlan {
+  node: string;
+  /** Absent: the node has no part in BGP (a problem says why). */
+  speaker: SpeakerConfig | undefined;
+  pods: PodPlan;
+  problems: Problem[];
+}
+
+/** How pods are attached on this node, in terms of no particular CNI. */
+export interface PodPlan {
+  /** Subnets from which this node's pods get their addresses; empty: no pod can be attached. At most one per family. */
+  podCidrs: string[];
+  mode: "bridge" | "routed";
+  bridgeName: string;
+  /** Octets, or "auto": that of the interface that holds the node's address. */
+  mtu: number | "auto";
+  /** A pod may reach itself through a service address. */
+  hairpin: boolean;
+  /** The cluster's service ranges, where known. */
+  serviceCidrs?: string[];
+  /** Absent: pods keep their addresses everywhere. Else source NAT towards all but these prefixes. */
+  masquerade?: { exceptCidrs: string[] };
+}
+
+/** Something configured that is wrong or has no effect. Never holds a password. */
+export interface Problem {
+  severity: "error" | "warning";
+  /** "Peer/tor-a", or a file name where no object could be read. */
+  object: string;
+  /** "spec.passwordSecretRef.name"; "" for the object as a whole. */
+  field: string;
+  message: string;
+  remedy: string;
+  /** Where it stands, for objects from files: "rack.yaml, document 2, line 14:7". */
+  place?: string;
+}
+
+/** What the agent knows of its node from the kernel. */
+export interface NodeFacts {
+  name: string;
+  /** Addresses of the node's interfaces: the connected networks, interface advertisements, and the router id where the Node object has no InternalIP. */
+  addresses: { interface: string; address: string; prefixLength: number }[];
+  /** Overrides every other source of the router id. Dotted quad. */
+  routerId?: string;
+}
+
+/** "error Peer/tor-a spec.address: … — remedy" */
+export function formatProblem(problem: Problem): string {
+  const place = problem.place ? `${problem.place}: ` : "";
+  const field = problem.field ? ` ${problem.field}` : "";
+  return `${place}${problem.severity}: ${problem.object}${field}: ${problem.message}. ${problem.remedy}`;
+}

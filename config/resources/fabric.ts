@@ -1,0 +1,119 @@
+/** Fabric: which AS a set of nodes belongs to, how they peer with each other, and the defaults of their sessions. */
+import { asn, dottedQuad, objectName, passwordSecretRef, plainStatus, prefix, selector, timers } from "./common.ts";
+import { flag, integer, keyed, list, object, oneOf, optional, text } from "./schema.ts";
+
+const mesh = object(
+  "The iBGP sessions among the nodes of this fabric. Where two nodes both have an InternalIP of a family, one session per family carries it.",
+  {
+    type: oneOf(
+      "Full: every node with every other. RouteReflectors: clients with reflectors only. None: no sessions among nodes.",
+      ["Full", "RouteReflectors", "None"],
+      { default: "Full" },
+    ),
+    routeReflectors: optional(
+      object("For type RouteReflectors.", {
+        nodeSelector: selector("The nodes that reflect (RFC 4456)."),
+        clusterID: optional(dottedQuad("CLUSTER_ID that all reflectors share. Default: each its own router id.")),
+      }),
+    ),
+    passwordSecretRef: optional(passwordSecretRef()),
+    nextHopSelf: flag("Put the node's own address as next hop on routes that it learned from external peers.", true),
+    importPolicies: optional(list("Policies on what other nodes send, in order; at the end: accept.", objectName("Name of a Policy."), 16)),
+    exportPolicies: optional(
+      list("Policies on what is sent to other nodes, in order; at the end: accept.", objectName("Name of a Policy."), 16),
+    ),
+  },
+  {
+    default: {},
+    rules: [
+      {
+        rule: "(self.type == 'RouteReflectors') == has(self.routeReflectors)",
+        message: "routeReflectors is for type RouteReflectors, and is needed there",
+      },
+    ],
+  },
+);
+
+const listen = object(
+  "Where sessions are accepted.",
+  {
+    port: integer("TCP port, 0..65535. 0 = accept nothing.", 0, 65535, { default: 179 }),
+    addresses: oneOf("All: every address of the node. InternalIP: only the node's InternalIPs.", ["All", "InternalIP"], { default: "All" }),
+  },
+  { default: {} },
+);
+
+const multipath = object(
+  "How many equally good routes are installed side by side (ECMP).",
+  {
+    external: integer("From external peers, 1..64.", 1, 64, { default: 16 }),
+    internal: integer("From internal peers, 1..64.", 1, 64, { default: 16 }),
+    relaxASPath: flag(
+      "AS paths of equal length but other content count as equal: needed when the top-of-rack routers have different ASes.",
+      true,
+    ),
+  },
+  { default: {} },
+);
+
+const decision = object(
+  "Variants of the decision process (RFC 4271 section 9.1.2.2).",
+  {
+    alwaysCompareMED: flag("Compare MED also between routes of different neighbouring ASes.", false),
+    preferOldest: flag("Prefer the external route that has been there longest before router ids decide (RFC 5004).", false),
+  },
+  { default: {} },
+);
+
+const forwarding = object(
+  "What is written into the kernel's forwarding table.",
+  {
+    enabled: flag("false: a pure reflector or route server; the kernel table is left alone.", true),
+    table: integer("Kernel table, 1..4294967295. 254 = main.", 1, 4294967295, { default: 254 }),
+    protocol: integer("Protocol number that marks podlane's routes, 5..255. Routes with another number are never touched.", 5, 255, {
+      default: 195,
+    }),
+    metric: integer("Metric of podlane's routes, 0..2147483647. 0 = the kernel's default.", 0, 2147483647, { default: 0 }),
+  },
+  { default: {} },
+);
+
+const protectedPrefix = object("A prefix that no neighbour can take over unless a policy rule names it.", {
+  prefix: prefix("The prefix."),
+  orLonger: flag("Guard everything inside the prefix as well.", true),
+  reason: text("Shown where a route is refused.", 128, { minLength: 1, default: "protected by the fabric" }),
+});
+
+export const fabricSpec = object("What is wanted.", {
+  nodeSelector: selector("The nodes this fabric is made of."),
+  asn: asn("The nodes' AS number; the node annotation podlane.io/asn overrides it for one node."),
+  routerIDFrom: oneOf(
+    "InternalIP: the node's IPv4 InternalIP, else a number derived from its name. NodeName: always derived from the name. The node annotation podlane.io/router-id overrides both.",
+    ["InternalIP", "NodeName"],
+    { default: "InternalIP" },
+  ),
+  listen,
+  mesh,
+  timers: optional(timers()),
+  multipath,
+  decision,
+  forwarding,
+  protectedPrefixes: optional(
+    keyed(
+      "Prefixes guarded besides the node's pod subnets, default routes, service ranges and node networks.",
+      "prefix",
+      protectedPrefix,
+      64,
+    ),
+  ),
+  startupWait: integer(
+    "How long a starting agent waits for its neighbours' routes before it removes stale kernel routes. Seconds, 1..3600.",
+    1,
+    3600,
+    {
+      default: 60,
+    },
+  ),
+});
+
+export const fabricStatus = plainStatus();

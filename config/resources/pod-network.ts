@@ -1,0 +1,49 @@
+/** PodNetwork: how the pods of the selected nodes are attached. */
+import { objectName, plainStatus, prefix, selector } from "./common.ts";
+import { flag, integer, keyed, object, oneOf, optional, set, text } from "./schema.ts";
+
+const masquerade = object("Source NAT of what pods send out.", {
+  mode: oneOf(
+    "None: pods keep their addresses everywhere. External: towards everything but pod subnets and `exceptions`.",
+    ["None", "External"],
+    {
+      default: "None",
+    },
+  ),
+  exceptions: optional(set("Destinations that see the pod's own address.", prefix("A prefix."), 64)),
+});
+
+const allocation = object("The pod subnets of one node.", {
+  node: objectName("Name of the node."),
+  podCIDRs: set("At most one per address family.", prefix("A pod subnet of the node."), 2, { minItems: 1 }),
+});
+
+export const podNetworkSpec = object("What is wanted.", {
+  nodeSelector: selector("The nodes whose pods are attached this way."),
+  mode: oneOf("Bridge: pods of a node share a bridge. Routed: each pod has a point-to-point link.", ["Bridge", "Routed"], {
+    default: "Bridge",
+  }),
+  bridgeName: text("Name of the bridge, 1..15 characters.", 15, {
+    minLength: 1,
+    pattern: "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$",
+    default: "podlane0",
+  }),
+  mtu: optional(
+    integer("MTU of pod interfaces, 1280..65535 octets. Default: that of the interface that holds the node's InternalIP.", 1280, 65535),
+  ),
+  hairpin: flag("Let a pod reach itself through a service address.", true),
+  serviceCIDRs: optional(set("The cluster's service ranges; no neighbour can take them over.", prefix("A service range."), 8)),
+  masquerade: optional(masquerade),
+  overlay: oneOf(
+    "Whether packets between nodes are encapsulated in VXLAN: Never, CrossSubnet, Always.",
+    ["Never", "CrossSubnet", "Always"],
+    {
+      default: "Never",
+    },
+  ),
+  allocations: optional(
+    keyed("Pod subnets of nodes for which Kubernetes assigns none (Node.spec.podCIDRs wins).", "node", allocation, 1024),
+  ),
+});
+
+export const podNetworkStatus = plainStatus();
