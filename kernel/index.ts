@@ -1,0 +1,11 @@
+/** Linux, and nothing else: what the rest of podlane may use of this folder. */
+
+export * as constants from "./constants.ts";
+export { RTPROT_PODLANE } from "./constants.ts";
+export { NetlinkError, SystemCallError } from "./error.ts";
+export { type EventTopic, type WatchOptions, watchKernel } from "./monitor.ts";
+export { isNetns, netnsInode, openNetns, withNetns } from "./netns.ts";
+export { type DescriptorPoll, type PollInterest, pollDescriptor } from "./poll.ts";
+export { openRtnetlink, type RtnetlinkSocket } from "./rtnetlink.ts";
+export { readSysctl, writeSysctl } from "./sysctl.ts";
+export type * from "./types.ts";

@@ -1,0 +1,76 @@
+/**
+ * The few functions of the C library that Node does not offer, through koffi. Each throws SystemCallError; `purpose` says in words what
+ * was being done. Descriptors are closed with fs.closeSync().
+ */
+import { endianness } from "node:os";
+import koffi from "koffi";
+import { SystemCallError } from "./error.ts";
+
+// All codecs of this folder write host order as little-endian: x86-64, arm64, riscv64.
+if (endianness() !== "LE") throw new Error("podlane supports little-endian machines only");
+
+const libc = koffi.load(null);
+const cSocket = libc.func("int socket(int domain, int type, int protocol)");
+const cBind = libc.func("int bind(int fd, void *address, uint32_t length)");
+const cListen = libc.func("int listen(int fd, int backlog)");
+const cGetsockname = libc.func("int getsockname(int fd, void *address, void *length)");
+const cSend = libc.func("intptr_t send(int fd, void *data, size_t length, int flags)");
+const cRecv = libc.func("intptr_t recv(int fd, void *data, size_t length, int flags)");
+const cSetsockopt = libc.func("int setsockopt(int fd, int level, int name, void *value, uint32_t length)");
+const cGetsockopt = libc.func("int getsockopt(int fd, int level, int name, void *value, void *length)");
+const cSetns = libc.func("int setns(int fd, int nstype)");
+
+function check(result: number, syscall: string, purpose: string): number {
+  if (result < 0) throw new SystemCallError(syscall, koffi.errno(), purpose);
+  return result;
+}
+
+export function socket(domain: number, type: number, protocol: number, purpose: string): number {
+  return check(cSocket(domain, type, protocol), "socket", purpose);
+}
+
+export function bind(fd: number, address: Uint8Array, purpose: string): void {
+  check(cBind(fd, address, address.length), "bind", purpose);
+}
+
+export function listen(fd: number, backlog: number, purpose: string): void {
+  check(cListen(fd, backlog), "listen", purpose);
+}
+
+/** The sockaddr of a descriptor's own end. */
+export function getsockname(fd: number, purpose: string): Uint8Array {
+  const address = new Uint8Array(128);
+  const length = Uint32Array.of(address.length);
+  check(cGetsockname(fd, address, length), "getsockname", purpose);
+  return address.subarray(0, length[0]);
+}
+
+/** send(2) of the first `length` octets. Returns the octets taken. */
+export function send(fd: number, data: Uint8Array, length: number, flags: number, purpose: string): number {
+  if (length > data.length) throw new RangeError(`send: ${length} octets asked of a buffer of ${data.length}`);
+  return check(Number(cSend(fd, data, length, flags)), "send", purpose);
+}
+
+/** recv(2) into `data`. Returns the octets received (with MSG_TRUNC: the true size of the datagram), or a negative errno: never throws. */
+export function recv(fd: number, data: Uint8Array, flags: number): number {
+  const received = Number(cRecv(fd, data, data.length, flags));
+  return received < 0 ? -koffi.errno() : received;
+}
+
+export function setsockopt(fd: number, level: number, name: number, value: Uint8Array | number, purpose: string): void {
+  const bytes = typeof value === "number" ? Int32Array.of(value) : value;
+  check(cSetsockopt(fd, level, name, bytes, bytes.byteLength), "setsockopt", purpose);
+}
+
+/** An option whose value is an int. */
+export function getsockopt(fd: number, level: number, name: number, purpose: string): number {
+  const value = new Int32Array(1);
+  check(cGetsockopt(fd, level, name, value, Uint32Array.of(4)), "getsockopt", purpose);
+  return value[0];
+}
+
+/** Moves the calling thread, and only it, into the network namespace of the descriptor. */
+export function setNetworkNamespace(fd: number, purpose: string): void {
+  const CLONE_NEWNET = 0x40000000;
+  check(cSetns(fd, CLONE_NEWNET), "setns", purpose);
+}

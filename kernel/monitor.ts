@@ -1,0 +1,118 @@
+/** rtnetlink notifications (rtnetlink(7)): links, addresses, routes and neighbours of one namespace, burst by burst. */
+import { closeSync } from "node:fs";
+import { constants } from "node:os";
+import { decodeAddress } from "./address.ts";
+import * as C from "./constants.ts";
+import { SystemCallError } from "./error.ts";
+import * as libc from "./libc.ts";
+import { decodeLink } from "./link.ts";
+import { type Message, toBytes } from "./message.ts";
+import { decodeNeighbour } from "./neighbour.ts";
+import { forEachMessage, holdNetns, openNetlinkDescriptor } from "./netlinksocket.ts";
+import { pollDescriptor } from "./poll.ts";
+import { decodeRoute } from "./route.ts";
+import type { KernelEvent } from "./types.ts";
+
+export type EventTopic = "link" | "address" | "route" | "neighbour";
+
+export interface WatchOptions {
+  /** Path of the namespace; absent: that of the calling thread. */
+  netns?: string;
+  /** Absent: all four. */
+  topics?: readonly EventTopic[];
+  /** Leaves out the route events that these netlink ports caused themselves (RtnetlinkSocket.port). */
+  ignore?: readonly number[];
+}
+
+const groups: Record<EventTopic, number> = {
+  link: C.RTMGRP_LINK,
+  address: C.RTMGRP_IPV4_IFADDR | C.RTMGRP_IPV6_IFADDR,
+  route: C.RTMGRP_IPV4_ROUTE | C.RTMGRP_IPV6_ROUTE,
+  neighbour: C.RTMGRP_NEIGH,
+};
+
+/** Datagrams read before the event loop gets its turn: about 2 ms of work. */
+const BURST = 1000;
+const { EAGAIN, EINTR, ENOBUFS } = constants.errno;
+
+// One buffer serves all sockets of the thread: what it receives is decoded at once.
+const buffer = toBytes(new Uint8Array(1 << 17));
+
+/**
+ * Calls `listener` with the events since the last call, in order, until the returned function is called. What happens after watchKernel()
+ * returned is reported; what was there before is not, so dump after watching. A single event may report less than the whole of a route: the
+ * kernel announces the loss of one IPv6 multipath member by itself. IPv4 routes that vanish with their link are not announced at all.
+ */
+export function watchKernel(options: WatchOptions, listener: (events: KernelEvent[]) => void): () => void {
+  const netns = holdNetns(options.netns);
+  let fd: number;
+  try {
+    const topics = options.topics ?? (Object.keys(groups) as EventTopic[]);
+    fd = openNetlinkDescriptor(
+      netns,
+      topics.reduce((mask, topic) => mask | groups[topic], 0),
+    );
+  } finally {
+    netns.close();
+  }
+  const ignored = new Set(options.ignore);
+  const poll = pollDescriptor(fd, { readable: true }, () => {
+    const events = drain(fd, ignored);
+    if (events.length > 0) listener(events);
+  });
+  let open = true;
+  return () => {
+    if (!open) return;
+    open = false;
+    poll.close();
+    closeSync(fd);
+  };
+}
+
+function drain(fd: number, ignored: ReadonlySet<number>): KernelEvent[] {
+  const events: KernelEvent[] = [];
+  for (let datagrams = 0; datagrams < BURST; datagrams++) {
+    const received = libc.recv(fd, buffer.u8, C.MSG_DONTWAIT | C.MSG_TRUNC);
+    if (received === -EAGAIN) break;
+    if (received === -EINTR) continue;
+    if (received === -ENOBUFS || received > buffer.u8.length) {
+      if (events.at(-1)?.type !== "overrun") events.push({ type: "overrun" });
+      continue;
+    }
+    if (received < 0) throw new SystemCallError("recv", -received, "read kernel events");
+    forEachMessage(buffer, received, message => {
+      const event = decodeEvent(message, ignored);
+      if (event !== undefined) events.push(event);
+    });
+  }
+  return events;
+}
+
+/** undefined for what is no notification of these four kinds. */
+export function decodeEvent(message: Message, ignored: ReadonlySet<number> = new Set()): KernelEvent | undefined {
+  switch (message.type) {
+    case C.RTM_NEWLINK:
+    case C.RTM_DELLINK: {
+      const link = decodeLink(message);
+      return link && { type: "link", action: message.type === C.RTM_NEWLINK ? "new" : "delete", link };
+    }
+    case C.RTM_NEWADDR:
+    case C.RTM_DELADDR: {
+      const address = decodeAddress(message);
+      return address && { type: "address", action: message.type === C.RTM_NEWADDR ? "new" : "delete", address };
+    }
+    case C.RTM_NEWROUTE:
+    case C.RTM_DELROUTE: {
+      if (ignored.has(message.port)) return undefined;
+      const route = decodeRoute(message);
+      return route && { type: "route", action: message.type === C.RTM_NEWROUTE ? "new" : "delete", route };
+    }
+    case C.RTM_NEWNEIGH:
+    case C.RTM_DELNEIGH: {
+      const neighbour = decodeNeighbour(message);
+      return neighbour && { type: "neighbour", action: message.type === C.RTM_NEWNEIGH ? "new" : "delete", neighbour };
+    }
+    default:
+      return undefined;
+  }
+}

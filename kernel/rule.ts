@@ -1,0 +1,88 @@
+/** Policy rule messages (rtnetlink(7) RTM_*RULE, linux/fib_rules.h): bytes <-> Rule. Pure. */
+import { type IpFamily, maskAddress } from "../net/address.ts";
+import * as C from "./constants.ts";
+import {
+  align,
+  attributeEnd,
+  attributeType,
+  type Bytes,
+  hasAttribute,
+  type Message,
+  type MessageWriter,
+  readAddress,
+  readText,
+  readU32,
+} from "./message.ts";
+import type { Rule } from "./types.ts";
+
+/** struct fib_rule_hdr. */
+const FIB_RULE_HDR = 12;
+
+/** undefined for a message of another family. A rule without a table (goto, unreachable, …) has table 0. */
+export function decodeRule(message: Message): Rule | undefined {
+  const { bytes, start, end } = message;
+  if (end - start < FIB_RULE_HDR) return undefined;
+  const family = bytes.u8[start] === C.AF_INET ? 4 : bytes.u8[start] === C.AF_INET6 ? 6 : undefined;
+  if (family === undefined) return undefined;
+  const toTable = bytes.u8[start + 7] === C.FR_ACT_TO_TBL;
+  const rule: Rule = { family, priority: 0, table: toTable ? bytes.u8[start + 4] : 0 };
+  for (let at = start + FIB_RULE_HDR; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
+    decodeRuleAttribute(rule, message, attributeType(bytes, at), at + 4, attributeEnd(bytes, at));
+  }
+  if (!toTable) rule.table = 0;
+  return rule;
+}
+
+function decodeRuleAttribute(rule: Rule, message: Message, type: number, from: number, to: number): void {
+  const { bytes, start } = message;
+  if (type === C.FRA_PRIORITY) rule.priority = readU32(bytes, from, to);
+  else if (type === C.FRA_TABLE) rule.table = readU32(bytes, from, to);
+  else if (type === C.FRA_FWMARK) rule.mark = readU32(bytes, from, to);
+  else if (type === C.FRA_IIFNAME) rule.inputInterface = readText(bytes, from, to);
+  else if (type === C.FRA_OIFNAME) rule.outputInterface = readText(bytes, from, to);
+  else if (type === C.FRA_PROTOCOL && to > from) rule.protocol = bytes.u8[from];
+  else if (type === C.FRA_SRC) rule.source = decodeSelector(bytes, rule.family, from, to, bytes.u8[start + 2]);
+  else if (type === C.FRA_DST) rule.destination = decodeSelector(bytes, rule.family, from, to, bytes.u8[start + 1]);
+}
+
+function decodeSelector(bytes: Bytes, family: IpFamily, from: number, to: number, length: number): Rule["source"] {
+  const address = readAddress(bytes, from, to);
+  return address?.length === (family === 4 ? 4 : 16) && length <= address.length * 8 ? { address, length } : undefined;
+}
+
+/** Body of RTM_NEWRULE and RTM_DELRULE. */
+export function encodeRule(writer: MessageWriter, rule: Rule): void {
+  encodeHeader(
+    writer,
+    rule.family,
+    rule.destination?.length ?? 0,
+    rule.source?.length ?? 0,
+    rule.table < 256 ? rule.table : C.RT_TABLE_COMPAT,
+    C.FR_ACT_TO_TBL,
+  );
+  writer.attributeU32(C.FRA_PRIORITY, rule.priority);
+  writer.attributeU32(C.FRA_TABLE, rule.table);
+  if (rule.source !== undefined) writer.attribute(C.FRA_SRC, maskAddress(rule.source.address, rule.source.length));
+  if (rule.destination !== undefined) writer.attribute(C.FRA_DST, maskAddress(rule.destination.address, rule.destination.length));
+  if (rule.inputInterface !== undefined) writer.attributeText(C.FRA_IIFNAME, rule.inputInterface);
+  if (rule.outputInterface !== undefined) writer.attributeText(C.FRA_OIFNAME, rule.outputInterface);
+  if (rule.mark !== undefined) writer.attributeU32(C.FRA_FWMARK, rule.mark);
+  if (rule.protocol !== undefined) writer.attributeU8(C.FRA_PROTOCOL, rule.protocol);
+}
+
+/** Body of a dump. */
+export function encodeRuleDump(writer: MessageWriter, family: IpFamily): void {
+  encodeHeader(writer, family, 0, 0, 0, 0);
+}
+
+function encodeHeader(writer: MessageWriter, family: IpFamily, dst: number, src: number, table: number, action: number): void {
+  writer.u8(family === 4 ? C.AF_INET : C.AF_INET6);
+  writer.u8(dst);
+  writer.u8(src);
+  writer.u8(0);
+  writer.u8(table);
+  writer.u8(0);
+  writer.u8(0);
+  writer.u8(action);
+  writer.u32(0);
+}
