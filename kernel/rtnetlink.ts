@@ -348,8 +348,8 @@ function encodeLinkQuery(writer: MessageWriter, nameOrIndex: string | number): v
 }
 
 function encodeChange(writer: MessageWriter, change: RouteChange, sequence: number): void {
-  if (change.action === "replace") {
-    writer.begin(C.RTM_NEWROUTE, C.NLM_F_REQUEST | REPLACE, sequence);
+  if (change.action !== "delete") {
+    writer.begin(C.RTM_NEWROUTE, C.NLM_F_REQUEST | (change.action === "add" ? CREATE : REPLACE), sequence);
     encodeNewRoute(writer, change.route);
   } else {
     writer.begin(C.RTM_DELROUTE, C.NLM_F_REQUEST, sequence);

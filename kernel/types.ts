@@ -185,4 +185,5 @@ export interface Rtnetlink {
   close(): void;
 }
 
-export type RouteChange = { action: "replace"; route: NewRoute } | { action: "delete"; route: RouteKey };
+/** "add" fails with EEXIST where the prefix has a route of the same metric, whoever owns it; "replace" overwrites it. */
+export type RouteChange = { action: "add" | "replace"; route: NewRoute } | { action: "delete"; route: RouteKey };
