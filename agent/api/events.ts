@@ -1,0 +1,39 @@
+/**
+ * GET /v1/events: one JSON object per line, from now on, until the client goes. A client that does not read is cut off rather than
+ * buffered for without end.
+ */
+import type { ServerResponse } from "node:http";
+import { ApiError } from "./error.ts";
+import type { EventView } from "./views.ts";
+
+const maxClients = 16;
+/** Octets that wait for a client before it is cut off. */
+const maxBacklog = 1 << 20;
+
+export class EventStream {
+  readonly #clients = new Set<ServerResponse>();
+
+  /** Throws ApiError 503 when there are too many. */
+  add(response: ServerResponse): void {
+    if (this.#clients.size >= maxClients) {
+      throw new ApiError(503, `${maxClients} clients follow the events already`, "end one of them");
+    }
+    this.#clients.add(response);
+    response.on("close", () => this.#clients.delete(response));
+    response.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-store" });
+    response.flushHeaders();
+  }
+
+  publish(event: EventView): void {
+    if (this.#clients.size === 0) return;
+    const line = `${JSON.stringify(event)}\n`;
+    for (const client of this.#clients) {
+      if (client.writableLength > maxBacklog) client.destroy();
+      else client.write(line);
+    }
+  }
+
+  close(): void {
+    for (const client of this.#clients) client.end();
+  }
+}

@@ -1,0 +1,136 @@
+/** What the local API knows: one row for each path and method. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { Families, type Family } from "../../bgpd/config.ts";
+import type { Explanation, NeighborSnapshot } from "../../bgpd/snapshot.ts";
+import type { Problem } from "../../config/plan.ts";
+import { ApiError } from "./error.ts";
+import { readBody, readChoice, readCniEnvironment, readInteger, readPrefix, readQuery, type Target } from "./request.ts";
+import type { PeersView, ProblemsView, ReloadView, RoutesView, StatusView } from "./views.ts";
+
+export interface RouteFilter {
+  prefix?: string;
+  family?: Family;
+  neighbor?: string;
+  limit: number;
+}
+
+/** What the agent offers to the API. */
+export interface ApiBackend {
+  status(): StatusView;
+  peers(): NeighborSnapshot[];
+  /** Throws ApiError 409 while no BGP is configured. */
+  routes(filter: RouteFilter): RoutesView;
+  explain(prefix: string): Explanation;
+  problems(): Problem[];
+  plan(): unknown;
+  attachments(): unknown[];
+  cni(request: { env: Record<string, string>; stdin: string }): Promise<{ status: number; body: string }>;
+  reload(): Promise<ReloadView>;
+  refresh(neighbor: string, direction: "in" | "out"): void;
+  reset(neighbor: string, reason: string): void;
+}
+
+export interface Call extends Target {
+  request: IncomingMessage;
+  response: ServerResponse;
+  /** Path segments that matched `:name`. */
+  parameters: string[];
+}
+
+export type Answer = { status: number; body: string; type: "application/json" | "text/plain" } | "streaming";
+
+type Handler = (call: Call, backend: ApiBackend) => Promise<Answer> | Answer;
+
+export interface ApiRoute {
+  method: "GET" | "POST";
+  /** `*` stands for one segment. */
+  path: string;
+  handle: Handler;
+}
+
+/** A network configuration with its previous result is some kilobytes; the list of a GC for 500 pods about 50. */
+const maxCniBody = 1 << 20;
+const defaultLimit = 100;
+/** Bounds one answer to some megabytes. */
+const maxLimit = 10_000;
+
+export const apiRoutes: ApiRoute[] = [
+  get("/v1/status", [], (_query, backend) => backend.status()),
+  get("/v1/peers", [], (_query, backend) => ({ peers: backend.peers() }) satisfies PeersView),
+  get("/v1/routes", ["prefix", "family", "neighbor", "limit"], (query, backend) =>
+    backend.routes({
+      ...(query.prefix !== undefined && { prefix: readPrefix(query.prefix) }),
+      ...(query.family !== undefined && { family: readChoice("family", query.family, Families) }),
+      ...(query.neighbor !== undefined && { neighbor: knownPeer(query.neighbor, backend) }),
+      limit: query.limit === undefined ? defaultLimit : readInteger("limit", query.limit, 1, maxLimit),
+    }),
+  ),
+  get("/v1/explain", ["prefix"], (query, backend) => {
+    if (query.prefix === undefined) throw new ApiError(400, 'parameter "prefix" is missing', "ask for /v1/explain?prefix=ADDRESS/LENGTH");
+    return backend.explain(readPrefix(query.prefix));
+  }),
+  get("/v1/problems", [], (_query, backend) => ({ problems: backend.problems() }) satisfies ProblemsView),
+  get("/v1/plan", [], (_query, backend) => backend.plan()),
+  get("/v1/attachments", [], (_query, backend) => ({ attachments: backend.attachments() })),
+  { method: "GET", path: "/healthz", handle: () => ({ status: 200, body: "ok\n", type: "text/plain" }) },
+  { method: "POST", path: "/v1/cni", handle: cni },
+  { method: "POST", path: "/v1/reload", handle: reload },
+  { method: "POST", path: "/v1/peers/*/refresh", handle: refresh },
+  { method: "POST", path: "/v1/peers/*/reset", handle: reset },
+];
+
+export function json(value: unknown, status = 200): Answer {
+  return { status, body: `${JSON.stringify(value)}\n`, type: "application/json" };
+}
+
+function get<Name extends string>(
+  path: string,
+  names: readonly Name[],
+  answer: (query: Partial<Record<Name, string>>, backend: ApiBackend) => unknown,
+): ApiRoute {
+  const handle: Handler = async (call, backend) => {
+    const query = readQuery(call.query, names);
+    await readBody(call.request, 0);
+    return json(answer(query, backend));
+  };
+  return { method: "GET", path, handle };
+}
+
+async function cni(call: Call, backend: ApiBackend): Promise<Answer> {
+  readQuery(call.query, []);
+  const env = readCniEnvironment(call.request.headers);
+  const stdin = await readBody(call.request, maxCniBody);
+  const { status, body } = await backend.cni({ env, stdin });
+  return { status, body, type: "application/json" };
+}
+
+async function reload(call: Call, backend: ApiBackend): Promise<Answer> {
+  readQuery(call.query, []);
+  await readBody(call.request, 0);
+  return json(await backend.reload());
+}
+
+async function refresh(call: Call, backend: ApiBackend): Promise<Answer> {
+  const query = readQuery(call.query, ["direction"]);
+  await readBody(call.request, 0);
+  const name = knownPeer(call.parameters[0], backend);
+  backend.refresh(name, readChoice("direction", query.direction ?? "in", ["in", "out"]));
+  return json({});
+}
+
+async function reset(call: Call, backend: ApiBackend): Promise<Answer> {
+  const query = readQuery(call.query, ["reason"]);
+  await readBody(call.request, 0);
+  const reason = query.reason ?? "asked for by the operator";
+  // RFC 9003: at most 255 octets travel to the neighbour.
+  if (Buffer.byteLength(reason) > 255) throw new ApiError(400, "the reason has more than 255 octets", "shorten it");
+  backend.reset(knownPeer(call.parameters[0], backend), reason);
+  return json({});
+}
+
+function knownPeer(name: string, backend: ApiBackend): string {
+  const names = backend.peers().map(peer => peer.name);
+  if (names.includes(name)) return name;
+  const known = names.length > 0 ? `neighbours here: ${names.slice(0, 20).join(", ")}` : "no neighbours are configured";
+  throw new ApiError(404, `there is no neighbour "${name.slice(0, 64)}"`, known);
+}

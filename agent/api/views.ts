@@ -1,0 +1,59 @@
+/** What the local API answers, as JSON: the border between the agent and the command line, tests and anybody else on the socket. */
+
+import type { NeighborSnapshot, RouteView, SpeakerSnapshot } from "../../bgpd/snapshot.ts";
+import type { Problem } from "../../config/plan.ts";
+
+/** Every answer with status 400 or more. */
+export interface ErrorView {
+  error: string;
+  remedy: string;
+}
+
+export interface StatusView {
+  node: string;
+  version: string;
+  pid: number;
+  /** RFC 3339. */
+  startedAt: string;
+  config: {
+    /** Where it comes from, such as a directory. */
+    source: string;
+    /** "source": as read; "saved": the last good plan, as the source is broken or gone; "none": nothing to run yet. */
+    inUse: "source" | "saved" | "none";
+    /** RFC 3339; when the plan in use was applied. */
+    appliedAt?: string;
+  };
+  /** Absent: the plan has no BGP. */
+  speaker?: Omit<SpeakerSnapshot, "neighbors"> & { sessions: { established: number; configured: number } };
+  attachments: number;
+  problems: { errors: number; warnings: number };
+}
+
+export interface PeersView {
+  peers: NeighborSnapshot[];
+}
+
+export interface ProblemsView {
+  problems: Problem[];
+}
+
+export interface RoutesView {
+  routes: RouteView[];
+  /** How many there are without the limit. */
+  total: number;
+}
+
+export interface ReloadView {
+  /** One line for each thing done. */
+  actions: string[];
+  problems: Problem[];
+}
+
+/** One line of /v1/events. */
+export interface EventView {
+  /** RFC 3339. */
+  at: string;
+  type: string;
+  text: string;
+  [field: string]: unknown;
+}

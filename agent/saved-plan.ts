@@ -1,0 +1,67 @@
+/**
+ * The last good plan on disk, so that an agent can start and forward while its configuration is broken or out of reach. It holds
+ * passwords: mode 0600, written to a file of its own, flushed and renamed, so that a crash leaves the old plan or the new one.
+ */
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { NodePlan } from "../config/plan.ts";
+
+export interface SavedPlan {
+  /** RFC 3339. */
+  savedAt: string;
+  plan: NodePlan;
+}
+
+const format = 1;
+/** A plan with 1000 neighbours and 10,000 networks is about 5 MB. */
+const maxOctets = 64 << 20;
+
+export function planPath(stateDirectory: string): string {
+  return join(stateDirectory, "plan.json");
+}
+
+/** Throws what the file system throws, such as ENOSPC; the old file is then still there. */
+export function savePlan(path: string, plan: NodePlan, now: Date): void {
+  const temporary = `${path}.new`;
+  const text = JSON.stringify({ format, savedAt: now.toISOString(), plan: { ...plan, problems: [] } });
+  // A leftover of a crash may have another mode.
+  rmSync(temporary, { force: true });
+  const fd = openSync(temporary, "wx", 0o600);
+  try {
+    writeFileSync(fd, text);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(temporary, path);
+  syncDirectory(dirname(path));
+}
+
+/** undefined where there is none. Throws an Error in words when it cannot be used. */
+export function loadPlan(path: string, node: string): SavedPlan | undefined {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (!found) return undefined;
+  if (found.size > maxOctets) throw new Error(`${path} has ${found.size} octets, more than a plan can have`);
+  let saved: { format?: unknown; savedAt?: unknown; plan?: Partial<NodePlan> };
+  try {
+    saved = JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new Error(`${path} cannot be read: ${(error as Error).message}`);
+  }
+  const plan = saved?.plan;
+  if (saved?.format !== format || typeof saved.savedAt !== "string" || typeof plan !== "object" || plan === null || !plan.pods) {
+    throw new Error(`${path} was not written by this version of podlane`);
+  }
+  if (plan.node !== node) throw new Error(`${path} is the plan of node "${plan.node}", not of "${node}"`);
+  return { savedAt: saved.savedAt, plan: { node, speaker: plan.speaker, pods: plan.pods, problems: [] } };
+}
+
+/** The rename itself is on disk only after this. */
+function syncDirectory(path: string): void {
+  const fd = openSync(path, "r");
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
