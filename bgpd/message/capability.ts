@@ -4,6 +4,7 @@
  */
 import type { Family } from "../config.ts";
 import { FamilyTable, familyIndex, familyOf, formatFamily } from "./family.ts";
+import { readUint32 } from "./octets.ts";
 import { type Capabilities, MessageError } from "./types.ts";
 
 /** What we announce. */
@@ -170,8 +171,4 @@ function nameField(name: string): number[] {
   const octets = new Uint8Array(64);
   const { written } = new TextEncoder().encodeInto(name, octets);
   return [written, ...octets.subarray(0, written)];
-}
-
-function readUint32(octets: Uint8Array, at: number): number {
-  return ((octets[at] << 24) | (octets[at + 1] << 16) | (octets[at + 2] << 8) | octets[at + 3]) >>> 0;
 }

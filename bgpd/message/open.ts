@@ -4,18 +4,17 @@
  */
 import type { Family } from "../config.ts";
 import type { Negotiated } from "../session/types.ts";
+import { AS_TRANS } from "./as-path.ts";
 import { decodeCapability, encodeCapabilities, type LocalCapabilities } from "./capability.ts";
 import { FamilyTable, familyIndex } from "./family.ts";
 import { HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, MessageType, newMessage } from "./header.ts";
 import { type Capabilities, MessageError, type OpenMessage } from "./types.ts";
 
+export { AS_TRANS } from "./as-path.ts";
 export type { LocalCapabilities } from "./capability.ts";
 export { describeCapability } from "./capability.ts";
 
 const VERSION = 4;
-/** Stands in 2-octet fields for an AS number that does not fit (RFC 6793 section 9). */
-export const AS_TRANS = 23456;
-
 const MIN_LENGTH = 29;
 const CAPABILITIES_PARAMETER = 2;
 /** In place of the first optional parameter's type: lengths have two octets from here on (RFC 9072). */

@@ -1,0 +1,28 @@
+/** Attribute sets as people read them: the view of bgpd/snapshot.ts, filled by the rows of the attribute table; single values in text.ts. */
+import type { AttributesView } from "../snapshot.ts";
+import { AttributeRows } from "./attribute-table.ts";
+import { formatOctets } from "./text.ts";
+import type { PathAttributes } from "./types.ts";
+
+export {
+  formatAsPath,
+  formatCommunity,
+  formatExtendedCommunity,
+  formatId,
+  formatLargeCommunity,
+  formatOrigin,
+  parseCommunity,
+  parseLargeCommunity,
+  WellKnownCommunity,
+} from "./text.ts";
+
+export function attributesView(attributes: PathAttributes): AttributesView {
+  const view: AttributesView = { origin: "", asPath: "", nextHop: "" };
+  for (const row of AttributeRows) row.format?.(attributes, view);
+  if (attributes.unknown?.length) {
+    view.unknown = attributes.unknown.map(
+      ({ flags, code, value }) => `${code} flags 0x${flags.toString(16)} value 0x${formatOctets(value)}`,
+    );
+  }
+  return view;
+}
