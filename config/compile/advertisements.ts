@@ -1,0 +1,269 @@
+/** What this node originates, and which external peers may hear it: an Advertisement permits exactly its own prefixes (RFC 8212). */
+import type { NetworkConfig, PolicyConfig, RouteKind } from "../../bgpd/config.ts";
+import { formatAddress, formatPrefix, maskAddress, parseAddress, parsePrefix } from "../../net/address.ts";
+import type { Advertisement } from "../resources/kinds.ts";
+import { byName, type Context, compareText, selects } from "./context.ts";
+import type { ResolvedPeer } from "./peers.ts";
+import { lengthOf, terminal } from "./policies.ts";
+import { isExternal, type Session } from "./sessions.ts";
+
+interface Item {
+  prefix: string;
+  kind: RouteKind;
+  discard: boolean;
+}
+
+/** Networks of this node; export policies are added to `policies` and to the families of `sessions`. */
+export function compileAdvertisements(
+  context: Context,
+  peers: ResolvedPeer[],
+  sessions: Session[],
+  policies: Record<string, PolicyConfig>,
+): NetworkConfig[] {
+  const networks = new Map<string, NetworkConfig>();
+  for (const { prefix, source } of context.self.podCidrs) {
+    // The connected route of the bridge is better than the discard route; while there is no bridge, packets must not loop.
+    networks.set(prefix, { prefix, kind: "pod", source, discard: true });
+  }
+  const heard = new Set<string>();
+  for (const advertisement of byName(context.resources.advertisements)) {
+    const chosen = choosePeers(context, advertisement, peers);
+    const nodes = context.nodes.filter(({ labels }) => selects(advertisement.spec.nodeSelector, labels));
+    const object = `Advertisement/${advertisement.metadata.name}`;
+    if (nodes.length === 0)
+      context.problems.warning(object, "spec.nodeSelector", "selects no node", "correct the selector or label the nodes; {} selects all");
+    for (const peer of chosen) for (const node of nodes) heard.add(`${peer.name} ${node.name}`);
+    if (nodes.includes(context.self)) announce(context, advertisement, chosen, sessions, policies, networks);
+  }
+  reportSilentPeers(context, peers, sessions, heard);
+  return [...networks.values()].sort((a, b) => compareText(a.prefix, b.prefix));
+}
+
+/** Peers that selector or names choose, by name. */
+function choosePeers({ problems, resources }: Context, { metadata, spec }: Advertisement, peers: ResolvedPeer[]): ResolvedPeer[] {
+  const object = `Advertisement/${metadata.name}`;
+  for (const [i, name] of (spec.peers ?? []).entries()) {
+    const peer = resources.peers.get(name);
+    if (!peer) problems.error(object, `spec.peers[${i}]`, `there is no Peer ${name}`, "correct the name");
+    else if (peer.spec.template)
+      problems.error(object, `spec.peers[${i}]`, `Peer ${name} is a template and has no session`, "name the peers that take from it");
+  }
+  const { peerSelector } = spec;
+  const chosen = peers.filter(({ name, labels }) => spec.peers?.includes(name) || (peerSelector && selects(peerSelector, labels)));
+  if (chosen.length === 0 && !spec.mesh) {
+    problems.warning(
+      object,
+      peerSelector ? "spec.peerSelector" : "spec.peers",
+      "selects no peer: nothing is announced",
+      "correct the selector or label the Peer objects; {} selects all",
+    );
+  }
+  return chosen;
+}
+
+function announce(
+  context: Context,
+  { metadata, spec }: Advertisement,
+  peers: ResolvedPeer[],
+  sessions: Session[],
+  policies: Record<string, PolicyConfig>,
+  networks: Map<string, NetworkConfig>,
+): void {
+  const { problems, self } = context;
+  const object = `Advertisement/${metadata.name}`;
+  const listeners = sessions.filter(({ peer }) => (peer ? peers.includes(peer) : spec.mesh));
+  if (listeners.length === 0) {
+    if (peers.length > 0 || spec.mesh)
+      problems.warning(
+        object,
+        "spec.nodeSelector",
+        `node ${self.name} has no session with a peer that this selects`,
+        "select nodes that hold the sessions",
+      );
+    return;
+  }
+  const items = itemsOf(context, object, spec);
+  for (const item of items) addNetwork(networks, item, object, listeners);
+  if (items.length > 0) permit(context, { metadata, spec } as Advertisement, items, listeners, policies, networks);
+}
+
+function itemsOf(context: Context, object: string, spec: Advertisement["spec"]): Item[] {
+  const { self, problems } = context;
+  switch (spec.type) {
+    case "PodCIDR":
+      if (self.podCidrs.length === 0)
+        problems.warning(object, "spec.type", `node ${self.name} has no pod subnet to announce`, "see the problem of the Node");
+      return aggregate(
+        context,
+        object,
+        spec,
+        self.podCidrs.map(({ prefix }) => ({ prefix, kind: "pod", discard: true })),
+      );
+    case "Interface":
+      return aggregate(context, object, spec, interfaceItems(context, object, spec.interface));
+    case "Static":
+      return (spec.static?.prefixes ?? []).map(({ prefix, discard }) => ({
+        prefix: formatPrefix(parsePrefix(prefix)),
+        kind: "static",
+        discard,
+      }));
+    case "Service":
+      problems.error(
+        object,
+        "spec.type",
+        "services are known only to the kubernetes source: nothing is announced",
+        "announce the addresses with type Static until then",
+      );
+      return [];
+  }
+}
+
+function interfaceItems({ facts, self, problems }: Context, object: string, wanted: Advertisement["spec"]["interface"]): Item[] {
+  const items = new Map<string, Item>();
+  for (const [i, name] of (wanted?.names ?? []).entries()) {
+    const usable = facts.addresses.filter(one => one.interface === name && !/^(fe[89ab][0-9a-f]:|127\.|::1$)/i.test(one.address));
+    if (usable.length === 0)
+      problems.warning(
+        object,
+        `spec.interface.names[${i}]`,
+        `node ${self.name} has no interface ${name} with an address to announce`,
+        "correct the name, or give the interface an address",
+      );
+    for (const { address, prefixLength } of usable) {
+      const octets = parseAddress(address);
+      const length = wanted?.announce === "Address" ? octets.length * 8 : prefixLength;
+      const prefix = `${formatAddress(maskAddress(octets, length))}/${length}`;
+      items.set(prefix, { prefix, kind: "interface", discard: false });
+    }
+  }
+  return [...items.values()];
+}
+
+/** The covering prefixes of the wanted length, each with a discard route. */
+function aggregate({ problems }: Context, object: string, { aggregation }: Advertisement["spec"], items: Item[]): Item[] {
+  const result = new Map<string, Item>();
+  for (const item of items) {
+    const family = item.prefix.includes(":") ? "ipv6" : "ipv4";
+    const length = aggregation?.[family];
+    if (length === undefined || length === lengthOf(item.prefix)) result.set(item.prefix, item);
+    else if (length > lengthOf(item.prefix)) {
+      problems.error(
+        object,
+        `spec.aggregation.${family}`,
+        `/${length} is longer than ${item.prefix}, which is announced as it is`,
+        "give a shorter length",
+      );
+      result.set(item.prefix, item);
+    } else {
+      const prefix = formatPrefix(parsePrefix(`${item.prefix.slice(0, item.prefix.lastIndexOf("/"))}/${length}`, "clear"));
+      result.set(prefix, { prefix, kind: "aggregate", discard: true });
+    }
+  }
+  return [...result.values()];
+}
+
+/** Of two objects with the same prefix the first gives kind and source; both's listeners hear it. */
+function addNetwork(networks: Map<string, NetworkConfig>, { prefix, kind, discard }: Item, source: string, listeners: Session[]): void {
+  const names = listeners.map(({ neighbor }) => neighbor.name);
+  const known = networks.get(prefix);
+  if (!known) networks.set(prefix, { prefix, kind, source, discard, neighbors: names.sort(compareText) });
+  else {
+    known.discard ||= discard;
+    if (known.neighbors) known.neighbors = [...new Set([...known.neighbors, ...names])].sort(compareText);
+  }
+}
+
+/** An export policy with exactly these prefixes, asked after the peer's own. */
+function permit(
+  { problems }: Context,
+  { metadata, spec }: Advertisement,
+  items: Item[],
+  listeners: Session[],
+  policies: Record<string, PolicyConfig>,
+  networks: Map<string, NetworkConfig>,
+): void {
+  const name = `advertisement:${metadata.name}`;
+  const object = `Advertisement/${metadata.name}`;
+  const { communities, largeCommunities, localPref, med, prepend } = spec.attributes ?? {};
+  const exact = [...items].sort((a, b) => compareText(a.prefix, b.prefix));
+  policies[name] = {
+    source: object,
+    rules: [
+      {
+        name: "announce",
+        match: {
+          prefixes: exact.map(({ prefix }) => ({ prefix, ge: lengthOf(prefix), le: lengthOf(prefix) })),
+          kinds: [...new Set(exact.map(({ prefix, kind }) => networks.get(prefix)?.kind ?? kind))].sort(compareText),
+        },
+        action: {
+          result: "accept",
+          ...(localPref !== undefined || med !== undefined
+            ? { set: { ...(localPref === undefined ? {} : { localPref }), ...(med === undefined ? {} : { med }) } }
+            : {}),
+          ...(communities?.length ? { communities: { add: communities } } : {}),
+          ...(largeCommunities?.length ? { largeCommunities: { add: largeCommunities } } : {}),
+          ...(prepend ? { prepend: { asn: "self", count: prepend } } : {}),
+        },
+      },
+    ],
+  };
+  if (localPref !== undefined && listeners.every(({ external }) => external)) {
+    problems.warning(
+      object,
+      "spec.attributes.localPref",
+      "has no effect: LOCAL_PREF is not sent to external peers",
+      "use med, prepend or communities",
+    );
+  }
+  for (const family of ["ipv4-unicast", "ipv6-unicast"] as const) {
+    const some = items.filter(({ prefix }) => prefix.includes(":") === (family === "ipv6-unicast"));
+    const carriers = listeners.filter(({ neighbor }) => neighbor.families[family]);
+    if (some.length > 0 && carriers.length === 0) {
+      const message = `no session with the selected peers carries ${family}: ${some.map(({ prefix }) => prefix).join(", ")} is not announced`;
+      problems.warning(
+        object,
+        "spec.peerSelector",
+        message,
+        `add ${family} to spec.families of a Peer, or a Peer with an address of that family`,
+      );
+    }
+    if (some.length > 0) for (const { neighbor } of carriers) neighbor.families[family]?.exportPolicies.push(name);
+  }
+}
+
+/** External peers to which nothing is sent, from which nothing is taken, or whose policies leave no advertisement a chance. */
+function reportSilentPeers({ self, resources, problems }: Context, peers: ResolvedPeer[], sessions: Session[], heard: Set<string>): void {
+  for (const { name, spec } of peers) {
+    const own = sessions.filter(({ peer }) => peer?.name === name);
+    if (own.length === 0 || !isExternal(spec, self.asn)) continue;
+    const object = `Peer/${name}`;
+    const settings = [spec, ...(spec.families ?? [])];
+    const sends = settings.some(one => one.export?.policies?.length || one.export?.default);
+    if (!sends && !heard.has(`${name} ${self.name}`)) {
+      problems.warning(
+        object,
+        "",
+        `no Advertisement selects this external peer: node ${self.name} sends it nothing (RFC 8212)`,
+        "add an Advertisement that selects it, or set spec.export.default: Reject to say that this is meant",
+      );
+    }
+    const takes = settings.some(one => one.import?.policies?.length || one.import?.accept?.length || one.import?.default);
+    if (!takes) {
+      problems.warning(
+        object,
+        "spec.import",
+        `nothing is accepted from this external peer on node ${self.name} (RFC 8212)`,
+        "list prefixes in spec.import.accept, or set spec.import.default: Reject to say that this is meant",
+      );
+    }
+    const blocked = spec.export?.policies?.find(policy => terminal(resources.policies.get(policy)));
+    if (blocked && heard.has(`${name} ${self.name}`)) {
+      problems.warning(
+        object,
+        "spec.export.policies",
+        `Policy ${blocked} decides about every route, so that no Advertisement has an effect here`,
+        "give its last rule a match, or let it end without one",
+      );
+    }
+  }
+}

@@ -1,0 +1,101 @@
+/** What the parts of compile() share: the nodes as the objects describe them, and the list of problems. */
+import { type IpFamily, parseAddress } from "../../net/address.ts";
+import type { NodeFacts, Problem } from "../plan.ts";
+import type { Fabric, Node, Resources, Selector } from "../resources/kinds.ts";
+
+export interface NodeView {
+  name: string;
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+  /** First InternalIP of each family. */
+  address: Partial<Record<IpFamily, string>>;
+  /** At most one per family. */
+  podCidrs: { prefix: string /** the object that assigns it */; source: string }[];
+  /** Absent: no fabric selects it. */
+  fabric?: Fabric;
+  /** 0 without a fabric. */
+  asn: number;
+}
+
+export interface Context {
+  resources: Resources;
+  facts: NodeFacts;
+  /** All nodes, by name in order. */
+  nodes: NodeView[];
+  self: NodeView;
+  /** True when no Fabric object exists and all nodes form one mesh. */
+  defaultFabric: boolean;
+  problems: Problems;
+}
+
+/** Collects problems; the result does not depend on the order of reports, and says nothing twice. */
+export class Problems {
+  readonly #found = new Map<string, Problem>();
+
+  error(object: string, field: string, message: string, remedy: string): void {
+    this.#add({ severity: "error", object, field, message, remedy });
+  }
+
+  warning(object: string, field: string, message: string, remedy: string): void {
+    this.#add({ severity: "warning", object, field, message, remedy });
+  }
+
+  #add(problem: Problem): void {
+    this.#found.set(JSON.stringify(problem), problem);
+  }
+
+  /** Errors first, then by object, field and message. */
+  list(): Problem[] {
+    const key = ({ severity, object, field, message }: Problem) => `${severity}\0${object}\0${field}\0${message}`;
+    return [...this.#found.values()].sort((a, b) => compareText(key(a), key(b)));
+  }
+}
+
+export function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** The objects of a map in the order of their names. */
+export function byName<T>(map: ReadonlyMap<string, T>): T[] {
+  return [...map.entries()].sort(([a], [b]) => compareText(a, b)).map(([, object]) => object);
+}
+
+/** Label selector of Kubernetes: all requirements hold; an empty one selects everything. */
+export function selects(selector: Selector, labels: Record<string, string>): boolean {
+  for (const [key, value] of Object.entries(selector.matchLabels ?? {})) if (labels[key] !== value) return false;
+  return (selector.matchExpressions ?? []).every(({ key, operator, values = [] }) => {
+    const has = Object.hasOwn(labels, key);
+    if (operator === "Exists") return has;
+    if (operator === "DoesNotExist") return !has;
+    return operator === "In" ? has && values.includes(labels[key]) : !has || !values.includes(labels[key]);
+  });
+}
+
+export function familyOfText(address: string): IpFamily {
+  return address.includes(":") ? 6 : 4;
+}
+
+export function maxLength(prefix: string): number {
+  return prefix.includes(":") ? 128 : 32;
+}
+
+/** First InternalIP of each family, in canonical text by the Node object's own order. */
+export function internalAddresses(node: Node): NodeView["address"] {
+  const result: NodeView["address"] = {};
+  for (const { type, address } of node.status.addresses) {
+    if (type === "InternalIP") result[familyOfText(address)] ??= address;
+  }
+  return result;
+}
+
+/** "a, b, c and 4 more" */
+export function someOf(names: readonly string[], limit = 3): string {
+  const rest = names.length - limit;
+  return rest > 0 ? `${names.slice(0, limit).join(", ")} and ${rest} more` : names.join(", ");
+}
+
+/** Same address in any spelling. */
+export function sameAddress(a: string, b: string): boolean {
+  const [x, y] = [parseAddress(a), parseAddress(b)];
+  return x.length === y.length && x.every((octet, i) => octet === y[i]);
+}

@@ -1,0 +1,76 @@
+/** How this node's pods are attached: the PodNetwork that selects it, or the defaults. */
+import { overlaps, parsePrefix } from "../../net/address.ts";
+import type { PodPlan } from "../plan.ts";
+import type { PodNetwork } from "../resources/kinds.ts";
+import { podNetworkSpec } from "../resources/pod-network.ts";
+import type { SchemaNode } from "../resources/schema.ts";
+import { validate } from "../resources/validate.ts";
+import { byName, type Context, selects, someOf } from "./context.ts";
+
+export function compilePods(context: Context): PodPlan {
+  const { self, problems } = context;
+  const network = choose(context);
+  const spec = network?.spec ?? (validate(podNetworkSpec as unknown as SchemaNode, { nodeSelector: {} }).value as PodNetwork["spec"]);
+  if (network) reportUnsupported(`PodNetwork/${network.metadata.name}`, spec, context);
+  if (self.podCidrs.length === 0) {
+    problems.warning(
+      `Node/${self.name}`,
+      "spec.podCIDRs",
+      "has no pod subnet: no pod can be attached",
+      "let Kubernetes assign one (--allocate-node-cidrs), or list it under allocations of a PodNetwork",
+    );
+  }
+  for (const { prefix, source } of self.podCidrs) {
+    const clash = (spec.serviceCIDRs ?? []).find(range => overlaps(parsePrefix(prefix), parsePrefix(range)));
+    if (clash)
+      problems.error(source, "spec", `pod subnet ${prefix} overlaps the service range ${clash}`, "choose ranges that do not overlap");
+  }
+  return {
+    podCidrs: self.podCidrs.map(({ prefix }) => prefix),
+    mode: "bridge",
+    bridgeName: spec.bridgeName,
+    mtu: spec.mtu ?? "auto",
+    hairpin: spec.hairpin,
+    ...(spec.serviceCIDRs?.length ? { serviceCidrs: [...spec.serviceCIDRs].sort() } : {}),
+  };
+}
+
+/** The first by name that selects the node. */
+function choose({ resources, nodes, self, problems }: Context): PodNetwork | undefined {
+  const owner = new Map<string, string>();
+  let chosen: PodNetwork | undefined;
+  for (const network of byName(resources.podNetworks)) {
+    const object = `PodNetwork/${network.metadata.name}`;
+    const selected = nodes.filter(({ labels }) => selects(network.spec.nodeSelector, labels));
+    if (selected.length === 0)
+      problems.warning(object, "spec.nodeSelector", "selects no node", "correct the selector or label the nodes; {} selects all");
+    const taken = selected.filter(({ name }) => owner.has(name));
+    for (const other of new Set(taken.map(({ name }) => owner.get(name)))) {
+      const names = taken.filter(({ name }) => owner.get(name) === other).map(({ name }) => name);
+      problems.error(
+        object,
+        "spec.nodeSelector",
+        `selects ${someOf(names)}, which ${other} selects too; ${other} is used`,
+        "let every node be selected by one PodNetwork only",
+      );
+    }
+    for (const { name } of selected) {
+      if (owner.has(name)) continue;
+      owner.set(name, object);
+      if (name === self.name) chosen = network;
+    }
+    for (const [i, { node }] of (network.spec.allocations ?? []).entries()) {
+      if (!resources.nodes.has(node))
+        problems.warning(object, `spec.allocations[${i}].node`, `there is no node ${node}`, "correct the name or take the allocation out");
+    }
+  }
+  return chosen;
+}
+
+function reportUnsupported(object: string, spec: PodNetwork["spec"], { problems }: Context): void {
+  const later = (field: string, what: string, instead: string, remedy: string) =>
+    problems.error(object, field, `${what} is not supported yet: ${instead}`, remedy);
+  if (spec.mode === "Routed") later("spec.mode", "mode Routed", "pods are attached to a bridge", "use mode: Bridge");
+  if (spec.overlay !== "Never") later("spec.overlay", `overlay ${spec.overlay}`, "packets are not encapsulated", "use overlay: Never");
+  if (spec.masquerade?.mode === "External") later("spec.masquerade", "masquerade", "pods keep their addresses", "use mode: None");
+}

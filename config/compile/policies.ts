@@ -1,0 +1,223 @@
+/** Policy objects -> the speaker's policies; and what is never reached, never used or not there. */
+import type { NeighborFamilyConfig, PolicyConfig, PolicyMatch, PolicyRule } from "../../bgpd/config.ts";
+import { overlaps, parsePrefix } from "../../net/address.ts";
+import type { Peer, Policy } from "../resources/kinds.ts";
+import { byName, type Context, maxLength } from "./context.ts";
+import type { Guard } from "./protect.ts";
+import type { Session } from "./sessions.ts";
+
+type Rule = Policy["spec"]["rules"][number];
+type Ranges = NonNullable<NonNullable<Rule["match"]>["prefixes"]>;
+
+/** Ties policies to the sessions' families; returns all that they name. */
+export function compilePolicies(context: Context, sessions: Session[], guards: Guard[]): Record<string, PolicyConfig> {
+  const policies: Record<string, PolicyConfig> = {};
+  for (const session of sessions) {
+    for (const [family, config] of Object.entries(session.neighbor.families)) {
+      for (const name of [...config.importPolicies, ...config.exportPolicies]) {
+        const policy = context.resources.policies.get(name);
+        if (policy) policies[name] ??= compilePolicy(policy, sessions);
+      }
+      config.importPolicies = config.importPolicies.map(name => existing(context, name, policies));
+      config.exportPolicies = config.exportPolicies.map(name => existing(context, name, policies));
+      tieAccept(session, family, config, guards, policies);
+    }
+  }
+  return policies;
+}
+
+/** A policy that is missing rejects everything: it was meant to hold something back. */
+function existing({ resources }: Context, name: string, policies: Record<string, PolicyConfig>): string {
+  if (resources.policies.has(name)) return name;
+  const missing = `missing:${name}`;
+  policies[missing] ??= { rules: [{ name: `there is no Policy ${name}`, action: { result: "reject" } }] };
+  return missing;
+}
+
+/** spec.import.accept of a Peer: a policy of its own. */
+function tieAccept(
+  { peer }: Session,
+  family: string,
+  config: NeighborFamilyConfig,
+  guards: Guard[],
+  policies: Record<string, PolicyConfig>,
+): void {
+  const entry = peer?.spec.families?.find(({ name }) => name === family);
+  const own = entry?.import !== undefined;
+  const ranges = ((own ? entry?.import : peer?.spec.import)?.accept ?? []).filter(
+    ({ prefix }) => prefix.includes(":") === (family === "ipv6-unicast"),
+  );
+  if (!peer || ranges.length === 0) return;
+  const name = `accept:${peer.name}/${family}`;
+  policies[name] ??= acceptPolicy(`Peer/${peer.name}`, ranges, guards);
+  config.importPolicies.push(name);
+}
+
+/** A range that merely covers a protected prefix does not name it: that takes an entry with exactly the prefix. */
+function acceptPolicy(source: string, ranges: Ranges, guards: Guard[]): PolicyConfig {
+  const held = guards.filter(
+    guard =>
+      !ranges.some(({ prefix }) => prefix === guard.prefix) &&
+      ranges.some(({ prefix }) => overlaps(parsePrefix(prefix), parsePrefix(guard.prefix))),
+  );
+  const rules: PolicyRule[] = [];
+  if (held.length > 0) {
+    const prefixes = held.map(({ prefix, orLonger }) => ({
+      prefix,
+      ge: lengthOf(prefix),
+      le: orLonger ? maxLength(prefix) : lengthOf(prefix),
+    }));
+    rules.push({ name: "protected", match: { prefixes }, action: { result: "reject" } });
+  }
+  rules.push({ name: "accept", match: { prefixes: ranges.map(compileRange) }, action: { result: "accept" } });
+  return { source, rules };
+}
+
+/** Whether a range can match a prefix inside the guarded one. */
+function reaches({ prefix, le }: { prefix: string; le: number }, guarded: string): boolean {
+  return le >= lengthOf(guarded) && overlaps(parsePrefix(prefix), parsePrefix(guarded));
+}
+
+export function lengthOf(prefix: string): number {
+  return Number(prefix.slice(prefix.lastIndexOf("/") + 1));
+}
+
+/** Both bounds written out, so that nothing hangs on defaults. */
+function compileRange({ prefix, ge, le }: Ranges[number]) {
+  const length = lengthOf(prefix);
+  return { prefix, ge: ge ?? length, le: le ?? (ge === undefined ? length : maxLength(prefix)) };
+}
+
+export function compilePolicy(policy: Policy, sessions: Session[]): PolicyConfig {
+  const rules: PolicyRule[] = [];
+  for (const [i, rule] of policy.spec.rules.entries()) {
+    const compiled = compileRule(rule, i, sessions);
+    if (compiled) rules.push(compiled);
+  }
+  return { source: `Policy/${policy.metadata.name}`, rules };
+}
+
+/** undefined: the rule is about peers that this node does not have. */
+function compileRule(rule: Rule, index: number, sessions: Session[]): PolicyRule | undefined {
+  const match = rule.match && compileMatch(rule.match, sessions);
+  if (match?.neighbors?.length === 0) return undefined;
+  const { set, communities, largeCommunities, prepend, removeMED } = rule;
+  return {
+    name: rule.name ?? `rule ${index + 1}`,
+    ...(match ? { match } : {}),
+    action: {
+      result: rule.result === "Accept" ? "accept" : rule.result === "Reject" ? "reject" : "continue",
+      ...(set ? { set } : {}),
+      ...(communities ? { communities } : {}),
+      ...(largeCommunities ? { largeCommunities } : {}),
+      ...(prepend ? { prepend: { asn: prepend.asn ?? (prepend.as === "Last" ? "last" : "self"), count: prepend.count } } : {}),
+      ...(removeMED ? { removeMed: true } : {}),
+    },
+  };
+}
+
+function compileMatch({ prefixes, peers, nodes, ...rest }: NonNullable<Rule["match"]>, sessions: Session[]): PolicyMatch {
+  const wanted = sessions.filter(({ peer, node }) => (peer && peers?.includes(peer.name)) || (node !== undefined && nodes?.includes(node)));
+  return {
+    ...(prefixes?.length ? { prefixes: prefixes.map(compileRange) } : {}),
+    ...Object.fromEntries(Object.entries(rest).filter(([, value]) => !(Array.isArray(value) && value.length === 0))),
+    ...(peers?.length || nodes?.length ? { neighbors: wanted.map(({ neighbor }) => neighbor.name) } : {}),
+  };
+}
+
+/** Policies that are missing, unused, or partly unreachable: for the objects as such, whatever the node. */
+export function reportPolicies(context: Context): void {
+  const { resources, problems } = context;
+  const used = new Set<string>();
+  for (const { object, field, names } of references(context)) {
+    for (const [i, name] of names.entries()) {
+      used.add(name);
+      if (!resources.policies.has(name)) {
+        problems.error(
+          object,
+          `${field}[${i}]`,
+          `there is no Policy ${name}: in its place everything is rejected`,
+          "create the policy, or take the name out",
+        );
+      }
+    }
+    const end = names.findIndex(name => terminal(resources.policies.get(name)) !== undefined);
+    if (end >= 0 && end < names.length - 1) {
+      problems.warning(
+        object,
+        `${field}[${end + 1}]`,
+        `is never asked: Policy ${names[end]} decides about every route`,
+        "change the order, or give the policy's last rule a match",
+      );
+    }
+  }
+  for (const policy of byName(resources.policies)) reportPolicy(policy, used, context);
+}
+
+function reportPolicy({ metadata: { name }, spec }: Policy, used: Set<string>, { resources, problems }: Context): void {
+  const object = `Policy/${name}`;
+  if (!used.has(name))
+    problems.warning(
+      object,
+      "",
+      "no Peer and no Fabric uses this policy",
+      "name it in import.policies or export.policies of a Peer, or in mesh.importPolicies or mesh.exportPolicies of a Fabric",
+    );
+  const end = spec.rules.findIndex(rule => rule.result !== "Continue" && matchesAll(rule));
+  if (end >= 0 && end < spec.rules.length - 1) {
+    const first = spec.rules[end].name ?? `rule ${end + 1}`;
+    problems.warning(
+      object,
+      `spec.rules[${end + 1}]`,
+      `is never reached: ${JSON.stringify(first)} before it decides about every route`,
+      "change the order, or give that rule a match",
+    );
+  }
+  for (const [i, { match }] of spec.rules.entries()) {
+    for (const [j, peer] of (match?.peers ?? []).entries()) {
+      if (!resources.peers.has(peer))
+        problems.warning(object, `spec.rules[${i}].match.peers[${j}]`, `there is no Peer ${peer}`, "correct the name");
+    }
+    for (const [j, node] of (match?.nodes ?? []).entries()) {
+      if (!resources.nodes.has(node))
+        problems.warning(object, `spec.rules[${i}].match.nodes[${j}]`, `there is no Node ${node}`, "correct the name");
+    }
+  }
+}
+
+/** The rule that decides about every route, where the policy has one. */
+export function terminal(policy: Policy | undefined): Rule | undefined {
+  return policy?.spec.rules.find(rule => rule.result !== "Continue" && matchesAll(rule));
+}
+
+function matchesAll({ match }: Rule): boolean {
+  return !match || Object.values(match).every(value => (Array.isArray(value) ? value.length === 0 : Object.keys(value).length === 0));
+}
+
+interface Reference {
+  object: string;
+  field: string;
+  names: readonly string[];
+}
+
+function references({ resources }: Context): Reference[] {
+  const result: Reference[] = [];
+  for (const { metadata, spec } of byName(resources.fabrics)) {
+    const object = `Fabric/${metadata.name}`;
+    result.push({ object, field: "spec.mesh.importPolicies", names: spec.mesh.importPolicies ?? [] });
+    result.push({ object, field: "spec.mesh.exportPolicies", names: spec.mesh.exportPolicies ?? [] });
+  }
+  for (const { metadata, spec } of byName(resources.peers)) {
+    const object = `Peer/${metadata.name}`;
+    result.push(...peerReferences(object, "spec", spec));
+    for (const [i, entry] of (spec.families ?? []).entries()) result.push(...peerReferences(object, `spec.families[${i}]`, entry));
+  }
+  return result;
+}
+
+function peerReferences(object: string, at: string, settings: Pick<Peer["spec"], "import" | "export">): Reference[] {
+  return [
+    { object, field: `${at}.import.policies`, names: settings.import?.policies ?? [] },
+    { object, field: `${at}.export.policies`, names: settings.export?.policies ?? [] },
+  ];
+}

@@ -1,0 +1,38 @@
+/** TCP MD5 keys out of Secrets (RFC 2385). A key that cannot be had shuts the session down: never an empty password. */
+import { Buffer } from "node:buffer";
+import type { Resources } from "../resources/kinds.ts";
+import type { Problems } from "./context.ts";
+
+/** TCP_MD5SIG_MAXKEYLEN. Octets. */
+const maxKey = 80;
+
+export type Password = { password: string } | { shutdown: { message: string } };
+
+/** Problems name the Secret and the key, never the value. */
+export function resolvePassword(
+  resources: Resources,
+  ref: { name: string; key: string },
+  object: string,
+  field: string,
+  problems: Problems,
+): Password {
+  const fail = (at: string, message: string, remedy: string): Password => {
+    problems.error(object, at, `${message}; the session stays shut down`, remedy);
+    return { shutdown: { message: "password not available" } };
+  };
+  const secret = resources.secrets.get(ref.name);
+  if (!secret) return fail(`${field}.name`, `there is no Secret ${ref.name}`, "create the Secret, or take passwordSecretRef out");
+  const password = Object.hasOwn(secret.data, ref.key) ? secret.data[ref.key] : undefined;
+  if (password === undefined)
+    return fail(`${field}.key`, `Secret ${ref.name} has no key ${ref.key}`, "add the key to the Secret, or name another one");
+  const octets = Buffer.byteLength(password);
+  if (octets === 0)
+    return fail(`${field}.key`, `key ${ref.key} of Secret ${ref.name} is empty`, `put a password of 1 to ${maxKey} octets there`);
+  if (octets > maxKey)
+    return fail(
+      `${field}.key`,
+      `key ${ref.key} of Secret ${ref.name} has ${octets} octets; TCP MD5 takes ${maxKey}`,
+      "use a shorter password",
+    );
+  return { password };
+}

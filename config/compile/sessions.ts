@@ -1,0 +1,276 @@
+/** The neighbours of this node: the mesh of its fabric, and its Peers. Policies and advertisements are tied on afterwards. */
+import type { Family, NeighborConfig, NeighborFamilyConfig } from "../../bgpd/config.ts";
+import { contains, type IpFamily, isLinkLocal, parseAddress, parsePrefix } from "../../net/address.ts";
+import type { Fabric, Peer } from "../resources/kinds.ts";
+import { type Context, familyOfText, type NodeView, sameAddress, selects, someOf } from "./context.ts";
+import type { ResolvedPeer } from "./peers.ts";
+import { resolvePassword } from "./secrets.ts";
+
+export const defaultPort = 179;
+export const externalPrefixLimit = 10000;
+const defaults = { holdTime: 90, keepaliveTime: 0, connectRetryTime: 5, advertisementInterval: 0, prefixWarning: 75 };
+
+/** A neighbour together with what later steps need to know of it. */
+export interface Session {
+  neighbor: NeighborConfig;
+  /** Absent for mesh sessions. */
+  peer?: ResolvedPeer;
+  /** The node at the other end, of mesh sessions. */
+  node?: string;
+  external: boolean;
+}
+
+export const familyName = (family: IpFamily): Family => (family === 4 ? "ipv4-unicast" : "ipv6-unicast");
+const short = (family: IpFamily) => (family === 4 ? "ipv4" : "ipv6");
+
+export function compileSessions(context: Context, fabric: Fabric, peers: ResolvedPeer[]): Session[] {
+  const sessions = meshSessions(context, fabric);
+  for (const peer of peers) {
+    for (const session of peerSessions(context, fabric, peer)) {
+      const same = sessions.find(({ neighbor }) => sameEnd(neighbor, session.neighbor));
+      if (!same) sessions.push(session);
+      else {
+        const message = `${session.neighbor.address} is a neighbour of node ${context.self.name} already, as ${same.neighbor.name}; this one is left out`;
+        context.problems.error(
+          `Peer/${peer.name}`,
+          peer.whoField,
+          message,
+          "keep one session per neighbour address, or set mesh type None in the fabric",
+        );
+      }
+    }
+  }
+  return sessions;
+}
+
+function sameEnd(a: NeighborConfig, b: NeighborConfig): boolean {
+  const linkLocal = isLinkLocal(parseAddress(a.address));
+  return sameAddress(a.address, b.address) && (!linkLocal || a.interface === b.interface);
+}
+
+/** Full: all other nodes of the fabric; RouteReflectors: pairs of which at least one reflects. */
+function meshSessions(context: Context, fabric: Fabric): Session[] {
+  const { self, nodes, problems } = context;
+  const { mesh } = fabric.spec;
+  const object = `Fabric/${fabric.metadata.name}`;
+  if (mesh.type === "None") return [];
+  const members = nodes.filter(node => node.fabric === fabric);
+  if (mesh.routeReflectors && !members.some(node => reflects(fabric, node))) {
+    problems.error(
+      object,
+      "spec.mesh.routeReflectors.nodeSelector",
+      "selects no node of the fabric: nobody reflects, and no session comes up",
+      "label at least one node, better two",
+    );
+  }
+  if (fabric.spec.listen.port === 0 && members.length > 1) {
+    problems.error(object, "spec.listen.port", "port 0 accepts nothing, so no mesh session can come up", "set a port, or mesh type None");
+    return [];
+  }
+  const others = members.filter(node => node !== self && (mesh.type === "Full" || reflects(fabric, self) || reflects(fabric, node)));
+  return others.flatMap(other => meshPair(context, fabric, other));
+}
+
+export function reflects(fabric: Fabric, node: NodeView): boolean {
+  const { routeReflectors } = fabric.spec.mesh;
+  return routeReflectors !== undefined && selects(routeReflectors.nodeSelector, node.labels);
+}
+
+function meshPair({ self, resources, problems }: Context, fabric: Fabric, other: NodeView): Session[] {
+  const { mesh, listen, timers } = fabric.spec;
+  const families = ([4, 6] as const).filter(family => self.address[family] && other.address[family]);
+  if (families.length === 0) {
+    problems.error(
+      `Node/${other.name}`,
+      "status.addresses",
+      `nodes ${self.name} and ${other.name} have no InternalIP of a common family: no session between them`,
+      "give both an InternalIP of the same family",
+    );
+  }
+  const client = reflects(fabric, self) && !reflects(fabric, other);
+  const external = other.asn !== self.asn;
+  if (client && external) {
+    problems.error(
+      `Node/${other.name}`,
+      'metadata.annotations["podlane.io/asn"]',
+      `node ${other.name} has AS ${other.asn} and cannot be a client of the reflector ${self.name} in AS ${self.asn}`,
+      "reflection is for nodes of one AS: take the annotation off, or use mesh type Full",
+    );
+  }
+  const password =
+    mesh.passwordSecretRef &&
+    resolvePassword(resources, mesh.passwordSecretRef, `Fabric/${fabric.metadata.name}`, "spec.mesh.passwordSecretRef", problems);
+  return families.map(family => ({
+    node: other.name,
+    external,
+    neighbor: {
+      name: `${other.name}/${short(family)}`,
+      source: `Node/${other.name}`,
+      address: other.address[family] as string,
+      port: listen.port,
+      localAddress: self.address[family] as string,
+      // Nodes of one mesh with an AS each may still stand in different subnets.
+      ...(external ? { multihop: 255 } : {}),
+      remoteAsn: other.asn,
+      ...password,
+      passive: false,
+      ...timersOf(timers, undefined),
+      families: {
+        [familyName(family)]: {
+          importPolicies: [...(mesh.importPolicies ?? [])],
+          exportPolicies: [...(mesh.exportPolicies ?? [])],
+          // Who asks for a mesh permits it, also where the nodes' ASes differ.
+          importDefault: "accept",
+          exportDefault: "accept",
+          prefixLimit: 0,
+          prefixWarning: defaults.prefixWarning,
+          nextHopSelf: mesh.nextHopSelf,
+          allowAsIn: 0,
+        } satisfies NeighborFamilyConfig,
+      },
+      routeReflectorClient: client && !external,
+    },
+  }));
+}
+
+function timersOf(fabric: Fabric["spec"]["timers"], peer: Peer["spec"]["timers"]) {
+  const pick = (field: "holdTime" | "keepaliveTime" | "connectRetryTime" | "advertisementInterval") =>
+    peer?.[field] ?? fabric?.[field] ?? defaults[field];
+  return {
+    holdTime: pick("holdTime"),
+    keepaliveTime: pick("keepaliveTime"),
+    connectRetryTime: pick("connectRetryTime"),
+    advertisementInterval: pick("advertisementInterval"),
+  };
+}
+
+function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Session[] {
+  const { self, problems } = context;
+  const { spec } = peer;
+  const object = `Peer/${peer.name}`;
+  if (!peer.nodes.includes(self)) return [];
+  if (spec.interface)
+    problems.error(
+      object,
+      "spec.interface",
+      "unnumbered peers are not supported yet: there is no session",
+      "give the neighbour's address instead",
+    );
+  if (spec.gateway)
+    problems.error(object, "spec.gateway", "gateway is not supported yet: there is no session", "give the router's address instead");
+  if (spec.passive && fabric.spec.listen.port === 0) {
+    problems.error(
+      object,
+      "spec.passive",
+      `waits for a connection, but Fabric/${fabric.metadata.name} has listen.port 0`,
+      "set spec.listen.port of the fabric, or passive: false",
+    );
+  }
+  if (spec.address) return [peerSession(context, fabric, peer, peer.name, spec.address, spec.port ?? defaultPort)];
+  const { peerSelector } = spec;
+  if (!peerSelector) return [];
+  const others = context.nodes.filter(node => node !== self && selects(peerSelector, node.labels));
+  if (others.length === 0)
+    problems.warning(object, "spec.peerSelector", `selects no node other than ${self.name}`, "correct the selector or label the nodes");
+  const sessions = others.flatMap(other =>
+    ([4, 6] as const)
+      .filter(family => self.address[family] && other.address[family])
+      .map(family =>
+        peerSession(
+          context,
+          fabric,
+          peer,
+          `${peer.name}/${other.name}/${short(family)}`,
+          other.address[family] as string,
+          spec.port ?? other.fabric?.spec.listen.port ?? defaultPort,
+        ),
+      ),
+  );
+  if (others.length > 0 && sessions.length === 0) {
+    problems.error(
+      object,
+      "spec.peerSelector",
+      `${self.name} has no InternalIP of a common family with ${someOf(others.map(({ name }) => name))}`,
+      "give the nodes InternalIPs of the same family",
+    );
+  }
+  return sessions;
+}
+
+function peerSession(context: Context, fabric: Fabric, peer: ResolvedPeer, name: string, address: string, port: number): Session {
+  const { self, resources, problems } = context;
+  const { spec } = peer;
+  const object = `Peer/${peer.name}`;
+  const external = isExternal(spec, self.asn);
+  if (spec.routeReflectorClient && external)
+    problems.error(
+      object,
+      "spec.routeReflectorClient",
+      `is for internal peers; AS ${spec.asn} is not AS ${self.asn} of node ${self.name}`,
+      "take it out, or use type: Internal",
+    );
+  if (external) reportUnreachable(context, peer, address);
+  const password = spec.passwordSecretRef
+    ? resolvePassword(resources, spec.passwordSecretRef, object, "spec.passwordSecretRef", problems)
+    : {};
+  const shutdown = spec.shutdown ? { shutdown: spec.shutdownMessage ? { message: spec.shutdownMessage } : {} } : {};
+  const neighbor: NeighborConfig = {
+    name,
+    source: object,
+    ...(spec.description ? { description: spec.description } : {}),
+    address,
+    port,
+    ...(spec.localAddress ? { localAddress: spec.localAddress } : {}),
+    ...(spec.bindInterface ? { interface: spec.bindInterface } : {}),
+    ...(spec.multihop === undefined ? {} : { multihop: spec.multihop }),
+    ...(spec.ttlSecurity === undefined ? {} : { ttlSecurity: spec.ttlSecurity }),
+    remoteAsn: spec.asn ?? (spec.type === "Internal" ? "internal" : "external"),
+    ...(spec.localASN === undefined ? {} : { localAsn: spec.localASN }),
+    ...password,
+    passive: spec.passive ?? false,
+    ...timersOf(fabric.spec.timers, spec.timers),
+    families: peerFamilies(spec, familyOfText(address), external),
+    routeReflectorClient: !external && (spec.routeReflectorClient ?? false),
+    ...shutdown,
+  };
+  return { neighbor, peer, external };
+}
+
+export function isExternal(spec: Peer["spec"], asn: number): boolean {
+  return spec.asn === undefined ? spec.type !== "Internal" : spec.asn !== (spec.localASN ?? asn);
+}
+
+/** What a family entry sets goes before what the peer sets for all; policy lists are tied on later. */
+function peerFamilies(spec: Peer["spec"], family: IpFamily, external: boolean): NeighborConfig["families"] {
+  const result: NeighborConfig["families"] = {};
+  for (const entry of spec.families ?? [{ name: familyName(family) }]) {
+    const importDefault = (entry.import ?? spec.import)?.default;
+    const exportDefault = (entry.export ?? spec.export)?.default;
+    result[entry.name] = {
+      importPolicies: [...((entry.import ?? spec.import)?.policies ?? [])],
+      exportPolicies: [...((entry.export ?? spec.export)?.policies ?? [])],
+      ...(importDefault ? { importDefault: importDefault === "Accept" ? "accept" : "reject" } : {}),
+      ...(exportDefault ? { exportDefault: exportDefault === "Accept" ? "accept" : "reject" } : {}),
+      prefixLimit: entry.prefixLimit ?? spec.prefixLimit ?? (external ? externalPrefixLimit : 0),
+      prefixWarning: entry.prefixWarning ?? spec.prefixWarning ?? defaults.prefixWarning,
+      nextHopSelf: entry.nextHopSelf ?? spec.nextHopSelf ?? false,
+      allowAsIn: entry.allowASIn ?? spec.allowASIn ?? 0,
+      ...((entry.removePrivateASN ?? spec.removePrivateASN) ? { removePrivateAsn: true } : {}),
+    };
+  }
+  return result;
+}
+
+/** An external session has TTL 1 unless told otherwise (RFC 4271 section 5.1.3): a neighbour off-link never answers. */
+function reportUnreachable({ facts, self, problems }: Context, { name, spec }: ResolvedPeer, address: string): void {
+  const octets = parseAddress(address);
+  const offLink =
+    !isLinkLocal(octets) && !facts.addresses.some(own => contains(parsePrefix(`${own.address}/${own.prefixLength}`, "clear"), octets));
+  if (facts.addresses.length === 0 || !offLink || (spec.multihop ?? 1) > 1 || (spec.ttlSecurity ?? 1) > 1) return;
+  problems.warning(
+    `Peer/${name}`,
+    "spec.address",
+    `${address} is on no network that node ${self.name} is connected to, and an external session crosses no router`,
+    "set spec.multihop, or correct the address",
+  );
+}

@@ -1,0 +1,253 @@
+/**
+ * From text (multi-document YAML, JSON) to checked objects. Every fault names file, document, line and column, object, field, what is
+ * wrong and what to do. Text is bounded: size, number of documents, depth, and YAML aliases.
+ */
+import { type Document, isNode, LineCounter, parseAllDocuments } from "yaml";
+import type { Problem } from "../plan.ts";
+import { apiVersion, group } from "./common.ts";
+import { readNode, readSecret } from "./core.ts";
+import { type AnyResource, kindRows, type Metadata } from "./kinds.ts";
+import type { SchemaNode } from "./schema.ts";
+import { nearest } from "./suggest.ts";
+import { type Fault, formatPath, type Path, validate } from "./validate.ts";
+
+export const Limits = {
+  /** Octets of one file. */
+  fileSize: 4 * 1024 * 1024,
+  /** Documents in one file. */
+  documents: 5000,
+  /** Nesting of one document. */
+  depth: 40,
+  /** Nodes that resolving YAML aliases may make. */
+  aliases: 100,
+} as const;
+
+export interface ReadResult {
+  /** Objects in the order of the text, each with where it stands. */
+  objects: { object: AnyResource; place: string }[];
+  problems: Problem[];
+  /** The text is no YAML: it may be half-written. */
+  broken: boolean;
+}
+
+/** Reads all objects of a text. `file` is named in problems. Never throws; an object with an error is left out. */
+export function readDocuments(text: string, file: string): ReadResult {
+  const result: ReadResult = { objects: [], problems: [], broken: false };
+  const fail = (message: string, remedy: string, place?: string) => {
+    result.problems.push({ severity: "error", object: file, field: "", message, remedy, ...(place ? { place } : {}) });
+  };
+  if (text.length > Limits.fileSize) {
+    fail(`the file is larger than ${Limits.fileSize} octets`, "split it into several files");
+    result.broken = true;
+    return result;
+  }
+  const lines = new LineCounter();
+  const documents = parse(text, lines);
+  if (documents.length > Limits.documents) {
+    fail(`the file has more than ${Limits.documents} documents`, "split it into several files");
+    result.broken = true;
+    return result;
+  }
+  for (const [i, document] of documents.entries()) {
+    const context: Context = { file, number: i + 1, lines, document };
+    const [error] = document.errors;
+    if (error) {
+      const [message] = error.message.split("\n");
+      fail(
+        `not valid YAML: ${message.replace(/ at line \d+, column \d+:?$/, "")}`,
+        "correct the text; what the file said before stays in force",
+        placeAt(context, error.pos[0]),
+      );
+      result.broken = true;
+    } else if (!isEmpty(document)) readDocument(context, result);
+  }
+  return result;
+}
+
+interface Context {
+  file: string;
+  number: number;
+  lines: LineCounter;
+  document: Document.Parsed;
+}
+
+function parse(text: string, lineCounter: LineCounter): Document.Parsed[] {
+  const documents = parseAllDocuments(text, { lineCounter, prettyErrors: true, uniqueKeys: true, version: "1.2", logLevel: "silent" });
+  return Array.isArray(documents) ? documents : [];
+}
+
+/** A document of comments, or nothing at all. */
+function isEmpty(document: Document.Parsed): boolean {
+  const { contents } = document;
+  return contents === null || (isNode(contents) && "value" in contents && contents.value === null);
+}
+
+function readDocument(context: Context, result: ReadResult): void {
+  let value: unknown;
+  try {
+    value = context.document.toJS({ maxAliasCount: Limits.aliases });
+  } catch (error) {
+    const message = `cannot be resolved: ${error instanceof Error ? error.message : String(error)}`;
+    result.problems.push(problemAt(context, context.file, { path: [], message, remedy: "write the parts out instead of using aliases" }));
+    return;
+  }
+  if (depthOf(value, Limits.depth) > Limits.depth) {
+    const message = `is nested deeper than ${Limits.depth} levels`;
+    result.problems.push(problemAt(context, context.file, { path: [], message, remedy: "flatten it" }));
+    return;
+  }
+  const items = listItems(value);
+  if (items) for (const [i, item] of items.entries()) readObject(context, item, ["items", i], result);
+  else readObject(context, value, [], result);
+}
+
+/** `kubectl get -o yaml` writes a v1 List. */
+function listItems(value: unknown): unknown[] | undefined {
+  if (!isMapping(value) || value.kind !== "List" || value.apiVersion !== "v1" || !Array.isArray(value.items)) return undefined;
+  return value.items;
+}
+
+function readObject(context: Context, value: unknown, at: Path, result: ReadResult): void {
+  const { object, name, faults } = checkObject(value);
+  for (const fault of faults) {
+    result.problems.push(problemAt(context, name ?? context.file, { ...fault, path: [...at, ...fault.path] }, formatPath(fault.path)));
+  }
+  if (object) result.objects.push({ object, place: placeOf(context, at, "value") });
+}
+
+/** Checks one object as it comes from YAML, JSON or the API server. `name` is "Kind/name" where both could be read. */
+export function checkObject(value: unknown): { object?: AnyResource; name?: string; faults: Fault[] } {
+  const faults: Fault[] = [];
+  if (!isMapping(value)) {
+    return { faults: [{ path: [], message: "is not an object", remedy: "a document has apiVersion, kind, metadata and spec" }] };
+  }
+  const { kind } = value;
+  const row = kindRows.find(({ kind: known }) => known === kind);
+  const core = kind === "Node" || kind === "Secret";
+  const wanted = core ? "v1" : apiVersion;
+  if ((!row && !core) || value.apiVersion !== wanted || (row && !row.spec)) return { faults: [unknownKind(value)] };
+
+  const metadata = readMetadata(value.metadata, faults);
+  const name = metadata && `${kind}/${metadata.name}`;
+  if (!metadata) return { faults };
+  if (row) return { name, ...checkOwnKind(row.kind, row.spec as SchemaNode, value, metadata, faults) };
+  const object = kind === "Node" ? readNode(value, metadata, faults) : readSecret(value, metadata, faults);
+  return { name, faults, ...(faults.length === 0 ? { object } : {}) };
+}
+
+function checkOwnKind(kind: string, schema: SchemaNode, value: Record<string, unknown>, metadata: Metadata, faults: Fault[]) {
+  const known = ["apiVersion", "kind", "metadata", "spec", "status"];
+  for (const key of Object.keys(value)) {
+    if (known.includes(key)) continue;
+    const near = nearest(key, known);
+    const remedy = near ? `did you mean "${near}"?` : `known fields: ${known.join(", ")}`;
+    faults.push({ path: [key], about: "key", message: `unknown field "${key}"`, remedy });
+  }
+  if (value.spec === undefined) {
+    faults.push({ path: [], about: "key", message: 'field "spec" is missing', remedy: "add spec" });
+    return { faults };
+  }
+  const checked = validate(schema, value.spec, ["spec"]);
+  faults.push(...checked.faults);
+  if (faults.length > 0) return { faults };
+  return { faults, object: { apiVersion, kind, metadata, spec: checked.value } as AnyResource };
+}
+
+function unknownKind({ apiVersion: version, kind }: Record<string, unknown>): Fault {
+  const names = [...kindRows.filter(row => row.spec).map(row => row.kind), "Node", "Secret"];
+  const said = `kind ${show(kind)} with apiVersion ${show(version)}`;
+  if (kind === "NodeState") {
+    return { path: ["kind"], message: "NodeState is written by the agents, not read", remedy: "take the document out" };
+  }
+  if (typeof kind === "string" && names.includes(kind)) {
+    const wanted = kind === "Node" || kind === "Secret" ? "v1" : apiVersion;
+    return { path: ["apiVersion"], message: `${said} is not known`, remedy: `write apiVersion: ${wanted}` };
+  }
+  const near = typeof kind === "string" ? nearest(kind, names) : undefined;
+  const remedy = near ? `did you mean "${near}"?` : `known are ${group} ${names.slice(0, -2).join(", ")}, and v1 Node, Secret`;
+  return { path: kind === undefined ? [] : ["kind"], message: `${said} is not known`, remedy };
+}
+
+function show(value: unknown): string {
+  return value === undefined ? "(missing)" : JSON.stringify(typeof value === "string" ? value.slice(0, 80) : typeof value);
+}
+
+function readMetadata(value: unknown, faults: Fault[]): Metadata | undefined {
+  const name = isMapping(value) ? value.name : undefined;
+  if (!isMapping(value) || typeof name !== "string" || name.length > 253 || !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name)) {
+    const message = name === undefined ? "metadata.name is missing" : "metadata.name is not a DNS name";
+    faults.push({
+      path: isMapping(value) ? ["metadata", "name"] : ["metadata"],
+      message,
+      remedy: "use lower-case letters, digits, - and .",
+    });
+    return undefined;
+  }
+  const labels = textMap(value.labels, ["metadata", "labels"], faults);
+  const annotations = textMap(value.annotations, ["metadata", "annotations"], faults);
+  const generation = typeof value.generation === "number" ? value.generation : undefined;
+  return {
+    name,
+    ...(labels ? { labels } : {}),
+    ...(annotations ? { annotations } : {}),
+    ...(generation === undefined ? {} : { generation }),
+  };
+}
+
+function textMap(value: unknown, path: Path, faults: Fault[]): Record<string, string> | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (!isMapping(value)) {
+    faults.push({ path, message: "must be a mapping of text to text", remedy: "write key: value pairs" });
+    return undefined;
+  }
+  for (const [key, text] of Object.entries(value)) {
+    if (typeof text === "string") continue;
+    faults.push({ path: [...path, key], message: "must be text", remedy: `put it in quotes: ${key}: "${String(text)}"` });
+  }
+  return value as Record<string, string>;
+}
+
+function problemAt(context: Context, object: string, fault: Fault, field = formatPath(fault.path)): Problem {
+  const { message, remedy } = fault;
+  return { severity: "error", object, field, message, remedy, place: placeOf(context, fault.path, fault.about ?? "value") };
+}
+
+/** Where a field stands; of one that is missing, the nearest parent. */
+function placeOf(context: Context, path: Path, about: "key" | "value"): string {
+  let offset = rangeStart(context.document.contents) ?? 0;
+  for (let length = path.length; length > 0; length--) {
+    const found = about === "key" && length === path.length ? keyOffset(context.document, path) : undefined;
+    const start = found ?? rangeStart(context.document.getIn(path.slice(0, length), true));
+    if (start === undefined) continue;
+    offset = start;
+    break;
+  }
+  return placeAt(context, offset);
+}
+
+function keyOffset(document: Document.Parsed, path: Path): number | undefined {
+  const parent = path.length === 1 ? document.contents : document.getIn(path.slice(0, -1), true);
+  if (!parent || typeof parent !== "object" || !("items" in parent) || !Array.isArray(parent.items)) return undefined;
+  for (const { key } of parent.items as { key?: { value?: unknown } }[]) if (key?.value === path.at(-1)) return rangeStart(key);
+  return undefined;
+}
+
+function rangeStart(node: unknown): number | undefined {
+  return isNode(node) && node.range ? node.range[0] : undefined;
+}
+
+function placeAt({ file, number, lines }: Context, offset: number): string {
+  const { line, col } = lines.linePos(offset);
+  return `${file}, document ${number}, line ${line}:${col}`;
+}
+
+function depthOf(value: unknown, limit: number): number {
+  if (limit < 0 || typeof value !== "object" || value === null) return 0;
+  let deepest = 0;
+  for (const part of Object.values(value)) deepest = Math.max(deepest, depthOf(part, limit - 1));
+  return deepest + 1;
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,258 @@
+/**
+ * Objects from the files of a directory: *.yaml, *.yml, *.json, not recursive. Hot reload is atomic by file: a file that is half-written or
+ * broken keeps its last good documents and is reported; one that goes away takes its objects along. Directories that are swapped as a whole
+ * through a symbolic link (Kubernetes' ConfigMap mounts with ..data) are followed, because every scan opens the path anew.
+ */
+import { createHash } from "node:crypto";
+import { type FSWatcher, watch } from "node:fs";
+import { open, readdir, realpath } from "node:fs/promises";
+import { join } from "node:path";
+import type { Problem } from "../plan.ts";
+import { Limits, type ReadResult, readDocuments } from "../resources/documents.ts";
+import { type AnyResource, collect, type Resources } from "../resources/kinds.ts";
+import type { ResourceListener, ResourceSource } from "./source.ts";
+
+export interface DirectoryOptions {
+  /** Quiet time after a change before files are read. Milliseconds. */
+  debounce?: number;
+  /** A scan of its own as a safety net where the file system reports no changes (network mounts). Milliseconds; 0 = none. */
+  interval?: number;
+}
+
+const maxFiles = 2000;
+const maxTotal = 64 * 1024 * 1024;
+
+interface FileState {
+  hash: string;
+  /** The last good reading. */
+  good: ReadResult["objects"];
+  problems: Problem[];
+}
+
+export class DirectorySource implements ResourceSource {
+  readonly #path: string;
+  readonly #debounce: number;
+  readonly #interval: number;
+  readonly #files = new Map<string, FileState>();
+  #listener: ResourceListener | undefined;
+  #watcher: FSWatcher | undefined;
+  #watched = "";
+  #timer: NodeJS.Timeout | undefined;
+  #ticker: NodeJS.Timeout | undefined;
+  #scanning: Promise<void> | undefined;
+  #again = false;
+  #closed = false;
+  #delivered = "";
+
+  constructor(path: string, { debounce = 100, interval = 10_000 }: DirectoryOptions = {}) {
+    this.#path = path;
+    this.#debounce = debounce;
+    this.#interval = interval;
+  }
+
+  /** Rejects when the directory cannot be read. */
+  async start(listener: ResourceListener): Promise<void> {
+    this.#listener = listener;
+    await readdir(this.#path).catch((error: Error) => {
+      throw new Error(`cannot read the configuration directory ${this.#path}: ${error.message}. Create it, or name another with --config`);
+    });
+    await this.#scan();
+    if (this.#interval > 0 && !this.#closed) {
+      this.#ticker = setInterval(() => void this.#scan(), this.#interval);
+      this.#ticker.unref();
+    }
+  }
+
+  async reload(): Promise<void> {
+    await this.#scan();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    clearInterval(this.#ticker);
+    this.#watcher?.close();
+    this.#watcher = undefined;
+    await this.#scanning;
+  }
+
+  /** One scan at a time; a change during a scan makes another one follow. */
+  #scan(): Promise<void> {
+    if (this.#scanning) {
+      this.#again = true;
+      return this.#scanning;
+    }
+    this.#scanning = this.#scanUntilQuiet().finally(() => {
+      this.#scanning = undefined;
+    });
+    return this.#scanning;
+  }
+
+  async #scanUntilQuiet(): Promise<void> {
+    do {
+      this.#again = false;
+      await this.#scanOnce();
+    } while (this.#again && !this.#closed);
+  }
+
+  async #scanOnce(): Promise<void> {
+    if (this.#closed) return;
+    // Before reading: what changes while files are read is then seen as an event.
+    await this.#watch();
+    const problems: Problem[] = [];
+    const present = await readAll(this.#path, problems);
+    if (this.#closed) return;
+    if (present) this.#take(present);
+    this.#deliver(problems);
+  }
+
+  #take({ texts, unreadable }: Present): void {
+    for (const name of this.#files.keys()) if (!texts.has(name) && !unreadable.has(name)) this.#files.delete(name);
+    for (const [name, text] of texts) {
+      const hash = createHash("sha256").update(text).digest("hex");
+      const known = this.#files.get(name);
+      if (known?.hash === hash) continue;
+      const read = readDocuments(text, name);
+      this.#files.set(name, { hash, ...lastGood(read, known?.good ?? []) });
+    }
+  }
+
+  #deliver(problems: Problem[]): void {
+    const { resources, problems: found } = merge(this.#files);
+    const all = [...problems, ...found];
+    const state = createHash("sha256")
+      .update(JSON.stringify([[...this.#files].map(([name, { hash }]) => [name, hash]).sort(), all]))
+      .digest("hex");
+    if (state === this.#delivered) return;
+    this.#delivered = state;
+    this.#listener?.(resources, all);
+  }
+
+  /** Follows the directory behind the path, also when a link has been turned to another one. */
+  async #watch(): Promise<void> {
+    const real = await realpath(this.#path).catch(() => "");
+    if (this.#closed || (this.#watcher && real === this.#watched)) return;
+    this.#watcher?.close();
+    this.#watcher = undefined;
+    this.#watched = real;
+    if (!real) return;
+    try {
+      this.#watcher = watch(real, { persistent: false }, () => this.#changed());
+      this.#watcher.on("error", () => this.#lost());
+    } catch {
+      // Without events the interval still finds changes.
+      this.#watcher = undefined;
+    }
+  }
+
+  #lost(): void {
+    this.#watcher?.close();
+    this.#watcher = undefined;
+    this.#changed();
+  }
+
+  #changed(): void {
+    if (this.#closed) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#scan(), this.#debounce);
+  }
+}
+
+interface Present {
+  texts: Map<string, string>;
+  /** There, but not to be read now: what they said stays. */
+  unreadable: Set<string>;
+}
+
+/** undefined: the directory itself cannot be read, so nothing is known about its files. */
+async function readAll(path: string, problems: Problem[]): Promise<Present | undefined> {
+  const fail = (object: string, message: string, remedy: string) =>
+    problems.push({ severity: "error", object, field: "", message, remedy });
+  let names: string[];
+  try {
+    names = (await readdir(path)).filter(name => !name.startsWith(".") && /\.(yaml|yml|json)$/.test(name)).sort();
+  } catch (error) {
+    fail(path, `cannot be read: ${(error as Error).message}; the last good state stays in force`, "put the directory back");
+    return undefined;
+  }
+  if (names.length > maxFiles) {
+    fail(path, `holds ${names.length} files; only the first ${maxFiles} by name are read`, "put several objects into one file");
+    names.length = maxFiles;
+  }
+  const present: Present = { texts: new Map(), unreadable: new Set() };
+  let total = 0;
+  for (const name of names) {
+    try {
+      const text = await readBounded(join(path, name));
+      total += text?.length ?? 0;
+      if (text === undefined)
+        fail(
+          name,
+          `is larger than ${Limits.fileSize} octets, or no plain file; what it said before stays in force`,
+          "split it into several files",
+        );
+      else if (total > maxTotal)
+        fail(name, `all files together are larger than ${maxTotal} octets; what this one said before stays in force`, "take some out");
+      else {
+        present.texts.set(name, text);
+        continue;
+      }
+      present.unreadable.add(name);
+    } catch (error) {
+      // Gone between readdir and open: the next event tells.
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") continue;
+      fail(name, `cannot be read: ${(error as Error).message}; what it said before stays in force`, "correct its permissions");
+      present.unreadable.add(name);
+    }
+  }
+  return present;
+}
+
+/** undefined: too large, or no plain file. */
+async function readBounded(path: string): Promise<string | undefined> {
+  const handle = await open(path, "r");
+  try {
+    const stat = await handle.stat();
+    if (!stat.isFile() || stat.size > Limits.fileSize) return undefined;
+    return await handle.readFile("utf8");
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Broken text: all that the file said before stays. A bad object: its own last good version stays, its neighbours are taken over. */
+function lastGood(read: ReadResult, before: ReadResult["objects"]): Pick<FileState, "good" | "problems"> {
+  if (read.broken) return { good: before, problems: read.problems };
+  const bad = new Set(read.problems.map(({ object }) => object));
+  const kept = before.filter(({ object }) => bad.has(nameOf(object)) && !read.objects.some(one => nameOf(one.object) === nameOf(object)));
+  return { good: [...read.objects, ...kept], problems: read.problems };
+}
+
+function nameOf({ kind, metadata }: AnyResource): string {
+  return `${kind}/${metadata.name}`;
+}
+
+/** Files by name, documents in order: of the same object twice the first is used. */
+function merge(files: ReadonlyMap<string, FileState>): { resources: Resources; problems: Problem[] } {
+  const ordered = [...files].sort(([a], [b]) => (a < b ? -1 : 1));
+  const objects = ordered.flatMap(([, { good }]) => good);
+  const problems = ordered.flatMap(([, state]) => state.problems);
+  const places = new Map<AnyResource, string>(objects.map(({ object, place }) => [object, place]));
+  const firsts = new Map<string, AnyResource>();
+  for (const { object } of objects) if (!firsts.has(nameOf(object))) firsts.set(nameOf(object), object);
+  const { resources, duplicates } = collect(objects.map(({ object }) => object));
+  for (const object of duplicates) {
+    const first = places.get(firsts.get(nameOf(object)) as AnyResource);
+    const place = places.get(object);
+    const message = `is there twice: ${first} and ${place}; the first is used`;
+    problems.push({
+      severity: "error",
+      object: nameOf(object),
+      field: "",
+      message,
+      remedy: "take one of them out",
+      ...(place ? { place } : {}),
+    });
+  }
+  return { resources, problems };
+}

@@ -1,0 +1,13 @@
+/** Where objects come from. All sources yield the same Resources; compile() does not know which one it was. */
+import type { Problem } from "../plan.ts";
+import type { Resources } from "../resources/kinds.ts";
+
+export type ResourceListener = (resources: Resources, problems: Problem[]) => void;
+
+export interface ResourceSource {
+  /** Reads once, calls the listener with what is there, and again after every change. Rejects where nothing can be read at all. */
+  start(listener: ResourceListener): Promise<void>;
+  /** Reads everything again now (SIGHUP); the listener is called if something changed. */
+  reload(): Promise<void>;
+  close(): Promise<void>;
+}
