@@ -6,6 +6,28 @@ export { NetlinkError, SystemCallError } from "./error.ts";
 export { type EventTopic, type WatchOptions, watchKernel } from "./monitor.ts";
 export { isNetns, netnsInode, openNetns, withNetns } from "./netns.ts";
 export { type DescriptorPoll, type PollInterest, pollDescriptor } from "./poll.ts";
+export { checkRequirements, type Needs, requirements } from "./requirements.ts";
 export { openRtnetlink, type RtnetlinkSocket } from "./rtnetlink.ts";
+export {
+  bindToDevice,
+  connectSocket,
+  descriptorOf,
+  listenSocket,
+  localPort,
+  type Md5Key,
+  openTcpListener,
+  openTcpSocket,
+  setMd5Key,
+  setMinTtl,
+  setTos,
+  setTtl,
+  setUserTimeout,
+  type TcpListenerOptions,
+  type TcpMd5Counters,
+  type TcpOptions,
+  type TcpSocketOptions,
+  tcpMd5Counters,
+  tcpMinTtlDrops,
+} from "./socket.ts";
 export { readSysctl, writeSysctl } from "./sysctl.ts";
 export type * from "./types.ts";

@@ -9,20 +9,30 @@ import { SystemCallError } from "./error.ts";
 // All codecs of this folder write host order as little-endian: x86-64, arm64, riscv64.
 if (endianness() !== "LE") throw new Error("podlane supports little-endian machines only");
 
-const libc = koffi.load(null);
-const cSocket = libc.func("int socket(int domain, int type, int protocol)");
-const cBind = libc.func("int bind(int fd, void *address, uint32_t length)");
-const cListen = libc.func("int listen(int fd, int backlog)");
-const cGetsockname = libc.func("int getsockname(int fd, void *address, void *length)");
-const cSend = libc.func("intptr_t send(int fd, void *data, size_t length, int flags)");
-const cRecv = libc.func("intptr_t recv(int fd, void *data, size_t length, int flags)");
-const cSetsockopt = libc.func("int setsockopt(int fd, int level, int name, void *value, uint32_t length)");
-const cGetsockopt = libc.func("int getsockopt(int fd, int level, int name, void *value, void *length)");
-const cSetns = libc.func("int setns(int fd, int nstype)");
+type NativeFunction = (...values: (number | string | ArrayBufferView)[]) => number | bigint;
 
-function check(result: number, syscall: string, purpose: string): number {
+/** Elsewhere than on Linux the module still loads, so that checkRequirements() can say what is wrong. */
+function native(signature: string): NativeFunction {
+  if (process.platform === "linux") return koffi.load(null).func(signature);
+  return () => {
+    throw new Error(`podlane's kernel access needs Linux; this is ${process.platform}`);
+  };
+}
+
+const cSocket = native("int socket(int domain, int type, int protocol)");
+const cBind = native("int bind(int fd, void *address, uint32_t length)");
+const cListen = native("int listen(int fd, int backlog)");
+const cGetsockname = native("int getsockname(int fd, void *address, void *length)");
+const cSend = native("intptr_t send(int fd, void *data, size_t length, int flags)");
+const cRecv = native("intptr_t recv(int fd, void *data, size_t length, int flags)");
+const cSetsockopt = native("int setsockopt(int fd, int level, int name, void *value, uint32_t length)");
+const cGetsockopt = native("int getsockopt(int fd, int level, int name, void *value, void *length)");
+const cIfNametoindex = native("uint32_t if_nametoindex(const char *name)");
+const cSetns = native("int setns(int fd, int nstype)");
+
+function check(result: number | bigint, syscall: string, purpose: string): number {
   if (result < 0) throw new SystemCallError(syscall, koffi.errno(), purpose);
-  return result;
+  return Number(result);
 }
 
 export function socket(domain: number, type: number, protocol: number, purpose: string): number {
@@ -48,7 +58,7 @@ export function getsockname(fd: number, purpose: string): Uint8Array {
 /** send(2) of the first `length` octets. Returns the octets taken. */
 export function send(fd: number, data: Uint8Array, length: number, flags: number, purpose: string): number {
   if (length > data.length) throw new RangeError(`send: ${length} octets asked of a buffer of ${data.length}`);
-  return check(Number(cSend(fd, data, length, flags)), "send", purpose);
+  return check(cSend(fd, data, length, flags), "send", purpose);
 }
 
 /** recv(2) into `data`. Returns the octets received (with MSG_TRUNC: the true size of the datagram), or a negative errno: never throws. */
@@ -67,6 +77,11 @@ export function getsockopt(fd: number, level: number, name: number, purpose: str
   const value = new Int32Array(1);
   check(cGetsockopt(fd, level, name, value, Uint32Array.of(4)), "getsockopt", purpose);
   return value[0];
+}
+
+/** The index of a link in the calling thread's namespace; 0 = there is none. */
+export function interfaceIndex(name: string): number {
+  return Number(cIfNametoindex(name));
 }
 
 /** Moves the calling thread, and only it, into the network namespace of the descriptor. */

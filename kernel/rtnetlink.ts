@@ -26,10 +26,13 @@ import type {
   Rule,
 } from "./types.ts";
 
-const { EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOENT } = constants.errno;
+const { EACCES, EBUSY, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOENT } = constants.errno;
 
 /** Octets of one sendmsg(2) of batchRoutes(): beyond this a larger batch is not faster. */
 const BATCH_OCTETS = 1 << 15;
+
+/** A dump of routes that the kernel marks as inconsistent is begun anew, this often. */
+const ROUTE_DUMPS = 8;
 
 const CREATE = C.NLM_F_CREATE | C.NLM_F_EXCL;
 const REPLACE = C.NLM_F_CREATE | C.NLM_F_REPLACE;
@@ -193,19 +196,12 @@ class KernelRtnetlink implements RtnetlinkSocket {
     const socket = new NetlinkSocket(this.#netns);
     const describe = () => `list IPv${family} routes`;
     try {
-      socket.beginDump(C.RTM_GETROUTE, writer => encodeRouteDump(writer, family, filter), describe);
-      for (let more = true; more; ) {
-        const chunk: Route[] = [];
-        // A table that does not exist has no routes.
-        more =
-          unless([ENOENT], () =>
-            socket.dumpChunk(describe, message => {
-              const route = decodeRoute(message);
-              if (route !== undefined && matches(route, family, filter)) chunk.push(route);
-            }),
-          ) ?? false;
-        if (chunk.length > 0) yield chunk;
+      for (let attempt = 1; attempt <= ROUTE_DUMPS; attempt++) {
+        socket.beginDump(C.RTM_GETROUTE, writer => encodeRouteDump(writer, family, filter), describe);
+        yield* routeChunks(socket, family, filter, describe);
+        if (!socket.interrupted) return;
       }
+      throw new NetlinkError(EBUSY, describe(), `the table changed during each of ${ROUTE_DUMPS} attempts`);
     } finally {
       socket.close();
     }
@@ -356,6 +352,19 @@ function encodeChange(writer: MessageWriter, change: RouteChange, sequence: numb
     encodeRouteKey(writer, change.route);
   }
   writer.finish();
+}
+
+function* routeChunks(socket: NetlinkSocket, family: IpFamily, filter: RouteFilter, describe: Describe): Iterable<Route[]> {
+  for (let more = true; more; ) {
+    const chunk: Route[] = [];
+    const collect = (message: Message) => {
+      const route = decodeRoute(message);
+      if (route !== undefined && matches(route, family, filter)) chunk.push(route);
+    };
+    // A table that does not exist has no routes.
+    more = unless([ENOENT], () => socket.dumpChunk(describe, collect)) ?? false;
+    if (chunk.length > 0) yield chunk;
+  }
 }
 
 /** The kernel has filtered already, except where it is older than NETLINK_GET_STRICT_CHK or has no IPv6. */
