@@ -1,0 +1,190 @@
+/**
+ * One TCP connection of a session: cuts the octets into messages, decodes them into the events of the state machine and sends ours.
+ * It knows both OPENs and what they allow together, and nothing of states.
+ */
+import type { Family } from "../config.ts";
+import { MessageFramer, MessageType } from "../message/header.ts";
+import { KEEPALIVE } from "../message/keepalive.ts";
+import { decodeNotification, describeNotification, ErrorCode, encodeNotification } from "../message/notification.ts";
+import { decodeOpen, encodeOpen, type LocalCapabilities, negotiate, validateOpen } from "../message/open.ts";
+import { MessageError } from "../message/types.ts";
+import type { FsmEvent } from "./fsm/types.ts";
+import type { Negotiated, NotificationMessage, SessionCounters } from "./types.ts";
+import type { Wire, WireHandler } from "./wire.ts";
+
+/** What our OPEN says and what the neighbour's must say. */
+export interface OpenSettings {
+  localAsn: number;
+  /** Unsigned 32 bit. */
+  localId: number;
+  remoteAsn: number | "external" | "internal";
+  /** Seconds. */
+  holdTime: number;
+  /** Seconds; 0 = a third of the negotiated hold time. */
+  keepaliveTime: number;
+  families: readonly Family[];
+  hostname?: string;
+}
+
+export interface ConnectionOwner {
+  event(event: FsmEvent): void;
+  writable(): void;
+  readonly counters: SessionCounters;
+}
+
+/** Octets of an offending message that are kept for display. */
+const MAX_OFFENDING = 4096;
+
+export class Connection implements WireHandler {
+  readonly #settings: OpenSettings;
+  readonly #owner: ConnectionOwner;
+  readonly #framer = new MessageFramer();
+  #wire: Wire | undefined;
+  #closed = false;
+  #negotiated: Negotiated | undefined;
+  /** Messages of the chunk at hand, in octets. */
+  #delivered = 0;
+
+  constructor(settings: OpenSettings, owner: ConnectionOwner) {
+    this.#settings = settings;
+    this.#owner = owner;
+  }
+
+  /** To be called once, with the wire whose handler this is. */
+  use(wire: Wire): void {
+    this.#wire = wire;
+  }
+
+  /** After a valid OPEN. */
+  get negotiated(): Negotiated | undefined {
+    return this.#negotiated;
+  }
+
+  sendOpen(): void {
+    const { localAsn: asn, localId: bgpId, holdTime } = this.#settings;
+    this.#owner.counters.messagesOut.open++;
+    this.write(encodeOpen({ asn, holdTime, bgpId, capabilities: announced(this.#settings) }));
+  }
+
+  sendKeepalive(): void {
+    this.#owner.counters.messagesOut.keepalive++;
+    this.write(KEEPALIVE.slice());
+  }
+
+  /** false = no more until the owner's writable(). */
+  write(octets: Uint8Array): boolean {
+    if (this.#closed || !this.#wire) return false;
+    this.#owner.counters.octetsOut += octets.length;
+    return this.#wire.write(octets);
+  }
+
+  /** No event follows. Resolves when TCP is done, which is bounded. */
+  close(notification?: NotificationMessage): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    this.#closed = true;
+    this.#framer.reset();
+    if (!notification) return this.#wire?.close() ?? Promise.resolve();
+    const last = encodeNotification(notification.code, notification.subcode, notification.data);
+    this.#owner.counters.messagesOut.notification++;
+    this.#owner.counters.octetsOut += last.length;
+    return this.#wire?.close(last) ?? Promise.resolve();
+  }
+
+  opened(): void {
+    if (!this.#closed) this.#owner.event({ type: "TcpConnectionAcked" });
+  }
+
+  received(octets: Uint8Array): void {
+    if (this.#closed) return;
+    // A Buffer's slice() does not copy; everything behind this line relies on one that does.
+    const chunk = new Uint8Array(octets.buffer, octets.byteOffset, octets.byteLength);
+    this.#owner.counters.octetsIn += chunk.length;
+    const pending = this.#framer.pending;
+    this.#delivered = 0;
+    try {
+      this.#framer.push(chunk, message => this.#message(message));
+    } catch (error) {
+      if (!(error instanceof MessageError)) throw error;
+      const start = Math.max(0, this.#delivered - pending);
+      this.#owner.event({ type: "BgpHeaderErr", error, offending: chunk.slice(start, start + MAX_OFFENDING) });
+    }
+  }
+
+  writable(): void {
+    if (!this.#closed) this.#owner.writable();
+  }
+
+  progressed(): void {
+    if (!this.#closed) this.#owner.event({ type: "SendProgress" });
+  }
+
+  closed(reason: string): void {
+    if (!this.#closed) this.#owner.event({ type: "TcpConnectionFails", reason });
+  }
+
+  #message(message: Uint8Array): void {
+    if (this.#closed) return;
+    this.#delivered += message.length;
+    const { messagesIn } = this.#owner.counters;
+    switch (message[18]) {
+      case MessageType.Update:
+        messagesIn.update++;
+        this.#owner.event({ type: "UpdateMsg", message });
+        return;
+      case MessageType.Keepalive:
+        messagesIn.keepalive++;
+        this.#owner.event({ type: "KeepAliveMsg" });
+        return;
+      case MessageType.Open:
+        messagesIn.open++;
+        this.#owner.event(this.#open(message));
+        return;
+      case MessageType.Notification:
+        messagesIn.notification++;
+        this.#owner.event(notificationEvent(message));
+        return;
+      default:
+        messagesIn.routeRefresh++;
+        this.#owner.event({ type: "RouteRefreshMsg", message });
+    }
+  }
+
+  #open(message: Uint8Array): FsmEvent {
+    const offending = message.slice();
+    try {
+      const open = decodeOpen(message);
+      const { localAsn, localId, remoteAsn, families, holdTime, keepaliveTime } = this.#settings;
+      validateOpen(open, { remoteAsn, localAsn, localId, families });
+      const negotiated = negotiate({ asn: localAsn, holdTime, keepaliveTime, capabilities: announced(this.#settings) }, open);
+      if (!this.#negotiated && this.#wire) {
+        const { local, remote } = this.#wire;
+        const endpoints = { localAddress: local.address, localPort: local.port, remoteAddress: remote.address, remotePort: remote.port };
+        this.#negotiated = { ...negotiated, localId, ...endpoints };
+        this.#framer.setMaxLength(negotiated.maxMessageLength);
+      }
+      const { remoteId } = negotiated;
+      return {
+        type: "BgpOpen",
+        holdTime: negotiated.holdTime,
+        keepaliveTime: negotiated.keepaliveTime,
+        remoteId,
+        remoteAsn: negotiated.remoteAsn,
+        offending,
+      };
+    } catch (error) {
+      if (!(error instanceof MessageError)) throw error;
+      return { type: "BgpOpenMsgErr", error, offending };
+    }
+  }
+}
+
+/** Everything we can do; families are those configured (RFC 5492, RFC 4760, 6793, 2918, 8654). */
+function announced({ families, hostname }: OpenSettings): LocalCapabilities {
+  return { families, fourOctetAsn: true, routeRefresh: true, extendedMessage: true, ...(hostname && { hostname: { host: hostname } }) };
+}
+
+function notificationEvent(message: Uint8Array): FsmEvent {
+  const notification = decodeNotification(message);
+  const wrongVersion = notification.code === ErrorCode.Open && notification.subcode === 1;
+  return { type: wrongVersion ? "NotifMsgVerErr" : "NotifMsg", notification, text: describeNotification(notification) };
+}

@@ -1,0 +1,370 @@
+/**
+ * The edge of one neighbour's session: carries out what the pure machine (neighbor.ts, fsm/) decides. Timers, TCP connections and
+ * messages become events; actions become timers, messages and calls of the listener. Events are worked off one after the other: one
+ * that a listener causes while another is at work waits for its end.
+ */
+import { Families, type Family, type NeighborConfig } from "../config.ts";
+import { CeaseSubcode, ErrorCode, encodeCommunication } from "../message/notification.ts";
+import { decodeRouteRefresh, encodeRouteRefresh } from "../message/route-refresh.ts";
+import { MessageError } from "../message/types.ts";
+import type { Clock, Logger, Platform } from "../platform.ts";
+import { Connection, type OpenSettings } from "./connection.ts";
+import type { FsmAction, FsmEvent, FsmTimer } from "./fsm/types.ts";
+import {
+  createNeighbor,
+  type Direction,
+  type Neighbor,
+  type NeighborAction,
+  type NeighborEvent,
+  type NeighborTimer,
+  step,
+} from "./neighbor.ts";
+import { TimerSet } from "./timers.ts";
+import type { DownReason, Negotiated, NotificationMessage, Session, SessionCounters, SessionListener, SessionSnapshot } from "./types.ts";
+import type { IncomingWire, Transport } from "./wire.ts";
+
+export interface SessionOptions {
+  config: NeighborConfig;
+  /** The speaker's; config.localAsn goes before it. */
+  localAsn: number;
+  /** BGP Identifier, unsigned 32 bit. */
+  localId: number;
+  /** Announced; default: those of the configuration. */
+  families?: readonly Family[];
+  platform: Pick<Platform, "clock" | "log">;
+  listener: SessionListener;
+  transport: Transport;
+  /** Announced to the neighbour (capability 73). */
+  hostname?: string;
+  /** Uniform in 0..1, for jitter. */
+  random?: () => number;
+}
+
+/** A Session that also takes connections that the neighbour opened. */
+export interface AcceptingSession extends Session {
+  /** Keeps or refuses the connection; takes care of it in either case. */
+  accept(wire: IncomingWire): void;
+}
+
+export function createSession(options: SessionOptions): AcceptingSession {
+  return new BgpSession(options);
+}
+
+/** KEEPALIVEs are never closer than this (RFC 4271 section 4.4). Milliseconds. */
+const KEEPALIVE_SPACING = 1000;
+
+class BgpSession implements AcceptingSession {
+  readonly #options: SessionOptions;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #openSettings: OpenSettings;
+  readonly #counters: SessionCounters = newCounters();
+  readonly #timers: TimerSet<NeighborTimer>;
+  readonly #sides: Record<Direction, Side>;
+  readonly #closing = new Set<Promise<void>>();
+  readonly #queue: NeighborEvent[] = [];
+  #working = false;
+  #neighbor: Neighbor;
+  #since: number;
+  #lastDown: SessionSnapshot["lastDown"];
+  /** The connection an IncomingConnection event is about. */
+  #arriving: IncomingWire[] = [];
+
+  constructor(options: SessionOptions) {
+    const { config, platform, localId } = options;
+    const localAsn = config.localAsn ?? options.localAsn;
+    this.#options = options;
+    this.#clock = platform.clock;
+    this.#log = platform.log.child({ neighbor: config.name });
+    this.#openSettings = {
+      localAsn,
+      localId,
+      remoteAsn: config.remoteAsn,
+      holdTime: config.holdTime,
+      keepaliveTime: config.keepaliveTime,
+      families: options.families ?? Families.filter(family => config.families[family]),
+      hostname: options.hostname,
+    };
+    const random = options.random ?? Math.random;
+    this.#timers = new TimerSet(this.#clock, random, timer => this.#dispatch({ type: "TimerExpires", timer }));
+    const side = (direction: Direction): Side => ({
+      connection: undefined,
+      lastKeepalive: -Infinity,
+      timers: new TimerSet(this.#clock, random, timer => this.#connectionEvent(direction, { type: timerEvents[timer] })),
+    });
+    this.#sides = { outgoing: side("outgoing"), incoming: side("incoming") };
+    const { passive, connectRetryTime } = config;
+    const shutdown = cease(CeaseSubcode.AdministrativeShutdown, config.shutdown?.message);
+    this.#neighbor = createNeighbor({ passive, connectRetryTime, localAsn, localId, shutdown });
+    this.#since = this.#clock.now();
+  }
+
+  start(): void {
+    const { shutdown } = this.#options.config;
+    if (shutdown) {
+      const reason = `administratively shut down${shutdown.message ? `: "${shutdown.message}"` : ""}`;
+      this.#dispatch({ type: "Stop", reason, notification: cease(CeaseSubcode.AdministrativeShutdown, shutdown.message) });
+    } else {
+      this.#dispatch({ type: "Start" });
+    }
+  }
+
+  async stop(notification?: { subcode: number; message?: string }): Promise<void> {
+    const { subcode = CeaseSubcode.AdministrativeShutdown, message } = notification ?? {};
+    this.#dispatch({ type: "Stop", reason: message ? `stopped: "${message}"` : "stopped", notification: cease(subcode, message) });
+    await Promise.all(this.#closing);
+  }
+
+  reset(reason: string): void {
+    this.#dispatch({ type: "Reset", reason: `reset: ${reason}`, notification: cease(CeaseSubcode.AdministrativeReset, reason) });
+  }
+
+  fail(reason: string, notification: NotificationMessage, holdDown?: number): void {
+    this.#dispatch({ type: "Fail", reason, notification, holdDown });
+  }
+
+  accept(wire: IncomingWire): void {
+    this.#arriving.push(wire);
+    this.#dispatch({ type: "IncomingConnection" });
+  }
+
+  send(messages: Uint8Array, updates: number): boolean {
+    const connection = this.#established();
+    if (!connection) return false;
+    this.#counters.messagesOut.update += updates;
+    return connection.write(messages);
+  }
+
+  sendRouteRefresh(family: Family): void {
+    const connection = this.#established();
+    if (!connection?.negotiated?.routeRefresh) return;
+    this.#counters.messagesOut.routeRefresh++;
+    connection.write(encodeRouteRefresh(family));
+  }
+
+  snapshot(): SessionSnapshot {
+    const { state, reason } = this.#neighbor;
+    const { messagesIn, messagesOut, ...rest } = this.#counters;
+    return {
+      state,
+      reason,
+      since: this.#since,
+      negotiated: this.#established()?.negotiated,
+      lastDown: this.#lastDown,
+      counters: { messagesIn: { ...messagesIn }, messagesOut: { ...messagesOut }, ...rest },
+    };
+  }
+
+  #established(): Connection | undefined {
+    const { outgoing, incoming } = this.#neighbor;
+    if (outgoing.state === "Established") return this.#sides.outgoing.connection;
+    return incoming?.state === "Established" ? this.#sides.incoming.connection : undefined;
+  }
+
+  #connectionEvent(direction: Direction, event: FsmEvent): void {
+    this.#dispatch({ type: "Connection", direction, event });
+  }
+
+  #dispatch(event: NeighborEvent): void {
+    this.#queue.push(this.#working ? lasting(event) : event);
+    if (this.#working) return;
+    this.#working = true;
+    try {
+      for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
+        const [neighbor, actions] = step(this.#neighbor, next);
+        this.#neighbor = neighbor;
+        for (const action of actions) this.#perform(action);
+      }
+    } finally {
+      this.#working = false;
+    }
+  }
+
+  #perform(action: NeighborAction): void {
+    switch (action.type) {
+      case "Connection":
+        this.#performOn(action.direction, action.action);
+        return;
+      case "Accept":
+        this.#attach(this.#arriving.shift()!);
+        return;
+      case "Refuse":
+        this.#refuse(this.#arriving.shift()!, action.notification, action.reason);
+        return;
+      case "StartTimer":
+        this.#timers.start(action.timer, action.seconds, action.jitter);
+        return;
+      case "StopTimer":
+        this.#timers.stop(action.timer);
+        return;
+      case "StateChanged":
+        this.#since = this.#clock.now();
+        this.#log.info({ state: action.state }, `${action.state}: ${action.reason}`);
+        this.#tell("stateChanged", () => this.#options.listener.stateChanged(action.state, action.reason));
+    }
+  }
+
+  #performOn(direction: Direction, action: FsmAction): void {
+    const side = this.#sides[direction];
+    switch (action.type) {
+      case "StartTimer":
+        side.timers.start(action.timer, action.seconds, action.jitter);
+        return;
+      case "StopTimer":
+        side.timers.stop(action.timer);
+        return;
+      case "Connect":
+        this.#connect();
+        return;
+      case "Disconnect":
+        this.#track(side.connection?.close(action.notification));
+        side.connection = undefined;
+        return;
+      case "SendOpen":
+        side.connection?.sendOpen();
+        return;
+      case "SendKeepalive":
+        this.#sendKeepalive(side);
+        return;
+      case "Established":
+        this.#counters.establishedCount++;
+        this.#tell("established", () => this.#options.listener.established(side.connection!.negotiated!));
+        return;
+      case "DeliverUpdate":
+        this.#deliver(direction, action.message, message => this.#options.listener.update(message));
+        return;
+      case "DeliverRouteRefresh":
+        this.#deliver(direction, action.message, message => this.#routeRefresh(message, side.connection?.negotiated));
+        return;
+      case "Down":
+        this.#down(action);
+    }
+  }
+
+  #newConnection(direction: Direction): Connection {
+    const owner = {
+      counters: this.#counters,
+      event: (event: FsmEvent) => this.#connectionEvent(direction, event),
+      writable: () => {
+        if (this.#established() === connection) this.#tell("writable", () => this.#options.listener.writable());
+      },
+    };
+    const connection = new Connection(this.#openSettings, owner);
+    const side = this.#sides[direction];
+    side.connection = connection;
+    side.lastKeepalive = -Infinity;
+    return connection;
+  }
+
+  #connect(): void {
+    this.#counters.connectAttempts++;
+    const connection = this.#newConnection("outgoing");
+    try {
+      connection.use(this.#options.transport.connect(connection));
+    } catch (error) {
+      connection.closed(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #attach(wire: IncomingWire): void {
+    const connection = this.#newConnection("incoming");
+    connection.use(wire.attach(connection));
+  }
+
+  #refuse(wire: IncomingWire, { code, subcode, data }: NotificationMessage, reason: string): void {
+    this.#log.info({ port: wire.remote.port }, `connection from the neighbour refused: ${reason}`);
+    const refused = new Connection(this.#openSettings, { counters: this.#counters, event: () => {}, writable: () => {} });
+    refused.use(wire.attach(refused));
+    this.#track(refused.close({ code, subcode, data }));
+  }
+
+  #sendKeepalive(side: Side): void {
+    const now = this.#clock.monotonic();
+    if (now - side.lastKeepalive < KEEPALIVE_SPACING) return;
+    side.lastKeepalive = now;
+    side.connection?.sendKeepalive();
+  }
+
+  #deliver(direction: Direction, message: Uint8Array, deliver: (message: Uint8Array) => void): void {
+    try {
+      deliver(message);
+    } catch (error) {
+      if (error instanceof MessageError) {
+        this.#connectionEvent(direction, { type: "UpdateMsgErr", error, offending: message.slice(0, 4096) });
+      } else {
+        this.#defect("update", error);
+      }
+    }
+  }
+
+  /** A refresh for a family that is not of this session is ignored (RFC 2918 section 4). */
+  #routeRefresh(message: Uint8Array, negotiated: Negotiated | undefined): void {
+    const { family, subtype } = decodeRouteRefresh(message);
+    if (family && negotiated?.families.includes(family)) this.#options.listener.routeRefresh(family, subtype);
+  }
+
+  #down({ cause, reason, wasEstablished }: Extract<FsmAction, { type: "Down" }>): void {
+    const expected = cause === "stop" || cause === "collision";
+    const { offending, notification, text } = reason;
+    const fields = { ...(offending && { offending: Buffer.from(offending).toString("hex") }), ...(notification && withHex(notification)) };
+    if (wasEstablished) this.#log.warn(fields, `session down: ${text}`);
+    else this.#log[expected ? "debug" : "info"](fields, `attempt failed: ${text}`);
+    if (wasEstablished || !expected) this.#lastDown = { ...reason, at: this.#clock.now() };
+    if (wasEstablished) this.#tell("down", () => this.#options.listener.down(reason satisfies DownReason));
+  }
+
+  /** A listener that throws has a defect of its own; it must not take the session machine with it. */
+  #tell(what: string, call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      this.#defect(what, error);
+    }
+  }
+
+  #defect(what: string, error: unknown): void {
+    const text = error instanceof Error ? error.message : String(error);
+    this.#log.error({ stack: error instanceof Error ? error.stack : undefined }, `defect: the listener's ${what}() threw: ${text}`);
+    this.fail(`internal error: ${text}`, cease(CeaseSubcode.OutOfResources));
+  }
+
+  #track(closing: Promise<void> | undefined): void {
+    if (!closing) return;
+    this.#closing.add(closing);
+    void closing.finally(() => this.#closing.delete(closing));
+  }
+}
+
+/** What belongs to one of the two connections. */
+interface Side {
+  connection: Connection | undefined;
+  /** Monotonic milliseconds. */
+  lastKeepalive: number;
+  readonly timers: TimerSet<FsmTimer>;
+}
+
+const timerEvents = {
+  connectRetry: "ConnectRetryTimerExpires",
+  hold: "HoldTimerExpires",
+  keepalive: "KeepaliveTimerExpires",
+  sendHold: "SendHoldTimerExpires",
+} as const satisfies Record<FsmTimer, FsmEvent["type"]>;
+
+/** An event that waits must not refer to octets that are only lent. */
+function lasting(event: NeighborEvent): NeighborEvent {
+  if (event.type !== "Connection" || !("message" in event.event)) return event;
+  return { ...event, event: { ...event.event, message: event.event.message.slice() } };
+}
+
+function cease(subcode: number, message?: string): NotificationMessage {
+  return { code: ErrorCode.Cease, subcode, data: message ? encodeCommunication(message) : new Uint8Array() };
+}
+
+function withHex({ code, subcode, data, direction }: NotificationMessage & { direction: string }): object {
+  return { notification: { code, subcode, direction, data: Buffer.from(data).toString("hex") } };
+}
+
+function newCounters(): SessionCounters {
+  const messages = () => ({ open: 0, update: 0, notification: 0, keepalive: 0, routeRefresh: 0 });
+  return { messagesIn: messages(), messagesOut: messages(), octetsIn: 0, octetsOut: 0, connectAttempts: 0, establishedCount: 0 };
+}
