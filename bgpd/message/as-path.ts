@@ -117,6 +117,7 @@ export function mergeAsPath(
     open = type === SegmentType.AsSequence ? out : -1;
     out = widenSegment(from, segment, taken, to, out);
     if (!confed) lead -= type === SegmentType.AsSet ? 1 : taken;
+    if (taken < count) break;
   }
   const joint = out;
   out = copyWithoutConfed(from, as4Start, as4End, to, out);
