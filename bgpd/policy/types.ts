@@ -35,6 +35,7 @@ export interface CompiledPolicy {
   /** A result depends only on the attribute set (and neighbour): it may be cached per attribute id. */
   readonly usesPrefix: boolean;
   readonly usesKind: boolean;
+  /** It looks at the neighbour's name, or at `self` ("self" as next hop or in prepend), which is the neighbour's too. */
   readonly usesNeighbor: boolean;
   /** No rule at all: the default decides, attributes are unchanged. */
   readonly trivial: "accept" | "reject" | undefined;
