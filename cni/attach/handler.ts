@@ -1,0 +1,430 @@
+/**
+ * The agent's side of CNI: one call in, one answer out. Calls for the same attachment follow one another; others do not wait
+ * for them, except that kernel work is synchronous. The order of ADD is: address in the journal, interface, journal on the
+ * disk, answer; of DEL: interface, address. So whatever instant a crash picks, an address is never with two pods, and what is
+ * left over is found by sweep().
+ */
+import { isNetns, netnsInode } from "../../kernel/netns.ts";
+import { openRtnetlink } from "../../kernel/rtnetlink.ts";
+import type { Link, Rtnetlink } from "../../kernel/types.ts";
+import type { CniAnswer } from "../http.ts";
+import { AllocationError, type Key, keyText, type Reservation } from "../ipam/book.ts";
+import { Ledger } from "../ipam/ledger.ts";
+import { CniError, ErrorCode, formatError } from "../protocol/error.ts";
+import { type CniRequest, parseRequest, type RawRequest, versionOf } from "../protocol/request.ts";
+import {
+  type AttachmentResult,
+  addressesOf,
+  checkIpVersions,
+  formatResult,
+  readPreviousResult,
+  requirePreviousResult,
+} from "../protocol/result.ts";
+import { formatVersions } from "../protocol/version.ts";
+import type { AttachmentView, AttachPlan, AttachProblem } from "../types.ts";
+import { ensureBridge, removeGateway } from "./bridge.ts";
+import { KeyedLock } from "./lock.ts";
+import { hostInterfaceName, isPodLink, parsePodAlias, podLinkAlias } from "./names.ts";
+import { checkPlan } from "./plan.ts";
+import { attachPod, detachPod, inspectPod, requireNoInterface, requirePodNetns } from "./pod.ts";
+import { queueFile, readQueue, removeQueued } from "./queue.ts";
+
+/** The part of pino that cni uses. */
+export interface CniLog {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface CniHandlerOptions {
+  /** The ledger stands here; created where it is absent. */
+  stateDir: string;
+  /** Default: `STATEDIR/del-queue`, which is the plugin's default when stateDir is /var/lib/podlane. */
+  queueDir?: string;
+  /** The plan at start. */
+  plan: () => AttachPlan;
+  log: CniLog;
+  /** now: milliseconds since the epoch; monotonic: milliseconds that never jump. */
+  clock: { now(): number; monotonic(): number };
+  /** Of the node's namespace, which must be that of this process. Default: a socket of its own. */
+  netlink?: Rtnetlink;
+  /** Milliseconds that a freed address rests. Default 30000. */
+  quarantine?: number;
+  /** Default: that of the running kernel. */
+  bootId?: string;
+}
+
+export interface CniHandler {
+  /** Answers one call of the plugin. Never rejects. */
+  handle(request: RawRequest): Promise<CniAnswer>;
+  /** From now on pods are attached like this. What runs stays as it is. Never throws: what cannot be done is a problem. */
+  applyPlan(plan: AttachPlan): AttachProblem[];
+  attachments(): AttachmentView[];
+  /**
+   * Carries out queued DELs, releases attachments whose namespace is gone, removes interfaces that nobody owns. Runs once at
+   * start; call it again about each minute. Returns how many attachments and interfaces it removed.
+   */
+  sweep(): Promise<number>;
+  close(): void;
+}
+
+type ForTarget = Extract<CniRequest, { target: unknown }>;
+type Attach = Extract<CniRequest, { command: "ADD" | "CHECK" }>;
+
+const checkAttempts = 5;
+const checkDelay = 100;
+
+/** Throws JournalError where the ledger cannot be used, NetlinkError where there is no rtnetlink. */
+export function createCniHandler(options: CniHandlerOptions): CniHandler {
+  return new Handler(options);
+}
+
+class Handler implements CniHandler {
+  readonly #options: CniHandlerOptions;
+  readonly #ledger: Ledger;
+  readonly #netlink: Rtnetlink;
+  readonly #queueDir: string;
+  readonly #locks = new KeyedLock();
+  readonly #ready: Promise<unknown>;
+  #plan: AttachPlan;
+  #problems: AttachProblem[] = [];
+
+  constructor(options: CniHandlerOptions) {
+    this.#options = options;
+    this.#queueDir = options.queueDir ?? `${options.stateDir}/del-queue`;
+    this.#ledger = new Ledger(options.stateDir, { ...options, now: () => options.clock.now() });
+    this.#netlink = options.netlink ?? openRtnetlink();
+    this.#plan = options.plan();
+    if (this.#ledger.damage.length > 0)
+      options.log.error(
+        { file: this.#ledger.file, damage: this.#ledger.damage },
+        "the address ledger was damaged; what was readable is kept",
+      );
+    this.applyPlan(this.#plan);
+    this.#ready = this.sweep().catch(error => options.log.error({ err: error }, "the sweep at start failed"));
+  }
+
+  async handle(raw: RawRequest): Promise<CniAnswer> {
+    const started = this.#options.clock.monotonic();
+    const command = raw.env.CNI_COMMAND;
+    const about = { command, container: raw.env.CNI_CONTAINERID, ifname: raw.env.CNI_IFNAME, trace: raw.env.TRACEPARENT };
+    try {
+      const request = parseRequest(raw);
+      await this.#ready;
+      const body = await this.#dispatch(request);
+      const milliseconds = Math.round((this.#options.clock.monotonic() - started) * 10) / 10;
+      if (command === "STATUS" || command === "VERSION") this.#options.log.debug(about, `${command} done`);
+      else this.#options.log.info({ ...about, milliseconds }, `${command} done`);
+      return { status: 200, body: body === undefined ? "" : JSON.stringify(body) };
+    } catch (error) {
+      const answer = formatError(toCniError(error), versionOf(raw.stdin));
+      this.#options.log.warn({ ...about, code: answer.code, details: answer.details }, `${command} failed: ${answer.msg}`);
+      return { status: httpStatus(answer.code), body: JSON.stringify(answer) };
+    }
+  }
+
+  applyPlan(plan: AttachPlan): AttachProblem[] {
+    const { prefixes, problems } = checkPlan(plan);
+    this.#plan = plan;
+    try {
+      this.#ledger.setRanges(prefixes);
+      this.#dropGateways();
+      if (prefixes.length > 0 && problems.every(({ severity }) => severity === "warning"))
+        ensureBridge(this.#netlink, plan, this.#ledger.pools());
+    } catch (error) {
+      const known = toCniError(error);
+      problems.push({ severity: "error", field: "bridgeName", message: known.message, remedy: known.details });
+    }
+    for (const pool of this.#ledger.pools().filter(({ retired }) => retired)) {
+      problems.push({
+        severity: "warning",
+        field: "podCidrs",
+        message: `${this.#ledger.usedIn(pool)} pod interfaces have addresses of ${pool.text}, which is not assigned to this node any more`,
+        remedy: "they keep working on this node until they are deleted; recreate these pods to move them to the new range",
+      });
+    }
+    this.#problems = problems;
+    return problems;
+  }
+
+  attachments(): AttachmentView[] {
+    return this.#ledger.reservations().map(({ network, containerId, ifname, netns, hostInterface, addresses, confirmed, at, pod }) => ({
+      network,
+      containerId,
+      ifname,
+      netns,
+      hostInterface,
+      addresses,
+      state: confirmed ? "attached" : "reserved",
+      since: at,
+      ...(pod && { pod }),
+    }));
+  }
+
+  async sweep(): Promise<number> {
+    await this.#replayQueue();
+    if (this.#ledger.damage.length > 0 || this.#ledger.isNew) this.#adopt();
+    let removed = 0;
+    for (const reservation of this.#ledger.reservations()) if (await this.#releaseIfDead(reservation)) removed++;
+    const owned = new Set(this.#ledger.reservations().map(({ hostInterface }) => hostInterface));
+    for (const link of this.#netlink.links()) {
+      if (!isPodLink(link) || owned.has(link.name)) continue;
+      this.#options.log.warn({ link: link.name, alias: link.alias }, "removed an interface that belongs to no attachment");
+      detachPod(this.#netlink, link.name);
+      removed++;
+    }
+    return removed;
+  }
+
+  close(): void {
+    this.#ledger.close();
+    if (!this.#options.netlink) this.#netlink.close();
+  }
+
+  #dispatch(request: CniRequest): Promise<object | undefined> {
+    switch (request.command) {
+      case "VERSION":
+        return Promise.resolve(formatVersions(request.cniVersion));
+      case "STATUS":
+        return this.#status();
+      case "GC":
+        return this.#collectGarbage(request);
+      default:
+        return this.#locks.run(keyText(keyOf(request)), () => this.#forTarget(request));
+    }
+  }
+
+  async #forTarget(request: ForTarget): Promise<object | undefined> {
+    if (request.command === "DEL") return this.#remove(keyOf(request));
+    if (request.command === "CHECK") return this.#check(request);
+    return this.#add(request);
+  }
+
+  async #add(request: Attach): Promise<object> {
+    const { config, netns, pod } = request;
+    const key = keyOf(request);
+    this.#requirePlan();
+    const previous = config.prevResult === undefined ? undefined : readPreviousResult(config.prevResult);
+    if (previous) checkIpVersions(previous, config.cniVersion);
+    const inode = requirePodNetns(netns);
+    requireNoInterface(netns, key.ifname);
+    // A DEL of an earlier attempt must not be replayed on this one.
+    removeQueued(queueFile(this.#queueDir, key));
+    const hostInterface = hostInterfaceName(key);
+    this.#requireForeignless(key, hostInterface);
+    const reservation = this.#ledger.reserve({
+      ...key,
+      netns,
+      netnsInode: inode,
+      hostInterface,
+      requested: config.ips,
+      ...(pod && { pod }),
+    });
+    let result: AttachmentResult;
+    try {
+      const bridge = ensureBridge(this.#netlink, this.#plan, this.#ledger.pools());
+      const alias = podLinkAlias(key, reservation.addresses);
+      result = attachPod(this.#netlink, { ...reservation, alias, bridge, hairpin: this.#plan.hairpin, mac: config.mac });
+      this.#ledger.confirm(key);
+      await this.#ledger.durable();
+    } catch (error) {
+      // The first failure is the one to tell; what rolling back cannot undo, DEL and sweep() find.
+      await this.#remove(key).catch(() => undefined);
+      throw error;
+    }
+    return formatResult(result, config.cniVersion, config.dns, previous);
+  }
+
+  #requirePlan(): void {
+    const problem = this.#problems.find(({ severity, field }) => severity === "error" && /^(mode|mtu|bridgeName)$/.test(field));
+    // The kernel's part may have been mended since.
+    if (problem && !this.applyPlan(this.#plan).every(({ severity }) => severity === "warning")) {
+      throw new CniError(ErrorCode.tryAgainLater, problem.message, problem.remedy);
+    }
+  }
+
+  /** Two networks cannot give one container the same interface name; the node's end has its name from these two. */
+  #requireForeignless(key: Key, hostInterface: string): void {
+    const other = this.#ledger.reservations().find(found => found.hostInterface === hostInterface && found.network !== key.network);
+    if (other)
+      throw new CniError(
+        ErrorCode.conflict,
+        `network ${other.network} has attached ${key.ifname} of container ${key.containerId} already`,
+        "use another CNI_IFNAME",
+      );
+  }
+
+  /** Whatever is there of it goes; what is not there is no error. */
+  async #remove(key: Key): Promise<undefined> {
+    const found = this.#ledger.get(key);
+    const failures: unknown[] = [];
+    const attempt = (step: () => void) => {
+      try {
+        step();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    if (found || this.#isOurs(key)) attempt(() => detachPod(this.#netlink, hostInterfaceName(key)));
+    attempt(() => this.#ledger.release(key));
+    attempt(() => this.#dropGateways());
+    removeQueued(queueFile(this.#queueDir, key));
+    // A release that is lost with the power costs nothing: the sweep repeats it. So DEL does not wait for the disk.
+    this.#ledger.flush();
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** DEL names a network too: an interface that another of our networks made stays. */
+  #isOurs(key: Key): boolean {
+    const link = this.#netlink.link(hostInterfaceName(key));
+    return link !== undefined && isPodLink(link) && (parsePodAlias(link.alias)?.network ?? key.network) === key.network;
+  }
+
+  async #check(request: Attach): Promise<undefined> {
+    const key = keyOf(request);
+    const previous = requirePreviousResult(request.config.prevResult);
+    checkIpVersions(previous, request.config.cniVersion);
+    const reservation = this.#ledger.get(key);
+    if (!reservation?.confirmed) {
+      throw new CniError(
+        ErrorCode.unknownContainer,
+        `network ${key.network} has no attachment ${key.ifname} of container ${key.containerId}`,
+        "call ADD",
+      );
+    }
+    requirePodNetns(request.netns);
+    const claimed = addressesOf(previous, key.ifname);
+    const foreign = reservation.addresses.filter(address => !claimed.includes(address));
+    if (foreign.length > 0) {
+      throw new CniError(
+        ErrorCode.attachmentChanged,
+        `prevResult does not list ${foreign.join(", ")}, which ${key.ifname} of container ${key.containerId} has`,
+        "recreate the pod",
+      );
+    }
+    let found: string[] = [];
+    for (let attempt = 0; attempt < checkAttempts; attempt++) {
+      const bridge = ensureBridge(this.#netlink, this.#plan, this.#ledger.pools());
+      found = inspectPod(this.#netlink, { ...reservation, netns: request.netns, bridge });
+      if (found.length === 0) return;
+      // Plugins later in the list may still be at work.
+      await new Promise(resolve => setTimeout(resolve, checkDelay));
+    }
+    throw new CniError(ErrorCode.attachmentChanged, found.join("; "), "recreate the pod");
+  }
+
+  async #collectGarbage({ config }: Extract<CniRequest, { command: "GC" }>): Promise<undefined> {
+    if (config.validAttachments === undefined) {
+      throw new CniError(
+        ErrorCode.invalidConfig,
+        'GC needs "cni.dev/valid-attachments", and the configuration has none',
+        "an empty list releases everything; null releases what has no live namespace",
+      );
+    }
+    const valid = config.validAttachments && new Set(config.validAttachments.map(entry => keyText({ network: config.name, ...entry })));
+    const failures: unknown[] = [];
+    for (const reservation of this.#ledger.reservations().filter(({ network }) => network === config.name)) {
+      const text = keyText(reservation);
+      try {
+        if (!valid) await this.#releaseIfDead(reservation);
+        else if (!valid.has(text)) await this.#locks.run(text, () => this.#remove(reservation));
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  async #status(): Promise<undefined> {
+    const problem = this.#problems.find(({ severity, field }) => severity === "error" && !field.startsWith("podCidrs"));
+    if (problem) throw new CniError(ErrorCode.notAvailable, problem.message, problem.remedy);
+    if (!this.#ledger.pools().some(pool => !pool.retired)) {
+      throw new CniError(
+        ErrorCode.notAvailable,
+        "no pod CIDR is assigned to this node yet",
+        "Kubernetes assigns it (kube-controller-manager --allocate-node-cidrs), or the PodNetwork names the ranges",
+      );
+    }
+  }
+
+  async #replayQueue(): Promise<void> {
+    for (const { file, request } of readQueue(this.#queueDir)) {
+      try {
+        if (!request) throw new CniError(ErrorCode.decode, "it is not what the plugin writes");
+        const parsed = parseRequest(request);
+        if (parsed.command === "DEL") await this.#locks.run(keyText(keyOf(parsed)), () => this.#remove(keyOf(parsed)));
+        this.#options.log.info({ file }, "carried out a DEL that was queued while the agent was away");
+      } catch (error) {
+        this.#options.log.warn({ file, err: error }, "a queued DEL could not be carried out; its namespace going away will release it");
+      }
+      removeQueued(file);
+    }
+  }
+
+  /** The ledger was lost or damaged under running pods: their interfaces say which addresses they have. */
+  #adopt(): void {
+    for (const link of this.#netlink.links()) {
+      const found = isPodLink(link) ? parsePodAlias(link.alias) : undefined;
+      if (!found || this.#ledger.get(found)) continue;
+      this.#ledger.adopt({ ...found, netns: "", netnsInode: "", hostInterface: link.name });
+      this.#options.log.warn({ link: link.name, ...found }, "the ledger did not know this attachment; took it over from its interface");
+    }
+  }
+
+  #releaseIfDead(reservation: Reservation): Promise<boolean> {
+    return this.#locks.run(keyText(reservation), async () => {
+      const now = this.#ledger.get(reservation);
+      if (!now || this.#isLive(now)) return false;
+      await this.#remove(now);
+      this.#options.log.info(
+        { container: now.containerId, ifname: now.ifname, addresses: now.addresses },
+        "released an attachment whose namespace is gone",
+      );
+      return true;
+    });
+  }
+
+  /** The node's end of a pair lives exactly as long as the pod's; where it was removed by hand, the namespace itself decides. */
+  #isLive({ hostInterface, netns, netnsInode: inode, bootId }: Reservation): boolean {
+    const link: Link | undefined = this.#netlink.link(hostInterface);
+    if (link && isPodLink(link)) return true;
+    // Namespaces do not survive a reboot; a number that matches would be chance.
+    if (bootId !== this.#ledger.bootId || !isNetns(netns)) return false;
+    return String(netnsInode(netns)) === inode;
+  }
+
+  #dropGateways(): void {
+    const before = this.#ledger.pools().filter(pool => pool.retired);
+    if (before.length === 0) return;
+    this.#ledger.forgetEmptyRanges();
+    const left = this.#ledger.pools();
+    for (const pool of before) if (!left.includes(pool)) removeGateway(this.#netlink, this.#plan.bridgeName, pool);
+  }
+}
+
+function keyOf({ config, target }: ForTarget): Key {
+  return { network: config.name, ...target };
+}
+
+function toCniError(error: unknown): CniError {
+  if (error instanceof CniError) return error;
+  if (error instanceof AllocationError) return new CniError(allocationCode[error.reason], error.message, error.remedy);
+  const { name, message } = error instanceof Error ? error : { name: "", message: String(error) };
+  if (name === "NetlinkError") return new CniError(ErrorCode.kernel, message, "the kernel refused; see the agent's log");
+  return new CniError(ErrorCode.io, message);
+}
+
+const allocationCode: Record<AllocationError["reason"], ErrorCode> = {
+  exhausted: ErrorCode.tryAgainLater,
+  "no-range": ErrorCode.tryAgainLater,
+  outside: ErrorCode.invalidConfig,
+  reserved: ErrorCode.invalidConfig,
+  "duplicate-family": ErrorCode.invalidConfig,
+  taken: ErrorCode.conflict,
+};
+
+function httpStatus(code: number): number {
+  if (code === ErrorCode.tryAgainLater || code === ErrorCode.notAvailable) return 503;
+  return code <= ErrorCode.invalidConfig && code !== ErrorCode.io ? 400 : 500;
+}

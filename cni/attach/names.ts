@@ -1,0 +1,38 @@
+/** Names and marks of what podlane makes in the kernel: by them it knows its own links again, also after a crash. */
+import { createHash } from "node:crypto";
+import { hostname } from "node:os";
+import type { Link } from "../../kernel/types.ts";
+import type { Key } from "../ipam/book.ts";
+
+/** IFLA_IFALIAS of the bridge. */
+export const bridgeAlias = "podlane bridge";
+const podAlias = "podlane pod";
+/** IFALIASZ - 1. */
+const maximumAlias = 255;
+
+/** The node's end of a pod's veth pair: 14 octets, the same for the same container and interface. */
+export function hostInterfaceName({ containerId, ifname }: Pick<Key, "containerId" | "ifname">): string {
+  return `pl${createHash("sha256").update(`${containerId}\0${ifname}`).digest("hex").slice(0, 12)}`;
+}
+
+/** Says whose link it is, and enough to know the addresses again if the ledger is lost. */
+export function podLinkAlias(key: Key, addresses: readonly string[]): string {
+  return [podAlias, key.network, key.containerId, key.ifname, addresses.join(",")].join(" ").slice(0, maximumAlias);
+}
+
+/** What podLinkAlias wrote; undefined for a foreign link, or where it did not fit. */
+export function parsePodAlias(alias: string): (Key & { addresses: string[] }) | undefined {
+  const [program, kind, network, containerId, ifname, addresses] = alias.split(" ");
+  if (`${program} ${kind}` !== podAlias || !addresses || alias.length >= maximumAlias) return undefined;
+  return { network, containerId, ifname, addresses: addresses.split(",") };
+}
+
+export function isPodLink(link: Link): boolean {
+  return link.kind === "veth" && (link.alias === podAlias || link.alias.startsWith(`${podAlias} `));
+}
+
+/** A fixed hardware address: one that the kernel derives from the ports would change with them, and pods would lose their gateway. */
+export function bridgeMac(bridgeName: string): Uint8Array {
+  const hash = createHash("sha256").update(`podlane bridge ${hostname()} ${bridgeName}`).digest();
+  return Uint8Array.of(0x02, ...hash.subarray(0, 5));
+}

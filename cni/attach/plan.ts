@@ -1,0 +1,58 @@
+/** What of a plan can be carried out: its ranges, and a problem for each thing that cannot. */
+import { AddressError, formatPrefix, overlaps, type Prefix, parsePrefix } from "../../net/address.ts";
+import { Pool } from "../ipam/pool.ts";
+import { interfaceNameProblem } from "../protocol/request.ts";
+import type { AttachPlan, AttachProblem } from "../types.ts";
+
+/** Of IPv6, the kernel demands 1280; of IPv4, 68. */
+const minimumMtu = 1280;
+const maximumMtu = 65535;
+
+export function checkPlan(plan: AttachPlan): { prefixes: Prefix[]; problems: AttachProblem[] } {
+  const problems: AttachProblem[] = [];
+  const prefixes: Prefix[] = [];
+  plan.podCidrs.forEach((text, i) => {
+    const problem = rangeProblem(text, prefixes);
+    if (problem) problems.push({ severity: "error", field: `podCidrs[${i}]`, ...problem });
+    else prefixes.push(parsePrefix(text));
+  });
+  if (plan.mode !== "bridge") {
+    problems.push({
+      severity: "error",
+      field: "mode",
+      message: `pods are attached to a bridge: mode "${plan.mode}" is not available`,
+      remedy: 'say "bridge"',
+    });
+  }
+  const name = interfaceNameProblem(plan.bridgeName);
+  if (name)
+    problems.push({
+      severity: "error",
+      field: "bridgeName",
+      message: `the bridge's name ${name}`,
+      remedy: "use at most 15 letters, digits and -",
+    });
+  if (plan.mtu !== "auto" && !(Number.isInteger(plan.mtu) && plan.mtu >= minimumMtu && plan.mtu <= maximumMtu)) {
+    problems.push({
+      severity: "error",
+      field: "mtu",
+      message: `the MTU ${plan.mtu} is not from ${minimumMtu} to ${maximumMtu}`,
+      remedy: 'say "auto"',
+    });
+  }
+  return { prefixes, problems };
+}
+
+function rangeProblem(text: string, others: readonly Prefix[]): { message: string; remedy: string } | undefined {
+  try {
+    const prefix = parsePrefix(text);
+    const other = others.find(found => overlaps(found, prefix));
+    if (other) return { message: `${text} overlaps ${formatPrefix(other)}`, remedy: "give ranges that share no address" };
+    if (new Pool(prefix).capacity < 1)
+      return { message: `${text} is too small to hold a gateway and a pod`, remedy: "use /30 or larger for IPv4, /126 or larger for IPv6" };
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof AddressError)) throw error;
+    return { message: error.message, remedy: "write it as ADDRESS/LENGTH" };
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * One pod interface: the veth pair between the node's bridge and the pod's namespace, addresses and routes inside. All of it
+ * is synchronous netlink, so nothing comes between the steps but the death of the process; what that leaves behind is found
+ * again by the name and alias of the node's end.
+ */
+import { existsSync } from "node:fs";
+import { isNetns, netnsInode, OWN_NETNS, openNetns, withNetns } from "../../kernel/netns.ts";
+import { openRtnetlink } from "../../kernel/rtnetlink.ts";
+import { writeSysctl } from "../../kernel/sysctl.ts";
+import type { Link, Rtnetlink } from "../../kernel/types.ts";
+import { type Address, type Prefix, parseAddress, parsePrefix, sameOctets } from "../../net/address.ts";
+import { Pool } from "../ipam/pool.ts";
+import { CniError, ErrorCode } from "../protocol/error.ts";
+import type { AttachmentResult } from "../protocol/result.ts";
+import { isPodLink } from "./names.ts";
+
+export interface PodInterface {
+  netns: string;
+  ifname: string;
+  hostInterface: string;
+  alias: string;
+  bridge: Link;
+  hairpin: boolean;
+  mac?: Uint8Array;
+  /** `ADDRESS/LENGTH`, the length being that of the range. */
+  addresses: readonly string[];
+}
+
+interface PodAddress {
+  address: Address;
+  length: number;
+  gateway: Address;
+}
+
+const mainTable = 254;
+/** RTPROT_BOOT, as ip(8) uses: in the pod's namespace these routes are nobody's in particular. */
+const protocolBoot = 3;
+const loopbackIndex = 1;
+
+/** Refuses a namespace that is gone or is the node's own. Returns its inode. Throws CniError. */
+export function requirePodNetns(path: string): string {
+  if (!isNetns(path)) {
+    throw new CniError(
+      ErrorCode.invalidEnvironment,
+      `CNI_NETNS ${path} is not a network namespace, or is gone`,
+      "does the agent see the runtime's mounts of /run/netns?",
+    );
+  }
+  const inode = netnsInode(path);
+  if (inode === netnsInode(OWN_NETNS)) {
+    throw new CniError(
+      ErrorCode.invalidEnvironment,
+      `CNI_NETNS ${path} is the node's own network namespace`,
+      "pods with hostNetwork need no CNI call",
+    );
+  }
+  return String(inode);
+}
+
+/** Throws CniError (code 101) where the pod has an interface of this name. */
+export function requireNoInterface(netns: string, ifname: string): void {
+  const pod = openRtnetlink({ netns });
+  try {
+    if (pod.link(ifname)) {
+      throw new CniError(
+        ErrorCode.conflict,
+        `the namespace ${netns} has an interface ${ifname} already`,
+        "call DEL first, or use another CNI_IFNAME",
+      );
+    }
+  } finally {
+    pod.close();
+  }
+}
+
+/** Makes the interface. On failure nothing of it is left. Throws NetlinkError and errors of sysctl(8). */
+export function attachPod(netlink: Rtnetlink, wanted: PodInterface): AttachmentResult {
+  const { bridge, hostInterface, ifname } = wanted;
+  const addresses = wanted.addresses.map(podAddress);
+  detachPod(netlink, hostInterface);
+  const netns = openNetns(wanted.netns);
+  const pod = openRtnetlink({ netns: wanted.netns });
+  try {
+    const peer = { name: ifname, mtu: bridge.mtu, netnsFd: netns.fd, ...(wanted.mac && { address: wanted.mac }) };
+    const host = netlink.addLink({ kind: "veth", name: hostInterface, mtu: bridge.mtu, alias: wanted.alias, peer });
+    plugIn(netlink, host, wanted);
+    const inside = pod.link(ifname);
+    if (!inside) throw new CniError(ErrorCode.kernel, `${ifname} vanished from ${wanted.netns} while it was set up`);
+    withNetns(wanted.netns, () => tunePod(ifname, addresses));
+    const routes = configurePod(pod, inside, addresses);
+    return {
+      interfaces: [
+        { name: bridge.name, mac: bridge.address, mtu: bridge.mtu },
+        { name: hostInterface, mac: host.address, mtu: host.mtu },
+        { name: ifname, mac: inside.address, mtu: inside.mtu, sandbox: wanted.netns },
+      ],
+      ips: addresses.map(entry => ({ ...entry, interface: 2 })),
+      routes,
+    };
+  } catch (error) {
+    detachPod(netlink, hostInterface);
+    throw error;
+  } finally {
+    pod.close();
+    netns.close();
+  }
+}
+
+/** Removes the pair by the node's end; its being gone is no error. A foreign link of that name is left alone. Throws NetlinkError. */
+export function detachPod(netlink: Rtnetlink, hostInterface: string): void {
+  const link = netlink.link(hostInterface);
+  if (link?.kind !== "veth") return;
+  // An empty alias: killed between making the pair and marking it. Nobody else makes names of this form.
+  if (!isPodLink(link) && link.alias !== "") return;
+  try {
+    netlink.deleteLink(link.index);
+  } catch (error) {
+    // The namespace was taken down meanwhile, and the pair with it.
+    if (netlink.link(hostInterface)) throw error;
+  }
+}
+
+/** What differs between the kernel and what ADD made; empty = nothing. Things that others added are no concern of ours. */
+export function inspectPod(netlink: Rtnetlink, wanted: Omit<PodInterface, "alias" | "hairpin" | "mac">): string[] {
+  const { hostInterface, ifname, bridge } = wanted;
+  const host = netlink.link(hostInterface);
+  if (!host) return [`the node's interface ${hostInterface} is gone`];
+  const found: string[] = [];
+  if (!host.up) found.push(`the node's interface ${hostInterface} is down`);
+  if (host.master !== bridge.index) found.push(`the node's interface ${hostInterface} is not on the bridge ${bridge.name}`);
+  const pod = openRtnetlink({ netns: wanted.netns });
+  try {
+    const inside = pod.link(ifname);
+    if (!inside) return [...found, `the pod has no interface ${ifname}`];
+    if (!inside.up) found.push(`the pod's interface ${ifname} is down`);
+    if (inside.kind !== "veth" || inside.peerIndex !== host.index)
+      found.push(`the pod's interface ${ifname} is not the peer of ${hostInterface}`);
+    const present = pod.addresses(inside.index);
+    for (const text of wanted.addresses) {
+      const { address, length } = podAddress(text);
+      if (!present.some(entry => entry.prefixLength === length && sameOctets(entry.address, address)))
+        found.push(`the pod's interface ${ifname} has no address ${text}`);
+      if (!hasDefaultRoute(pod, anywhere(address))) found.push(`the pod has no default route for IPv${address.length === 4 ? 4 : 6}`);
+    }
+  } finally {
+    pod.close();
+  }
+  return found;
+}
+
+function podAddress(text: string): PodAddress {
+  const prefix = parsePrefix(text, "clear");
+  return { address: parseAddress(text.slice(0, text.lastIndexOf("/"))), length: prefix.length, gateway: new Pool(prefix).gateway };
+}
+
+function plugIn(netlink: Rtnetlink, host: Link, { bridge, hairpin }: PodInterface): void {
+  // A bridge port needs no address of its own, and without IPv6 it sends no multicast reports into the pods' network.
+  if (existsSync("/proc/sys/net/ipv6")) writeSysctl(["net", "ipv6", "conf", host.name, "disable_ipv6"], "1");
+  netlink.setLink(host.index, { master: bridge.index, up: true });
+  if (hairpin) netlink.setLink(host.index, { hairpin: true });
+}
+
+/** Runs in the pod's namespace, before the interface is up. */
+function tunePod(ifname: string, addresses: readonly PodAddress[]): void {
+  // Announce the address when the interface comes up: neighbours may still know its last owner.
+  writeSysctl(["net", "ipv4", "conf", ifname, "arp_notify"], "1");
+  if (!existsSync("/proc/sys/net/ipv6")) return;
+  const ipv6 = (key: string, value: string) => writeSysctl(["net", "ipv6", "conf", ifname, key], value);
+  // The ledger guarantees that addresses are unique; detection would delay them, and on a hairpin port fail.
+  ipv6("accept_dad", "0");
+  ipv6("accept_ra", "0");
+  ipv6("ndisc_notify", "1");
+  if (!addresses.some(entry => entry.address.length === 16)) return;
+  ipv6("disable_ipv6", "0");
+  writeSysctl(["net", "ipv6", "conf", "lo", "disable_ipv6"], "0");
+}
+
+function configurePod(pod: Rtnetlink, inside: Link, addresses: readonly PodAddress[]): AttachmentResult["routes"] {
+  pod.setLink(loopbackIndex, { up: true });
+  for (const { address, length } of addresses) pod.addAddress({ ifindex: inside.index, address, prefixLength: length, nodad: true });
+  pod.setLink(inside.index, { up: true });
+  const routes: AttachmentResult["routes"] = [];
+  for (const { address, gateway } of addresses) {
+    const destination = anywhere(address);
+    // A pod with several interfaces has its default route on the first.
+    if (hasDefaultRoute(pod, destination)) continue;
+    pod.addRoute({
+      family: destination.family,
+      destination: destination.address,
+      length: 0,
+      protocol: protocolBoot,
+      nextHops: [{ gateway, ifindex: inside.index }],
+    });
+    routes.push({ destination, gateway });
+  }
+  return routes;
+}
+
+/** By whatever way: a plugin later in the list may have replaced ours. */
+function hasDefaultRoute(pod: Rtnetlink, { family }: Prefix): boolean {
+  for (const chunk of pod.routes({ family, table: mainTable })) {
+    if (chunk.some(route => route.length === 0 && route.type === "unicast")) return true;
+  }
+  return false;
+}
+
+function anywhere(address: Address): Prefix {
+  return { family: address.length === 4 ? 4 : 6, address: new Uint8Array(address.length), length: 0 };
+}

@@ -1,0 +1,212 @@
+/**
+ * The executable that a container runtime calls, for machines without a C compiler: the same behaviour as podlane.c, forty
+ * times slower to start. It imports nothing of podlane, because it is installed as a single file.
+ */
+import fs from "node:fs";
+import http from "node:http";
+import path from "node:path";
+
+const maximumConfig = 1 << 20;
+const maximumAnswer = 4 << 20;
+const maximumHead = 14000;
+const maximumQueue = 1024;
+const inputTimeout = 10_000;
+const statusTimeout = 5_000;
+const callTimeout = 90_000;
+const versions = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+const variables: [string, string][] = [
+  ["CNI_COMMAND", "X-Cni-Command"],
+  ["CNI_CONTAINERID", "X-Cni-Containerid"],
+  ["CNI_NETNS", "X-Cni-Netns"],
+  ["CNI_IFNAME", "X-Cni-Ifname"],
+  ["CNI_ARGS", "X-Cni-Args"],
+  ["CNI_PATH", "X-Cni-Path"],
+  ["TRACEPARENT", "X-Cni-Traceparent"],
+  ["TRACESTATE", "X-Cni-Tracestate"],
+  ["BAGGAGE", "X-Cni-Baggage"],
+];
+
+class PluginError extends Error {
+  readonly code: number;
+  readonly details: string;
+
+  constructor(code: number, message: string, details: string) {
+    super(message);
+    this.code = code;
+    this.details = details;
+  }
+}
+
+let cniVersion = "1.1.0";
+
+main().catch(error => {
+  const { code, message, details } = error instanceof PluginError ? error : new PluginError(5, String(error?.message ?? error), "");
+  process.stdout.write(`${JSON.stringify({ cniVersion, code, msg: message, details })}\n`);
+  process.exitCode = 1;
+});
+
+async function main(): Promise<void> {
+  const command = process.env.CNI_COMMAND;
+  if (!command) throw new PluginError(4, "CNI_COMMAND is missing", "this is a CNI plugin: a container runtime calls it");
+  const input = await readInput();
+  const config = scan(input);
+  cniVersion = config.cniVersion ?? cniVersion;
+  if (command === "VERSION") {
+    process.stdout.write(`${JSON.stringify({ cniVersion, supportedVersions: versions })}\n`);
+    return;
+  }
+  const head = buildHead();
+  const socket = config.socket ?? (process.env.PODLANE_SOCKET || "/run/podlane/agent.sock");
+  try {
+    const { status, body } = await call(socket, head, input, command === "STATUS" ? statusTimeout : callTimeout);
+    process.stdout.write(body);
+    process.exitCode = status === 200 ? 0 : 1;
+  } catch (error) {
+    unreachable(command, socket, config.queue ?? "/var/lib/podlane/del-queue", head, input, (error as Error).message);
+  }
+}
+
+async function readInput(): Promise<Buffer> {
+  const timer = setTimeout(() => {
+    process.stdin.destroy(new Error("Connection timed out"));
+  }, inputTimeout);
+  const chunks: Buffer[] = [];
+  let length = 0;
+  try {
+    for await (const chunk of process.stdin) {
+      chunks.push(chunk);
+      length += chunk.length;
+      if (length > maximumConfig) throw new Error("File too large");
+    }
+  } catch (error) {
+    throw new PluginError(5, "cannot read the network configuration from standard input", (error as Error).message);
+  } finally {
+    clearTimeout(timer);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** The top-level strings that concern this program; the agent says what is wrong with the rest. */
+function scan(input: Buffer): { socket?: string; queue?: string; cniVersion?: string } {
+  let value: unknown;
+  try {
+    value = JSON.parse(input.toString("utf8"));
+  } catch {
+    return {};
+  }
+  if (typeof value !== "object" || value === null) return {};
+  const text = (key: string) => {
+    const found = (value as Record<string, unknown>)[key];
+    return typeof found === "string" ? found : undefined;
+  };
+  return { socket: text("socket"), queue: text("queue"), cniVersion: text("cniVersion") };
+}
+
+function buildHead(): [string, string][] {
+  let length = 0;
+  return variables.flatMap(([name, header]) => {
+    const value = process.env[name];
+    if (value === undefined) return [];
+    const bytes = Buffer.from(value);
+    if (length + header.length + 3 * bytes.length + 4 > maximumHead) {
+      throw new PluginError(4, `${name} is too long`, `the environment of a call has at most ${maximumHead} octets`);
+    }
+    const encoded = Array.from(bytes, b =>
+      b > 32 && b < 127 && b !== 37 ? String.fromCharCode(b) : `%${b.toString(16).toUpperCase().padStart(2, "0")}`,
+    ).join("");
+    length += header.length + encoded.length + 4;
+    return [[header, encoded]];
+  });
+}
+
+function call(socketPath: string, head: [string, string][], input: Buffer, timeout: number): Promise<{ status: number; body: string }> {
+  const incomplete = "it closed the connection without a whole answer";
+  return new Promise((resolve, reject) => {
+    const headers = {
+      ...Object.fromEntries(head),
+      Host: "podlane",
+      Connection: "close",
+      "Content-Type": "application/json",
+      "Content-Length": input.length,
+    };
+    const request = http.request({ socketPath, path: "/v1/cni", method: "POST", headers }, response => {
+      const chunks: Buffer[] = [];
+      let length = 0;
+      response.on("data", (chunk: Buffer) => {
+        chunks.push(chunk);
+        length += chunk.length;
+        if (length > maximumAnswer) request.destroy(new Error("File too large"));
+      });
+      response.on("error", () => reject(new Error(incomplete)));
+      response.on("end", () => {
+        const body = Buffer.concat(chunks).toString("utf8");
+        const proper = body.startsWith("{") || (body === "" && response.statusCode === 200);
+        if (!response.complete || !proper) reject(new Error(incomplete));
+        else resolve({ status: response.statusCode ?? 0, body });
+      });
+    });
+    const timer = setTimeout(() => request.destroy(new Error("Connection timed out")), timeout);
+    request.on("close", () => clearTimeout(timer));
+    request.on("error", (error: NodeJS.ErrnoException) => reject(new Error(explain(error, incomplete))));
+    request.end(input);
+  });
+}
+
+function explain(error: NodeJS.ErrnoException, incomplete: string): string {
+  if (error.code === "ENOENT") return "No such file or directory";
+  if (error.code === "ECONNREFUSED") return "Connection refused";
+  if (error.code === "ECONNRESET" || error.code?.startsWith("HPE_")) return incomplete;
+  return error.message;
+}
+
+function unreachable(command: string, socket: string, queue: string, head: [string, string][], input: Buffer, reason: string): void {
+  const message = `the podlane agent at ${socket} did not answer: ${reason}`;
+  const remedy = `is the podlane agent running on this node, and is its socket ${socket}? Set "socket" in the network configuration otherwise`;
+  if (command === "STATUS") throw new PluginError(50, message, remedy);
+  if (command !== "DEL") throw new PluginError(11, message, remedy);
+  const container = process.env.CNI_CONTAINERID ?? "";
+  const ifname = process.env.CNI_IFNAME ?? "";
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$/.test(container)) {
+    throw new PluginError(4, "CNI_CONTAINERID is missing or not valid", "the container runtime sets these variables");
+  }
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
+  if (ifname === "." || ifname === ".." || Buffer.byteLength(ifname) > 15 || !/^[^/:\x00-\x20]+$/.test(ifname)) {
+    throw new PluginError(4, "CNI_IFNAME is missing or not valid", "the container runtime sets these variables");
+  }
+  try {
+    enqueue(queue, `${container}@${ifname}`, head, input);
+  } catch (error) {
+    const details = `and the DEL could not be queued in ${queue}: ${(error as Error).message} (at most ${maximumQueue} are kept); start the agent`;
+    throw new PluginError(11, message, details);
+  }
+}
+
+/** One file for each attachment: the request's headers, an empty line, the configuration. */
+function enqueue(queue: string, name: string, head: [string, string][], input: Buffer): void {
+  fs.mkdirSync(queue, { recursive: true, mode: 0o700 });
+  const file = path.join(queue, name);
+  if (!fs.existsSync(file) && fs.readdirSync(queue).filter(entry => !entry.startsWith(".")).length >= maximumQueue) {
+    throw new Error("No space left on device");
+  }
+  const temporary = path.join(queue, `.${process.pid}.new`);
+  fs.rmSync(temporary, { force: true });
+  try {
+    const fd = fs.openSync(temporary, "wx", 0o600);
+    try {
+      fs.writeFileSync(fd, Buffer.concat([Buffer.from(`${head.map(([key, value]) => `${key}: ${value}\r\n`).join("")}\r\n`), input]));
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+    fs.renameSync(temporary, file);
+  } catch (error) {
+    fs.rmSync(temporary, { force: true });
+    throw error;
+  }
+  const directory = fs.openSync(queue, "r");
+  try {
+    fs.fsyncSync(directory);
+  } finally {
+    fs.closeSync(directory);
+  }
+}

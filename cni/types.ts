@@ -1,0 +1,50 @@
+/**
+ * What cni/ is told and what it shows. AttachPlan has the shape that config/compile.ts produces for a node's pods;
+ * cni never imports config, the two meet in the agent.
+ */
+
+/** How this node attaches its pods. */
+export interface AttachPlan {
+  /** The node's pod ranges, `ADDRESS/LENGTH`. At least one per family that pods shall have; several of a family are used in order. */
+  podCidrs: string[];
+  mode: "bridge" | "routed";
+  /** At most 15 octets. */
+  bridgeName: string;
+  /** "auto": that of the interface with the node's default route. */
+  mtu: number | "auto";
+  /** Let a pod reach itself through a Service address. */
+  hairpin: boolean;
+}
+
+/** Something that is configured and cannot be done, or is so only in part. */
+export interface AttachProblem {
+  severity: "error" | "warning";
+  /** The field of AttachPlan, or the file or link it is about. */
+  field: string;
+  message: string;
+  remedy: string;
+}
+
+export interface PodName {
+  namespace: string;
+  name: string;
+  uid?: string;
+}
+
+/** One pod interface, for people and for the local API. */
+export interface AttachmentView {
+  network: string;
+  containerId: string;
+  ifname: string;
+  /** Path of the pod's network namespace, as the runtime named it. */
+  netns: string;
+  /** The node's end of the veth pair. */
+  hostInterface: string;
+  /** `ADDRESS/LENGTH`. */
+  addresses: string[];
+  /** "reserved": ADD was begun and never acknowledged. */
+  state: "reserved" | "attached";
+  /** Milliseconds since the epoch. */
+  since: number;
+  pod?: PodName;
+}

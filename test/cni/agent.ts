@@ -1,0 +1,40 @@
+/**
+ * The CNI handler behind a Unix socket, as the agent mounts it; a process of its own, because it must live in the node's
+ * namespace and be killed by tests.
+ *
+ *     node test/cni/agent.ts '{"socket": …, "stateDir": …, "plan": {…}}'
+ *
+ * Beside POST /v1/cni it answers PUT /plan, GET /attachments and POST /sweep for the test.
+ */
+import fs from "node:fs";
+import http from "node:http";
+import { type CniHandlerOptions, createCniHandler } from "../../cni/attach/handler.ts";
+import { cniPath, serveCni } from "../../cni/http.ts";
+
+const { socket, plan, ...rest } = JSON.parse(process.argv[2]) as {
+  socket: string;
+  plan: ReturnType<CniHandlerOptions["plan"]>;
+} & CniHandlerOptions;
+const write = (level: string) => (fields: object, message: string) =>
+  process.stderr.write(`${level} ${message} ${JSON.stringify(fields)}\n`);
+const handler = createCniHandler({
+  ...rest,
+  plan: () => plan,
+  log: { debug: () => undefined, info: write("info"), warn: write("warn"), error: write("error") },
+  clock: { now: () => Date.now(), monotonic: () => performance.now() },
+});
+
+const server = http.createServer(async (request, response) => {
+  if (request.url === cniPath) return serveCni(raw => handler.handle(raw), request, response);
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk);
+  if (request.url === "/plan") response.end(JSON.stringify(handler.applyPlan(JSON.parse(Buffer.concat(chunks).toString()))));
+  else if (request.url === "/sweep") response.end(JSON.stringify(await handler.sweep()));
+  else response.end(JSON.stringify(handler.attachments()));
+});
+fs.rmSync(socket, { force: true });
+server.listen({ path: socket, backlog: 1024 }, () => process.stdout.write("ready\n"));
+process.on("SIGTERM", () => {
+  handler.close();
+  process.exit(0);
+});
