@@ -1,0 +1,344 @@
+/**
+ * One neighbour as the speaker sees it: its configuration, its session, and its routes in the RIB. Turns what the session reports into
+ * RIB operations, and keeps routes over a graceful restart of the neighbour (RFC 4724).
+ */
+import { parseAddress } from "../net/address.ts";
+import { policyKey, same } from "./apply.ts";
+import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
+import type { NextHopTracker } from "./fib/types.ts";
+import { familiesToDrop, familiesToKeep, type NeighborGracefulRestart, neighborGracefulRestart } from "./graceful-restart.ts";
+import { CeaseSubcode, ErrorCode } from "./message/notification.ts";
+import { UpdateDecoder } from "./message/update-decoder.ts";
+import type { Logger, Platform, Timer } from "./platform.ts";
+import { compilePolicies } from "./policy/index.ts";
+import type { ExportRules } from "./rib/exporter.ts";
+import type { Rib } from "./rib/rib.ts";
+import type { ImportRules, Slot } from "./rib/slots.ts";
+import type { GroupSink } from "./rib/update-group.ts";
+import type { DownReason, Negotiated, Session, SessionListener, SessionState } from "./session/types.ts";
+
+export interface PeerHooks {
+  /** Our address in this family for NEXT_HOP, on the interface that has `localAddress`. */
+  selfNextHop(family: 0 | 1, localAddress: Uint8Array): Uint8Array | undefined;
+  /** Something changed that may complete the start: a session, an End-of-RIB. */
+  progressed(): void;
+  stateChanged(peer: Peer, state: SessionState, reason: string): void;
+}
+
+/** Seconds: how long stale routes are kept once the neighbour is back but does not finish its table (RFC 4724 section 4.2, upper bound). */
+const STALE_ROUTES_TIME = 360;
+
+export class Peer implements SessionListener {
+  config: NeighborConfig;
+  readonly index: number;
+  /** Set by the speaker right after construction: session and peer know each other. */
+  session!: Session;
+  negotiated: Negotiated | undefined;
+  slot: Slot | undefined;
+  gracefulRestart: NeighborGracefulRestart | undefined;
+  readonly endOfRib = new Set<Family>();
+  /** Prefixes over the limit ended the last session. */
+  overLimit: Family | undefined;
+  #global: SpeakerConfig;
+  readonly #rib: Rib;
+  readonly #platform: Platform;
+  readonly #tracker: NextHopTracker | undefined;
+  readonly #hooks: PeerHooks;
+  readonly #log: Logger;
+  #decoder: UpdateDecoder | undefined;
+  #staleTimer: Timer | undefined;
+  #writable = true;
+
+  constructor(
+    config: NeighborConfig,
+    index: number,
+    global: SpeakerConfig,
+    modules: { rib: Rib; platform: Platform; tracker?: NextHopTracker; hooks: PeerHooks },
+  ) {
+    this.config = config;
+    this.index = index;
+    this.#global = global;
+    this.#rib = modules.rib;
+    this.#platform = modules.platform;
+    this.#tracker = modules.tracker;
+    this.#hooks = modules.hooks;
+    this.#log = modules.platform.log.child({ neighbor: config.name });
+  }
+
+  get localAsn(): number {
+    return this.config.localAsn ?? this.#global.asn;
+  }
+
+  /** Its initial table is in, or need not be waited for (RFC 4724 section 4.1). */
+  get synchronized(): boolean {
+    if (this.config.shutdown) return true;
+    if (!this.negotiated) return false;
+    return this.gracefulRestart?.restarted === true || this.negotiated.families.every(family => this.endOfRib.has(family));
+  }
+
+  /** Takes over configuration that needs no reset; returns what was done, in words. */
+  reconfigure(config: NeighborConfig, global: SpeakerConfig): string[] {
+    const before = this.config;
+    const oldGlobal = this.#global;
+    const done: string[] = [];
+    const importChanged = policyKey(oldGlobal, before, "import") !== policyKey(global, config, "import");
+    const keyBefore = this.negotiated ? this.#groupKeys() : [];
+    this.config = config;
+    this.#global = global;
+    if (!this.slot || !this.negotiated) return same(before, config) ? [] : ["settings changed"];
+    this.slot.imports = this.#importRules();
+    if (importChanged) {
+      this.#rib.reimport(this.slot);
+      done.push("import policy applied again to the routes at hand");
+    }
+    for (const family of this.negotiated.families) {
+      const f = Families.indexOf(family) as 0 | 1;
+      if (this.#groupKeys()[f] === keyBefore[f]) continue;
+      this.#rib.move(f, this.#groupKey(f), () => this.#exportRules(f), this.#groupOptions(), this.#sink(), this.index);
+      done.push(`${family}: export rules changed, routes sent again where they differ`);
+    }
+    if (done.length === 0 && !same(before, config)) done.push("settings changed");
+    return done;
+  }
+
+  // SessionListener
+
+  stateChanged(state: SessionState, reason: string): void {
+    this.#hooks.stateChanged(this, state, reason);
+  }
+
+  established(negotiated: Negotiated): void {
+    this.negotiated = negotiated;
+    this.#writable = true;
+    this.endOfRib.clear();
+    this.overLimit = undefined;
+    this.gracefulRestart = neighborGracefulRestart(negotiated);
+    this.#decoder = new UpdateDecoder({
+      fourOctetAsn: negotiated.fourOctetAsn,
+      internal: negotiated.internal,
+      families: negotiated.families,
+    });
+    const former = this.slot;
+    this.slot = this.#rib.slots.add({
+      neighbor: this.config.name,
+      neighborIndex: this.index,
+      external: !negotiated.internal,
+      client: this.config.routeReflectorClient,
+      routerId: negotiated.remoteId,
+      address: negotiated.remoteAddress,
+      self: { asn: this.localAsn, address: negotiated.localAddress },
+      imports: this.#importRules(),
+    });
+    if (former?.state === "stale") this.#comeBack(former, this.slot);
+    for (const family of negotiated.families) {
+      const f = Families.indexOf(family) as 0 | 1;
+      this.#rib.join(f, this.#groupKey(f), () => this.#exportRules(f), this.#groupOptions(), this.#sink(), true);
+    }
+    this.#hooks.progressed();
+  }
+
+  update(message: Uint8Array): void {
+    const decoder = this.#decoder;
+    const slot = this.slot;
+    if (!decoder || !slot) return;
+    decoder.decode(message);
+    for (const problem of decoder.problems) {
+      this.#log.warn({ ...problem, message: Buffer.from(message.subarray(0, 256)).toString("hex") }, `malformed UPDATE: ${problem.text}`);
+    }
+    if (decoder.endOfRib >= 0) {
+      this.#endOfRib(Families[decoder.endOfRib]);
+      return;
+    }
+    const exceeded = this.#rib.update(slot, message, decoder);
+    if (exceeded >= 0) this.#limitExceeded(Families[exceeded]);
+  }
+
+  routeRefresh(family: Family, subtype: number): void {
+    // Subtypes 1 and 2 mark begin and end of a refresh (RFC 7313), which we do not announce.
+    if (subtype !== 0) return;
+    const f = Families.indexOf(family) as 0 | 1;
+    this.#rib.groupOf(f, this.index)?.refresh(this.index);
+  }
+
+  down(reason: DownReason): void {
+    const { slot, negotiated } = this;
+    for (const family of [0, 1] as const) this.#rib.leave(family, this.index);
+    this.negotiated = undefined;
+    this.#decoder = undefined;
+    if (slot && negotiated) this.#retire(slot, negotiated, reason);
+    this.#hooks.progressed();
+  }
+
+  writable(): void {
+    this.#writable = true;
+    this.#rib.kick();
+  }
+
+  /** The neighbour is removed from the configuration: nothing of it is kept. */
+  close(): void {
+    this.#staleTimer?.cancel();
+    for (const family of [0, 1] as const) this.#rib.leave(family, this.index);
+    if (this.slot && this.slot.state !== "dead") this.#rib.closeSlot(this.slot, false);
+  }
+
+  #retire(slot: Slot, negotiated: Negotiated, reason: DownReason): void {
+    const keep = familiesToKeep(this.gracefulRestart, negotiated, reason);
+    const older = slot.staleSlot >= 0 ? this.#rib.slots.get(slot.staleSlot) : undefined;
+    if (older) this.#rib.closeSlot(older, false);
+    this.#rib.closeSlot(slot, keep.length > 0);
+    this.#staleTimer?.cancel();
+    if (keep.length === 0) return;
+    for (const family of Families) if (!keep.includes(family)) this.#rib.purgeStale(slot, Families.indexOf(family) as 0 | 1);
+    const seconds = this.gracefulRestart?.restartTime ?? 0;
+    this.#log.info({ seconds, families: keep }, `graceful restart: keeping the neighbour's routes for ${seconds} s`);
+    this.#staleTimer = this.#platform.clock.after(seconds * 1000, () => {
+      this.#log.info({}, "graceful restart: the neighbour did not come back in time, its routes go");
+      this.#rib.closeSlot(slot, false);
+    });
+  }
+
+  /** The neighbour is back after a graceful restart: its old routes wait for their replacements. */
+  #comeBack(stale: Slot, slot: Slot): void {
+    slot.staleSlot = stale.id;
+    this.#staleTimer?.cancel();
+    for (const family of familiesToDrop(this.gracefulRestart)) this.#rib.purgeStale(stale, Families.indexOf(family) as 0 | 1);
+    this.#staleTimer = this.#platform.clock.after(STALE_ROUTES_TIME * 1000, () => {
+      for (const family of [0, 1] as const) this.#rib.purgeStale(stale, family);
+    });
+  }
+
+  #endOfRib(family: Family): void {
+    this.endOfRib.add(family);
+    const stale = this.slot && this.slot.staleSlot >= 0 ? this.#rib.slots.get(this.slot.staleSlot) : undefined;
+    if (stale) this.#rib.purgeStale(stale, Families.indexOf(family) as 0 | 1);
+    this.#hooks.progressed();
+  }
+
+  #limitExceeded(family: Family): void {
+    const limit = this.config.families[family]?.prefixLimit ?? 0;
+    this.overLimit = family;
+    const f = Families.indexOf(family);
+    // RFC 4486 section 4: AFI, SAFI and the limit.
+    const data = Uint8Array.of(0, f + 1, 1, limit >>> 24, (limit >>> 16) & 255, (limit >>> 8) & 255, limit & 255);
+    const notification = { code: ErrorCode.Cease, subcode: CeaseSubcode.MaximumPrefixes, data };
+    // Without a hold-down the session would come up, exceed the limit and go down again for ever.
+    this.session.fail(`more than ${limit} ${family} prefixes accepted`, notification, 300);
+  }
+
+  #importRules(): Partial<Record<Family, ImportRules>> {
+    const rules: Partial<Record<Family, ImportRules>> = {};
+    for (const family of Families) {
+      const settings = this.config.families[family];
+      if (!settings) continue;
+      rules[family] = {
+        policy: compilePolicies({
+          names: settings.importPolicies,
+          policies: this.#global.policies,
+          default: this.#default(settings.importDefault),
+          family,
+        }),
+        allowAsIn: settings.allowAsIn,
+        prefixLimit: settings.prefixLimit,
+      };
+    }
+    return rules;
+  }
+
+  #default(configured: "accept" | "reject" | undefined): { action: "accept" | "reject"; text: string } {
+    if (configured) return { action: configured, text: `default: ${configured}` };
+    return this.negotiated?.internal
+      ? { action: "accept", text: "default: accept (internal neighbour)" }
+      : { action: "reject", text: "default: reject, an external neighbour needs a policy (RFC 8212)" };
+  }
+
+  #exportRules(f: 0 | 1): ExportRules {
+    const family = Families[f];
+    const settings = this.config.families[family];
+    const negotiated = this.negotiated;
+    if (!settings || !negotiated) throw new Error(`${this.config.name}: no session in ${family}`);
+    const key = this.#groupKey(f);
+    const connected = !negotiated.internal && this.config.multihop === undefined;
+    return {
+      policy: compilePolicies({
+        names: settings.exportPolicies,
+        policies: this.#global.policies,
+        default: this.#default(settings.exportDefault),
+        family,
+      }),
+      internal: negotiated.internal,
+      client: this.config.routeReflectorClient,
+      localAsn: this.localAsn,
+      clusterId: this.#rib.context.clusterId,
+      selfNextHop: this.#hooks.selfNextHop(f, negotiated.localAddress),
+      nextHopSelf: settings.nextHopSelf,
+      removePrivateAsn: settings.removePrivateAsn ?? false,
+      neighbor: this.config.name,
+      mayHear: path => {
+        const only = this.#rib.locals[f].network(path)?.neighbors;
+        return only === undefined || only.includes(this.config.name);
+      },
+      isMember: address => {
+        const group = this.#rib.groups[f].get(key);
+        return group !== undefined && [...group.members.values()].some(member => same([...member.sink.address], [...address]));
+      },
+      onSharedSubnet: nextHop => connected && this.#tracker?.sharesSubnet(nextHop, negotiated.remoteAddress) === true,
+    };
+  }
+
+  #groupOptions() {
+    const { fourOctetAsn = true, maxMessageLength = 4096 } = this.negotiated ?? {};
+    return { fourOctetAsn, maxMessageLength, advertisementInterval: this.config.advertisementInterval };
+  }
+
+  #groupKeys(): string[] {
+    return ([0, 1] as const).map(f => (this.config.families[Families[f]] ? this.#groupKey(f) : ""));
+  }
+
+  /** Equal keys, equal output: all that exporter and writer look at. */
+  #groupKey(f: 0 | 1): string {
+    const family = Families[f];
+    const settings = this.config.families[family];
+    const n = this.negotiated;
+    const self = n ? this.#hooks.selfNextHop(f, n.localAddress) : undefined;
+    const uses = settings
+      ? compilePolicies({
+          names: settings.exportPolicies,
+          policies: this.#global.policies,
+          default: this.#default(settings.exportDefault),
+          family,
+        })
+      : undefined;
+    const restricted = new Set(this.#global.networks.flatMap(network => (network.neighbors ? [JSON.stringify(network.neighbors)] : [])));
+    return JSON.stringify([
+      n?.internal,
+      this.config.routeReflectorClient,
+      this.localAsn,
+      self ? [...self] : [],
+      // Third-party next hops depend on the shared subnet, which the local address stands for.
+      n ? [...n.localAddress] : [],
+      this.config.multihop ?? 0,
+      settings?.nextHopSelf,
+      settings?.removePrivateAsn,
+      this.#groupOptions(),
+      settings?.exportDefault,
+      settings?.exportPolicies.map(name => [name, this.#global.policies[name]?.rules]),
+      uses?.usesNeighbor ? this.config.name : "",
+      [...restricted].filter(list => (JSON.parse(list) as string[]).includes(this.config.name)),
+    ]);
+  }
+
+  #sink(): GroupSink {
+    const peer = this;
+    return {
+      neighbor: this.config.name,
+      neighborIndex: this.index,
+      address: this.negotiated?.remoteAddress ?? parseAddress(this.config.address),
+      get writable() {
+        return peer.#writable;
+      },
+      send(messages, updates) {
+        if (!peer.session.send(messages, updates)) peer.#writable = false;
+      },
+    };
+  }
+}

@@ -1,0 +1,250 @@
+/**
+ * Attribute sets as small integer ids: interned by their canonical octets (bgpd/message/attributes.ts), reference-counted, and parsed once
+ * into columns that the decision process reads. Id 0 is never given out and means "no attributes".
+ */
+import { sameOctets } from "../../net/address.ts";
+import { type AttributeFacts, newFacts, parseAttributes, readFacts } from "../message/attributes.ts";
+import type { PathAttributes } from "../message/types.ts";
+import { grown } from "./prefix-table.ts";
+
+/** LOCAL_PREF where the attribute is absent (RFC 4271 section 9.1.1 leaves it to us; every implementation takes 100). */
+export const DEFAULT_LOCAL_PREF = 100;
+
+const CHUNK = 1 << 20;
+/** Octets are handed out in units of this size, so that freed room fits the next set of about the same length. */
+const UNIT = 16;
+
+export interface AttributeTableHooks {
+  /** A new set: returns the id of its next hop for the tracker (0 = it has none). */
+  trackNextHop(nextHop: Uint8Array): number;
+  releaseNextHop(id: number): void;
+  /** The last reference is gone: whoever cached something under this id forgets it now. */
+  released(id: number): void;
+}
+
+export class AttributeTable {
+  size = 0;
+  /** All ids given out so far are below this. */
+  limit = 1;
+  capacity = 1024;
+  readonly hooks: AttributeTableHooks;
+
+  // Columns for the decision process.
+  origin = new Uint8Array(this.capacity);
+  localPref = new Uint32Array(this.capacity);
+  /** Absent = 0, the best (RFC 4271 section 9.1.2.2 c). */
+  med = new Uint32Array(this.capacity);
+  asPathLength = new Uint16Array(this.capacity);
+  neighborAs = new Uint32Array(this.capacity);
+  clusterListLength = new Uint16Array(this.capacity);
+  originatorId = new Uint32Array(this.capacity);
+  hasOriginator = new Uint8Array(this.capacity);
+  /** CommunityFlag bits. */
+  wellKnown = new Uint16Array(this.capacity);
+  nextHop = new Uint32Array(this.capacity);
+
+  #references = new Uint32Array(this.capacity);
+  #chunk = new Uint16Array(this.capacity);
+  #offset = new Uint32Array(this.capacity);
+  #length = new Uint32Array(this.capacity);
+  #hash = new Uint32Array(this.capacity);
+  /** Next id with the same bucket. */
+  #chain = new Uint32Array(this.capacity);
+  #buckets = new Uint32Array(2048);
+  #freeIds: number[] = [];
+  #chunks: Uint8Array[] = [];
+  #used = CHUNK;
+  /** Freed room by size in units. */
+  #freeRoom = new Map<number, { chunk: number; offset: number }[]>();
+  #facts: AttributeFacts = newFacts();
+
+  constructor(hooks: AttributeTableHooks) {
+    this.hooks = hooks;
+  }
+
+  /** Id of the set with these canonical octets, with one more reference, which the caller owns. */
+  intern(octets: Uint8Array, start: number, end: number): number {
+    const hash = hashOctets(octets, start, end);
+    const bucket = hash & (this.#buckets.length - 1);
+    for (let id = this.#buckets[bucket]; id !== 0; id = this.#chain[id]) {
+      if (this.#hash[id] === hash && this.#same(id, octets, start, end)) {
+        this.#references[id]++;
+        return id;
+      }
+    }
+    const id = this.#newId();
+    this.#store(id, octets, start, end);
+    this.#hash[id] = hash;
+    this.#references[id] = 1;
+    this.#fill(id);
+    this.size++;
+    if (this.size > this.#buckets.length) this.#rehash();
+    const place = hash & (this.#buckets.length - 1);
+    this.#chain[id] = this.#buckets[place];
+    this.#buckets[place] = id;
+    return id;
+  }
+
+  retain(id: number): void {
+    this.#references[id]++;
+  }
+
+  release(id: number): void {
+    if (--this.#references[id] !== 0) return;
+    this.#unlink(id);
+    this.hooks.released(id);
+    if (this.nextHop[id] !== 0) this.hooks.releaseNextHop(this.nextHop[id]);
+    const units = Math.ceil(this.#length[id] / UNIT);
+    const room = this.#freeRoom.get(units);
+    const place = { chunk: this.#chunk[id], offset: this.#offset[id] };
+    if (room) room.push(place);
+    else this.#freeRoom.set(units, [place]);
+    this.#freeIds.push(id);
+    this.size--;
+  }
+
+  references(id: number): number {
+    return this.#references[id];
+  }
+
+  /** Where the canonical octets of `id` stand; valid until its last reference is released. */
+  buffer(id: number): Uint8Array {
+    return this.#chunks[this.#chunk[id]];
+  }
+  start(id: number): number {
+    return this.#offset[id];
+  }
+  end(id: number): number {
+    return this.#offset[id] + this.#length[id];
+  }
+  octets(id: number): Uint8Array {
+    return this.buffer(id).subarray(this.start(id), this.end(id));
+  }
+
+  parse(id: number): PathAttributes {
+    return parseAttributes(this.buffer(id), this.start(id), this.end(id));
+  }
+
+  /** Whether two sets have the same AS_PATH octets (code 2 in canonical form). */
+  sameAsPath(a: number, b: number): boolean {
+    return a === b || sameOctets(this.#asPath(a), this.#asPath(b));
+  }
+
+  #asPath(id: number): Uint8Array {
+    const octets = this.octets(id);
+    for (let at = 0; at < octets.length; ) {
+      const next = at + 4 + ((octets[at + 2] << 8) | octets[at + 3]);
+      if (octets[at + 1] === 2) return octets.subarray(at + 4, next);
+      at = next;
+    }
+    return new Uint8Array();
+  }
+
+  #fill(id: number): void {
+    const facts = this.#facts;
+    const buffer = this.buffer(id);
+    readFacts(buffer, this.start(id), this.end(id), facts);
+    this.origin[id] = facts.origin;
+    this.localPref[id] = facts.localPref < 0 ? DEFAULT_LOCAL_PREF : facts.localPref;
+    this.med[id] = Math.max(facts.med, 0);
+    this.asPathLength[id] = facts.asPathLength;
+    this.neighborAs[id] = facts.neighborAs;
+    this.clusterListLength[id] = facts.clusterListLength;
+    this.originatorId[id] = facts.originatorId;
+    this.hasOriginator[id] = facts.hasOriginator ? 1 : 0;
+    this.wellKnown[id] = facts.wellKnownCommunities;
+    this.nextHop[id] =
+      facts.nextHopLength === 0
+        ? 0
+        : this.hooks.trackNextHop(buffer.subarray(facts.nextHopOffset, facts.nextHopOffset + facts.nextHopLength));
+  }
+
+  #same(id: number, octets: Uint8Array, start: number, end: number): boolean {
+    const length = end - start;
+    if (this.#length[id] !== length) return false;
+    const buffer = this.buffer(id);
+    const at = this.#offset[id];
+    for (let i = 0; i < length; i++) if (buffer[at + i] !== octets[start + i]) return false;
+    return true;
+  }
+
+  #store(id: number, octets: Uint8Array, start: number, end: number): void {
+    const units = Math.ceil((end - start) / UNIT);
+    let place = this.#freeRoom.get(units)?.pop();
+    if (!place) {
+      if (this.#used + units * UNIT > CHUNK) {
+        this.#chunks.push(new Uint8Array(CHUNK));
+        this.#used = 0;
+      }
+      place = { chunk: this.#chunks.length - 1, offset: this.#used };
+      this.#used += units * UNIT;
+    }
+    this.#chunk[id] = place.chunk;
+    this.#offset[id] = place.offset;
+    this.#length[id] = end - start;
+    const target = this.#chunks[place.chunk];
+    for (let from = start, to = place.offset; from < end; from++, to++) target[to] = octets[from];
+  }
+
+  #unlink(id: number): void {
+    const bucket = this.#hash[id] & (this.#buckets.length - 1);
+    let at = this.#buckets[bucket];
+    if (at === id) {
+      this.#buckets[bucket] = this.#chain[id];
+      return;
+    }
+    while (this.#chain[at] !== id) at = this.#chain[at];
+    this.#chain[at] = this.#chain[id];
+  }
+
+  #rehash(): void {
+    const old = this.#buckets;
+    this.#buckets = new Uint32Array(old.length * 2);
+    const mask = this.#buckets.length - 1;
+    for (const head of old) {
+      for (let id = head; id !== 0; ) {
+        const next = this.#chain[id];
+        const place = this.#hash[id] & mask;
+        this.#chain[id] = this.#buckets[place];
+        this.#buckets[place] = id;
+        id = next;
+      }
+    }
+  }
+
+  #newId(): number {
+    const reused = this.#freeIds.pop();
+    if (reused !== undefined) return reused;
+    if (this.limit === this.capacity) this.#grow(this.capacity * 2);
+    return this.limit++;
+  }
+
+  #grow(capacity: number): void {
+    this.capacity = capacity;
+    this.origin = grown(this.origin, capacity);
+    this.localPref = grown(this.localPref, capacity);
+    this.med = grown(this.med, capacity);
+    this.asPathLength = grown(this.asPathLength, capacity);
+    this.neighborAs = grown(this.neighborAs, capacity);
+    this.clusterListLength = grown(this.clusterListLength, capacity);
+    this.originatorId = grown(this.originatorId, capacity);
+    this.hasOriginator = grown(this.hasOriginator, capacity);
+    this.wellKnown = grown(this.wellKnown, capacity);
+    this.nextHop = grown(this.nextHop, capacity);
+    this.#references = grown(this.#references, capacity);
+    this.#chunk = grown(this.#chunk, capacity);
+    this.#offset = grown(this.#offset, capacity);
+    this.#length = grown(this.#length, capacity);
+    this.#hash = grown(this.#hash, capacity);
+    this.#chain = grown(this.#chain, capacity);
+  }
+}
+
+/** FNV-1a over the octets with a final mix. */
+function hashOctets(octets: Uint8Array, start: number, end: number): number {
+  let hash = 0x811c9dc5;
+  for (let i = start; i < end; i++) hash = Math.imul(hash ^ octets[i], 0x01000193);
+  hash ^= hash >>> 15;
+  hash = Math.imul(hash, 0x2c1b3c6d);
+  return (hash ^ (hash >>> 13)) >>> 0;
+}

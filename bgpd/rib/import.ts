@@ -1,0 +1,202 @@
+/**
+ * From a decoded UPDATE to paths: loop checks (RFC 4271 section 9.1.2, RFC 4456 section 8), import policy, protected prefixes, prefix limit.
+ * All but the protection is judged once per attribute set where the policy does not look at prefixes.
+ */
+import { contains, covers, type Prefix } from "../../net/address.ts";
+import { Families } from "../config.ts";
+import { asPathContains, buildAttributes, clusterListContains } from "../message/attributes.ts";
+import type { UpdateDecoder } from "../message/update-decoder.ts";
+import type { PolicyResult, TraceStep } from "../policy/types.ts";
+import type { AttributeTable } from "./attribute-table.ts";
+import type { Slot } from "./slots.ts";
+import { Rejected, type RibTable } from "./table.ts";
+
+export interface ImportContext {
+  attributes: AttributeTable;
+  tables: readonly [RibTable, RibTable];
+  localAsn: number;
+  routerId: number;
+  clusterId: number;
+  protectedPrefixes: readonly { prefix: Prefix; orLonger: boolean; reason: string }[];
+  /** Seconds since the start. */
+  now(): number;
+}
+
+/** A path's verdict: attributes after policy (a reference that the caller owns; 0 = rejected) and flags of table.ts `Rejected`. */
+interface Verdict {
+  attributes: number;
+  flags: number;
+  namedPrefix: boolean;
+}
+
+/** Takes one UPDATE in. Returns the family index whose prefix limit is now exceeded, -1 = none. */
+export function importUpdate(context: ImportContext, slot: Slot, message: Uint8Array, update: UpdateDecoder): number {
+  for (let i = 0; i < update.withdrawnCount; i++) {
+    withdrawRange(context, slot, message, update.withdrawnFamily[i], update.withdrawnStart[i], update.withdrawnEnd[i]);
+  }
+  let exceeded = -1;
+  for (let i = 0; i < update.announcedCount; i++) {
+    const family = update.announcedFamily[i];
+    const start = update.announcedStart[i];
+    const end = update.announcedEnd[i];
+    if (update.treatAsWithdraw) {
+      withdrawRange(context, slot, message, family, start, end);
+      continue;
+    }
+    update.canonical(i);
+    const raw = context.attributes.intern(update.octets, 0, update.octetsLength);
+    announceRange(context, slot, message, family, start, end, raw);
+    context.attributes.release(raw);
+    const limit = slot.imports[Families[family]]?.prefixLimit ?? 0;
+    if (limit > 0 && slot.accepted[family] > limit) exceeded = family;
+  }
+  return exceeded;
+}
+
+function announceRange(
+  context: ImportContext,
+  slot: Slot,
+  message: Uint8Array,
+  family: number,
+  start: number,
+  end: number,
+  raw: number,
+): void {
+  const table = context.tables[family];
+  const policy = slot.imports[Families[family]]?.policy;
+  if (!policy) return;
+  const now = context.now();
+  const shared = policy.usesPrefix ? undefined : judge(context, slot, family, raw, undefined);
+  for (let at = start; at < end; ) {
+    const prefix = readPrefix(table, message, at, true);
+    at += 1 + ((message[at] + 7) >> 3);
+    const verdict = shared ?? judge(context, slot, family, raw, table.prefixes.prefix(prefix));
+    const barred = !verdict.namedPrefix && isProtected(context, table, prefix);
+    table.announce(
+      prefix,
+      slot.id,
+      slot.staleSlot,
+      raw,
+      barred ? 0 : verdict.attributes,
+      barred ? verdict.flags | Rejected.Protected : verdict.flags,
+      now,
+    );
+    if (!shared && verdict.attributes !== 0) context.attributes.release(verdict.attributes);
+  }
+  if (shared && shared.attributes !== 0) context.attributes.release(shared.attributes);
+}
+
+function withdrawRange(context: ImportContext, slot: Slot, message: Uint8Array, family: number, start: number, end: number): void {
+  const table = context.tables[family];
+  for (let at = start; at < end; at += 1 + ((message[at] + 7) >> 3)) {
+    const prefix = readPrefix(table, message, at, false);
+    if (prefix === 0) continue;
+    table.withdraw(prefix, slot.id);
+    if (slot.staleSlot >= 0) table.withdraw(prefix, slot.staleSlot);
+  }
+}
+
+/** What becomes of one path that is already in the table when the rules have changed (soft reconfiguration). */
+export function reimportPath(context: ImportContext, slot: Slot, table: RibTable, path: number): void {
+  const raw = table.pathRaw[path];
+  const prefixId = table.pathPrefix[path];
+  const prefix = table.prefixes.prefix(prefixId);
+  context.attributes.retain(raw);
+  const verdict = judge(context, slot, table.family, raw, prefix);
+  const barred = !verdict.namedPrefix && isProtected(context, table, prefixId);
+  const flags = barred ? verdict.flags | Rejected.Protected : verdict.flags;
+  table.announce(prefixId, slot.id, -1, raw, barred ? 0 : verdict.attributes, flags, table.pathTime[path]);
+  if (verdict.attributes !== 0) context.attributes.release(verdict.attributes);
+  context.attributes.release(raw);
+}
+
+function judge(context: ImportContext, slot: Slot, family: number, raw: number, prefix: Prefix | undefined): Verdict {
+  const loop = loopFlags(context, slot, family, raw);
+  if (loop !== 0) return { attributes: 0, flags: loop, namedPrefix: false };
+  const policy = slot.imports[Families[family]]!.policy;
+  if (policy.trivial === "accept") {
+    context.attributes.retain(raw);
+    return { attributes: raw, flags: 0, namedPrefix: false };
+  }
+  if (policy.trivial === "reject") return { attributes: 0, flags: Rejected.Policy, namedPrefix: false };
+  const { result, unchanged } = evaluateImport(context, slot, family, raw, prefix ?? anyPrefix(family));
+  if (!result.accepted) return { attributes: 0, flags: Rejected.Policy, namedPrefix: result.namedPrefix };
+  if (unchanged) {
+    context.attributes.retain(raw);
+    return { attributes: raw, flags: 0, namedPrefix: result.namedPrefix };
+  }
+  const octets = buildAttributes(result.attributes);
+  return { attributes: context.attributes.intern(octets, 0, octets.length), flags: 0, namedPrefix: result.namedPrefix };
+}
+
+/** Runs import policy on the attributes as received, with a trace for `explain`. */
+export function evaluateImport(
+  context: Pick<ImportContext, "attributes">,
+  slot: Slot,
+  family: number,
+  raw: number,
+  prefix: Prefix,
+  trace?: TraceStep[],
+): { result: PolicyResult; unchanged: boolean } {
+  const attributes = context.attributes.parse(raw);
+  const policy = slot.imports[Families[family]]!.policy;
+  const result = policy.evaluate({ prefix, attributes, neighbor: slot.neighbor, kind: "learned", self: slot.self }, trace);
+  return { result, unchanged: result.attributes === attributes };
+}
+
+/** A policy that does not look at the prefix gets this one. */
+function anyPrefix(family: number): Prefix {
+  return { family: family === 0 ? 4 : 6, address: new Uint8Array(family === 0 ? 4 : 16), length: 0 };
+}
+
+function loopFlags(context: ImportContext, slot: Slot, family: number, raw: number): number {
+  const { attributes } = context;
+  const buffer = attributes.buffer(raw);
+  const start = attributes.start(raw);
+  const end = attributes.end(raw);
+  const allowed = slot.imports[Families[family]]?.allowAsIn ?? 0;
+  if (asPathContains(buffer, start, end, slot.self.asn) > allowed) return Rejected.AsLoop;
+  if (slot.self.asn !== context.localAsn && asPathContains(buffer, start, end, context.localAsn) > allowed) return Rejected.AsLoop;
+  if (slot.external) return 0;
+  if (attributes.hasOriginator[raw] && attributes.originatorId[raw] === context.routerId) return Rejected.ReflectionLoop;
+  return clusterListContains(buffer, start, end, context.clusterId) ? Rejected.ReflectionLoop : 0;
+}
+
+/** The guard that covers a prefix; undefined = none. */
+export function protectionOf(
+  context: Pick<ImportContext, "protectedPrefixes">,
+  prefix: Prefix,
+): { reason: string; prefix: Prefix } | undefined {
+  return context.protectedPrefixes.find(guard =>
+    guard.orLonger ? covers(guard.prefix, prefix) : guard.prefix.length === prefix.length && contains(guard.prefix, prefix.address),
+  );
+}
+
+function isProtected(context: ImportContext, table: RibTable, prefix: number): boolean {
+  const length = table.prefixes.length(prefix);
+  for (const guard of context.protectedPrefixes) {
+    if (guard.prefix.address.length !== table.prefixes.words * 4) continue;
+    if (guard.orLonger ? length < guard.prefix.length : length !== guard.prefix.length) continue;
+    if (covers(guard.prefix, table.prefixes.prefix(prefix))) return true;
+  }
+  return false;
+}
+
+/** Reads one NLRI; bits beyond the length are ignored (RFC 4271 section 4.3). The decoder has checked its bounds. */
+function readPrefix(table: RibTable, message: Uint8Array, at: number, make: boolean): number {
+  const length = message[at];
+  const octets = (length + 7) >> 3;
+  if (table.family === 0) {
+    let word = 0;
+    for (let n = 0; n < octets; n++) word |= message[at + 1 + n] << (24 - 8 * n);
+    word = length === 0 ? 0 : (word & (-1 << (32 - length))) >>> 0;
+    return make ? table.prefixes.intern(word, 0, 0, 0, length) : table.prefixes.find(word, 0, 0, 0, length);
+  }
+  const words: [number, number, number, number] = [0, 0, 0, 0];
+  for (let n = 0; n < octets; n++) words[n >> 2] |= message[at + 1 + n] << (24 - 8 * (n & 3));
+  for (let n = 0; n < 4; n++) {
+    const bits = Math.max(0, Math.min(32, length - 32 * n));
+    words[n] = bits === 0 ? 0 : (words[n] & (-1 << (32 - bits))) >>> 0;
+  }
+  return make ? table.prefixes.intern(...words, length) : table.prefixes.find(...words, length);
+}

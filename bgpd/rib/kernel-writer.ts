@@ -1,0 +1,87 @@
+/** Loc-RIB to FIB: which next hops the kernel shall use for a prefix. Remembers what was asked for last, so that a decision that changes nothing asks for nothing. */
+import type { NextHop } from "../../kernel/types.ts";
+import { compareOctets } from "../../net/address.ts";
+import type { Fib } from "../fib/types.ts";
+import type { LocalTable } from "./local-routes.ts";
+import type { NextHopColumns } from "./next-hops.ts";
+import { grown } from "./prefix-table.ts";
+import { LOCAL_SLOT } from "./slots.ts";
+import type { RibTable } from "./table.ts";
+
+const NOTHING = 0;
+const DISCARD = 1;
+/** Keys from here on: one next hop, its id added. */
+const SINGLE = 2;
+/** Keys from here on: a set of next hops. */
+const SETS = 0x80000000;
+
+export class KernelWriter {
+  readonly #fib: Fib;
+  readonly #table: RibTable;
+  readonly #locals: LocalTable;
+  readonly #nextHops: NextHopColumns;
+  /** By prefix id: what was asked for last. */
+  #wanted: Uint32Array;
+  readonly #sets = new Map<string, number>();
+
+  constructor(fib: Fib, table: RibTable, locals: LocalTable) {
+    this.#fib = fib;
+    this.#table = table;
+    this.#locals = locals;
+    this.#nextHops = table.nextHops;
+    this.#wanted = new Uint32Array(table.prefixes.capacity);
+  }
+
+  grow(capacity: number): void {
+    this.#wanted = grown(this.#wanted, capacity);
+  }
+
+  decided(prefix: number, best: number, hopsTouched: boolean): void {
+    const before = this.#wanted[prefix];
+    if (best === 0 && before === NOTHING) return;
+    const ids = this.nextHopIds(prefix, best);
+    const key = ids === "discard" ? DISCARD : ids.length === 0 ? NOTHING : ids.length === 1 ? SINGLE + ids[0] : this.#setKey(ids);
+    if (key === before && !hopsTouched) return;
+    this.#wanted[prefix] = key;
+    const text = this.#table.prefixes.prefix(prefix);
+    if (key === NOTHING) this.#fib.want(text, undefined);
+    else if (ids === "discard") this.#fib.want(text, { type: "blackhole" });
+    else this.#fib.want(text, { type: "unicast", nextHops: this.#hops(ids) });
+  }
+
+  /** Next-hop ids of the paths that carry traffic, ascending; "discard" for a range of ours; none where nothing is to be installed. */
+  nextHopIds(prefix: number, best: number): number[] | "discard" {
+    const table = this.#table;
+    if (best === 0) return [];
+    if (table.pathSlot[best] === LOCAL_SLOT) return this.#locals.network(best)?.discard ? "discard" : [];
+    const single = table.head[prefix] === best && table.pathNext[best] === 0;
+    const paths = single ? [best] : table.multipathSet(best);
+    return paths.map(path => table.attributes.nextHop[table.pathAttributes[path]]).sort((a, b) => a - b);
+  }
+
+  #setKey(ids: number[]): number {
+    const text = ids.join();
+    let key = this.#sets.get(text);
+    if (key === undefined) {
+      key = SETS + this.#sets.size;
+      this.#sets.set(text, key);
+    }
+    return key;
+  }
+
+  /** One multipath route: the hops of all next hops, each once. */
+  #hops(ids: number[]): NextHop[] {
+    const hops: NextHop[] = [];
+    for (const id of ids) {
+      for (const hop of this.#nextHops.resolution(id)?.hops ?? []) {
+        if (!hops.some(known => sameHop(known, hop))) hops.push(hop);
+      }
+    }
+    return hops;
+  }
+}
+
+function sameHop(a: NextHop, b: NextHop): boolean {
+  if (a.ifindex !== b.ifindex) return false;
+  return a.gateway && b.gateway ? compareOctets(a.gateway, b.gateway) === 0 : a.gateway === b.gateway;
+}

@@ -1,0 +1,85 @@
+/** The routes this speaker originates: paths of slot 0, kept in step with the configuration. */
+import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
+import type { NetworkConfig, RouteKind } from "../config.ts";
+import { buildAttributes } from "../message/attributes.ts";
+import { parseCommunity, parseLargeCommunity } from "../message/format.ts";
+import { Origin, type PathAttributes } from "../message/types.ts";
+import type { AttributeTable } from "./attribute-table.ts";
+import type { LocalRoutes } from "./exporter.ts";
+import { LOCAL_SLOT } from "./slots.ts";
+import type { RibTable } from "./table.ts";
+
+export class LocalTable implements LocalRoutes {
+  readonly #table: RibTable;
+  readonly #attributes: AttributeTable;
+  readonly #byPrefix = new Map<string, NetworkConfig>();
+  readonly #byPath = new Map<number, NetworkConfig>();
+
+  constructor(table: RibTable) {
+    this.#table = table;
+    this.#attributes = table.attributes;
+  }
+
+  /** Brings the table in step. `touched` hears of prefixes whose configuration changed, also where their attributes did not. */
+  set(networks: readonly NetworkConfig[], now: number, touched: (prefix: number) => void): void {
+    const wanted = new Map<string, NetworkConfig>();
+    for (const network of networks) if (!wanted.has(network.prefix)) wanted.set(network.prefix, network);
+    for (const text of this.#byPrefix.keys()) if (!wanted.has(text)) this.#remove(text);
+    for (const [text, network] of wanted) {
+      const known = this.#byPrefix.get(text);
+      if (known && JSON.stringify(known) === JSON.stringify(network)) continue;
+      this.#put(text, network, now, touched);
+    }
+  }
+
+  network(path: number): NetworkConfig | undefined {
+    return this.#byPath.get(path);
+  }
+
+  kind(path: number): RouteKind {
+    return this.#byPath.get(path)?.kind ?? "learned";
+  }
+
+  keepsMed(path: number): boolean {
+    return this.#byPath.get(path)?.attributes?.med !== undefined;
+  }
+
+  #put(text: string, network: NetworkConfig, now: number, touched: (prefix: number) => void): void {
+    const prefix = this.#table.prefixes.internPrefix(parsePrefix(text));
+    const octets = buildAttributes(attributesOf(network));
+    const id = this.#attributes.intern(octets, 0, octets.length);
+    this.#table.announce(prefix, LOCAL_SLOT, -1, 0, id, 0, now);
+    this.#attributes.release(id);
+    this.#byPrefix.set(text, network);
+    this.#byPath.set(this.#table.findPath(prefix, LOCAL_SLOT), network);
+    this.#table.touchHops(prefix);
+    touched(prefix);
+  }
+
+  #remove(text: string): void {
+    const prefix = this.#table.prefixes.findPrefix(parsePrefix(text));
+    this.#byPath.delete(this.#table.findPath(prefix, LOCAL_SLOT));
+    this.#table.withdraw(prefix, LOCAL_SLOT);
+    this.#byPrefix.delete(text);
+  }
+}
+
+const origins = { igp: Origin.Igp, egp: Origin.Egp, incomplete: Origin.Incomplete };
+
+function attributesOf(network: NetworkConfig): PathAttributes {
+  const set = network.attributes ?? {};
+  return {
+    origin: origins[set.origin ?? "igp"],
+    asPath: [],
+    nextHop: network.nextHop ? parseAddress(network.nextHop) : new Uint8Array(),
+    med: set.med,
+    localPref: set.localPref,
+    communities: set.communities?.map(text => parseCommunity(text)).filter(value => value !== undefined),
+    largeCommunities: set.largeCommunities?.map(text => parseLargeCommunity(text)).filter(value => value !== undefined),
+  };
+}
+
+/** The canonical text under which a network is known. */
+export function networkKey(network: NetworkConfig): string {
+  return formatPrefix(parsePrefix(network.prefix));
+}

@@ -1,0 +1,66 @@
+/**
+ * The next hops of all paths as columns for the decision: reachable or not, and at what cost. Fed by the tracker (bgpd/fib), or, without a
+ * kernel (a route server in a test), by nothing: then every next hop counts as reachable at cost 0.
+ */
+import { formatAddress } from "../../net/address.ts";
+import type { NextHopTracker, Resolution } from "../fib/types.ts";
+import { grown } from "./prefix-table.ts";
+
+export class NextHopColumns {
+  /** By next-hop id; id 0 = the route has none (it is ours). */
+  reachable = new Uint8Array(64).fill(1, 0, 1);
+  cost = new Float64Array(64);
+  readonly #tracker: NextHopTracker | undefined;
+  /** Without a tracker: ids by text, and how often each is used. */
+  readonly #untracked = new Map<string, number>();
+  readonly #names: string[] = [""];
+
+  constructor(tracker: NextHopTracker | undefined) {
+    this.#tracker = tracker;
+  }
+
+  /** Tracker ids are moved up by one, as 0 means "none". */
+  track(nextHop: Uint8Array): number {
+    if (this.#tracker) {
+      const id = this.#tracker.track(nextHop, 0) + 1;
+      this.#set(id, this.#tracker.resolution(id - 1));
+      return id;
+    }
+    const text = formatAddress(nextHop.subarray(0, nextHop.length === 4 ? 4 : 16));
+    let id = this.#untracked.get(text);
+    if (id === undefined) {
+      id = this.#names.push(text) - 1;
+      this.#untracked.set(text, id);
+    }
+    this.#set(id, { reachable: true, metric: 0 });
+    return id;
+  }
+
+  release(id: number): void {
+    this.#tracker?.release(id - 1);
+  }
+
+  resolution(id: number): Resolution | undefined {
+    return id === 0 ? undefined : this.#tracker?.resolution(id - 1);
+  }
+
+  /** Takes over what the tracker reports; returns our ids. */
+  changed(trackerIds: readonly number[]): number[] {
+    const tracker = this.#tracker;
+    if (!tracker) return [];
+    return trackerIds.map(id => {
+      this.#set(id + 1, tracker.resolution(id));
+      return id + 1;
+    });
+  }
+
+  #set(id: number, resolution: Pick<Resolution, "reachable" | "metric">): void {
+    if (id >= this.reachable.length) {
+      const length = Math.max(id + 1, this.reachable.length * 2);
+      this.reachable = grown(this.reachable, length);
+      this.cost = grown(this.cost, length);
+    }
+    this.reachable[id] = resolution.reachable ? 1 : 0;
+    this.cost[id] = resolution.metric;
+  }
+}

@@ -1,0 +1,360 @@
+/**
+ * The routing information base: both families, their update groups and everything that moves routes from one stage to the next
+ * (RFC 4271 section 3.2). Work is done in slices of a few milliseconds between which the event loop reads sockets and runs timers, so that a
+ * full table never makes a keepalive late. One direction: a slot's UPDATE -> Adj-RIB-In -> decision -> Loc-RIB -> kernel and update groups.
+ */
+import type { Prefix } from "../../net/address.ts";
+import type { NetworkConfig } from "../config.ts";
+import type { Fib, NextHopTracker } from "../fib/types.ts";
+import type { UpdateDecoder } from "../message/update-decoder.ts";
+import type { Clock, Timer } from "../platform.ts";
+import { AttributeTable } from "./attribute-table.ts";
+import type { DecisionOptions } from "./decision.ts";
+import type { ExportRules } from "./exporter.ts";
+import { type ImportContext, importUpdate, reimportPath } from "./import.ts";
+import { KernelWriter } from "./kernel-writer.ts";
+import { LocalTable } from "./local-routes.ts";
+import { NextHopColumns } from "./next-hops.ts";
+import { type Slot, Slots } from "./slots.ts";
+import { type MultipathOptions, RibTable } from "./table.ts";
+import { type GroupOptions, type GroupSink, UpdateGroup } from "./update-group.ts";
+
+/** Milliseconds of work before the event loop gets its turn. */
+const SLICE = 4;
+/** A neighbour whose socket is full for this long no longer holds its group up: it gets a group of its own. Milliseconds. */
+const SLOW_NEIGHBOR = 1000;
+
+export interface RibGlobals {
+  asn: number;
+  /** Unsigned 32 bit. */
+  routerId: number;
+  clusterId: number;
+  decision: DecisionOptions;
+  multipath: MultipathOptions;
+  protectedPrefixes: { prefix: Prefix; orLonger: boolean; reason: string }[];
+}
+
+/** A piece of work too long for one slice; returns whether more is left. */
+type Job = (until: () => boolean) => boolean;
+
+export class Rib {
+  readonly attributes: AttributeTable;
+  readonly slots = new Slots();
+  readonly nextHops: NextHopColumns;
+  readonly tables: readonly [RibTable, RibTable];
+  readonly locals: readonly [LocalTable, LocalTable];
+  readonly groups: readonly [Map<string, UpdateGroup>, Map<string, UpdateGroup>] = [new Map(), new Map()];
+  readonly kernel: readonly [KernelWriter, KernelWriter] | undefined;
+  /** While false, End-of-RIB is held back: a restarting speaker has not heard everybody yet (RFC 4724 section 4.1). */
+  mayEndOfRib = true;
+  readonly #clock: Clock;
+  readonly #started: number;
+  readonly #jobs: Job[] = [];
+  readonly #idle: (() => void)[] = [];
+  #scheduled = false;
+  #closed = false;
+  #slowTimer: Timer | undefined;
+  #groupSerial = 0;
+  readonly context: ImportContext;
+
+  constructor(options: { clock: Clock; tracker?: NextHopTracker; fib?: Fib }) {
+    this.#clock = options.clock;
+    this.#started = options.clock.monotonic();
+    this.nextHops = new NextHopColumns(options.tracker);
+    this.attributes = new AttributeTable({
+      trackNextHop: nextHop => this.nextHops.track(nextHop),
+      releaseNextHop: id => this.nextHops.release(id),
+      released: id => {
+        for (const groups of this.groups) for (const group of groups.values()) group.exporter.forget(id);
+      },
+    });
+    this.tables = [this.#table(0), this.#table(1)];
+    this.locals = [new LocalTable(this.tables[0]), new LocalTable(this.tables[1])];
+    if (options.fib) {
+      const fib = options.fib;
+      this.kernel = [new KernelWriter(fib, this.tables[0], this.locals[0]), new KernelWriter(fib, this.tables[1], this.locals[1])];
+    }
+    for (const table of this.tables) this.#listen(table);
+    this.context = {
+      attributes: this.attributes,
+      tables: this.tables,
+      localAsn: 0,
+      routerId: 0,
+      clusterId: 0,
+      protectedPrefixes: [],
+      now: () => this.now(),
+    };
+    options.tracker?.onChange(ids => this.#nextHopsChanged(this.nextHops.changed(ids)));
+  }
+
+  /** Seconds since the start. */
+  now(): number {
+    return Math.floor((this.#clock.monotonic() - this.#started) / 1000);
+  }
+
+  /** Milliseconds since the epoch at which a path was learned. */
+  learnedAt(seconds: number): number {
+    return this.#clock.now() - (this.now() - seconds) * 1000;
+  }
+
+  configure(globals: RibGlobals): void {
+    const { context } = this;
+    const guardsChanged =
+      JSON.stringify(context.protectedPrefixes.map(describeGuard)) !== JSON.stringify(globals.protectedPrefixes.map(describeGuard));
+    context.localAsn = globals.asn;
+    context.routerId = globals.routerId;
+    context.clusterId = globals.clusterId;
+    context.protectedPrefixes = globals.protectedPrefixes;
+    for (const table of this.tables) {
+      const same = JSON.stringify([table.decision, table.multipath]) === JSON.stringify([globals.decision, globals.multipath]);
+      table.decision = globals.decision;
+      table.multipath = globals.multipath;
+      if (!same) this.#decideAll(table);
+    }
+    if (guardsChanged) for (const slot of this.slots) this.reimport(slot);
+  }
+
+  setNetworks(networks: readonly NetworkConfig[]): void {
+    for (const family of [0, 1] as const) {
+      const own = networks.filter(network => network.prefix.includes(":") === (family === 1));
+      this.locals[family].set(own, this.now(), prefix => {
+        for (const group of this.groups[family].values()) group.mark(prefix);
+      });
+    }
+    this.kick();
+  }
+
+  // Sessions
+
+  update(slot: Slot, message: Uint8Array, decoder: UpdateDecoder): number {
+    const exceeded = importUpdate(this.context, slot, message, decoder);
+    this.kick();
+    return exceeded;
+  }
+
+  /** The session is gone: its routes go too, or stay as stale until purgeStale() (RFC 4724 section 4.2). */
+  closeSlot(slot: Slot, keepStale: boolean): void {
+    if (keepStale) {
+      slot.state = "stale";
+      return;
+    }
+    this.slots.kill(slot);
+    // Decide first, empty afterwards: traffic leaves the dead neighbour at once, memory is tidied in slices.
+    for (const table of this.tables) this.#purge(table, slot, () => this.#releaseSlot(slot));
+  }
+
+  /** Removes what is left of a stale slot in one family, after End-of-RIB or the restart time. */
+  purgeStale(slot: Slot, family: 0 | 1): void {
+    this.#purge(this.tables[family], slot, () => this.#releaseSlot(slot));
+  }
+
+  /** Judges all routes of a neighbour again by its present import rules, without asking the neighbour to send them again. */
+  reimport(slot: Slot): void {
+    for (const table of this.tables) {
+      let from = 1;
+      this.#job(until => {
+        from = table.eachPath(from, until, path => {
+          if (table.pathSlot[path] === slot.id) reimportPath(this.context, slot, table, path);
+        });
+        return from !== 0;
+      });
+    }
+  }
+
+  // Update groups
+
+  join(family: 0 | 1, key: string, rules: () => ExportRules, options: GroupOptions, sink: GroupSink, endOfRib: boolean): void {
+    const groups = this.groups[family];
+    let group = groups.get(key);
+    if (!group) {
+      group = new UpdateGroup(key, rules(), options, this.tables[family], this.locals[family], this.#clock, () => this.kick());
+      groups.set(key, group);
+    }
+    group.join(sink, endOfRib);
+    this.#factories.set(group, { rules, options });
+  }
+
+  /** The neighbour's export rules changed: it hears the difference between its old group and its new one. */
+  move(family: 0 | 1, key: string, rules: () => ExportRules, options: GroupOptions, sink: GroupSink, neighborIndex: number): void {
+    const held = this.groupOf(family, neighborIndex)?.heldBy(neighborIndex);
+    this.leave(family, neighborIndex);
+    this.join(family, key, rules, options, sink, false);
+    const member = this.groupOf(family, neighborIndex)?.members.get(neighborIndex);
+    if (member) member.previous = held;
+  }
+
+  leave(family: 0 | 1, neighborIndex: number): void {
+    for (const [key, group] of this.groups[family]) {
+      if (!group.members.has(neighborIndex)) continue;
+      group.leave(neighborIndex);
+      if (group.members.size > 0) continue;
+      group.close();
+      this.groups[family].delete(key);
+    }
+    this.kick();
+  }
+
+  groupOf(family: 0 | 1, neighborIndex: number): UpdateGroup | undefined {
+    for (const group of this.groups[family].values()) if (group.members.has(neighborIndex)) return group;
+    return undefined;
+  }
+
+  readonly #factories = new WeakMap<UpdateGroup, { rules: () => ExportRules; options: GroupOptions }>();
+
+  // Scheduling
+
+  /** There is something to do. */
+  kick(): void {
+    if (this.#scheduled || this.#closed) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      if (!this.#closed && this.#slice()) this.kick();
+    });
+  }
+
+  /** Resolves when all that arrived so far has been decided and handed to the sockets that take data. */
+  settled(): Promise<void> {
+    return new Promise(resolve => {
+      this.#idle.push(resolve);
+      this.kick();
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#slowTimer?.cancel();
+  }
+
+  /** Returns whether more can be done at once. */
+  #slice(): boolean {
+    const end = this.#clock.monotonic() + SLICE;
+    const until = () => this.#clock.monotonic() >= end;
+    let more = false;
+    for (const table of this.tables) more = table.run(until) || more;
+    while (this.#jobs.length > 0) {
+      if (this.#jobs[0](until)) {
+        more = true;
+        break;
+      }
+      this.#jobs.shift();
+    }
+    for (const family of [0, 1] as const) {
+      for (const group of this.groups[family].values()) more = group.run(until, this.mayEndOfRib) || more;
+      this.#balance(family);
+      if (!more) this.#freeOrphans(family);
+    }
+    if (this.tables.some(table => table.pending > 0)) more = true;
+    if (!more) for (const resolve of this.#idle.splice(0)) resolve();
+    return more;
+  }
+
+  /** Splits slow members off, and joins them again when both groups hold the same. */
+  #balance(family: 0 | 1): void {
+    const groups = this.groups[family];
+    for (const group of [...groups.values()]) {
+      for (const member of group.slowMembers(SLOW_NEIGHBOR)) {
+        const made = this.#factories.get(group);
+        if (!made) continue;
+        const key = `${group.key}#slow${this.#groupSerial++}`;
+        const table = this.tables[family];
+        const apart = new UpdateGroup(key, made.rules(), made.options, table, this.locals[family], this.#clock, () => this.kick());
+        apart.adopt(group, member);
+        groups.set(key, apart);
+        this.#factories.set(apart, made);
+      }
+      const mark = group.key.indexOf("#slow");
+      const home = mark < 0 ? undefined : groups.get(group.key.slice(0, mark));
+      if (home?.settled && group.settled) {
+        home.absorb(group);
+        group.close();
+        groups.delete(group.key);
+      }
+      if (group.members.size > 1 && group.pending > 0 && [...group.members.values()].some(m => m.blockedSince !== 0)) this.#watchSlow();
+    }
+  }
+
+  #watchSlow(): void {
+    this.#slowTimer ??= this.#clock.after(SLOW_NEIGHBOR / 4, () => {
+      this.#slowTimer = undefined;
+      this.kick();
+    });
+  }
+
+  #table(family: 0 | 1): RibTable {
+    return new RibTable(family, this.attributes, this.slots, this.nextHops, capacity => {
+      for (const group of this.groups[family].values()) group.grow(capacity);
+      this.kernel?.[family].grow(capacity);
+    });
+  }
+
+  #listen(table: RibTable): void {
+    const groups = this.groups[table.family];
+    const kernel = this.kernel?.[table.family];
+    table.listener = {
+      bestChanged: prefix => {
+        for (const group of groups.values()) group.mark(prefix);
+      },
+      decided: (prefix, best, hopsTouched) => kernel?.decided(prefix, best, hopsTouched),
+    };
+  }
+
+  #job(job: Job): void {
+    this.#jobs.push(job);
+    this.kick();
+  }
+
+  #purge(table: RibTable, slot: Slot, done: () => void): void {
+    let from = 1;
+    this.#job(until => {
+      from = table.eachPath(from, until, path => {
+        if (table.pathSlot[path] === slot.id) table.withdraw(table.pathPrefix[path], slot.id);
+      });
+      if (from === 0) done();
+      return from !== 0;
+    });
+  }
+
+  #releaseSlot(slot: Slot): void {
+    if (slot.state === "live" || slot.paths[0] + slot.paths[1] > 0 || this.slots.get(slot.id) !== slot) return;
+    for (const other of this.slots) if (other.staleSlot === slot.id) other.staleSlot = -1;
+    this.slots.remove(slot);
+  }
+
+  #decideAll(table: RibTable): void {
+    let from = 1;
+    this.#job(until => {
+      from = table.eachPath(from, until, path => table.touchHops(table.pathPrefix[path]));
+      return from !== 0;
+    });
+  }
+
+  #nextHopsChanged(ids: number[]): void {
+    const changed = new Set(ids);
+    for (const table of this.tables) {
+      let from = 1;
+      this.#job(until => {
+        from = table.eachPath(from, until, path => {
+          if (changed.has(this.attributes.nextHop[table.pathAttributes[path]])) table.touchHops(table.pathPrefix[path]);
+        });
+        return from !== 0;
+      });
+    }
+  }
+
+  #freeOrphans(family: 0 | 1): void {
+    const table = this.tables[family];
+    if (table.orphans.length === 0) return;
+    const orphans = new Set(table.orphans);
+    table.orphans = [];
+    for (const prefix of orphans) {
+      if (!table.isIdle(prefix)) continue;
+      if ([...this.groups[family].values()].some(group => group.remembers(prefix))) table.orphans.push(prefix);
+      else table.freePrefix(prefix);
+    }
+  }
+}
+
+function describeGuard(guard: { prefix: Prefix; orLonger: boolean }): string {
+  return `${guard.prefix.address}/${guard.prefix.length}${guard.orLonger}`;
+}

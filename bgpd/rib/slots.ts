@@ -1,0 +1,91 @@
+/**
+ * Where paths come from. Every time a session becomes Established it gets a new slot, a small integer that its paths carry; the slot of the
+ * former session can then be emptied in slices, or kept as stale (RFC 4724), while the new one fills. Slot 0 is this speaker itself.
+ */
+import { compareOctets } from "../../net/address.ts";
+import type { Family } from "../config.ts";
+import type { CompiledPolicy } from "../policy/types.ts";
+
+export const LOCAL_SLOT = 0;
+
+/** How routes of a neighbour are judged on arrival. */
+export interface ImportRules {
+  policy: CompiledPolicy;
+  /** How often our own AS may appear in AS_PATH. */
+  allowAsIn: number;
+  /** Accepted prefixes before the session is closed with Cease/1; 0 = no limit. */
+  prefixLimit: number;
+}
+
+export interface Slot {
+  readonly id: number;
+  readonly neighbor: string;
+  /** Stable index of the neighbour over all its sessions. */
+  readonly neighborIndex: number;
+  readonly external: boolean;
+  readonly client: boolean;
+  /** BGP Identifier, unsigned 32 bit. */
+  readonly routerId: number;
+  readonly address: Uint8Array;
+  /** Our AS and address towards it, for policies. */
+  readonly self: { asn: number; address: Uint8Array };
+  /** Rank of the address among all neighbours, in numeric order. */
+  addressRank: number;
+  imports: Partial<Record<Family, ImportRules>>;
+  /** "live": a session feeds it; "stale": its session is gone but its routes are kept (graceful restart); "dead": being emptied. */
+  state: "live" | "stale" | "dead";
+  /** Stale slot of the neighbour's former session; its paths are taken over one by one. -1 = none. */
+  staleSlot: number;
+  /** Paths by family index. */
+  paths: [number, number];
+  accepted: [number, number];
+}
+
+export class Slots {
+  readonly #slots: (Slot | undefined)[] = [];
+  /** By slot id: 1 = its paths take part in the decision. */
+  alive = new Uint8Array(256);
+
+  add(fields: Omit<Slot, "id" | "state" | "staleSlot" | "paths" | "accepted" | "addressRank">): Slot {
+    let id = this.#slots.findIndex((slot, at) => slot === undefined && at > 0);
+    if (id < 0) id = Math.max(1, this.#slots.length);
+    if (id > 0xfffe) throw new Error("more than 65,534 sessions at once");
+    if (id >= this.alive.length) {
+      const larger = new Uint8Array(this.alive.length * 2);
+      larger.set(this.alive);
+      this.alive = larger;
+    }
+    const slot: Slot = { ...fields, id, state: "live", staleSlot: -1, paths: [0, 0], accepted: [0, 0], addressRank: 0 };
+    this.#slots[id] = slot;
+    this.alive[id] = 1;
+    this.#rank();
+    return slot;
+  }
+
+  get(id: number): Slot | undefined {
+    return this.#slots[id];
+  }
+
+  /** Dead slots take no part in the decision from now on; the caller empties them and then calls remove(). */
+  kill(slot: Slot): void {
+    slot.state = "dead";
+    this.alive[slot.id] = 0;
+  }
+
+  remove(slot: Slot): void {
+    this.alive[slot.id] = 0;
+    this.#slots[slot.id] = undefined;
+  }
+
+  *[Symbol.iterator](): Iterator<Slot> {
+    for (const slot of this.#slots) if (slot) yield slot;
+  }
+
+  /** The last step of the decision compares addresses; ranks make that one number. */
+  #rank(): void {
+    const sorted = [...this].sort((a, b) => compareOctets(a.address, b.address));
+    sorted.forEach((slot, rank) => {
+      slot.addressRank = rank;
+    });
+  }
+}

@@ -1,0 +1,207 @@
+/** The RIB as people read it: objects with names, made only when somebody asks. */
+import { contains, formatAddress, formatPrefix, isPrefix, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
+import { Families, type Family, type RouteKind } from "./config.ts";
+import { describeCapability } from "./message/capability.ts";
+import { attributesView, formatId } from "./message/format.ts";
+import type { Peer } from "./peer.ts";
+import { DecisionSteps } from "./rib/decision.ts";
+import { protectionOf } from "./rib/import.ts";
+import type { Rib } from "./rib/rib.ts";
+import { LOCAL_SLOT } from "./rib/slots.ts";
+import { Rejected, type RibTable } from "./rib/table.ts";
+import type { AttributesView, NeighborSnapshot, RouteView, SpeakerSnapshot } from "./snapshot.ts";
+
+export interface RouteFilter {
+  /** A prefix: that prefix and everything inside it. An address: its longest match. */
+  prefix?: string;
+  family?: Family;
+  /** Only routes from this neighbour. */
+  neighbor?: string;
+  /** Most routes to return; default 1000. */
+  limit?: number;
+}
+
+export function tableCounts(rib: Rib): SpeakerSnapshot["tables"] {
+  const count = (table: RibTable) => ({ prefixes: table.prefixes.size, paths: table.pathCount, best: table.bestCount });
+  return { "ipv4-unicast": count(rib.tables[0]), "ipv6-unicast": count(rib.tables[1]) };
+}
+
+export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
+  const { config, negotiated } = peer;
+  const session = peer.session.snapshot();
+  const families: NeighborSnapshot["families"] = {};
+  for (const family of Families) {
+    const settings = config.families[family];
+    if (!settings) continue;
+    const f = Families.indexOf(family) as 0 | 1;
+    const received = peer.slot?.paths[f] ?? 0;
+    const accepted = peer.slot?.accepted[f] ?? 0;
+    families[family] = {
+      received,
+      accepted,
+      rejected: received - accepted,
+      sent: sentCount(rib, f, peer.index),
+      endOfRib: peer.endOfRib.has(family),
+      prefixLimit: settings.prefixLimit,
+    };
+  }
+  const down = session.lastDown;
+  return {
+    name: config.name,
+    source: config.source,
+    description: config.description,
+    address: config.address,
+    interface: config.interface,
+    asn: negotiated?.remoteAsn ?? config.remoteAsn,
+    localAsn: peer.localAsn,
+    internal: negotiated?.internal,
+    routerId: negotiated ? formatId(negotiated.remoteId) : undefined,
+    state: session.state,
+    reason: session.reason,
+    since: new Date(session.since).toISOString(),
+    lastDown: down && {
+      at: new Date(down.at).toISOString(),
+      text: down.text,
+      code: down.notification?.code,
+      subcode: down.notification?.subcode,
+      direction: down.notification?.direction,
+      offending: down.offending && Array.from(down.offending, octet => octet.toString(16).padStart(2, "0")).join(""),
+    },
+    holdTime: negotiated?.holdTime,
+    keepaliveTime: negotiated?.keepaliveTime,
+    localAddress: negotiated ? formatAddress(negotiated.localAddress) : config.localAddress,
+    capabilities: negotiated?.remoteCapabilities.map(describeCapability),
+    families,
+    counters: session.counters,
+  };
+}
+
+function sentCount(rib: Rib, family: 0 | 1, neighborIndex: number): number {
+  const group = rib.groupOf(family, neighborIndex);
+  if (!group) return 0;
+  let kept = 0;
+  for (const slot of rib.slots) if (slot.neighborIndex === neighborIndex && slot.paths[family] > 0) kept++;
+  if (kept === 0) return group.sentCount;
+  return group.heldBy(neighborIndex).reduce((sum, held) => sum + held, 0);
+}
+
+export function routeViews(rib: Rib, filter: RouteFilter): { routes: RouteView[]; total: number } {
+  const limit = filter.limit ?? 1000;
+  const wanted = filter.prefix === undefined ? undefined : isPrefix(filter.prefix) ? parsePrefix(filter.prefix) : undefined;
+  const address = filter.prefix !== undefined && !wanted ? parseAddress(filter.prefix) : undefined;
+  const routes: RouteView[] = [];
+  let total = 0;
+  for (const table of rib.tables) {
+    if (filter.family && Families[table.family] !== filter.family) continue;
+    for (const prefix of address ? [longestMatch(table, address)] : prefixIds(table, wanted)) {
+      if (prefix === 0) continue;
+      const views = prefixViews(rib, table, prefix).filter(view => !filter.neighbor || view.from === filter.neighbor);
+      total += views.length;
+      for (const view of views) if (routes.length < limit) routes.push(view);
+    }
+  }
+  return { routes, total };
+}
+
+/** All candidates for a prefix, the best first. */
+export function prefixViews(rib: Rib, table: RibTable, prefix: number): RouteView[] {
+  const best = table.evaluate(prefix);
+  const carriers = best === 0 ? [] : table.multipathSet(best);
+  const views: RouteView[] = [];
+  const only = table.pathNext[table.head[prefix]] === 0;
+  for (let path = table.head[prefix]; path !== 0; path = table.pathNext[path]) {
+    const view = pathView(rib, table, path);
+    view.best = path === best;
+    view.multipath = carriers.length > 1 && carriers.includes(path);
+    if (view.eligible)
+      view.reason = view.best
+        ? only
+          ? "only route"
+          : "best"
+        : `${DecisionSteps[table.lostAt(path)]}${view.multipath ? ", shares the load" : ""}`;
+    views.push(view);
+  }
+  return views.sort((a, b) => Number(b.best) - Number(a.best) || Number(b.eligible) - Number(a.eligible));
+}
+
+function pathView(rib: Rib, table: RibTable, path: number): RouteView {
+  const slotId = table.pathSlot[path];
+  const slot = rib.slots.get(slotId);
+  const network = slotId === LOCAL_SLOT ? rib.locals[table.family].network(path) : undefined;
+  const eligible = table.isEligible(path);
+  return {
+    prefix: formatPrefix(table.prefixes.prefix(table.pathPrefix[path])),
+    family: Families[table.family],
+    kind: network?.kind ?? ("learned" satisfies RouteKind),
+    from: network?.source ?? slot?.neighbor ?? "?",
+    best: false,
+    multipath: false,
+    eligible,
+    reason: eligible ? "" : ineligibility(rib, table, path),
+    attributes: viewOf(rib, table.pathAttributes[path] || table.pathRaw[path]),
+    since: rib.learnedAt(table.pathTime[path]),
+  };
+}
+
+/** Why a path takes no part in the decision. */
+function ineligibility(rib: Rib, table: RibTable, path: number): string {
+  const flags = table.pathFlags[path];
+  if (flags & Rejected.AsLoop) return "our own AS is in its AS path";
+  if (flags & Rejected.ReflectionLoop) return "reflected back to us (ORIGINATOR_ID or CLUSTER_LIST is ours)";
+  if (flags & Rejected.Protected) {
+    const guard = protectionOf(rib.context, table.prefixes.prefix(table.pathPrefix[path]));
+    return `protected prefix: ${guard?.reason ?? "no policy names it"}`;
+  }
+  if (flags & Rejected.Policy) return "rejected by import policy";
+  if (rib.slots.get(table.pathSlot[path])?.state === "dead") return "its session is gone";
+  const resolution = rib.nextHops.resolution(rib.attributes.nextHop[table.pathAttributes[path]]);
+  return `next hop unreachable: ${resolution?.reason ?? "no route"}`;
+}
+
+export function viewOf(rib: Rib, attributes: number): AttributesView {
+  return attributesView(rib.attributes.parse(attributes));
+}
+
+export function sentRoutes(
+  peer: Peer,
+  rib: Rib,
+  limit: number,
+): { routes: { prefix: string; attributes: AttributesView }[]; total: number } {
+  const routes: { prefix: string; attributes: AttributesView }[] = [];
+  let total = 0;
+  for (const table of rib.tables) {
+    const group = rib.groupOf(table.family, peer.index);
+    if (!group) continue;
+    const held = group.heldBy(peer.index);
+    for (let prefix = 1; prefix < table.prefixes.limit; prefix++) {
+      if (!held[prefix]) continue;
+      total++;
+      if (routes.length < limit) {
+        routes.push({ prefix: formatPrefix(table.prefixes.prefix(prefix)), attributes: viewOf(rib, group.sentAttributes[prefix]) });
+      }
+    }
+  }
+  return { routes, total };
+}
+
+/** Id of the longest prefix with a path that contains the address; 0 = none. */
+export function longestMatch(table: RibTable, address: Uint8Array): number {
+  if (address.length !== table.prefixes.words * 4) return 0;
+  for (let length = address.length * 8; length >= 0; length--) {
+    const prefix = parsePrefix(`${formatAddress(address)}/${length}`, "clear");
+    const id = table.prefixes.findPrefix(prefix);
+    if (id !== 0 && table.head[id] !== 0) return id;
+  }
+  return 0;
+}
+
+function* prefixIds(table: RibTable, within: Prefix | undefined): Iterable<number> {
+  if (within && within.address.length !== table.prefixes.words * 4) return;
+  for (let id = 1; id < table.prefixes.limit; id++) {
+    if (table.head[id] === 0) continue;
+    if (within) {
+      if (table.prefixes.length(id) < within.length || !contains(within, table.prefixes.prefix(id).address)) continue;
+    }
+    yield id;
+  }
+}
