@@ -41,8 +41,9 @@ export class Journal {
     try {
       fs.mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
       this.#fd = fs.openSync(file, "a+", 0o600);
-      const size = fs.fstatSync(this.#fd).size;
-      if (size > maximumFile) throw new Error(`it is larger than ${maximumFile} octets`);
+      const stat = fs.fstatSync(this.#fd);
+      if (!stat.isFile()) throw new Error("it is not a regular file");
+      if (stat.size > maximumFile) throw new Error(`it is larger than ${maximumFile} octets`);
       const bytes = fs.readFileSync(file);
       const { content, length } = decode(bytes);
       this.content = content;

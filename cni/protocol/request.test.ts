@@ -1,0 +1,166 @@
+import { describe, expect, test } from "vitest";
+import { CniError } from "./error.ts";
+import { parseRequest, type RawRequest, versionOf } from "./request.ts";
+
+const env = { CNI_COMMAND: "ADD", CNI_CONTAINERID: "abc", CNI_NETNS: "/run/netns/x", CNI_IFNAME: "eth0", CNI_PATH: "/opt/cni/bin" };
+const config = { cniVersion: "1.1.0", name: "pods", type: "podlane" };
+
+function request(overEnv: Record<string, string | undefined> = {}, overConfig: object = {}): RawRequest {
+  return { env: { ...env, ...overEnv }, stdin: JSON.stringify({ ...config, ...overConfig }) };
+}
+
+function failure(raw: RawRequest): CniError {
+  try {
+    parseRequest(raw);
+  } catch (error) {
+    if (error instanceof CniError) return error;
+    throw error;
+  }
+  throw new Error("it was accepted");
+}
+
+describe("the environment (code 4 names the variables)", () => {
+  test.each([
+    [{ CNI_COMMAND: undefined }, "CNI_COMMAND is missing"],
+    [{ CNI_COMMAND: "add" }, 'CNI_COMMAND "add" is not one of ADD, DEL'],
+    [{ CNI_CONTAINERID: undefined }, "CNI_CONTAINERID is missing"],
+    [{ CNI_CONTAINERID: "", CNI_IFNAME: "" }, "CNI_CONTAINERID, CNI_IFNAME are missing"],
+    [{ CNI_CONTAINERID: "../../etc" }, 'CNI_CONTAINERID "../../etc" is not'],
+    [{ CNI_CONTAINERID: "-a" }, "CNI_CONTAINERID"],
+    [{ CNI_CONTAINERID: "a".repeat(201) }, "CNI_CONTAINERID"],
+    [{ CNI_IFNAME: "a".repeat(16) }, "longer than 15 octets"],
+    [{ CNI_IFNAME: "é".repeat(8) }, "longer than 15 octets"],
+    [{ CNI_IFNAME: "." }, 'CNI_IFNAME "."'],
+    [{ CNI_IFNAME: ".." }, 'CNI_IFNAME ".."'],
+    [{ CNI_IFNAME: "a/b" }, "CNI_IFNAME"],
+    [{ CNI_IFNAME: "a:b" }, "CNI_IFNAME"],
+    [{ CNI_IFNAME: "a b" }, "CNI_IFNAME"],
+    [{ CNI_NETNS: "" }, "CNI_NETNS is missing"],
+    [{ CNI_NETNS: "run/netns/x" }, "CNI_NETNS"],
+    [{ CNI_ARGS: "nonsense" }, 'CNI_ARGS has "nonsense", which is not KEY=VALUE'],
+    [{ CNI_ARGS: "=x" }, "CNI_ARGS"],
+    [{ CNI_ARGS: "FOO=1;BAR=2" }, "CNI_ARGS has unknown keys FOO, BAR"],
+    [{ CNI_ARGS: "IgnoreUnknown=maybe" }, "IgnoreUnknown=maybe"],
+    [{ CNI_ARGS: "IP=10.0.0.256" }, '"10.0.0.256" is not an IPv4 or IPv6 address'],
+    [{ CNI_ARGS: "MAC=01:00:5e:00:00:01" }, "not a unicast hardware address"],
+    [{ CNI_ARGS: `IgnoreUnknown=1;${Array.from({ length: 70 }, (_, i) => `K${i}=1`).join(";")}` }, "at most 64"],
+  ])("%j", (over, text) => {
+    const error = failure(request(over));
+    expect(error.code).toBe(4);
+    expect(error.message).toContain(text);
+  });
+
+  test("Kubernetes' CNI_ARGS are understood", () => {
+    const args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=abc;K8S_POD_UID=u-1;X=y";
+    expect(parseRequest(request({ CNI_ARGS: args }))).toMatchObject({ pod: { namespace: "default", name: "web-0", uid: "u-1" } });
+  });
+
+  test("DEL needs no namespace, whatever stands there", () => {
+    for (const netns of [undefined, "", "not-a-path", "/gone"]) {
+      const parsed = parseRequest(request({ CNI_COMMAND: "DEL", CNI_NETNS: netns, CNI_ARGS: "rubbish" }));
+      expect(parsed).toMatchObject({ command: "DEL", target: { containerId: "abc", ifname: "eth0" } });
+    }
+  });
+
+  test("STATUS and GC need no container", () => {
+    for (const command of ["STATUS", "GC"]) {
+      expect(parseRequest({ env: { CNI_COMMAND: command }, stdin: JSON.stringify(config) })).toMatchObject({ command });
+    }
+  });
+});
+
+describe("the configuration", () => {
+  test.each([
+    ["", 6, "no network configuration"],
+    ["{", 6, "not JSON"],
+    ["[]", 6, "not a JSON object"],
+    ["null", 6, "not a JSON object"],
+    [" ".repeat((1 << 20) + 1), 6, "longer than"],
+    [JSON.stringify({ name: "x" }), 1, "has no cniVersion"],
+    [JSON.stringify({ ...config, cniVersion: "0.2.0" }), 1, '"0.2.0": not supported'],
+    [JSON.stringify({ ...config, cniVersion: "9.0.0" }), 1, '"9.0.0": not supported'],
+    [JSON.stringify({ ...config, cniVersion: 1 }), 1, "not supported"],
+  ])("%.60s -> %d", (stdin, code, text) => {
+    const error = failure({ env, stdin });
+    expect(error.code).toBe(code);
+    expect(error.message).toContain(text);
+  });
+
+  test.each([
+    [{ name: undefined }, 7, '"name" must be'],
+    [{ name: "-x" }, 7, '"name" must be'],
+    [{ name: "a/b" }, 7, '"name" must be'],
+    [{ dns: [] }, 7, '"dns" must be an object'],
+    [{ runtimeConfig: 5 }, 7, '"runtimeConfig" must be an object'],
+    [{ runtimeConfig: { ips: "10.0.0.1" } }, 7, '"runtimeConfig.ips" must be a list'],
+    [{ runtimeConfig: { ips: [1] } }, 7, '"runtimeConfig.ips[0]" must be a string'],
+    [{ runtimeConfig: { ips: ["10.0.0.1/33"] } }, 7, "runtimeConfig.ips[0]"],
+    [{ runtimeConfig: { mac: "02:00" } }, 7, "runtimeConfig.mac"],
+    [{ runtimeConfig: { mac: "00:00:00:00:00:00" } }, 7, "runtimeConfig.mac"],
+    [{ args: { cni: { ips: ["x"] } } }, 7, "args.cni.ips[0]"],
+    [{ ipam: { type: "host-local" } }, 2, 'does not support "ipam": {"type":"host-local"}'],
+    [{ bridge: "cni0" }, 2, 'does not support "bridge": "cni0"'],
+    [{ ipMasq: true }, 2, 'does not support "ipMasq": true'],
+    [{ runtimeConfig: { portMappings: [] } }, 2, 'does not support "runtimeConfig.portMappings"'],
+    [{ runtimeConfig: { bandwidth: {} } }, 2, 'does not support "runtimeConfig.bandwidth"'],
+    [{ "cni.dev/valid-attachments": {} }, 7, "cni.dev/valid-attachments"],
+    [{ "cni.dev/valid-attachments": [{ containerID: 1, ifname: "eth0" }] }, 7, "cni.dev/valid-attachments[0].containerID"],
+  ])("%j -> %d", (over, code, text) => {
+    const error = failure(request({}, over));
+    expect(error.code).toBe(code);
+    expect(error.message).toContain(text);
+    expect(error.message.length).toBeLessThan(300);
+  });
+
+  test("empty values that Go writes for absent fields are no fault", () => {
+    expect(parseRequest(request({}, { ipam: {}, bridge: "", mtu: 0, hairpinMode: false, prevResult: null }))).toMatchObject({
+      command: "ADD",
+    });
+  });
+
+  test("DEL is not hindered by what ADD would refuse", () => {
+    const stdin = { prevResult: "corrupt", ipam: { type: "x" }, runtimeConfig: 5, dns: [] };
+    expect(parseRequest(request({ CNI_COMMAND: "DEL" }, stdin))).toMatchObject({ command: "DEL", config: { name: "pods" } });
+  });
+
+  test.each([
+    ["CHECK", "0.3.1", 1],
+    ["CHECK", "0.4.0", undefined],
+    ["GC", "1.0.0", 1],
+    ["STATUS", "1.0.0", 1],
+    ["STATUS", "1.1.0", undefined],
+    ["ADD", "0.3.0", undefined],
+  ])("%s in version %s", (command, cniVersion, code) => {
+    const raw = request({ CNI_COMMAND: command }, { cniVersion });
+    if (code === undefined) expect(parseRequest(raw)).toMatchObject({ command });
+    else expect(failure(raw)).toMatchObject({ code, message: expect.stringContaining(`${command} needs cniVersion`) });
+  });
+
+  test("what was asked for is gathered from every source, each address once", () => {
+    const parsed = parseRequest(
+      request({ CNI_ARGS: "IP=10.0.0.5" }, { runtimeConfig: { ips: ["10.0.0.5/24", "fd00::5"], mac: "02:00:00:00:00:01" } }),
+    );
+    expect(parsed).toMatchObject({ config: { ips: [Uint8Array.of(10, 0, 0, 5), { length: 16 }], mac: Uint8Array.of(2, 0, 0, 0, 0, 1) } });
+  });
+
+  test.each([
+    [{}, undefined],
+    [{ "cni.dev/valid-attachments": null }, null],
+    [{ "cni.dev/valid-attachments": [] }, []],
+    [{ "cni.dev/attachments": [] }, []],
+    [
+      { "cni.dev/valid-attachments": [{ containerID: "a", ifname: "eth0" }], "cni.dev/attachments": [] },
+      [{ containerId: "a", ifname: "eth0" }],
+    ],
+  ])("valid attachments %j", (over, expected) => {
+    const parsed = parseRequest(request({ CNI_COMMAND: "GC" }, over));
+    expect(parsed.command === "GC" && parsed.config.validAttachments).toEqual(expected);
+  });
+});
+
+test("the version of an answer is that of the question, also when that is not spoken", () => {
+  expect(versionOf('{"cniVersion":"0.4.0"}')).toBe("0.4.0");
+  expect(versionOf('{"cniVersion":"9.9.9"}')).toBe("9.9.9");
+  expect(versionOf("{")).toBe("1.1.0");
+  expect(versionOf(JSON.stringify({ cniVersion: "x".repeat(100) }))).toBe("1.1.0");
+});
