@@ -15,6 +15,8 @@ const resetFields: Partial<Record<keyof NeighborConfig, string>> = {
   holdTime: "hold time",
   keepaliveTime: "keepalive time",
   routeReflectorClient: "route reflector client",
+  passive: "passive",
+  connectRetryTime: "connect retry time",
 };
 
 /** Names of what changed so that the session must be reset; empty = it may stay. */

@@ -15,7 +15,8 @@ import type { ExportRules } from "./rib/exporter.ts";
 import type { Rib } from "./rib/rib.ts";
 import type { ImportRules, Slot } from "./rib/slots.ts";
 import type { GroupSink } from "./rib/update-group.ts";
-import type { DownReason, Negotiated, Session, SessionListener, SessionState } from "./session/types.ts";
+import type { AcceptingSession } from "./session/session.ts";
+import type { DownReason, Negotiated, SessionListener, SessionState } from "./session/types.ts";
 
 export interface PeerHooks {
   /** Our address in this family for NEXT_HOP, on the interface that has `localAddress`. */
@@ -32,7 +33,9 @@ export class Peer implements SessionListener {
   config: NeighborConfig;
   readonly index: number;
   /** Set by the speaker right after construction: session and peer know each other. */
-  session!: Session;
+  session!: AcceptingSession;
+  /** Its session was told to start (or to stay down): happens once, after the listening sockets know it. */
+  started = false;
   negotiated: Negotiated | undefined;
   slot: Slot | undefined;
   gracefulRestart: NeighborGracefulRestart | undefined;

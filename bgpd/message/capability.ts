@@ -20,6 +20,17 @@ export interface LocalCapabilities {
   extendedMessage?: boolean;
   /** draft-walton-bgp-hostname-capability; each name is cut to 64 octets. */
   hostname?: { host: string; domain?: string };
+  /** RFC 4724. */
+  gracefulRestart?: LocalGracefulRestart;
+}
+
+export interface LocalGracefulRestart {
+  /** R bit: we restarted; the neighbour need not wait for our End-of-RIB before it sends its routes. */
+  restarted: boolean;
+  /** Seconds that we ask the neighbour to keep our routes while we are away, 0..4095. */
+  restartTime: number;
+  /** F bit: packets are forwarded while we are away, and were while we were. */
+  forwarding: boolean;
 }
 
 interface CapabilityRow {
@@ -79,7 +90,15 @@ const rows: readonly CapabilityRow[] = [
         families,
       };
     },
-    encode: () => [],
+    encode: ({ gracefulRestart, families }) => {
+      if (!gracefulRestart) return [];
+      const { restarted, restartTime, forwarding } = gracefulRestart;
+      const entries = families.flatMap(family => {
+        const { afi, safi } = FamilyTable[familyIndex(family)];
+        return [afi >> 8, afi & 0xff, safi, forwarding ? 0x80 : 0];
+      });
+      return [[(restarted ? 0x80 : 0) | ((restartTime >> 8) & 0x0f), restartTime & 0xff, ...entries]];
+    },
   },
   {
     code: 65,

@@ -11,7 +11,7 @@ import { HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, MessageType, newMessage
 import { type Capabilities, MessageError, type OpenMessage } from "./types.ts";
 
 export { AS_TRANS } from "./as-path.ts";
-export type { LocalCapabilities } from "./capability.ts";
+export type { LocalCapabilities, LocalGracefulRestart } from "./capability.ts";
 export { describeCapability } from "./capability.ts";
 
 const VERSION = 4;

@@ -15,7 +15,14 @@ const learned: PathAttributes = {
   clusterList: [1, 2],
   unknown: [{ flags: 0xe0, code: 99, value: Uint8Array.of(1, 2, 3) }],
 };
-const external: Rewrite = { prepend: 65000, dropMed: true, external: true, localPref: 100, removePrivateAsn: false, nextHop: Uint8Array.of(192, 0, 2, 1) };
+const external: Rewrite = {
+  prepend: 65000,
+  dropMed: true,
+  external: true,
+  localPref: 100,
+  removePrivateAsn: false,
+  nextHop: Uint8Array.of(192, 0, 2, 1),
+};
 const internal: Rewrite = { dropMed: false, external: false, localPref: 100, removePrivateAsn: false };
 
 function rewrite(attributes: PathAttributes, how: Rewrite): PathAttributes {

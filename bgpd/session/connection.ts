@@ -6,7 +6,7 @@ import type { Family } from "../config.ts";
 import { MessageFramer, MessageType } from "../message/header.ts";
 import { KEEPALIVE } from "../message/keepalive.ts";
 import { decodeNotification, describeNotification, ErrorCode, encodeNotification } from "../message/notification.ts";
-import { decodeOpen, encodeOpen, type LocalCapabilities, negotiate, validateOpen } from "../message/open.ts";
+import { decodeOpen, encodeOpen, type LocalCapabilities, type LocalGracefulRestart, negotiate, validateOpen } from "../message/open.ts";
 import { MessageError } from "../message/types.ts";
 import type { FsmEvent } from "./fsm/types.ts";
 import type { Negotiated, NotificationMessage, SessionCounters } from "./types.ts";
@@ -24,6 +24,8 @@ export interface OpenSettings {
   keepaliveTime: number;
   families: readonly Family[];
   hostname?: string;
+  /** RFC 4724; asked for each OPEN, because what we say of ourselves changes once our start is complete. */
+  gracefulRestart?: () => LocalGracefulRestart;
 }
 
 export interface ConnectionOwner {
@@ -178,9 +180,16 @@ export class Connection implements WireHandler {
   }
 }
 
-/** Everything we can do; families are those configured (RFC 5492, RFC 4760, 6793, 2918, 8654). */
-function announced({ families, hostname }: OpenSettings): LocalCapabilities {
-  return { families, fourOctetAsn: true, routeRefresh: true, extendedMessage: true, ...(hostname && { hostname: { host: hostname } }) };
+/** Everything we can do; families are those configured (RFC 5492, RFC 4760, 6793, 2918, 8654, 4724). */
+function announced({ families, hostname, gracefulRestart }: OpenSettings): LocalCapabilities {
+  return {
+    families,
+    fourOctetAsn: true,
+    routeRefresh: true,
+    extendedMessage: true,
+    ...(hostname && { hostname: { host: hostname } }),
+    ...(gracefulRestart && { gracefulRestart: gracefulRestart() }),
+  };
 }
 
 function notificationEvent(message: Uint8Array): FsmEvent {

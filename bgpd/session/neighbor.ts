@@ -25,6 +25,11 @@ export const IDLE_HOLD_INITIAL = 1;
 export const IDLE_HOLD_MAX = 60;
 /** Seconds until the first new attempt after a loss; doubles up to the ConnectRetryTime. */
 export const RETRY_INITIAL = 1;
+/**
+ * After a collision that cost both connections (the sides saw the messages in different orders) the side that yields waits this much
+ * longer: without it two sides with equal delays would collide again and again.
+ */
+export const YIELD_FACTOR = 3;
 /** Seconds in Established after which earlier trouble is forgotten. */
 export const STABILITY_TIME = 60;
 
@@ -39,6 +44,8 @@ export interface Neighbor {
   readonly protocolErrors: number;
   /** Attempts that failed or sessions lost, since the last stable session. */
   readonly failures: number;
+  /** By the last OPEN, the neighbour is the side whose connection is kept. */
+  readonly yields: boolean;
   /** Most advanced of both connections. */
   readonly state: SessionState;
   readonly reason: string;
@@ -71,7 +78,18 @@ export type NeighborAction =
 export function createNeighbor(settings: NeighborSettings): Neighbor {
   const outgoing = createFsm(settings);
   const { state, reason } = outgoing;
-  return { settings, started: false, outgoing, incoming: undefined, idleHold: undefined, protocolErrors: 0, failures: 0, state, reason };
+  return {
+    settings,
+    started: false,
+    outgoing,
+    incoming: undefined,
+    idleHold: undefined,
+    protocolErrors: 0,
+    failures: 0,
+    yields: false,
+    state,
+    reason,
+  };
 }
 
 export function step(before: Neighbor, event: NeighborEvent): [Neighbor, NeighborAction[]] {
@@ -235,12 +253,13 @@ class Step {
   #open(direction: Direction, event: Extract<FsmEvent, { type: "BgpOpen" }>): void {
     const other = direction === "outgoing" ? "incoming" : "outgoing";
     const otherState = this.#neighbor[other]?.state;
+    const { localId: id, localAsn: asn } = this.#neighbor.settings;
+    const kept = keptConnection({ id, asn }, { id: event.remoteId, asn: event.remoteAsn });
+    this.#neighbor.yields = kept === "incoming";
     const dump = (loser: Direction, reason: string) => this.#run(loser, { type: "OpenCollisionDump", reason: `collision: ${reason}` });
     if (this.#neighbor[direction]?.state === "OpenSent" && otherState === "Established") {
       dump(direction, `the ${other} connection is established already`);
     } else if (this.#neighbor[direction]?.state === "OpenSent" && otherState === "OpenConfirm") {
-      const { localId: id, localAsn: asn } = this.#neighbor.settings;
-      const kept = keptConnection({ id, asn }, { id: event.remoteId, asn: event.remoteAsn });
       const by = id === event.remoteId ? "AS number" : "BGP Identifier";
       dump(kept === direction ? other : direction, `the ${kept} connection is kept, its opener has the higher ${by}`);
       if (kept === direction) this.#run(direction, event);
@@ -282,7 +301,8 @@ class Step {
   #restart(): void {
     const { settings, incoming, failures, outgoing, reason } = this.#neighbor;
     if (incoming && incoming.state !== "OpenSent") return;
-    const connectRetry = Math.min(settings.connectRetryTime, RETRY_INITIAL * 2 ** Math.min(Math.max(failures - 1, 0), 20));
+    const patience = this.#neighbor.yields && this.#downs.at(-1)?.cause === "collision" ? YIELD_FACTOR : 1;
+    const connectRetry = patience * Math.min(settings.connectRetryTime, RETRY_INITIAL * 2 ** Math.min(Math.max(failures - 1, 0), 20));
     const cause = this.#downs.at(-1)?.reason.text ?? outgoing.reason ?? reason;
     const next = settings.passive
       ? "waiting for the neighbour to connect"

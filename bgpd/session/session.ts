@@ -36,6 +36,8 @@ export interface SessionOptions {
   transport: Transport;
   /** Announced to the neighbour (capability 73). */
   hostname?: string;
+  /** Announced where given (RFC 4724). */
+  gracefulRestart?: OpenSettings["gracefulRestart"];
   /** Uniform in 0..1, for jitter. */
   random?: () => number;
 }
@@ -84,6 +86,7 @@ class BgpSession implements AcceptingSession {
       keepaliveTime: config.keepaliveTime,
       families: options.families ?? Families.filter(family => config.families[family]),
       hostname: options.hostname,
+      gracefulRestart: options.gracefulRestart,
     };
     const random = options.random ?? Math.random;
     this.#timers = new TimerSet(this.#clock, random, timer => this.#dispatch({ type: "TimerExpires", timer }));
@@ -112,6 +115,16 @@ class BgpSession implements AcceptingSession {
   async stop(notification?: { subcode: number; message?: string }): Promise<void> {
     const { subcode = CeaseSubcode.AdministrativeShutdown, message } = notification ?? {};
     this.#dispatch({ type: "Stop", reason: message ? `stopped: "${message}"` : "stopped", notification: cease(subcode, message) });
+    await Promise.all(this.#closing);
+  }
+
+  async abandon(): Promise<void> {
+    this.#timers.stopAll();
+    for (const side of Object.values(this.#sides)) {
+      side.timers.stopAll();
+      this.#track(side.connection?.close());
+      side.connection = undefined;
+    }
     await Promise.all(this.#closing);
   }
 
@@ -144,10 +157,11 @@ class BgpSession implements AcceptingSession {
 
   snapshot(): SessionSnapshot {
     const { state, reason } = this.#neighbor;
+    const hint = state === "Connect" || state === "Active" ? this.#options.transport.drops?.hint() : undefined;
     const { messagesIn, messagesOut, ...rest } = this.#counters;
     return {
       state,
-      reason,
+      reason: hint ? `${reason}; ${hint}` : reason,
       since: this.#since,
       negotiated: this.#established()?.negotiated,
       lastDown: this.#lastDown,
@@ -310,6 +324,7 @@ class BgpSession implements AcceptingSession {
     if (wasEstablished) this.#log.warn(fields, `session down: ${text}`);
     else this.#log[expected ? "debug" : "info"](fields, `attempt failed: ${text}`);
     if (wasEstablished || !expected) this.#lastDown = { ...reason, at: this.#clock.now() };
+    if (wasEstablished) this.#options.transport.drops?.mark();
     if (wasEstablished) this.#tell("down", () => this.#options.listener.down(reason satisfies DownReason));
   }
 

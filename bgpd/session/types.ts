@@ -88,6 +88,8 @@ export interface Session {
   start(): void;
   /** Ends with Cease/2 (or the given NOTIFICATION) and stays Idle; resolves when the connection is closed (bounded). */
   stop(notification?: { subcode: number; message?: string }): Promise<void>;
+  /** The process ends and comes back: connections just close, without a NOTIFICATION, so that a neighbour in graceful restart keeps our routes (RFC 4724 section 4.1). Final. */
+  abandon(): Promise<void>;
   /** Cease/4 Administrative Reset, then connects again. */
   reset(reason: string): void;
   /** Established only. Queues whole messages; false = no more until writable(). The session owns the octets from here on. `updates`, for the counters, is the number of UPDATEs in it. */

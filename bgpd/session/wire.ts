@@ -32,6 +32,8 @@ export interface Wire {
 export interface Transport {
   /** Throws only what a wrong configuration causes; a failed attempt is reported by closed(), later. */
   connect(handler: WireHandler): Wire;
+  /** What the kernel dropped without a word since mark(), where that can explain a session that stays down. */
+  readonly drops?: { mark(): void; hint(): string | undefined };
 }
 
 /** A connection that the neighbour opened. */

@@ -1,0 +1,221 @@
+/**
+ * A session's TCP (RFC 4271 section 8.2.1): descriptors with all options set before the first SYN, back-pressure, and a close after
+ * which the NOTIFICATION has really arrived. TTL: 1 to a directly connected external neighbour, 255 with GTSM (RFC 5082) and inside the AS.
+ */
+import type { Socket } from "node:net";
+import {
+  connectSocket,
+  descriptorOf,
+  setMinTtl,
+  setTtl,
+  setUserTimeout,
+  tcpMd5Counters,
+  tcpMinTtlDrops,
+  withNetns,
+} from "../../kernel/index.ts";
+import { type Address, familyOf, formatAddress, parseAddress } from "../../net/address.ts";
+import type { NeighborConfig } from "../config.ts";
+import type { Clock } from "../platform.ts";
+import { sendHoldTime } from "./fsm/transitions.ts";
+import type { Endpoint, IncomingWire, Transport, Wire, WireHandler } from "./wire.ts";
+
+/** Internetwork control (CS6), as RFC 4271's routers send it. */
+export const BGP_TOS = 0xc0;
+/** Milliseconds that a closing connection has to carry its last octets and take the neighbour's. */
+export const DRAIN_TIME = 2000;
+
+export interface TransportOptions {
+  config: NeighborConfig;
+  /** As the neighbour sees us: decides between external and internal. */
+  localAsn: number;
+  clock: Clock;
+  /** Path of a network namespace; absent: the thread's own. */
+  netns?: string;
+}
+
+export function tcpTransport(options: TransportOptions): Transport {
+  const { config, localAsn, clock, netns } = options;
+  const address = parseAddress(config.address);
+  return {
+    connect(handler) {
+      try {
+        const socket = connectSocket({
+          address,
+          port: config.port,
+          netns,
+          interface: config.interface,
+          localAddress: config.localAddress === undefined ? undefined : parseAddress(config.localAddress),
+          tos: BGP_TOS,
+          userTimeout: userTimeout(config),
+          md5: config.password === undefined ? [] : [{ address, key: config.password }],
+          ...hopLimits(config, localAsn),
+        });
+        return new TcpWire(socket, { address, port: config.port }, handler, clock, config);
+      } catch (error) {
+        throw new Error(explainFailure(error, config), { cause: error });
+      }
+    },
+    drops: new DropWatch(config, netns),
+  };
+}
+
+/** TTL to send with, and the least to accept (RFC 5082 section 3). */
+export function hopLimits(config: NeighborConfig, localAsn: number): { ttl: number; minTtl?: number } {
+  if (config.ttlSecurity !== undefined) return { ttl: 255, minTtl: 256 - config.ttlSecurity };
+  if (config.remoteAsn === "internal" || config.remoteAsn === localAsn) return { ttl: config.multihop || 255 };
+  return { ttl: config.multihop || 1 };
+}
+
+/** A connection that the neighbour opened. Sets what belongs to this neighbour and not to the listening descriptor. Throws SystemCallError. */
+export function tcpIncoming(socket: Socket, options: TransportOptions): IncomingWire {
+  const { config, localAsn, clock } = options;
+  const local = { address: socketAddress(socket.localAddress), port: socket.localPort ?? 0 };
+  const remote = { address: socketAddress(socket.remoteAddress), port: socket.remotePort ?? 0 };
+  const fd = descriptorOf(socket);
+  if (fd === undefined) throw new Error("the neighbour closed the connection at once");
+  const { ttl, minTtl } = hopLimits(config, localAsn);
+  const family = familyOf(remote.address);
+  setTtl(fd, family, ttl);
+  if (minTtl !== undefined) setMinTtl(fd, family, minTtl);
+  setUserTimeout(fd, userTimeout(config));
+  const attach = (handler: WireHandler) => new TcpWire(socket, remote, handler, clock, config);
+  const silent: WireHandler = { opened() {}, received() {}, writable() {}, progressed() {}, closed() {} };
+  return { local, remote, attach, refuse: last => attach(silent).close(last) };
+}
+
+/** Octets of what node:net calls an address; the zone of a link-local one is cut off. */
+export function socketAddress(text: string | undefined): Address {
+  if (text === undefined) return new Uint8Array(4);
+  return parseAddress(text.replace(/%.*$/, ""));
+}
+
+class TcpWire implements Wire {
+  readonly remote: Endpoint;
+  readonly #socket: Socket;
+  readonly #clock: Clock;
+  #handler: WireHandler | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(socket: Socket, remote: Endpoint, handler: WireHandler, clock: Clock, config: NeighborConfig) {
+    this.#socket = socket;
+    this.remote = remote;
+    this.#handler = handler;
+    this.#clock = clock;
+    const lost = (reason: string) => {
+      const heard = this.#handler;
+      this.#handler = undefined;
+      heard?.closed(reason);
+    };
+    socket.setNoDelay(true);
+    socket.on("connect", () => this.#handler?.opened());
+    socket.on("data", (chunk: Buffer) => this.#handler?.received(chunk));
+    socket.on("drain", () => this.#handler?.writable());
+    socket.on("error", error => lost(explainFailure(error, config)));
+    socket.on("end", () => lost("the neighbour closed the TCP connection"));
+    socket.on("close", () => lost("the TCP connection was closed"));
+  }
+
+  get local(): Endpoint {
+    return { address: socketAddress(this.#socket.localAddress), port: this.#socket.localPort ?? 0 };
+  }
+
+  write(octets: Uint8Array): boolean {
+    if (octets.length === 0) return !this.#socket.writableNeedDrain;
+    return this.#socket.write(octets, error => {
+      if (!error) this.#handler?.progressed();
+    });
+  }
+
+  close(last?: Uint8Array): Promise<void> {
+    this.#handler = undefined;
+    this.#closing ??= this.#close(last);
+    return this.#closing;
+  }
+
+  #close(last: Uint8Array | undefined): Promise<void> {
+    const socket = this.#socket;
+    if (socket.destroyed || socket.connecting || last === undefined) {
+      socket.destroy();
+      return Promise.resolve();
+    }
+    return new Promise(resolve => {
+      const bound = this.#clock.after(DRAIN_TIME, () => socket.destroy());
+      socket.once("close", () => {
+        bound.cancel();
+        resolve();
+      });
+      socket.end(last);
+      socket.resume();
+    });
+  }
+}
+
+/** Beyond the send hold time: it only ends what nobody else would end. Milliseconds. */
+function userTimeout(config: NeighborConfig): number {
+  return (sendHoldTime(config.holdTime) + 10) * 1000;
+}
+
+/** A failed attempt or a broken connection in words: what happened and where to look. */
+export function explainFailure(error: unknown, config: NeighborConfig): string {
+  const code = (error as { code?: string }).code ?? "";
+  const to = `${config.address} port ${config.port}`;
+  const from = config.localAddress ? ` from ${config.localAddress}` : "";
+  const texts: Record<string, string> = {
+    ECONNREFUSED: `connection refused: ${to} answers, but no BGP speaker listens there (or its firewall rejects us)`,
+    EHOSTUNREACH: `no route to ${to}${from}: the host does not answer, or a router says it is unreachable`,
+    ENETUNREACH: `no route to ${to}${from}: this node's table has none`,
+    ETIMEDOUT: `timeout: ${to} does not acknowledge; it is down, filtered, or has another TCP MD5 key`,
+    ECONNRESET: `${to} reset the TCP connection`,
+    EPIPE: `${to} closed the TCP connection`,
+    EADDRNOTAVAIL: `the local address ${config.localAddress ?? ""} is not on this node${config.interface ? ` (interface ${config.interface})` : ""}`,
+    ENODEV: `this node has no interface "${config.interface ?? ""}"`,
+    EADDRINUSE: `the local address ${config.localAddress ?? ""} has no free port towards ${to}`,
+    EACCES: `connecting to ${to} is forbidden by this node's firewall or routing rules`,
+    EPERM: `connecting to ${to} is forbidden by this node's firewall`,
+    EINVAL: `connecting to ${to} failed: a link-local address needs an interface`,
+  };
+  return texts[code] ?? `TCP to ${to} failed: ${error instanceof Error ? error.message : String(error)}`;
+}
+
+/** Counters are those of the whole namespace, so the text is a hint; it is only given where the configuration fits it. */
+class DropWatch {
+  readonly #config: NeighborConfig;
+  readonly #netns: string | undefined;
+  #base: ReturnType<typeof readDrops>;
+
+  constructor(config: NeighborConfig, netns: string | undefined) {
+    this.#config = config;
+    this.#netns = netns;
+    this.#base = readDrops(netns);
+  }
+
+  mark(): void {
+    this.#base = readDrops(this.#netns);
+  }
+
+  hint(): string | undefined {
+    const now = readDrops(this.#netns);
+    const grown = (name: keyof typeof now) => now[name] - this.#base[name];
+    const { password, ttlSecurity } = this.#config;
+    const parts: string[] = [];
+    const say = (count: number, text: string) => count > 0 && parts.push(`${count} ${text}`);
+    if (password === undefined) {
+      say(grown("unexpected"), "with a TCP MD5 signature although no password is configured");
+    } else {
+      say(grown("failure"), "with a wrong TCP MD5 signature: do the passwords differ?");
+      say(grown("notFound"), "without TCP MD5 signature: has the neighbour no password?");
+    }
+    if (ttlSecurity !== undefined)
+      say(grown("minTtl"), `with a TTL below ${256 - ttlSecurity}: the neighbour is further away or does not send 255`);
+    return parts.length === 0 ? undefined : `the kernel dropped segments: ${parts.join(", ")}`;
+  }
+}
+
+function readDrops(netns: string | undefined): { failure: number; notFound: number; unexpected: number; minTtl: number } {
+  const read = () => ({ ...tcpMd5Counters(), minTtl: tcpMinTtlDrops() });
+  return netns === undefined ? read() : withNetns(netns, read);
+}
+
+export function formatEndpoint({ address, port }: Endpoint): string {
+  return address.length === 4 ? `${formatAddress(address)}:${port}` : `[${formatAddress(address)}]:${port}`;
+}

@@ -1,0 +1,278 @@
+/**
+ * The only door into the BGP speaker: apply() a configuration, ask for snapshots and explanations, listen to events, close. Adding a
+ * neighbour, a policy or a network never resets another session; apply() says what it did (RFC 4271; DESIGN.md, "The way of the data").
+ */
+import { addressToUint32, isLinkLocal, parseAddress, parsePrefix, sameOctets } from "../net/address.ts";
+import { globalResetReasons, resetReasons, same } from "./apply.ts";
+import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import { explain } from "./explain.ts";
+import { createFib } from "./fib/fib.ts";
+import { createNextHopTracker } from "./fib/next-hop.ts";
+import type { Fib, NextHopTracker } from "./fib/types.ts";
+import { Peer, type PeerHooks } from "./peer.ts";
+import type { Platform, Timer } from "./platform.ts";
+import { Rib } from "./rib/rib.ts";
+import { BgpListener } from "./session/listener.ts";
+import { createSession } from "./session/session.ts";
+import { tcpTransport } from "./session/transport.ts";
+import type { SessionState } from "./session/types.ts";
+import type { ApplyReport, Explanation, RouteView, SpeakerSnapshot } from "./snapshot.ts";
+import { neighborSnapshot, type RouteFilter, routeViews, sentRoutes, tableCounts } from "./views.ts";
+
+export type { RouteFilter } from "./views.ts";
+
+export type SpeakerEvent =
+  | { type: "neighbor"; neighbor: string; state: SessionState; reason: string }
+  | { type: "converged"; reason: string };
+
+export interface CloseOptions {
+  /** true: every neighbour hears Cease/Administrative Shutdown and drops our routes. false: connections just end, so that neighbours in graceful restart keep them. */
+  graceful: boolean;
+  /** Remove our kernel routes. */
+  flush: boolean;
+}
+
+export class Speaker {
+  readonly #platform: Platform;
+  #config: SpeakerConfig | undefined;
+  #rib: Rib;
+  #fib: Fib | undefined;
+  #tracker: NextHopTracker | undefined;
+  #listener: BgpListener | undefined;
+  readonly #peers = new Map<string, Peer>();
+  readonly #listeners = new Set<(event: SpeakerEvent) => void>();
+  #nextIndex = 0;
+  #converged = false;
+  #restarting = false;
+  #startTimer: Timer | undefined;
+  #closed = false;
+
+  constructor(platform: Platform) {
+    this.#platform = platform;
+    this.#rib = new Rib({ clock: platform.clock });
+  }
+
+  /** Brings the speaker to this configuration by the least action for each session. Throws PolicyError or AddressError for a configuration that compile() would not make. */
+  apply(config: SpeakerConfig): ApplyReport {
+    const before = this.#config;
+    const report: ApplyReport = { actions: [] };
+    if (!before) this.#start(config);
+    this.#config = config;
+    this.#rib.configure({
+      asn: config.asn,
+      routerId: addressToUint32(parseAddress(config.routerId)),
+      clusterId: addressToUint32(parseAddress(config.clusterId ?? config.routerId)),
+      decision: config.decision,
+      multipath: config.multipath,
+      protectedPrefixes: config.protectedPrefixes.map(guard => ({ ...guard, prefix: parsePrefix(guard.prefix) })),
+    });
+    const globalReasons = before ? globalResetReasons(before, config) : [];
+    const wanted = new Map(config.neighbors.map(neighbor => [neighbor.name, neighbor]));
+    for (const [name, peer] of this.#peers) {
+      const next = wanted.get(name);
+      const reasons = next ? [...globalReasons, ...resetReasons(peer.config, next)] : [];
+      if (next && reasons.length === 0) continue;
+      this.#removePeer(peer);
+      report.actions.push({
+        neighbor: name,
+        action: next ? "reset" : "remove",
+        text: next ? `session reset: ${reasons.join(", ")}` : "removed",
+      });
+    }
+    this.#rib.setNetworks(config.networks);
+    for (const neighbor of config.neighbors) this.#applyNeighbor(neighbor, config, report);
+    this.#listen(config, before);
+    for (const peer of this.#peers.values()) if (!peer.started) this.#startPeer(peer);
+    this.#checkConverged();
+    return report;
+  }
+
+  snapshot(): SpeakerSnapshot {
+    const config = this.#config;
+    return {
+      asn: config?.asn ?? 0,
+      routerId: config?.routerId ?? "0.0.0.0",
+      listening: this.#listener?.listening ?? [],
+      neighbors: [...this.#peers.values()].map(peer => neighborSnapshot(peer, this.#rib)),
+      tables: tableCounts(this.#rib),
+      attributeSets: this.#rib.attributes.size,
+      updateGroups: this.#rib.groups[0].size + this.#rib.groups[1].size,
+      fib: this.#fib?.counters(),
+      converged: this.#converged,
+    };
+  }
+
+  /** `total` counts all that match; `routes` is cut at filter.limit (1000). Throws AddressError. */
+  routes(filter: RouteFilter = {}): { routes: RouteView[]; total: number } {
+    return routeViews(this.#rib, filter);
+  }
+
+  /** For a prefix, or the longest match of an address. Throws AddressError. */
+  explain(prefix: string): Explanation {
+    return explain({ rib: this.#rib, peers: [...this.#peers.values()], fib: this.#fib }, prefix);
+  }
+
+  /** What a neighbour has from us. */
+  adjRibOut(neighbor: string, limit = 1000): { routes: { prefix: string; attributes: RouteView["attributes"] }[]; total: number } {
+    const peer = this.#peers.get(neighbor);
+    return peer ? sentRoutes(peer, this.#rib, limit) : { routes: [], total: 0 };
+  }
+
+  /** "in": asks the neighbour for its routes again (RFC 2918); "out": sends ours again. False: no such Established neighbour. */
+  refresh(neighbor: string, direction: "in" | "out"): boolean {
+    const peer = this.#peers.get(neighbor);
+    if (!peer?.negotiated) return false;
+    for (const family of peer.negotiated.families) {
+      if (direction === "in") peer.session.sendRouteRefresh(family);
+      else peer.routeRefresh(family, 0);
+    }
+    return true;
+  }
+
+  reset(neighbor: string, reason: string): boolean {
+    const peer = this.#peers.get(neighbor);
+    peer?.session.reset(reason);
+    return peer !== undefined;
+  }
+
+  /** Returns how to stop listening. */
+  on(listener: (event: SpeakerEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Resolves when all that arrived so far has been decided, sent, and written to the kernel. */
+  async settled(): Promise<void> {
+    await this.#rib.settled();
+    await this.#fib?.settled();
+  }
+
+  async close(options: CloseOptions): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#startTimer?.cancel();
+    this.#rib.close();
+    await this.#listener?.close();
+    await Promise.all([...this.#peers.values()].map(peer => (options.graceful ? peer.session.stop() : peer.session.abandon())));
+    this.#tracker?.close();
+    await this.#fib?.close({ flush: options.flush });
+  }
+
+  #start(config: SpeakerConfig): void {
+    const { kernel, clock, log } = this.#platform;
+    if (kernel) {
+      const common = { kernel, clock, log, table: config.fib.table, protocol: config.fib.protocol };
+      this.#tracker = createNextHopTracker(common);
+      if (config.fib.enabled) this.#fib = createFib({ ...common, metric: config.fib.metric });
+    }
+    this.#rib = new Rib({ clock, tracker: this.#tracker, fib: this.#fib });
+    // Routes of ours in the kernel: forwarding outlived a former agent (RFC 4724 section 4.1).
+    this.#restarting = (this.#fib?.counters().adopted ?? 0) > 0;
+    this.#rib.mayEndOfRib = !this.#restarting;
+    this.#startTimer = clock.after(config.startupWait * 1000, () => this.#converge(`waited ${config.startupWait} s for all neighbours`));
+  }
+
+  /** Keys of all neighbours are on the listening sockets before anybody connects, in either direction. */
+  #listen(config: SpeakerConfig, before: SpeakerConfig | undefined): void {
+    const neighbors = [...this.#peers.values()].map(peer => ({ config: peer.config, localAsn: peer.localAsn, session: peer.session }));
+    if (!before || !same(before.listen, config.listen)) {
+      void this.#listener?.close();
+      const { port, addresses } = config.listen;
+      this.#listener = port === 0 ? undefined : new BgpListener({ port, addresses, platform: this.#platform });
+      this.#listener?.setNeighbors(neighbors);
+      this.#listener?.start();
+    } else {
+      this.#listener?.setNeighbors(neighbors);
+    }
+  }
+
+  #startPeer(peer: Peer): void {
+    peer.started = true;
+    if (!peer.config.shutdown) peer.session.start();
+  }
+
+  #applyNeighbor(neighbor: NeighborConfig, config: SpeakerConfig, report: ApplyReport): void {
+    const known = this.#peers.get(neighbor.name);
+    if (!known) {
+      this.#addPeer(neighbor, config);
+      if (!report.actions.some(action => action.neighbor === neighbor.name)) {
+        report.actions.push({ neighbor: neighbor.name, action: "add", text: "added" });
+      }
+      return;
+    }
+    if (known.config.shutdown && !neighbor.shutdown) {
+      this.#removePeer(known);
+      this.#addPeer(neighbor, config);
+      report.actions.push({ neighbor: neighbor.name, action: "change", text: "no longer shut down" });
+      return;
+    }
+    const wasShut = known.config.shutdown;
+    for (const text of known.reconfigure(neighbor, config)) report.actions.push({ neighbor: neighbor.name, action: "change", text });
+    if (neighbor.shutdown && !same(wasShut, neighbor.shutdown)) void known.session.stop({ subcode: 2, message: neighbor.shutdown.message });
+  }
+
+  #addPeer(neighbor: NeighborConfig, config: SpeakerConfig): void {
+    const platform = this.#platform;
+    const hooks: PeerHooks = {
+      selfNextHop: (family, local) => this.#selfNextHop(family, local),
+      progressed: () => this.#checkConverged(),
+      stateChanged: (peer, state, reason) => this.#emit({ type: "neighbor", neighbor: peer.config.name, state, reason }),
+    };
+    const peer = new Peer(neighbor, this.#nextIndex++, config, { rib: this.#rib, platform, tracker: this.#tracker, hooks });
+    peer.session = createSession({
+      config: neighbor,
+      localAsn: config.asn,
+      localId: addressToUint32(parseAddress(config.routerId)),
+      platform,
+      listener: peer,
+      transport: tcpTransport({ config: neighbor, localAsn: neighbor.localAsn ?? config.asn, clock: platform.clock }),
+      gracefulRestart: () => ({
+        restarted: this.#restarting && !this.#converged,
+        // RFC 4724 suggests at most the hold time; a neighbour that stays away is then gone as soon as a silent one.
+        restartTime: Math.min(neighbor.holdTime, 4095),
+        forwarding: this.#restarting || this.#converged,
+      }),
+    });
+    this.#peers.set(neighbor.name, peer);
+  }
+
+  #removePeer(peer: Peer): void {
+    this.#peers.delete(peer.config.name);
+    void peer.session.stop({ subcode: 3 }).finally(() => peer.close());
+  }
+
+  /** The start is complete when every neighbour has sent its table; only then do stale kernel routes go and End-of-RIBs leave. */
+  #checkConverged(): void {
+    if (this.#converged || this.#closed || !this.#config) return;
+    // A restarted agent without neighbours yet must not sweep what the former one left: it waits for the time limit.
+    if (this.#peers.size === 0 && this.#restarting) return;
+    if ([...this.#peers.values()].every(peer => peer.synchronized)) this.#converge("all neighbours have sent their tables");
+  }
+
+  #converge(reason: string): void {
+    if (this.#converged || this.#closed) return;
+    this.#converged = true;
+    this.#startTimer?.cancel();
+    void this.#rib.settled().then(() => {
+      if (this.#closed) return;
+      this.#fib?.sweep();
+      this.#rib.mayEndOfRib = true;
+      this.#rib.kick();
+      this.#emit({ type: "converged", reason });
+      this.#platform.log.info({ reason }, `start complete: ${reason}`);
+    });
+  }
+
+  /** The session's own address where it is of the family, else a global address of the same interface. */
+  #selfNextHop(family: 0 | 1, local: Uint8Array): Uint8Array | undefined {
+    const octets = family === 0 ? 4 : 16;
+    if (local.length === octets && !isLinkLocal(local)) return local;
+    const addresses = this.#platform.kernel?.netlink.addresses() ?? [];
+    const own = addresses.find(entry => sameOctets(entry.address, local));
+    return addresses.find(entry => entry.ifindex === own?.ifindex && entry.address.length === octets && entry.scope === 0)?.address;
+  }
+
+  #emit(event: SpeakerEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+}
