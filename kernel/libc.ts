@@ -21,6 +21,7 @@ function native(signature: string): NativeFunction {
 
 const cSocket = native("int socket(int domain, int type, int protocol)");
 const cBind = native("int bind(int fd, void *address, uint32_t length)");
+const cConnect = native("int connect(int fd, void *address, uint32_t length)");
 const cListen = native("int listen(int fd, int backlog)");
 const cGetsockname = native("int getsockname(int fd, void *address, void *length)");
 const cSend = native("intptr_t send(int fd, void *data, size_t length, int flags)");
@@ -41,6 +42,10 @@ export function socket(domain: number, type: number, protocol: number, purpose: 
 
 export function bind(fd: number, address: Uint8Array, purpose: string): void {
   check(cBind(fd, address, address.length), "bind", purpose);
+}
+
+export function connect(fd: number, address: Uint8Array, purpose: string): void {
+  check(cConnect(fd, address, address.length), "connect", purpose);
 }
 
 export function listen(fd: number, backlog: number, purpose: string): void {

@@ -85,10 +85,10 @@ function given(address: Uint8Array | undefined): Uint8Array | undefined {
   return address?.some(octet => octet !== 0) ? address : undefined;
 }
 
-/** Body of RTM_NEWLINK with NLM_F_CREATE. The alias is not part of it: the kernel takes one only for a link that exists. */
+/** Body of RTM_NEWLINK with NLM_F_CREATE. Not part of it are an alias and a bridge's MTU: they hold only when set on a link that exists. */
 export function encodeNewLink(writer: MessageWriter, link: NewLink): void {
   encodeHeader(writer, 0, link.up === true ? C.IFF_UP : 0, link.up === true ? C.IFF_UP : 0);
-  encodeCommon(writer, link);
+  encodeCommon(writer, link.kind === "bridge" ? { ...link, mtu: undefined } : link);
   const info = writer.open(C.IFLA_LINKINFO);
   writer.attributeText(C.IFLA_INFO_KIND, link.kind);
   if (link.kind === "veth") encodeVethPeer(writer, link.peer);

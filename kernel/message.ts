@@ -204,7 +204,10 @@ export class MessageWriter {
     this.#pad();
   }
 
+  /** Throws RangeError for what is no whole number of 32 bits: the kernel would see another one. */
   attributeU32(type: number, value: number): void {
+    if (!(value >= 0 && value <= 0xffff_ffff && Number.isInteger(value)))
+      throw new RangeError(`${value} is not a number of 0 to 4294967295`);
     this.#attributeHeader(type, 4);
     this.u32(value);
   }

@@ -22,6 +22,8 @@ export interface WatchOptions {
   topics?: readonly EventTopic[];
   /** Leaves out the route events that these netlink ports caused themselves (RtnetlinkSocket.port). */
   ignore?: readonly number[];
+  /** Octets that the kernel keeps for us while we are busy, about 400 for each event; default 8 MiB (the kernel doubles it). */
+  bufferSize?: number;
 }
 
 const groups: Record<EventTopic, number> = {
@@ -51,6 +53,7 @@ export function watchKernel(options: WatchOptions, listener: (events: KernelEven
     fd = openNetlinkDescriptor(
       netns,
       topics.reduce((mask, topic) => mask | groups[topic], 0),
+      options.bufferSize,
     );
   } finally {
     netns.close();

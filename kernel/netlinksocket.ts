@@ -45,16 +45,16 @@ export function holdNetns(path = OWN_NETNS): HeldNetns {
 }
 
 /** Opens a bound NETLINK_ROUTE descriptor there. Needs CAP_SYS_ADMIN only when that is another namespace. */
-export function openNetlinkDescriptor(netns: HeldNetns, groups: number): number {
+export function openNetlinkDescriptor(netns: HeldNetns, groups: number, bufferSize = SOCKET_BUFFER): number {
   const here = statSync(OWN_NETNS).ino === netns.inode;
-  return here ? openDescriptor(groups) : withNetnsFd(netns.fd, () => openDescriptor(groups));
+  return here ? openDescriptor(groups, bufferSize) : withNetnsFd(netns.fd, () => openDescriptor(groups, bufferSize));
 }
 
-function openDescriptor(groups: number): number {
+function openDescriptor(groups: number, bufferSize: number): number {
   const purpose = "open an rtnetlink socket";
   const fd = libc.socket(C.AF_NETLINK, C.SOCK_RAW | C.SOCK_CLOEXEC, C.NETLINK_ROUTE, purpose);
   try {
-    enlargeBuffer(fd, C.SO_RCVBUFFORCE, C.SO_RCVBUF, purpose);
+    setReceiveBuffer(fd, bufferSize, purpose);
     for (const option of [C.NETLINK_EXT_ACK, C.NETLINK_CAP_ACK, C.NETLINK_GET_STRICT_CHK]) {
       libc.setsockopt(fd, C.SOL_NETLINK, option, 1, purpose);
     }
@@ -72,11 +72,11 @@ function openDescriptor(groups: number): number {
 }
 
 /** FORCE goes beyond net.core.rmem_max and needs CAP_NET_ADMIN; a reader without it does with less. */
-function enlargeBuffer(fd: number, force: number, plain: number, purpose: string): void {
+function setReceiveBuffer(fd: number, octets: number, purpose: string): void {
   try {
-    libc.setsockopt(fd, C.SOL_SOCKET, force, SOCKET_BUFFER, purpose);
+    libc.setsockopt(fd, C.SOL_SOCKET, C.SO_RCVBUFFORCE, octets, purpose);
   } catch {
-    libc.setsockopt(fd, C.SOL_SOCKET, plain, SOCKET_BUFFER, purpose);
+    libc.setsockopt(fd, C.SOL_SOCKET, C.SO_RCVBUF, octets, purpose);
   }
 }
 

@@ -158,7 +158,8 @@ export function encodeLookup(
   writer.u8(destination.length * 8);
   writer.u8(options.source === undefined ? 0 : options.source.length * 8);
   for (let i = 0; i < 5; i++) writer.u8(0);
-  writer.u32(C.RTM_F_LOOKUP_TABLE);
+  // IPv6 names the table unasked and refuses the flag.
+  writer.u32(destination.length === 4 ? C.RTM_F_LOOKUP_TABLE : 0);
   writer.attribute(C.RTA_DST, destination);
   if (options.source !== undefined) writer.attribute(C.RTA_SRC, options.source);
   if (options.ifindex !== undefined && options.ifindex !== 0) writer.attributeU32(C.RTA_OIF, options.ifindex);
@@ -182,7 +183,11 @@ function encodeHeader(writer: MessageWriter, route: Header, type: Route["type"],
   writer.u32(hops?.length === 1 && hops[0].onlink === true ? C.RTNH_F_ONLINK : 0);
 }
 
-function encodeKeyAttributes(writer: MessageWriter, route: Pick<NewRoute, "destination" | "table" | "metric">): void {
+function encodeKeyAttributes(writer: MessageWriter, route: Pick<NewRoute, "family" | "destination" | "table" | "metric">): void {
+  const octets = route.family === 4 ? 4 : 16;
+  if (route.destination.length !== octets) {
+    throw new RangeError(`an IPv${route.family} destination has ${octets} octets, not ${route.destination.length}`);
+  }
   writer.attribute(C.RTA_DST, route.destination);
   if (route.table !== undefined && route.table > 255) writer.attributeU32(C.RTA_TABLE, route.table);
   if (route.metric !== undefined && route.metric !== 0) writer.attributeU32(C.RTA_PRIORITY, route.metric);
@@ -211,9 +216,12 @@ function encodeNextHops(writer: MessageWriter, family: IpFamily, hops: readonly 
 /** struct rtnexthop and its attributes. */
 function encodeMember(writer: MessageWriter, family: IpFamily, hop: NextHop): void {
   const at = writer.length;
+  const weight = hop.weight ?? 1;
+  if (!(weight >= 1 && weight <= 256 && Number.isInteger(weight)))
+    throw new RangeError(`a next hop has a weight of 1 to 256, not ${weight}`);
   writer.u16(0);
   writer.u8(hop.onlink === true ? C.RTNH_F_ONLINK : 0);
-  writer.u8((hop.weight ?? 1) - 1);
+  writer.u8(weight - 1);
   writer.u32(hop.ifindex);
   encodeGateway(writer, family, hop);
   writer.close(at);

@@ -105,14 +105,16 @@ class KernelRtnetlink implements RtnetlinkSocket {
     this.#request(C.RTM_NEWLINK, CREATE, writer => encodeNewLink(writer, link), describe);
     const added = this.link(link.name);
     if (added === undefined) throw new NetlinkError(ENODEV, describe(), "it was renamed or removed at once by somebody else");
-    if (link.alias === undefined) return added;
+    // A bridge follows the smallest MTU of its ports unless one is set on it once it exists.
+    const mtu = link.kind === "bridge" ? link.mtu : undefined;
+    if (link.alias === undefined && mtu === undefined) return added;
     try {
-      this.setLink(added.index, { alias: link.alias });
+      this.setLink(added.index, { alias: link.alias, mtu });
     } catch (error) {
       this.deleteLink(added.index);
       throw error;
     }
-    return { ...added, alias: link.alias };
+    return { ...added, alias: link.alias ?? "", mtu: mtu ?? added.mtu };
   }
 
   setLink(index: number, change: LinkChange): void {

@@ -4,7 +4,7 @@
  */
 import { closeSync, readFileSync } from "node:fs";
 import { createServer, type Server, Socket } from "node:net";
-import { type Address, familyOf, formatAddress, type IpFamily } from "../net/address.ts";
+import { type Address, familyOf, formatAddress, type IpFamily, isLinkLocal } from "../net/address.ts";
 import * as C from "./constants.ts";
 import { SystemCallError } from "./error.ts";
 import * as libc from "./libc.ts";
@@ -74,10 +74,20 @@ export function openTcpListener(options: TcpListenerOptions): number {
   });
 }
 
-/** openTcpSocket(), then the connection: a net.Socket that will emit "connect" or "error". Throws SystemCallError for what fails at once. */
+/**
+ * openTcpSocket(), then the connection: a net.Socket that will emit "connect" or "error". Throws SystemCallError for what fails at once.
+ * A link-local address needs `interface`, and cannot be combined with `netns`: node:net finds its zone in the namespace of the process.
+ */
 export function connectSocket(options: Omit<TcpSocketOptions, "family"> & { address: Address; port: number }): Socket {
+  const linkLocal = isLinkLocal(options.address);
+  if (linkLocal && (options.interface === undefined || options.netns !== undefined)) {
+    const problem = options.netns === undefined ? "needs the interface it is on" : "cannot be connected to from another network namespace";
+    throw new TypeError(`the link-local address ${formatAddress(options.address)} ${problem}`);
+  }
+  // Without a zone libuv would choose the first interface that has a link-local address.
+  const zone = linkLocal ? `%${options.interface}` : "";
   const fd = openTcpSocket({ ...options, family: familyOf(options.address) });
-  return new Socket({ fd }).connect({ host: formatAddress(options.address), port: options.port });
+  return new Socket({ fd }).connect({ host: `${formatAddress(options.address)}${zone}`, port: options.port });
 }
 
 /**

@@ -1,0 +1,111 @@
+import { expect, test } from "vitest";
+import { formatAddress, parseAddress } from "../net/address.ts";
+import { NTF_MASTER, NTF_SELF, NUD_NOARP, NUD_PERMANENT, NUD_REACHABLE } from "./constants.ts";
+import { addVeth, describeKernel, mac, macText, testNetns } from "./testnetns.ts";
+import type { Neighbour } from "./types.ts";
+
+interface IpNeighbour {
+  dst: string;
+  dev: string;
+  lladdr?: string;
+  state: string[];
+}
+
+interface BridgeFdb {
+  mac: string;
+  ifname: string;
+  dst?: string;
+  flags: string[];
+  state: string;
+}
+
+describeKernel("neighbours", () => {
+  test("IPv4 and IPv6 entries are set, replaced, deleted and listed as ip-neighbour(8) lists them", () => {
+    const netns = testNetns();
+    const { netlink, json } = netns;
+    const ifindex = addVeth(netns);
+    const four: Neighbour = {
+      family: 4,
+      ifindex,
+      address: parseAddress("10.1.1.9"),
+      linkAddress: mac("02:00:00:00:00:09"),
+      state: NUD_PERMANENT,
+      flags: 0,
+    };
+    const six: Neighbour = { ...four, family: 6, address: parseAddress("fd00:1::9"), state: NUD_REACHABLE };
+    netlink.setNeighbour(four);
+    netlink.setNeighbour({ ...four, linkAddress: mac("02:00:00:00:00:0a") });
+    netlink.setNeighbour(six);
+    const shown = json<IpNeighbour>("neigh show dev v0").map(entry => `${entry.dst} ${entry.lladdr} ${entry.state}`);
+    expect(shown.sort()).toEqual(["10.1.1.9 02:00:00:00:00:0a PERMANENT", "fd00:1::9 02:00:00:00:00:09 REACHABLE"]);
+    expect(netlink.neighbours(4, ifindex)).toEqual([{ ...four, linkAddress: mac("02:00:00:00:00:0a") }]);
+    // The kernel keeps entries of its own for multicast groups.
+    expect(netlink.neighbours(6).filter(entry => entry.state !== NUD_NOARP)).toEqual([six]);
+    expect(netlink.neighbours(4, 1)).toEqual([]);
+    expect(netlink.neighbours(4, 999)).toEqual([]);
+    netlink.deleteNeighbour(four);
+    netlink.deleteNeighbour(six);
+    expect(json("neigh show dev v0")).toEqual([]);
+    expect(() => netlink.deleteNeighbour(four)).toThrow(/^delete neighbour 10\.1\.1\.9 lladdr 02:00:00:00:00:09 dev v0: .*\(ENOENT\)$/);
+  });
+
+  test("VXLAN forwarding entries: a station, and several flood destinations", () => {
+    const { netlink, run } = testNetns();
+    const { index } = netlink.addLink({
+      kind: "vxlan",
+      name: "vx0",
+      id: 5,
+      port: 4789,
+      local: parseAddress("10.0.0.1"),
+      learning: false,
+      up: true,
+    });
+    const flood = new Uint8Array(6);
+    const entry = (linkAddress: Uint8Array, destination: string): Neighbour => ({
+      family: "bridge",
+      ifindex: index,
+      linkAddress,
+      destination: parseAddress(destination),
+      state: NUD_PERMANENT,
+      flags: 0,
+    });
+    netlink.setNeighbour(entry(mac("02:00:00:00:00:01"), "10.0.0.2"));
+    netlink.setNeighbour(entry(mac("02:00:00:00:00:01"), "10.0.0.3"));
+    netlink.setNeighbour(entry(flood, "10.0.0.2"));
+    netlink.setNeighbour(entry(flood, "10.0.0.3"));
+    netlink.setNeighbour(entry(flood, "10.0.0.3"));
+    const shown = JSON.parse(run("bridge", ["-j", "fdb", "show", "dev", "vx0"])) as BridgeFdb[];
+    const expected = ["00:00:00:00:00:00 10.0.0.2", "00:00:00:00:00:00 10.0.0.3", "02:00:00:00:00:01 10.0.0.3"];
+    expect(shown.map(line => `${line.mac} ${line.dst}`).sort()).toEqual(expected);
+    const listed = netlink.neighbours("bridge", index);
+    const text = (neighbour: Neighbour) => `${macText(neighbour.linkAddress ?? flood)} ${formatAddress(neighbour.destination ?? flood)}`;
+    expect(listed.map(text).sort()).toEqual(expected);
+    expect(listed.every(neighbour => (neighbour.flags & NTF_SELF) !== 0 && neighbour.family === "bridge")).toBe(true);
+    for (const neighbour of listed) netlink.deleteNeighbour(neighbour);
+    expect(netlink.neighbours("bridge", index)).toEqual([]);
+  });
+
+  test("a bridge port's static entry", () => {
+    const netns = testNetns();
+    const { netlink, run } = netns;
+    const ifindex = addVeth(netns);
+    const bridge = netlink.addLink({ kind: "bridge", name: "br0", up: true });
+    netlink.setLink(ifindex, { master: bridge.index });
+    const entry: Neighbour = {
+      family: "bridge",
+      ifindex,
+      linkAddress: mac("02:00:00:00:00:77"),
+      state: NUD_NOARP,
+      flags: NTF_MASTER,
+    };
+    netlink.setNeighbour(entry);
+    const shown = JSON.parse(run("bridge", ["-j", "fdb", "show", "dev", "v0"])) as BridgeFdb[];
+    expect(shown.filter(line => line.mac === "02:00:00:00:00:77")).toMatchObject([{ state: "static" }]);
+    const listed = netlink
+      .neighbours("bridge", ifindex)
+      .find(line => macText(line.linkAddress ?? new Uint8Array()) === "02:00:00:00:00:77");
+    expect(listed).toMatchObject({ family: "bridge", ifindex, state: NUD_NOARP });
+    netlink.deleteNeighbour(entry);
+    expect(run("bridge", ["fdb", "show", "dev", "v0"])).not.toContain("02:00:00:00:00:77");
+  });
+});

@@ -1,0 +1,34 @@
+import { execFileSync } from "node:child_process";
+import { expect, test } from "vitest";
+import { checkRequirements } from "./requirements.ts";
+import { openRtnetlink } from "./rtnetlink.ts";
+import { describeKernel } from "./testnetns.ts";
+
+const module = new URL("./requirements.ts", import.meta.url).href;
+
+describeKernel("requirements", () => {
+  test("nothing is missing here, and the question leaves nothing behind", () => {
+    const netlink = openRtnetlink();
+    const links = () => netlink.links().map(link => link.name);
+    const before = links();
+    expect(checkRequirements({ netAdmin: true, sysAdmin: true, links: ["veth", "bridge", "vxlan"], tcpMd5: true })).toEqual([]);
+    expect(links()).toEqual(before);
+    netlink.close();
+  });
+
+  test("an unprivileged process is told what it lacks", () => {
+    const source = `import("${module}").then(m => console.log(JSON.stringify(m.checkRequirements({ netAdmin: true, sysAdmin: true, links: ["veth"] }))))`;
+    const args = ["--bounding-set=-all", "--inh-caps=-all", "--", process.execPath, "-e", source];
+    const problems = JSON.parse(execFileSync("setpriv", args, { encoding: "utf8" })) as string[];
+    expect(problems.length).toBe(2);
+    expect(problems[0]).toContain("CAP_NET_ADMIN");
+    expect(problems[1]).toContain("CAP_SYS_ADMIN");
+  });
+
+  test("a device type that the kernel does not have is named", () => {
+    // @ts-expect-error: no kernel has this one
+    expect(checkRequirements({ links: ["podlane9"] })).toEqual([
+      "the kernel has no podlane9 devices: load the module (modprobe podlane9) or use a kernel built with it",
+    ]);
+  });
+});
