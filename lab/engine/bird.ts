@@ -1,0 +1,75 @@
+/** BIRD 2: configuration from the short form, and what `birdc` answers. */
+import type { PathView, RouterPlan, SessionView } from "./routers.ts";
+
+export function birdConfig(router: RouterPlan): string {
+  const families = [4, 6] as const;
+  const lines = [
+    "log stderr all;",
+    `router id ${router.routerId};`,
+    "protocol device { scan time 2; }",
+    ...families.map(family => `protocol kernel kernel${family} { merge paths on; ipv${family} { import none; export all; }; }`),
+    ...families
+      .map(family => ({ family, own: router.announce.filter(each => each.family === family) }))
+      .filter(({ own }) => own.length > 0)
+      .map(
+        ({ family, own }) =>
+          `protocol static own${family} { ipv${family}; ${own.map(({ prefix }) => `route ${prefix} blackhole;`).join(" ")} }`,
+      ),
+    ...router.sessions.map(({ name, asn, local, remote, family, shared, passive, password }) =>
+      [
+        `protocol bgp ${name.replaceAll("-", "_")}_${family} {`,
+        `  local ${local} as ${router.asn};`,
+        `  neighbor ${remote} as ${asn};`,
+        `  hold time ${router.holdTime};`,
+        "  connect delay time 1; connect retry time 2; error wait time 1, 4;",
+        ...(passive ? ["  passive on;"] : []),
+        ...(password === undefined ? [] : [`  password "${password}";`]),
+        `  ipv${family} { import all; export where source = RTS_BGP || source = RTS_STATIC;${shared ? " next hop self;" : ""} };`,
+        "}",
+      ].join("\n"),
+    ),
+  ];
+  return `${lines.join("\n")}\n`;
+}
+
+/** `show protocols all`: a block for each protocol, headed by its line in the table. */
+export function parseBirdProtocols(text: string): Omit<SessionView, "machine">[] {
+  const blocks = text.split(/\n(?=\S)/).map(block => block.trim());
+  return blocks.flatMap(block => {
+    const head = /^(\S+)\s+BGP\s/.exec(block);
+    if (head === null) return [];
+    const field = (name: string) => new RegExp(`^\\s+${name}:\\s+(.*?)\\s*$`, "m").exec(block)?.[1];
+    const routes = [...block.matchAll(/^\s+Routes:\s+(\d+) imported,(?: \d+ filtered,)? (\d+) exported/gm)];
+    return [
+      {
+        neighbor: head[1],
+        address: field("Neighbor address") ?? "",
+        asn: field("Neighbor AS") ?? "",
+        state: field("BGP state") ?? "Idle",
+        received: routes.reduce((sum, match) => sum + Number(match[1]), 0),
+        sent: routes.reduce((sum, match) => sum + Number(match[2]), 0),
+        reason: field("Last error"),
+      },
+    ];
+  });
+}
+
+/** `show route`: a prefix stands only on its first path; next hops are indented below each path. The best one has *, or ! when the kernel refused it. */
+export function parseBirdRoutes(text: string): PathView[] {
+  const paths: PathView[] = [];
+  let prefix = "";
+  for (const line of text.split("\n")) {
+    const route =
+      /^(\S+\/\d+)?\s+(?:unicast|blackhole|unreachable|prohibit)\s+\[(\S+) [^\]]*\](\s+[*!])?\s+\([^)]*\)(?:\s+\[AS(\d*)[^\]]*\])?/.exec(
+        line,
+      );
+    if (route !== null) {
+      prefix = route[1] ?? prefix;
+      paths.push({ prefix, best: route[3] !== undefined, asPath: route[4] ?? "", nextHops: [], from: route[2] });
+      continue;
+    }
+    const hop = /^\s+via (\S+) on /.exec(line);
+    if (hop !== null) paths.at(-1)?.nextHops.push(hop[1]);
+  }
+  return paths;
+}

@@ -1,0 +1,310 @@
+/**
+ * A lab: built from a plan, looked at, hurt on purpose, taken away. All that is made is written to the state first, so any later process
+ * can finish the work of one that died.
+ */
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
+import { stringify } from "yaml";
+import { type LabPlan, type MachinePlan, namespacePrefix, planLab } from "../topology/plan.ts";
+import type { Topology } from "../topology/schema.ts";
+import { agentPaths, agentSessions, startAgent } from "./agents.ts";
+import { makeLinks, makeNamespaces, power } from "./network.ts";
+import { addPod, buildCniPlugin } from "./pods.ts";
+import { ownerOf, type PathView, routerPaths, routerSessions, type SessionView, startRouter } from "./routers.ts";
+import { busyWith, type LabState, labFolder, readState, removeState, stateRoot, writeState } from "./state.ts";
+import { isAlive, listNamespaces, type ProcessId, processesIn, removeNamespaces, run, signal, until } from "./system.ts";
+import { writeTools } from "./tools.ts";
+
+/** Where the engine says what it does. */
+export interface Progress {
+  /** Runs a piece of work under a title; `detail` replaces the text behind the title when it is done. */
+  step<T>(title: string, work: (detail: (text: string) => void) => Promise<T>): Promise<T>;
+  note(text: string): void;
+}
+
+export const silentProgress: Progress = { step: (_title, work) => work(() => {}), note: () => {} };
+
+export interface UpOptions {
+  instance?: string;
+  /** Where the topology came from, for people. */
+  file?: string;
+  progress?: Progress;
+  abort?: AbortSignal;
+}
+
+export type UpAction = "built" | "kept" | "repaired" | "rebuilt";
+
+/** A route in a kernel table, as `ip -j route` has it. */
+export interface KernelRoute {
+  prefix: string;
+  protocol: string;
+  type: string;
+  /** Gateway (absent: on the link) and device of each next hop. */
+  hops: { via?: string; dev: string; down: boolean }[];
+}
+
+export class Lab {
+  readonly plan: LabPlan;
+  readonly folder: string;
+  readonly state: LabState;
+
+  constructor(state: LabState) {
+    this.state = state;
+    this.plan = planLab(state.topology, state.instance);
+    this.folder = labFolder(state.id);
+  }
+
+  get id(): string {
+    return this.plan.id;
+  }
+
+  /** Throws when there is no machine of that name. */
+  machine(name: string): MachinePlan {
+    const machine = this.plan.machines.find(each => each.name === name);
+    if (machine === undefined) {
+      throw new Error(`lab ${this.id} has no machine "${name}"; it has ${this.plan.machines.map(each => each.name).join(", ")}`);
+    }
+    return machine;
+  }
+
+  /** Namespace of a machine, switch or pod. Throws when there is none. */
+  namespace(name: string): string {
+    const found = [namespacePrefix(this.id) + name, `${namespacePrefix(this.id)}pod-${name}`].find(each =>
+      this.plan.namespaces.includes(each),
+    );
+    if (found !== undefined) return found;
+    const names = this.plan.namespaces.map(each => each.slice(namespacePrefix(this.id).length).replace(/^pod-/, ""));
+    throw new Error(`lab ${this.id} has no "${name}"; it has ${names.join(", ")}`);
+  }
+
+  sessions(machine: MachinePlan): Promise<SessionView[]> {
+    return machine.kind === "node"
+      ? agentSessions(machine, this.folder, ownerOf(this.plan))
+      : routerSessions(this.plan, machine, this.folder);
+  }
+
+  paths(machine: MachinePlan): Promise<PathView[]> {
+    return machine.kind === "node" ? agentPaths(machine, this.folder) : routerPaths(this.plan, machine, this.folder);
+  }
+
+  /** Routes of a machine's main table, both families. */
+  async kernelRoutes(machine: MachinePlan): Promise<KernelRoute[]> {
+    const [ipv4, ipv6] = await Promise.all(["-4", "-6"].map(family => run("ip", ["-n", machine.namespace, "-j", family, "route", "show"])));
+    return [...parseKernelRoutes(ipv4, "0.0.0.0/0", 32), ...parseKernelRoutes(ipv6, "::/0", 128)];
+  }
+
+  /** Programs of a machine that run: "agent", "bgpd", "zebra", "bird". */
+  running(machine: MachinePlan): string[] {
+    return this.programs(machine).flatMap(([program, id]) => (isAlive(id) ? [program] : []));
+  }
+
+  private programs(machine: MachinePlan): [string, ProcessId][] {
+    const prefix = `${machine.name}/`;
+    return Object.entries(this.state.processes).flatMap(([key, id]) =>
+      key.startsWith(prefix) ? [[key.slice(prefix.length), id] as [string, ProcessId]] : [],
+    );
+  }
+
+  /** Sends a signal to all programs of a machine and waits for their end (bounded). */
+  async end(machine: MachinePlan, name: "SIGKILL" | "SIGTERM"): Promise<void> {
+    const ids = this.programs(machine).map(([, id]) => id);
+    for (const id of ids) signal(id, name);
+    const gone = await until(() => ids.every(id => !isAlive(id)), 15_000, 5);
+    if (!gone) throw new Error(`${machine.name} still runs 15 s after ${name}`);
+  }
+
+  async start(machine: MachinePlan, abort?: AbortSignal): Promise<void> {
+    writeTools(this.folder, machine);
+    const record = (program: string, id: ProcessId) => {
+      this.state.processes[`${machine.name}/${program}`] = id;
+      writeState(this.state);
+    };
+    if (machine.kind === "node") await startAgent(machine, this.folder, record, abort);
+    else await startRouter(this.plan, machine, this.folder, record, abort);
+  }
+
+  async powerOff(machine: MachinePlan): Promise<void> {
+    for (const [, id] of this.programs(machine)) signal(id, "SIGKILL");
+    await power(this.plan, machine, false);
+    await this.end(machine, "SIGKILL");
+  }
+
+  async powerOn(machine: MachinePlan): Promise<void> {
+    await power(this.plan, machine, true);
+    await this.start(machine);
+  }
+}
+
+function parseKernelRoutes(text: string, defaultPrefix: string, hostLength: number): KernelRoute[] {
+  interface Hop {
+    gateway?: string;
+    via?: { host: string };
+    dev?: string;
+    flags?: string[];
+  }
+  const routes = JSON.parse(text === "" ? "[]" : text) as (Hop & { dst: string; type?: string; protocol?: string; nexthops?: Hop[] })[];
+  return routes.map(route => ({
+    prefix: route.dst === "default" ? defaultPrefix : route.dst.includes("/") ? route.dst : `${route.dst}/${hostLength}`,
+    protocol: route.protocol ?? "",
+    type: route.type ?? "unicast",
+    hops: (route.nexthops ?? (route.dev === undefined ? [] : [route])).map(hop => ({
+      via: hop.gateway ?? hop.via?.host,
+      dev: hop.dev ?? "",
+      down: (hop.flags ?? []).some(flag => flag === "dead" || flag === "linkdown"),
+    })),
+  }));
+}
+
+/**
+ * Builds the lab, or makes good what is missing of a running one. When building fails or is aborted, all of it is removed again before
+ * the error is thrown.
+ */
+export async function up(topology: Topology, options: UpOptions = {}): Promise<{ lab: Lab; action: UpAction; reason?: string }> {
+  const progress = options.progress ?? silentProgress;
+  const plan = planLab(topology, options.instance);
+  const found = readState(plan.id);
+  if (found !== undefined && busyWith(found)) {
+    throw new Error(`process ${found.owner?.pid} is at work on lab ${plan.id} (${found.phase}); wait for it, or end it`);
+  }
+  const reason = found === undefined ? undefined : unusable(found, topology, plan);
+  if (found !== undefined && reason === undefined) return repair(new Lab(found), progress, options.abort);
+  const leftovers = listNamespaces(namespacePrefix(plan.id));
+  if (found !== undefined || leftovers.length > 0) {
+    await progress.step(`remove the old lab (${reason ?? "left by a crash"})`, () => remove(plan.id));
+  }
+  const lab = new Lab(newState(plan, options));
+  try {
+    await build(lab, progress, options.abort);
+  } catch (error) {
+    await progress.step("remove what was made", () => remove(plan.id));
+    throw error;
+  }
+  return { lab, action: found === undefined ? "built" : "rebuilt", reason };
+}
+
+function newState(plan: LabPlan, options: UpOptions): LabState {
+  return {
+    version: 1,
+    id: plan.id,
+    instance: options.instance ?? "",
+    topology: plan.topology,
+    file: options.file ?? "",
+    created: new Date().toISOString(),
+    phase: "building",
+    owner: { pid: process.pid, started: "" },
+    namespaces: plan.namespaces,
+    processes: {},
+    pods: {},
+  };
+}
+
+function unusable(state: LabState, topology: Topology, plan: LabPlan): string | undefined {
+  if (state.phase !== "up") return `it was left while ${state.phase}`;
+  if (!isDeepStrictEqual(state.topology, JSON.parse(JSON.stringify(topology)))) return "the topology has changed";
+  const present = new Set(listNamespaces(namespacePrefix(plan.id)));
+  const missing = plan.namespaces.filter(name => !present.has(name));
+  return missing.length > 0 ? `namespace ${missing.join(", ")} is gone` : undefined;
+}
+
+async function repair(lab: Lab, progress: Progress, abort?: AbortSignal): Promise<{ lab: Lab; action: UpAction; reason?: string }> {
+  const expected = { node: ["agent"], frr: ["zebra", "bgpd"], bird: ["bird"] };
+  const broken = lab.plan.machines.filter(machine => expected[machine.kind].some(program => !lab.running(machine).includes(program)));
+  for (const machine of broken) {
+    await progress.step(`start ${machine.name} again`, async () => {
+      await lab.end(machine, "SIGKILL");
+      await lab.start(machine, abort);
+    });
+  }
+  const names = broken.map(machine => machine.name).join(", ");
+  return broken.length === 0 ? { lab, action: "kept" } : { lab, action: "repaired", reason: `${names} did not run` };
+}
+
+async function build(lab: Lab, progress: Progress, abort?: AbortSignal): Promise<void> {
+  const { plan, state } = lab;
+  writeState(state);
+  const options = { signal: abort };
+  await progress.step("network namespaces", async detail => {
+    await makeNamespaces(plan, options);
+    detail(`${plan.namespaces.length}`);
+  });
+  await progress.step("links and addresses", async detail => {
+    await makeLinks(plan, options);
+    detail(plan.links.map(link => link.spec.name).join(", "));
+  });
+  const routers = plan.machines.filter(machine => machine.kind !== "node");
+  const nodes = plan.machines.filter(machine => machine.kind === "node");
+  if (routers.length > 0) {
+    await progress.step("routers", async detail => {
+      await all(routers.map(machine => lab.start(machine, abort)));
+      detail(routers.map(machine => `${machine.name} (${machine.kind === "frr" ? "FRR" : "BIRD"})`).join(", "));
+    });
+  }
+  if (nodes.length > 0) {
+    await progress.step("podlane agents", async detail => {
+      writeObjects(lab);
+      await all(nodes.map(machine => lab.start(machine, abort)));
+      detail(nodes.map(machine => machine.name).join(", "));
+    });
+  }
+  if (plan.pods.length > 0) {
+    await progress.step("pods, attached by the CNI executable", async detail => {
+      const plugin = await buildCniPlugin(`${stateRoot}/${lab.id}/bin`);
+      await all(
+        plan.pods.map(async pod => {
+          state.pods[pod.name] = await addPod(lab, pod, plugin, abort);
+        }),
+      );
+      detail(`${plan.pods.length}`);
+    });
+  }
+  abort?.throwIfAborted();
+  state.phase = "up";
+  state.owner = undefined;
+  writeState(state);
+}
+
+/** Promise.all that waits for the rest too when one fails: nothing may still be at work when the lab is removed. */
+async function all(work: Promise<unknown>[]): Promise<void> {
+  const failed = (await Promise.allSettled(work)).find(result => result.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+}
+
+/** The agents' configuration directory: one for all nodes, as one cluster has one API server. Written whole, then renamed. */
+function writeObjects(lab: Lab): void {
+  const folder = `${lab.folder}/config`;
+  mkdirSync(folder, { recursive: true });
+  const documents = (lab.plan.topology.objects ?? []).map(object => stringify(object)).join("---\n");
+  writeFileSync(`${lab.folder}/objects.tmp`, documents);
+  renameSync(`${lab.folder}/objects.tmp`, `${folder}/objects.yaml`);
+}
+
+/** Removes a lab, also one that is half made or whose state is lost. Returns how many namespaces went away. */
+export async function down(id: string): Promise<number> {
+  const state = readState(id);
+  if (state !== undefined && busyWith(state)) {
+    throw new Error(`process ${state.owner?.pid} is at work on lab ${id} (${state.phase}); end it first`);
+  }
+  return remove(id);
+}
+
+async function remove(id: string): Promise<number> {
+  const state = readState(id);
+  if (state !== undefined) {
+    writeState({ ...state, phase: "removing", owner: { pid: process.pid, started: "" } });
+    for (const process of Object.values(state.processes)) signal(process, "SIGKILL");
+  }
+  const removed = await removeNamespaces(listNamespaces(namespacePrefix(id)));
+  removeState(id);
+  return removed;
+}
+
+/** Programs that run in a lab's namespaces, for `list`. */
+export function populationOf(id: string): { namespaces: number; processes: number } {
+  const namespaces = listNamespaces(namespacePrefix(id));
+  return { namespaces: namespaces.length, processes: processesIn(namespaces).length };
+}
+
+/** For tests and --once: nothing of the lab may be left. */
+export function leftovers(id: string): string[] {
+  return listNamespaces(namespacePrefix(id));
+}

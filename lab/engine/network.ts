@@ -1,0 +1,120 @@
+/**
+ * Namespaces, links and addresses of a plan. Devices are created directly in their namespaces (`link add … netns A type veth peer … netns B`),
+ * so no name ever appears in the machine's own namespace.
+ */
+import type { LabPlan, MachinePlan } from "../topology/plan.ts";
+import { ipBatch, type RunOptions, run, sysctls } from "./system.ts";
+
+export async function makeNamespaces(plan: LabPlan, options?: RunOptions): Promise<void> {
+  await ipBatch(
+    undefined,
+    plan.namespaces.map(name => `netns add ${name}`),
+    options,
+  );
+  await Promise.all(plan.namespaces.map(name => prepare(name, plan, options)));
+}
+
+async function prepare(namespace: string, plan: LabPlan, options?: RunOptions): Promise<void> {
+  const machine = plan.machines.find(each => each.namespace === namespace);
+  await ipBatch(namespace, ["link set lo up"], options);
+  // No router solicitations, no address detection: a lab is ready when its links are.
+  const quiet = { "net.ipv6.conf.all.accept_dad": 0, "net.ipv6.conf.default.accept_dad": 0, "net.ipv6.conf.default.accept_ra": 0 };
+  if (machine === undefined) return sysctls(namespace, quiet, options);
+  await sysctls(namespace, { ...quiet, ...machineSysctls(machine) }, options);
+}
+
+function machineSysctls(machine: MachinePlan): Record<string, number> {
+  const all = {
+    // Every router on the way answers traceroute at once.
+    "net.ipv4.icmp_ratelimit": 0,
+    "net.ipv6.icmp.ratelimit": 0,
+    // Flows, not only pairs of hosts, spread over equal paths.
+    "net.ipv4.fib_multipath_hash_policy": 1,
+    "net.ipv6.fib_multipath_hash_policy": 1,
+    // With two top-of-rack routers the way back is often another one.
+    "net.ipv4.conf.all.rp_filter": 0,
+    "net.ipv4.conf.default.rp_filter": 0,
+    "net.ipv4.conf.all.send_redirects": 0,
+    "net.ipv4.conf.default.send_redirects": 0,
+  };
+  // A node's forwarding is the agent's business; a router's is ours.
+  return machine.kind === "node" ? all : { ...all, "net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1 };
+}
+
+export async function makeLinks(plan: LabPlan, options?: RunOptions): Promise<void> {
+  const root: string[] = [];
+  const within = new Map<string, string[]>();
+  const lines = (namespace: string) => {
+    const known = within.get(namespace) ?? [];
+    within.set(namespace, known);
+    return known;
+  };
+  const namespaceOf = (name: string) => plan.machines.find(machine => machine.name === name)?.namespace as string;
+  for (const link of plan.links) {
+    const mtu = link.spec.mtu === undefined ? "" : ` mtu ${link.spec.mtu}`;
+    if (link.kind === "point-to-point") {
+      const [a, b] = link.attachments;
+      root.push(
+        `link add name ${a.interface}${mtu} netns ${namespaceOf(a.machine)} type veth peer name ${b.interface}${mtu} netns ${namespaceOf(b.machine)}`,
+      );
+    } else {
+      const bridgeNamespace = link.bridgeNamespace as string;
+      const bridge = link.spec.name.slice(0, 15);
+      lines(bridgeNamespace).push(`link add name ${bridge}${mtu} type bridge mcast_snooping 0`, `link set ${bridge} up`);
+      for (const attachment of link.attachments) {
+        if (attachment.machine === link.spec.inside) continue;
+        const port = portName(attachment.machine, lines(bridgeNamespace));
+        root.push(
+          `link add name ${port}${mtu} netns ${bridgeNamespace} type veth peer name ${attachment.interface}${mtu} netns ${namespaceOf(attachment.machine)}`,
+        );
+        lines(bridgeNamespace).push(`link set ${port} master ${bridge} up`);
+      }
+    }
+    for (const attachment of link.attachments) {
+      lines(namespaceOf(attachment.machine)).push(...addressLines(attachment.interface, attachment.addresses));
+    }
+  }
+  await ipBatch(undefined, root, options);
+  await Promise.all([...within].map(([namespace, batch]) => ipBatch(namespace, batch, options)));
+}
+
+function addressLines(device: string, addresses: { address: string; length: number }[]): string[] {
+  return [
+    `link set ${device} up`,
+    ...addresses.map(({ address, length }) => `address add ${address}/${length} dev ${device}${address.includes(":") ? " nodad" : ""}`),
+  ];
+}
+
+/** A port is named after who is behind it; a number tells a second link of the same machine apart. */
+function portName(machine: string, batch: string[]): string {
+  for (let number = 1; ; number++) {
+    const suffix = number === 1 ? "" : `.${number}`;
+    const name = machine.slice(0, 15 - suffix.length) + suffix;
+    if (!batch.some(line => line.startsWith(`link set ${name} `))) return name;
+  }
+}
+
+/** All devices of a machine but the loopback. */
+export async function devices(namespace: string): Promise<string[]> {
+  const links = JSON.parse(await run("ip", ["-n", namespace, "-j", "link", "show"])) as { ifname: string }[];
+  return links.map(link => link.ifname).filter(name => name !== "lo");
+}
+
+/** What a power cut does to the links, or its end. IPv6 addresses that the kernel drops with a link are put back. */
+export async function power(plan: LabPlan, machine: MachinePlan, on: boolean): Promise<void> {
+  const names = await devices(machine.namespace);
+  await ipBatch(
+    machine.namespace,
+    names.map(name => `link set ${name} ${on ? "up" : "down"}`),
+  );
+  if (!on) return;
+  const restored = plan.links
+    .flatMap(link => link.attachments)
+    .filter(attachment => attachment.machine === machine.name)
+    .flatMap(({ interface: device, addresses }) =>
+      addresses
+        .filter(({ address }) => address.includes(":"))
+        .map(({ address, length }) => `address replace ${address}/${length} dev ${device} nodad`),
+    );
+  await ipBatch(machine.namespace, restored);
+}

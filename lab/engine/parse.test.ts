@@ -1,0 +1,134 @@
+/** What the daemons print, as Debian's FRR 8.4 and BIRD 2.0 print it, and what `ping -O` and `ip monitor` print. */
+import { expect, test } from "vitest";
+import { describeRoute, lookup } from "../probe/path.ts";
+import { countPackets } from "../probe/stream.ts";
+import { deletedRoutes } from "../scenario.ts";
+import { parseBirdProtocols, parseBirdRoutes } from "./bird.ts";
+import { parseFrrRoutes, parseFrrSummary } from "./frr.ts";
+
+test("FRR: a session that carries two families is one session", () => {
+  const peer = { remoteAs: 65011, state: "Established", desc: "node1", pfxRcd: 1, pfxSnt: 3 };
+  const answer = JSON.stringify({ ipv4Unicast: { peers: { "172.16.1.11": peer } }, ipv6Unicast: { peers: { "172.16.1.11": peer } } });
+  expect(parseFrrSummary(answer)).toEqual([
+    { neighbor: "node1", address: "172.16.1.11", asn: "65011", state: "Established", received: 2, sent: 6 },
+  ]);
+});
+
+test("FRR: no families configured, no routes", () => {
+  expect(parseFrrSummary("{}")).toEqual([]);
+  expect(parseFrrRoutes('{"vrfName":"default"}')).toEqual([]);
+});
+
+test("FRR: the global next hop is shown, not the link-local one; own routes come from itself", () => {
+  const routes = {
+    "fd00::/64": [
+      {
+        bestpath: true,
+        path: "65011",
+        peerId: "fd00:1::11",
+        nexthops: [
+          { ip: "fd00:1::11", scope: "global" },
+          { ip: "fe80::1", scope: "link-local" },
+        ],
+      },
+    ],
+    "10.0.0.0/8": [{ path: "", peerId: "(unspec)", nexthops: [{ ip: "0.0.0.0" }] }],
+  };
+  expect(parseFrrRoutes(JSON.stringify({ routes }))).toEqual([
+    { prefix: "fd00::/64", best: true, asPath: "65011", nextHops: ["fd00:1::11"], from: "fd00:1::11" },
+    { prefix: "10.0.0.0/8", best: false, asPath: "", nextHops: [], from: "itself" },
+  ]);
+});
+
+test("BIRD: routes, with further paths of the same prefix and one the kernel refused", () => {
+  const text = `BIRD 2.0.12 ready.
+Table master4:
+10.244.1.0/24        unicast [node1_4 09:11:02.338] * (100) [AS65011i]
+	via 172.16.2.11 on leaf-b
+                     unicast [node2_4 09:11:02.338] (100) [AS65011i]
+	via 172.16.2.12 on leaf-b
+203.0.113.128/25     blackhole [own4 09:54:23.565] * (200)
+
+Table master6:
+fd00:10:244:1::/64   unicast [node1_6 10:15:14.571] ! (100) [AS65011i]
+	via fd00:172:16:2::11 on leaf-b
+`;
+  expect(parseBirdRoutes(text)).toEqual([
+    { prefix: "10.244.1.0/24", best: true, asPath: "65011", nextHops: ["172.16.2.11"], from: "node1_4" },
+    { prefix: "10.244.1.0/24", best: false, asPath: "65011", nextHops: ["172.16.2.12"], from: "node2_4" },
+    { prefix: "203.0.113.128/25", best: true, asPath: "", nextHops: [], from: "own4" },
+    { prefix: "fd00:10:244:1::/64", best: true, asPath: "65011", nextHops: ["fd00:172:16:2::11"], from: "node1_6" },
+  ]);
+});
+
+test("BIRD: sessions, up and down", () => {
+  const text = `BIRD 2.0.12 ready.
+Name       Proto      Table      State  Since         Info
+device1    Device     ---        up     09:53:55.061
+node1_4    BGP        ---        up     09:53:57.061  Established
+  BGP state:          Established
+    Neighbor address: 172.16.2.11
+    Neighbor AS:      65011
+  Channel ipv4
+    Routes:         1 imported, 2 exported, 1 preferred
+node2_4    BGP        ---        start  09:53:57.061  Active        Socket: Connection refused
+  BGP state:          Active
+    Neighbor address: 172.16.2.12
+    Neighbor AS:      65012
+    Last error:       Socket: Connection refused
+`;
+  expect(parseBirdProtocols(text)).toEqual([
+    { neighbor: "node1_4", address: "172.16.2.11", asn: "65011", state: "Established", received: 1, sent: 2, reason: undefined },
+    {
+      neighbor: "node2_4",
+      address: "172.16.2.12",
+      asn: "65012",
+      state: "Active",
+      received: 0,
+      sent: 0,
+      reason: "Socket: Connection refused",
+    },
+  ]);
+});
+
+test("ping -O: what is answered late is not lost, what is refused on the way is", () => {
+  const output = `64 bytes from 10.0.0.2: icmp_seq=1 ttl=62 time=0.1 ms
+no answer yet for icmp_seq=2
+64 bytes from 10.0.0.2: icmp_seq=3 ttl=62 time=0.1 ms
+64 bytes from 10.0.0.2: icmp_seq=2 ttl=62 time=25 ms
+no answer yet for icmp_seq=4
+From 10.0.0.1 icmp_seq=5 Destination Net Unreachable
+no answer yet for icmp_seq=7
+64 bytes from 10.0.0.2: icmp_seq=8 ttl=62 time=0.1 ms
+`;
+  expect(countPackets(output, 20)).toEqual({ sent: 8, lost: 3, longestGap: 40 });
+});
+
+test("ip monitor: only deleted routes of the subnets count", () => {
+  const output = `10.244.1.0/24 via 172.16.1.1 dev eth0 proto 195
+Deleted 10.244.1.0/24 proto 195 metric 0
+Deleted local 10.9.9.9 dev eth0 table local
+Deleted fd00::/64 via fe80::1 dev eth0 proto 195 metric 1024 pref medium
+`;
+  expect(deletedRoutes(output, new Set(["10.244.1.0/24"]))).toEqual(["Deleted 10.244.1.0/24 proto 195 metric 0"]);
+});
+
+test("the longest match decides", () => {
+  const hop = (dev: string) => [{ dev, down: false }];
+  const routes = [
+    { prefix: "0.0.0.0/0", protocol: "", type: "unicast", hops: hop("up") },
+    { prefix: "10.244.0.0/16", protocol: "", type: "blackhole", hops: [] },
+    {
+      prefix: "10.244.1.0/24",
+      protocol: "",
+      type: "unicast",
+      hops: [
+        { via: "172.16.1.1", dev: "eth0", down: false },
+        { via: "172.16.2.1", dev: "eth1", down: false },
+      ],
+    },
+  ];
+  expect(describeRoute(lookup(routes, "10.244.1.9"))).toBe("10.244.1.0/24 via 172.16.1.1 eth0 | via 172.16.2.1 eth1");
+  expect(describeRoute(lookup(routes, "10.244.9.9"))).toBe("10.244.0.0/16 blackhole");
+  expect(describeRoute(lookup(routes, "fd00::1"))).toBe("no route");
+});

@@ -1,0 +1,195 @@
+/**
+ * The neighbours that are not podlane: FRR and BIRD 2, one instance per router, in its namespace and with all its files in its folder of
+ * the lab. The short form of a topology becomes the daemon's own configuration here, readable in that folder.
+ */
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { parsePrefix } from "../../net/address.ts";
+import type { LabPlan, MachinePlan } from "../topology/plan.ts";
+import type { RouterSpec } from "../topology/schema.ts";
+import { birdConfig, parseBirdProtocols, parseBirdRoutes } from "./bird.ts";
+import { frrConfig, parseFrrRoutes, parseFrrSummary } from "./frr.ts";
+import { type ProcessId, run, startDaemon, until } from "./system.ts";
+
+/** A session as its machine shows it. */
+export interface SessionView {
+  machine: string;
+  /** Name of the neighbour: the machine's in the topology where known. */
+  neighbor: string;
+  address: string;
+  asn: string;
+  /** RFC 4271 name: "Established", "Active", … */
+  state: string;
+  received?: number;
+  sent?: number;
+  reason?: string;
+}
+
+/** A path in a machine's BGP table. */
+export interface PathView {
+  prefix: string;
+  best: boolean;
+  asPath: string;
+  nextHops: string[];
+  from: string;
+}
+
+/** A neighbour of a router, with the addresses of both ends: one session each. */
+export interface RouterSession {
+  name: string;
+  asn: number;
+  local: string;
+  remote: string;
+  family: 4 | 6;
+  /** Several neighbours share the subnet: put ourselves as next hop, so that traffic really passes this router. */
+  shared: boolean;
+  passive: boolean;
+  password?: string;
+}
+
+/** What the generators need of a router in short form. */
+export interface RouterPlan {
+  name: string;
+  asn: number;
+  routerId: string;
+  holdTime: number;
+  sessions: RouterSession[];
+  announce: { prefix: string; family: 4 | 6 }[];
+}
+
+export function planRouter(plan: LabPlan, machine: MachinePlan): RouterPlan {
+  const spec = machine.router as RouterSpec;
+  const sessions = (spec.neighbors ?? []).flatMap(neighbor => {
+    const link = plan.links.find(
+      each =>
+        machine.name in each.spec.members && neighbor.name in each.spec.members && (neighbor.link ?? each.spec.name) === each.spec.name,
+    );
+    const own = link?.attachments.find(each => each.machine === machine.name);
+    const other = link?.attachments.find(each => each.machine === neighbor.name);
+    if (link === undefined || own === undefined || other === undefined) return [];
+    return own.addresses.map(({ address }, index): RouterSession => {
+      const family = address.includes(":") ? 6 : 4;
+      return {
+        name: neighbor.name,
+        asn: neighbor.asn,
+        local: address,
+        remote: other.addresses[index].address,
+        family,
+        shared: link.kind !== "point-to-point",
+        passive: neighbor.passive ?? false,
+        password: neighbor.password,
+      };
+    });
+  });
+  const ipv4 = machine.interfaces.flatMap(each => each.addresses).find(({ address }) => !address.includes(":"));
+  return {
+    name: machine.name,
+    asn: spec.asn as number,
+    routerId: ipv4?.address ?? `192.0.2.${plan.machines.indexOf(machine) + 1}`,
+    holdTime: spec.holdTime ?? 9,
+    sessions,
+    announce: (spec.announce ?? []).map(prefix => ({ prefix, family: parsePrefix(prefix).family })),
+  };
+}
+
+export function routerFolder(folder: string, router: string): string {
+  return `${folder}/${router}`;
+}
+
+/** Starts the daemons; resolves when they answer their control socket. Throws with the end of the log when they do not. */
+export async function startRouter(
+  plan: LabPlan,
+  machine: MachinePlan,
+  folder: string,
+  record: (program: string, id: ProcessId) => void,
+  abort?: AbortSignal,
+): Promise<void> {
+  const own = routerFolder(folder, machine.name);
+  mkdirSync(own, { recursive: true });
+  const config =
+    machine.router?.config ?? (machine.kind === "frr" ? frrConfig(planRouter(plan, machine)) : birdConfig(planRouter(plan, machine)));
+  const log = `${own}/log`;
+  const start = (program: string, command: string, args: string[]) => record(program, startDaemon(machine.namespace, command, args, log));
+  if (machine.kind === "bird") {
+    writeFileSync(`${own}/bird.conf`, config);
+    start("bird", "bird", ["-f", "-c", `${own}/bird.conf`, "-s", `${own}/bird.ctl`]);
+  } else {
+    // FRR's daemons give up root for the user frr and must still write their sockets.
+    await run("chown", ["frr:frr", own]);
+    writeFileSync(`${own}/zebra.conf`, `hostname ${machine.name}\n`);
+    writeFileSync(`${own}/bgpd.conf`, config);
+    for (const file of ["zebra.conf", "bgpd.conf"]) chmodSync(`${own}/${file}`, 0o644);
+    const common = (daemon: string) => [
+      "-i",
+      `${own}/${daemon}.pid`,
+      "-z",
+      `${own}/zserv.api`,
+      "--vty_socket",
+      own,
+      "-f",
+      `${own}/${daemon}.conf`,
+      "-P",
+      "0",
+      "--log",
+      "stdout",
+    ];
+    start("zebra", "/usr/lib/frr/zebra", common("zebra"));
+    if (!(await until(() => answers(machine, own, "zebra"), 10_000, 50, abort))) throw silent(machine, log);
+    start("bgpd", "/usr/lib/frr/bgpd", common("bgpd"));
+  }
+  if (!(await until(() => answers(machine, own), 10_000, 50, abort))) throw silent(machine, log);
+}
+
+async function answers(machine: MachinePlan, own: string, daemon = "bgpd"): Promise<boolean> {
+  try {
+    if (machine.kind === "bird") await run("birdc", ["-r", "-s", `${own}/bird.ctl`, "show status"]);
+    else await run("vtysh", ["--vty_socket", own, "-d", daemon, "-c", "show version"]);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function silent(machine: MachinePlan, log: string): Error {
+  return new Error(`${machine.kind === "frr" ? "FRR" : "BIRD"} of ${machine.name} does not answer; the end of ${log}:\n${logEnd(log)}`);
+}
+
+/** Last lines of a log, for error texts. */
+export function logEnd(file: string, lines = 8): string {
+  try {
+    const text = readFileSync(file, "utf8").trimEnd();
+    return text === "" ? "(empty)" : text.split("\n").slice(-lines).join("\n");
+  } catch {
+    return "(no log)";
+  }
+}
+
+export async function routerSessions(plan: LabPlan, machine: MachinePlan, folder: string): Promise<SessionView[]> {
+  const own = routerFolder(folder, machine.name);
+  const owner = ownerOf(plan);
+  const sessions =
+    machine.kind === "frr"
+      ? parseFrrSummary(await run("vtysh", ["--vty_socket", own, "-d", "bgpd", "-c", "show bgp summary json"]))
+      : parseBirdProtocols(await run("birdc", ["-r", "-s", `${own}/bird.ctl`, "show protocols all"]));
+  return sessions.map(session => ({ ...session, machine: machine.name, neighbor: owner(session.address) ?? session.neighbor }));
+}
+
+export async function routerPaths(plan: LabPlan, machine: MachinePlan, folder: string): Promise<PathView[]> {
+  const own = routerFolder(folder, machine.name);
+  if (machine.kind === "bird") return parseBirdRoutes(await run("birdc", ["-r", "-s", `${own}/bird.ctl`, "show route"]));
+  const show = (family: string) => run("vtysh", ["--vty_socket", own, "-d", "bgpd", "-c", `show bgp ${family} unicast json`]);
+  const owner = ownerOf(plan);
+  return [...parseFrrRoutes(await show("ipv4")), ...parseFrrRoutes(await show("ipv6"))].map(path => ({
+    ...path,
+    from: owner(path.from) ?? path.from,
+  }));
+}
+
+/** Whose address on a link this is. */
+export function ownerOf(plan: LabPlan): (address: string) => string | undefined {
+  const owners = new Map(
+    plan.machines.flatMap(machine =>
+      machine.interfaces.flatMap(each => each.addresses.map(({ address }) => [address, machine.name] as const)),
+    ),
+  );
+  return address => owners.get(address);
+}

@@ -1,0 +1,107 @@
+/** Looking at a lab: whether its checks hold, and everything that is worth showing of it. Demonstration, tests and --json use the same. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { awaitCondition } from "./check.ts";
+import type { Lab, Progress } from "./engine/lab.ts";
+import type { PathView, SessionView } from "./engine/routers.ts";
+import { until } from "./engine/system.ts";
+import { type Cell, pingMatrix, pingOnce } from "./probe/matrix.ts";
+import { type Hop, tracePath } from "./probe/path.ts";
+import { type Picture, pictureOf } from "./show/picture.ts";
+import { drawSvg } from "./show/svg.ts";
+
+export interface Inspection {
+  lab: string;
+  title: string;
+  sessions: SessionView[];
+  matrix: Cell[];
+  learned: { machine: string; paths: PathView[] }[];
+  way: { from: string; to: string; address: string; hops: Hop[] }[];
+  /** Machines that could not be asked, and why. */
+  problems: string[];
+}
+
+const defaultBound = 60;
+
+/** Waits for the checks of the topology. Throws UnmetError, naming what is missing. */
+export async function awaitChecks(lab: Lab, progress: Progress, abort?: AbortSignal): Promise<void> {
+  const { checks } = lab.plan.topology;
+  if (checks === undefined) return;
+  const { pods: _pods, ping = [], within = defaultBound, ...condition } = checks;
+  if (Object.keys(condition).length > 0) {
+    await progress.step(`${Object.keys(condition).join(", ")} as the topology says`, async () => {
+      await awaitCondition(lab, condition, within, { abort });
+    });
+  }
+  for (const { from, to } of ping) {
+    await progress.step(`${from} reaches ${to}`, async detail => {
+      let time: number | undefined;
+      const reached = await until(
+        async () => {
+          time = await pingOnce(lab.namespace(from), to);
+          return time !== undefined;
+        },
+        within * 1000,
+        200,
+        abort,
+      );
+      if (!reached) throw new Error(`${from} does not reach ${to} within ${within} s`);
+      detail(`${time} ms`);
+    });
+  }
+}
+
+/** Every cell of the matrix when the topology asks for it, else none. */
+export async function checkMatrix(lab: Lab): Promise<Cell[]> {
+  return lab.plan.topology.checks?.pods === "all" ? pingMatrix(lab) : [];
+}
+
+export async function inspect(lab: Lab, matrix?: Cell[]): Promise<Inspection> {
+  const problems: string[] = [];
+  const asked = async <Value>(machine: string, work: Promise<Value[]>): Promise<Value[]> => {
+    try {
+      return await work;
+    } catch (error) {
+      problems.push(`${machine} cannot be asked: ${(error as Error).message}`);
+      return [];
+    }
+  };
+  const { machines, pods } = lab.plan;
+  const sessions = await Promise.all(machines.map(machine => asked(machine.name, lab.sessions(machine))));
+  const routers = machines.filter(machine => machine.kind !== "node");
+  const shown = routers.length > 0 ? routers : machines.slice(0, 1);
+  const learned = await Promise.all(
+    shown.map(async machine => ({ machine: machine.name, paths: await asked(machine.name, lab.paths(machine)) })),
+  );
+  const [from] = pods;
+  const to = pods.find(pod => pod.node !== from?.node);
+  const way: Inspection["way"] = [];
+  for (const text of to === undefined ? [] : (lab.state.pods[to.name]?.addresses ?? [])) {
+    const address = text.slice(0, text.lastIndexOf("/"));
+    way.push({ from: from.name, to: to?.name ?? "", address, hops: await tracePath(lab, from.name, to?.name ?? "", address) });
+  }
+  return {
+    lab: lab.id,
+    title: lab.plan.topology.title,
+    sessions: sessions.flat(),
+    matrix: matrix ?? (await checkMatrix(lab)),
+    learned,
+    way,
+    problems,
+  };
+}
+
+export function pictureOfLab(lab: Lab): Picture {
+  const addresses = Object.entries(lab.state.pods).map(([name, pod]) => [
+    name,
+    pod.addresses.map(text => text.slice(0, text.lastIndexOf("/"))),
+  ]);
+  return pictureOf(lab.plan, Object.fromEntries(addresses));
+}
+
+/** Writes the drawing; returns the file. */
+export function writeSvg(lab: Lab, folder: string): string {
+  mkdirSync(folder, { recursive: true });
+  const file = `${folder}/${lab.id}.svg`;
+  writeFileSync(file, drawSvg(pictureOfLab(lab)));
+  return file;
+}

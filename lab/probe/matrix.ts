@@ -1,0 +1,94 @@
+/**
+ * The ping matrix: every pod to every other pod over each family, with ICMP and with TCP. The receiver tells from which address it was
+ * called, so an address translation on the way cannot hide.
+ */
+import type { Lab } from "../engine/lab.ts";
+import { netnsPath, runIn } from "../engine/system.ts";
+import { askMirror, type Listener, mirror } from "./sockets.ts";
+
+export interface Cell {
+  from: string;
+  to: string;
+  family: 4 | 6;
+  address: string;
+  /** Round trip of the ICMP echo in milliseconds; absent: no answer. */
+  ping?: number;
+  /** The receiver of the TCP connection saw the sender's own address. */
+  untranslated: boolean;
+  /** What is wrong, in words. */
+  problem?: string;
+}
+
+/** Seconds for one echo. */
+const pingBound = 2;
+const parallel = 8;
+
+export async function pingMatrix(lab: Lab): Promise<Cell[]> {
+  const pods = lab.plan.pods.map(pod => ({
+    name: pod.name,
+    netns: netnsPath(pod.namespace),
+    namespace: pod.namespace,
+    addresses: (lab.state.pods[pod.name]?.addresses ?? []).map(text => text.slice(0, text.lastIndexOf("/"))),
+  }));
+  const mirrors = new Map<string, Listener>();
+  try {
+    for (const pod of pods) for (const address of pod.addresses) mirrors.set(address, await mirror(pod.netns, address));
+    const pairs = pods.flatMap(from =>
+      pods
+        .filter(to => to !== from)
+        .flatMap(to => to.addresses.map(address => ({ from, to, address, family: address.includes(":") ? (6 as const) : (4 as const) }))),
+    );
+    return await inParallel(pairs, parallel, async ({ from, to, address, family }) => {
+      const own = from.addresses.find(each => each.includes(":") === (family === 6));
+      const [ping, seen] = await Promise.all([
+        pingOnce(from.namespace, address),
+        askMirror(from.netns, address, mirrors.get(address)?.port ?? 0, pingBound * 1000).catch(error => error as Error),
+      ]);
+      const untranslated = seen === own;
+      const problems = [
+        ...(ping === undefined ? [`no echo from ${address}`] : []),
+        ...(seen instanceof Error
+          ? [`TCP to ${address}: ${seen.message}`]
+          : untranslated
+            ? []
+            : [`${to.name} saw ${seen} instead of ${own}: there is NAT on the way`]),
+      ];
+      return {
+        from: from.name,
+        to: to.name,
+        family,
+        address,
+        ping,
+        untranslated,
+        ...(problems.length > 0 && { problem: problems.join("; ") }),
+      };
+    });
+  } finally {
+    for (const each of mirrors.values()) each.close();
+  }
+}
+
+/** Round trip in milliseconds, undefined without an answer. */
+export async function pingOnce(namespace: string, address: string): Promise<number | undefined> {
+  try {
+    const output = await runIn(namespace, "ping", ["-n", "-c", "1", "-W", String(pingBound), address]);
+    const time = /time[=<]([\d.]+) ms/.exec(output)?.[1];
+    return time === undefined ? undefined : Number(time);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Maps with at most `limit` at a time; results in order. */
+export async function inParallel<Item, Result>(items: Item[], limit: number, work: (item: Item) => Promise<Result>): Promise<Result[]> {
+  const results: Result[] = new Array(items.length);
+  let next = 0;
+  const worker = async () => {
+    while (next < items.length) {
+      const index = next++;
+      results[index] = await work(items[index]);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker));
+  return results;
+}

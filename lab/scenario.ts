@@ -1,0 +1,161 @@
+/**
+ * Scenarios: a topology is hurt on purpose while packets run and every change of its kernel tables is watched. The same steps serve the
+ * demonstration (`npm run lab -- --chaos`) and the tests; all figures are measured, none is assumed.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { readdirSync, readlinkSync } from "node:fs";
+import { awaitCondition, UnmetError } from "./check.ts";
+import type { Lab, Progress } from "./engine/lab.ts";
+import { until } from "./engine/system.ts";
+import { type StreamPair, type StreamResult, startStream } from "./probe/stream.ts";
+import { stepActions } from "./topology/load.ts";
+import type { Scenario, Step } from "./topology/schema.ts";
+
+export interface ScenarioResult {
+  name: string;
+  /** What each step was and how long it took. */
+  steps: { text: string; milliseconds: number }[];
+  streams: StreamResult[];
+  /** Kernel routes to pod subnets that went away on a machine, at any moment. */
+  withdrawals: { machine: string; text: string }[];
+  /** Empty: as expected. */
+  problems: string[];
+}
+
+export async function runScenario(lab: Lab, scenario: Scenario, progress: Progress, abort?: AbortSignal): Promise<ScenarioResult> {
+  const result: ScenarioResult = { name: scenario.name, steps: [], streams: [], withdrawals: [], problems: [] };
+  const monitors = await Promise.all((scenario.expect?.undisturbed ?? []).map(name => watchRoutes(lab, name)));
+  const interval = scenario.ping?.interval ?? 20;
+  const started = await Promise.allSettled(streamPairs(lab, scenario).map(pair => startStream(pair, interval)));
+  const streams = started.flatMap(each => (each.status === "fulfilled" ? [each.value] : []));
+  for (const each of started) if (each.status === "rejected") result.problems.push((each.reason as Error).message);
+  try {
+    for (const step of scenario.steps) {
+      const begin = performance.now();
+      const text = describeStep(step);
+      const milliseconds = await progress.step(text, async detail => {
+        const measured = (await perform(lab, step, abort)) ?? performance.now() - begin;
+        if (step.await !== undefined || step.observe !== undefined)
+          detail(`${step.measure ? `${step.measure}: ` : ""}${Math.round(measured)} ms`);
+        return measured;
+      });
+      result.steps.push({ text, milliseconds });
+    }
+  } catch (error) {
+    if (!(error instanceof UnmetError)) throw error;
+    result.problems.push(error.message);
+  } finally {
+    result.streams = await Promise.all(streams.map(stream => stream.stop()));
+    for (const monitor of monitors) result.withdrawals.push(...(await monitor.stop()));
+  }
+  result.problems.push(...judge(scenario, result));
+  return result;
+}
+
+function judge(scenario: Scenario, result: ScenarioResult): string[] {
+  const problems: string[] = [];
+  const { lost, outage } = scenario.expect ?? {};
+  const total = result.streams.reduce((sum, stream) => sum + stream.lost, 0);
+  if (lost !== undefined && total > lost) {
+    const worst = result.streams
+      .filter(stream => stream.lost > 0)
+      .map(stream => `${stream.from} to ${stream.to} ${stream.address}: ${stream.lost}`);
+    problems.push(`${total} packets were lost, at most ${lost} may be (${worst.join(", ")})`);
+  }
+  for (const stream of result.streams) {
+    if (outage !== undefined && stream.longestGap > outage) {
+      problems.push(
+        `${stream.from} to ${stream.to} ${stream.address} was dead for ${stream.longestGap} ms, at most ${outage} ms are allowed`,
+      );
+    }
+  }
+  for (const { machine, text } of result.withdrawals) problems.push(`${machine} withdrew a route: ${text}`);
+  return problems;
+}
+
+/** Every pod named on one side, directly or by its node, to every one of the other, in each family. */
+export function streamPairs(lab: Lab, scenario: Scenario): StreamPair[] {
+  const pods = (names: string[]) => lab.plan.pods.filter(pod => names.includes(pod.name) || names.includes(pod.node));
+  return pods(scenario.ping?.from ?? []).flatMap(from =>
+    pods(scenario.ping?.to ?? [])
+      .filter(to => to !== from)
+      .flatMap(to =>
+        (lab.state.pods[to.name]?.addresses ?? []).map(text => ({
+          from: from.name,
+          to: to.name,
+          namespace: from.namespace,
+          address: text.slice(0, text.lastIndexOf("/")),
+        })),
+      ),
+  );
+}
+
+const verbs: Record<(typeof stepActions)[number], string> = {
+  kill: "kill -9",
+  stop: "stop",
+  start: "start",
+  powerOff: "cut the power of",
+  powerOn: "restore the power of",
+  observe: "watch for",
+  await: "await",
+};
+
+export function describeStep(step: Step): string {
+  const action = stepActions.find(each => step[each] !== undefined) ?? "observe";
+  if (step.await !== undefined) {
+    const machines = new Set(Object.values(step.await).flatMap(part => Object.keys(part)));
+    return `await ${Object.keys(step.await).join(" and ")} on ${[...machines].join(", ")}`;
+  }
+  return `${verbs[action]} ${step[action]}${action === "observe" ? " s" : ""}`;
+}
+
+/** Returns the time of what was measured, where that is not the whole step. */
+async function perform(lab: Lab, step: Step, abort?: AbortSignal): Promise<number | undefined> {
+  if (step.kill !== undefined) await lab.end(lab.machine(step.kill), "SIGKILL");
+  else if (step.stop !== undefined) await lab.end(lab.machine(step.stop), "SIGTERM");
+  else if (step.start !== undefined) await lab.start(lab.machine(step.start), abort);
+  else if (step.powerOff !== undefined) await lab.powerOff(lab.machine(step.powerOff));
+  else if (step.powerOn !== undefined) await lab.powerOn(lab.machine(step.powerOn));
+  else if (step.observe !== undefined) await until(() => false, step.observe * 1000, 100, abort);
+  else if (step.await !== undefined) return awaitCondition(lab, step.await, step.within ?? 30, { interval: 50, abort });
+  return undefined;
+}
+
+/** Follows `ip monitor route` of a machine; stop() tells which routes to pod subnets were deleted meanwhile. */
+async function watchRoutes(lab: Lab, name: string): Promise<{ stop(): Promise<{ machine: string; text: string }[]> }> {
+  const subnets = new Set(Object.values(lab.plan.podSubnets).flat());
+  const child: ChildProcess = spawn("ip", ["-n", lab.namespace(name), "-o", "monitor", "route"], { stdio: ["ignore", "pipe", "ignore"] });
+  const ended = new Promise<void>(resolve => child.on("close", () => resolve()));
+  child.on("error", () => {});
+  let output = "";
+  child.stdout?.on("data", (chunk: Buffer) => {
+    output += chunk.toString("latin1");
+  });
+  // What happens before its socket is open would go unseen.
+  if (!(await until(() => hasSocket(child.pid), 5000, 5))) throw new Error(`\`ip monitor route\` does not start for ${name}`);
+  return {
+    async stop() {
+      child.kill("SIGTERM");
+      await ended;
+      return deletedRoutes(output, subnets).map(text => ({ machine: name, text }));
+    },
+  };
+}
+
+function hasSocket(pid: number | undefined): boolean {
+  try {
+    const fds = readdirSync(`/proc/${pid}/fd`);
+    return fds.some(fd => readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith("socket:"));
+  } catch {
+    return false;
+  }
+}
+
+/** Lines of `ip -o monitor route` that delete a route to one of the subnets. */
+export function deletedRoutes(output: string, subnets: ReadonlySet<string>): string[] {
+  return output
+    .split("\n")
+    .filter(line => line.startsWith("Deleted "))
+    .filter(line => line.split(/\s+/).some(word => subnets.has(word)))
+    .map(line => line.trim());
+}

@@ -1,0 +1,107 @@
+/** What a lab shows when it is up: sessions, ping matrix, what the routers learned, a packet's way, and how scenarios went. Text only; pure. */
+import type { Paint } from "../../cli/render/paint.ts";
+import { type Column, table } from "../../cli/render/table.ts";
+import type { PathView, SessionView } from "../engine/routers.ts";
+import type { Cell } from "../probe/matrix.ts";
+import type { Hop } from "../probe/path.ts";
+import type { ScenarioResult } from "../scenario.ts";
+import { formatTime } from "./progress.ts";
+
+export function renderSessions(sessions: SessionView[], paint: Paint): string[] {
+  return table(
+    sessions,
+    [
+      { title: "MACHINE", text: each => each.machine, tone: () => "strong" },
+      { title: "NEIGHBOUR", text: each => each.neighbor },
+      { title: "ADDRESS", text: each => each.address },
+      { title: "AS", align: "right", text: each => each.asn },
+      { title: "STATE", text: each => each.state, tone: each => (each.state === "Established" ? "good" : "bad") },
+      { title: "RECEIVED", align: "right", text: each => String(each.received ?? "") },
+      { title: "SENT", align: "right", text: each => String(each.sent ?? "") },
+      { title: "REASON", text: each => each.reason ?? "", tone: () => "dim" },
+    ],
+    paint,
+    "  ",
+  );
+}
+
+/** Rows send, columns receive. A cell holds the two round trips in milliseconds, IPv4 / IPv6, or ✘. */
+export function renderMatrix(cells: Cell[], paint: Paint): string[] {
+  const names = [...new Set(cells.flatMap(cell => [cell.from, cell.to]))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  const find = (from: string, to: string, family: 4 | 6) =>
+    cells.find(cell => cell.from === from && cell.to === to && cell.family === family);
+  const one = (cell: Cell | undefined) => (cell === undefined ? "-" : cell.problem === undefined ? (cell.ping ?? 0).toFixed(2) : "✘");
+  const columns: Column<string>[] = [
+    { title: "FROM \\ TO", text: from => from, tone: () => "strong" },
+    ...names.map(
+      (to): Column<string> => ({
+        title: to,
+        align: "right",
+        text: from => (from === to ? "·" : `${one(find(from, to, 4))}/${one(find(from, to, 6))}`),
+        tone: from =>
+          from === to ? "dim" : [find(from, to, 4), find(from, to, 6)].some(cell => cell?.problem !== undefined) ? "bad" : "good",
+      }),
+    ),
+  ];
+  const bad = cells.filter(cell => cell.problem !== undefined);
+  const worst = bad.slice(0, 10).map(cell => `  ${paint("bad", "✘")} ${cell.from} to ${cell.to}: ${cell.problem}`);
+  const summary =
+    bad.length === 0
+      ? `${paint("good", "✔")} all ${cells.length} of ${cells.length} echoes answered, every receiver saw the sender's own address: no NAT (ms, IPv4/IPv6)`
+      : `${paint("bad", "✘")} ${bad.length} of ${cells.length} failed`;
+  return [...table(names, columns, paint, "  "), `  ${summary}`, ...worst];
+}
+
+export function renderPaths(machine: string, paths: PathView[], paint: Paint): string[] {
+  const rows = [...paths].sort((a, b) => a.prefix.localeCompare(b.prefix, "en", { numeric: true }) || Number(b.best) - Number(a.best));
+  return table(
+    rows,
+    [
+      { title: machine, text: each => each.prefix, tone: () => "strong" },
+      { title: "", text: each => (each.best ? "best" : ""), tone: () => "good" },
+      { title: "NEXT HOP", text: each => each.nextHops.join(" ") || "itself" },
+      { title: "AS PATH", text: each => each.asPath },
+      { title: "FROM", text: each => each.from, tone: () => "dim" },
+    ],
+    paint,
+    "  ",
+  );
+}
+
+export function renderHops(hops: Hop[], paint: Paint): string[] {
+  return table(
+    hops.map((hop, index) => ({ hop, index })),
+    [
+      { title: "", align: "right", text: ({ index }) => (index === 0 ? "from" : String(index)), tone: () => "dim" },
+      {
+        title: "",
+        text: ({ hop }) => hop.machine ?? (hop.address === undefined ? "no answer" : "unknown"),
+        tone: ({ hop }) => (hop.machine === undefined ? "bad" : "strong"),
+      },
+      { title: "", text: ({ hop }) => hop.address ?? "" },
+      { title: "", text: ({ hop }) => hop.route ?? "", tone: () => "dim" },
+    ],
+    paint,
+    "  ",
+  );
+}
+
+export function renderScenario(result: ScenarioResult, paint: Paint): string[] {
+  const good = result.problems.length === 0;
+  const sent = result.streams.reduce((sum, stream) => sum + stream.sent, 0);
+  const lost = result.streams.reduce((sum, stream) => sum + stream.lost, 0);
+  const gap = Math.max(0, ...result.streams.map(stream => stream.longestGap));
+  const packets =
+    result.streams.length === 0 ? "" : `${sent} packets sent, ${lost} lost${lost > 0 ? `, longest gap ${formatTime(gap)}` : ""}`;
+  const streams = result.streams
+    .filter(stream => stream.lost > 0)
+    .map(
+      stream =>
+        `    ${stream.from} to ${stream.to} ${stream.address}: ${stream.lost} of ${stream.sent} lost, longest gap ${formatTime(stream.longestGap)}`,
+    );
+  return [
+    `  ${good ? paint("good", "✔") : paint("bad", "✘")} ${paint("strong", result.name)}${packets === "" ? "" : `: ${packets}`}`,
+    ...streams,
+    ...result.problems.map(problem => `    ${paint("bad", problem.replaceAll("\n", "\n    "))}`),
+  ];
+}

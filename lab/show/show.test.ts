@@ -1,0 +1,89 @@
+/** Drawings and tables, without a lab. */
+import { expect, test } from "vitest";
+import { plain } from "../../cli/render/paint.ts";
+import { shippedTopologies, topologyFile } from "../names.ts";
+import { loadTopology } from "../topology/load.ts";
+import { planLab } from "../topology/plan.ts";
+import { pictureOf } from "./picture.ts";
+import { terminalProgress } from "./progress.ts";
+import { renderHops, renderMatrix, renderScenario } from "./report.ts";
+import { drawSvg } from "./svg.ts";
+import { drawTerminal } from "./terminal.ts";
+
+const rack = () => pictureOf(planLab(loadTopology(topologyFile("rack"))), { "node1-1": ["10.244.1.2"] });
+
+test("the rack in the terminal: lines that pass interrupt, lines that join do not", () => {
+  const lines = drawTerminal(rack(), plain);
+  const busA = lines.find(line => line.endsWith(" leaf-a")) ?? "";
+  const busB = lines.find(line => line.endsWith(" leaf-b")) ?? "";
+  expect(busA.match(/[┌┬┐]/g)).toHaveLength(3);
+  expect(busA.match(/┴/g)).toHaveLength(1);
+  expect(busA.match(/│/g)).toHaveLength(1);
+  expect(busB.match(/│/g)).toHaveLength(3);
+  expect(lines.join("\n")).toContain("• node1-1  10.244.1.2");
+});
+
+test("every line of a link meets a mark in the frame above or below it", () => {
+  for (const { name } of shippedTopologies()) {
+    const picture = pictureOf(planLab(loadTopology(topologyFile(name))), {});
+    const lines = drawTerminal(picture, plain);
+    const top = lines.findLastIndex(line => line.includes("┌") && line.includes("┴"));
+    const marks = [...lines[top]].flatMap((character, column) => (character === "┴" ? [column] : []));
+    expect(marks).toHaveLength(picture.nodes.flatMap(node => node.interfaces).length);
+    for (const column of marks) expect("┌┬┐│").toContain(lines[top - 1][column]);
+  }
+});
+
+test("the SVG is well-formed, shows every machine and pod, and escapes text", () => {
+  const picture = { ...rack(), title: 'A <rack> & "more"' };
+  const svg = drawSvg(picture);
+  expect(svg).toContain("A &lt;rack&gt; &amp; &quot;more&quot;");
+  for (const name of ["tor-a", "tor-b", "node1", "node3", "node2-2"]) expect(svg).toContain(`>${name}<`);
+  expect(svg).not.toMatch(/NaN|undefined|Infinity/);
+  expect(svg.match(/<path /g)).toHaveLength(6);
+});
+
+test("boxes of the SVG lie within it and do not overlap", () => {
+  for (const { name } of shippedTopologies()) {
+    const svg = drawSvg(pictureOf(planLab(loadTopology(topologyFile(name))), {}));
+    const width = Number(/width="([\d.]+)"/.exec(svg)?.[1]);
+    const boxes = [...svg.matchAll(/<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)" rx="10"/g)].map(each =>
+      each.slice(1).map(Number),
+    );
+    for (const [index, [x, y, w, h]] of boxes.entries()) {
+      expect(x + w).toBeLessThanOrEqual(width);
+      for (const [x2, y2, w2, h2] of boxes.slice(index + 1)) expect(x + w <= x2 || x2 + w2 <= x || y + h <= y2 || y2 + h2 <= y).toBe(true);
+    }
+  }
+});
+
+test("the matrix counts and explains what failed", () => {
+  const cell = { from: "a", to: "b", family: 4 as const, address: "10.0.0.2", ping: 0.25, untranslated: true };
+  expect(renderMatrix([cell], plain).join("\n")).toContain("all 1 of 1 echoes answered");
+  const bad = { ...cell, untranslated: false, problem: "b saw 10.0.0.9 instead of 10.0.0.1: there is NAT on the way" };
+  const text = renderMatrix([bad], plain).join("\n");
+  expect(text).toContain("1 of 1 failed");
+  expect(text).toContain("a to b: b saw 10.0.0.9");
+});
+
+test("a silent hop is named as such", () => {
+  expect(renderHops([{ machine: "a", route: "via x" }, {}], plain).join("\n")).toMatch(/1 {2}no answer/);
+});
+
+test("a scenario shows its figures", () => {
+  const streams = [{ from: "a", to: "b", address: "10.0.0.2", sent: 100, lost: 3, longestGap: 60 }];
+  const text = renderScenario({ name: "s", steps: [], streams, withdrawals: [], problems: ["3 packets were lost"] }, plain).join("\n");
+  expect(text).toContain("100 packets sent, 3 lost, longest gap 60 ms");
+});
+
+test("progress is plain where nobody looks at a terminal, and tells of failure", async () => {
+  let output = "";
+  const progress = terminalProgress({ write: text => (output += text) }, plain);
+  await progress.step("outer", async detail => {
+    await progress.step("inner", async () => {});
+    detail("done");
+  });
+  await expect(progress.step("bad", () => Promise.reject(new Error("no")))).rejects.toThrow("no");
+  expect(output).not.toContain("\u001b");
+  expect(output.replaceAll("\n\n", "\n")).toMatch(/✔ inner {2}\d+ ms\n {2}✔ outer {2}done {2}\d+ ms\n {2}✘ bad/);
+});

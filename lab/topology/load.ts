@@ -1,0 +1,288 @@
+/**
+ * Reads a topology file and says everything that is wrong with it at once, each with file, path, what and remedy. Beyond the schema it
+ * checks what only the whole document can tell: that names exist, addresses fit their subnets, and nothing is defined twice.
+ */
+import { readFileSync, statSync } from "node:fs";
+import { Value } from "typebox/value";
+import { parseDocument } from "yaml";
+import { AddressError, isAddress, parsePrefix } from "../../net/address.ts";
+import { type Condition, type Topology, TopologySchema } from "./schema.ts";
+
+/** A topology has no business being larger. Octets. */
+const maxFileSize = 1 << 20;
+
+export interface TopologyProblem {
+  /** Where in the document: "links[0].members.node9". */
+  path: string;
+  what: string;
+  remedy: string;
+}
+
+export class TopologyError extends Error {
+  override readonly name = "TopologyError";
+  readonly problems: TopologyProblem[];
+  readonly file: string;
+
+  constructor(file: string, problems: TopologyProblem[]) {
+    super(problems.map(p => `${file}: ${p.path === "" ? "" : `${p.path}: `}${p.what}; ${p.remedy}`).join("\n"));
+    this.file = file;
+    this.problems = problems;
+  }
+}
+
+/** Throws TopologyError. */
+export function loadTopology(file: string): Topology {
+  let text: string;
+  try {
+    if (statSync(file).size > maxFileSize) {
+      throw new TopologyError(file, [{ path: "", what: `larger than ${maxFileSize} octets`, remedy: "a topology is one small document" }]);
+    }
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    if (error instanceof TopologyError) throw error;
+    throw new TopologyError(file, [
+      {
+        path: "",
+        what: `cannot be read: ${(error as Error).message}`,
+        remedy: "give a topology file, or the name of a shipped one (npm run lab -- list)",
+      },
+    ]);
+  }
+  return parseTopology(text, file);
+}
+
+/** Throws TopologyError; `file` is only for its text. */
+export function parseTopology(text: string, file = "topology"): Topology {
+  const document = parseDocument(text, { prettyErrors: true, uniqueKeys: true });
+  const [syntax] = document.errors;
+  if (syntax !== undefined) {
+    throw new TopologyError(file, [
+      { path: "", what: `not YAML: ${syntax.message.split("\n")[0].replace(/:$/, "")}`, remedy: "mend the syntax at that place" },
+    ]);
+  }
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: 100 });
+  } catch (error) {
+    throw new TopologyError(file, [{ path: "", what: `not usable YAML: ${(error as Error).message}`, remedy: "use fewer aliases" }]);
+  }
+  const problems = schemaProblems(value);
+  if (problems.length > 0) throw new TopologyError(file, problems);
+  const topology = value as Topology;
+  const semantic = semanticProblems(topology);
+  if (semantic.length > 0) throw new TopologyError(file, semantic);
+  return topology;
+}
+
+function schemaProblems(value: unknown): TopologyProblem[] {
+  const problems: TopologyProblem[] = [];
+  for (const error of Value.Errors(TopologySchema, value)) {
+    // The parent's additionalProperties error names the key; this one repeats it.
+    if (error.keyword === "boolean") continue;
+    problems.push({
+      path: pathText(error.instancePath),
+      ...describe(error.keyword, error.params as Record<string, unknown>, error.message),
+    });
+  }
+  return problems;
+}
+
+function describe(keyword: string, params: Record<string, unknown>, message: string): { what: string; remedy: string } {
+  switch (keyword) {
+    case "additionalProperties":
+      return {
+        what: `unknown field ${quoteAll(params.additionalProperties)}`,
+        remedy: "remove it or mend its spelling (docs/lab.md lists the fields)",
+      };
+    case "required":
+      return { what: `${quoteAll(params.requiredProperties)} is missing`, remedy: "add it" };
+    case "type":
+      return { what: message, remedy: `write a value of type ${String(params.type)}` };
+    case "pattern":
+      return { what: message, remedy: "use lower-case letters and digits (machine names also hyphens), beginning with a letter" };
+    default:
+      return { what: message, remedy: "see docs/lab.md for what is allowed here" };
+  }
+}
+
+function quoteAll(names: unknown): string {
+  return (Array.isArray(names) ? names : [names]).map(name => `"${String(name)}"`).join(", ");
+}
+
+function pathText(pointer: string): string {
+  return pointer
+    .split("/")
+    .slice(1)
+    .map(part => part.replaceAll("~1", "/").replaceAll("~0", "~"))
+    .map((part, index) => (/^\d+$/.test(part) ? `[${part}]` : `${index === 0 ? "" : "."}${part}`))
+    .join("");
+}
+
+const machineName = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
+
+function semanticProblems(topology: Topology): TopologyProblem[] {
+  const problems: TopologyProblem[] = [];
+  const report = (path: string, what: string, remedy: string) => problems.push({ path, what, remedy });
+  const nodes = Object.keys(topology.nodes ?? {});
+  const routers = Object.keys(topology.routers ?? {});
+  const machines = new Set([...nodes, ...routers]);
+  if (machines.size === 0) report("nodes", "there is neither a node nor a router", "name at least one");
+  for (const [kind, names] of [["nodes", nodes] as const, ["routers", routers] as const]) {
+    for (const name of names) {
+      if (!machineName.test(name) || name.length > 20) {
+        report(`${kind}.${name}`, "is no machine name", "use at most 20 lower-case letters, digits and hyphens, beginning with a letter");
+      }
+    }
+  }
+  for (const name of nodes) if (routers.includes(name)) report(`routers.${name}`, "is a node too", "give one of them another name");
+  const known = (path: string, name: string, among: ReadonlySet<string> | string[], what = "machine") => {
+    const names = [...among];
+    if (!names.includes(name)) report(path, `there is no ${what} "${name}"`, `use one of ${names.join(", ") || "(none)"}`);
+  };
+  checkLinks(topology, machines, report, known);
+  checkRouters(topology, machines, report, known);
+  for (const name of nodes) {
+    if (!(topology.objects ?? []).some(object => object.kind === "Node" && object.metadata.name === name)) {
+      report("objects", `there is no Node document for ${name}`, "add one with spec.podCIDRs and status.addresses");
+    }
+  }
+  const pods = new Set(Object.entries(topology.nodes ?? {}).flatMap(([name, node]) => podNames(name, node.pods ?? 0)));
+  const condition = (path: string, value: Condition) => checkCondition(path, value, machines, report, known);
+  if (topology.checks !== undefined) {
+    condition("checks", topology.checks);
+    for (const [index, ping] of (topology.checks.ping ?? []).entries()) {
+      known(`checks.ping[${index}].from`, ping.from, new Set([...machines, ...pods]));
+      if (!isAddress(ping.to)) report(`checks.ping[${index}].to`, `"${ping.to}" is no address`, "write an IPv4 or IPv6 address");
+    }
+  }
+  const endpoints = new Set([...pods, ...nodes]);
+  for (const [index, scenario] of (topology.scenarios ?? []).entries()) {
+    const path = `scenarios[${index}]`;
+    for (const end of ["from", "to"] as const) {
+      for (const [at, name] of (scenario.ping?.[end] ?? []).entries()) known(`${path}.ping.${end}[${at}]`, name, endpoints, "pod or node");
+    }
+    for (const [at, name] of (scenario.expect?.undisturbed ?? []).entries()) known(`${path}.expect.undisturbed[${at}]`, name, machines);
+    if (scenario.expect !== undefined && scenario.ping === undefined && (scenario.expect.lost ?? scenario.expect.outage) !== undefined) {
+      report(`${path}.expect`, "counts packets, but no packets run", "add `ping` to the scenario");
+    }
+    for (const [at, step] of scenario.steps.entries()) {
+      const where = `${path}.steps[${at}]`;
+      const actions = stepActions.filter(action => step[action] !== undefined);
+      if (actions.length !== 1) report(where, `has ${actions.length} actions`, `give exactly one of ${stepActions.join(", ")}`);
+      for (const action of ["kill", "stop", "start", "powerOff", "powerOn"] as const) {
+        if (step[action] !== undefined) known(`${where}.${action}`, step[action], machines);
+      }
+      if (step.await !== undefined) {
+        condition(`${where}.await`, step.await);
+        if (step.within === undefined) report(where, "awaits without a bound", "add `within: SECONDS`");
+      } else if ((step.within ?? step.measure) !== undefined) {
+        report(where, "`within` and `measure` belong to `await`", "remove them, or add `await`");
+      }
+    }
+  }
+  return problems;
+}
+
+export const stepActions = ["kill", "stop", "start", "powerOff", "powerOn", "observe", "await"] as const;
+
+/** Pods are named after their node: node1-1, node1-2, … */
+export function podNames(node: string, count: number): string[] {
+  return Array.from({ length: count }, (_, index) => `${node}-${index + 1}`);
+}
+
+type Report = (path: string, what: string, remedy: string) => void;
+type Known = (path: string, name: string, among: ReadonlySet<string> | string[], what?: string) => void;
+
+function checkLinks(topology: Topology, machines: ReadonlySet<string>, report: Report, known: Known): void {
+  const seen = new Set<string>();
+  for (const [index, link] of topology.links.entries()) {
+    const path = `links[${index}]`;
+    if (seen.has(link.name)) report(`${path}.name`, `"${link.name}" is used twice`, "give each link its own name");
+    if (machines.has(link.name)) report(`${path}.name`, `"${link.name}" is a machine too`, "give the link another name");
+    seen.add(link.name);
+    const members = Object.keys(link.members);
+    if (members.length < 2) report(`${path}.members`, "a link has at least two members", "add who is on it");
+    for (const member of members) known(`${path}.members.${member}`, member, machines);
+    if (link.inside !== undefined) {
+      known(`${path}.inside`, link.inside, Object.keys(topology.routers ?? {}), "router");
+      if (!members.includes(link.inside)) report(`${path}.inside`, "is no member of the link", `add ${link.inside} to the members`);
+    }
+    const hosts = new Map<number, string>();
+    for (const [member, host] of Object.entries(link.members)) {
+      const other = hosts.get(host);
+      if (other !== undefined) report(`${path}.members.${member}`, `has the host number of ${other}`, "give each its own");
+      hosts.set(host, member);
+    }
+    for (const [at, subnet] of link.subnets.entries()) checkSubnet(`${path}.subnets[${at}]`, subnet, link.members, report);
+  }
+}
+
+function checkSubnet(path: string, text: string, members: Record<string, number>, report: Report): void {
+  try {
+    const prefix = parsePrefix(text);
+    const bits = prefix.address.length * 8 - prefix.length;
+    for (const [member, host] of Object.entries(members)) {
+      const number = prefix.family === 6 ? Number.parseInt(String(host), 16) : host;
+      if (number >= 2 ** bits) report(path, `${text} has no host number ${host} (${member})`, "use a larger subnet or smaller number");
+    }
+  } catch (error) {
+    if (!(error instanceof AddressError)) throw error;
+    report(path, error.message, "write a prefix such as 172.16.1.0/24");
+  }
+}
+
+function checkRouters(topology: Topology, machines: ReadonlySet<string>, report: Report, known: Known): void {
+  for (const [name, router] of Object.entries(topology.routers ?? {})) {
+    const path = `routers.${name}`;
+    const short = router.asn !== undefined || router.neighbors !== undefined;
+    if (short === (router.config !== undefined)) {
+      report(path, short ? "has both `config` and a short form" : "has no configuration", "give either `asn` and `neighbors`, or `config`");
+    }
+    if (router.neighbors !== undefined && router.asn === undefined) report(path, "has neighbours but no ASN", "add `asn`");
+    for (const [index, neighbor] of (router.neighbors ?? []).entries()) {
+      const where = `${path}.neighbors[${index}]`;
+      known(`${where}.name`, neighbor.name, machines);
+      const shared = topology.links.filter(link => name in link.members && neighbor.name in link.members);
+      if (neighbor.link !== undefined)
+        known(
+          `${where}.link`,
+          neighbor.link,
+          shared.map(link => link.name),
+          "shared link",
+        );
+      else if (machines.has(neighbor.name) && shared.length !== 1) {
+        report(where, `shares ${shared.length} links with ${name}`, shared.length === 0 ? "connect the two" : "say which with `link`");
+      }
+    }
+    for (const [index, prefix] of (router.announce ?? []).entries()) checkPrefix(`${path}.announce[${index}]`, prefix, report);
+  }
+}
+
+function checkCondition(path: string, value: Condition, machines: ReadonlySet<string>, report: Report, known: Known): void {
+  for (const part of ["sessions", "routes", "noRoutes", "kernel", "noKernel"] as const) {
+    for (const machine of Object.keys(value[part] ?? {})) known(`${path}.${part}.${machine}`, machine, machines);
+  }
+  for (const part of ["routes", "noRoutes", "noKernel"] as const) {
+    for (const [machine, prefixes] of Object.entries(value[part] ?? {})) {
+      for (const [index, prefix] of prefixes.entries()) checkPrefix(`${path}.${part}.${machine}[${index}]`, prefix, report);
+    }
+  }
+  for (const [machine, routes] of Object.entries(value.kernel ?? {})) {
+    for (const [index, route] of routes.entries()) {
+      checkPrefix(`${path}.kernel.${machine}[${index}].prefix`, route.prefix, report);
+      for (const [at, via] of (route.via ?? []).entries()) {
+        if (!isAddress(via))
+          report(`${path}.kernel.${machine}[${index}].via[${at}]`, `"${via}" is no address`, "write the gateway's address");
+      }
+    }
+  }
+}
+
+function checkPrefix(path: string, text: string, report: Report): void {
+  try {
+    parsePrefix(text);
+  } catch (error) {
+    if (!(error instanceof AddressError)) throw error;
+    report(path, error.message, "write a prefix such as 10.244.1.0/24");
+  }
+}
