@@ -167,9 +167,9 @@ describe("UPDATE", () => {
     for (const options of sessions) {
       const decoder = new UpdateDecoder(options);
       for (const message of messages) {
-        const start = performance.now();
+        const start = process.cpuUsage();
         if (allowed(() => decoder.decode(message)) && !decoder.treatAsWithdraw) decoder.canonical(0);
-        expect(performance.now() - start).toBeLessThan(1000);
+        expect(process.cpuUsage(start).user).toBeLessThan(500_000);
       }
     }
   });

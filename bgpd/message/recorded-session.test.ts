@@ -66,7 +66,8 @@ describe.skipIf(!exists)("recorded session", () => {
       decoder.decode(message);
       if (decoder.treatAsWithdraw || decoder.announcedCount === 0) continue;
       decoder.canonical(0);
-      const canonical = Buffer.from(decoder.octets.subarray(0, decoder.octetsLength)).toString("latin1");
+      const copy = decoder.octets.slice(0, decoder.octetsLength);
+      const canonical = Buffer.from(copy).toString("latin1");
       if (seen.has(canonical)) continue;
       seen.add(canonical);
       writer.announce(0, decoder.octets, 0, decoder.octetsLength);
@@ -74,8 +75,9 @@ describe.skipIf(!exists)("recorded session", () => {
       framer.push(writer.take(), octets => again.decode(octets));
       again.canonical(0);
       const back = Buffer.from(again.octets.subarray(0, again.octetsLength)).toString("latin1");
-      const rebuilt = Buffer.from(buildAttributes(parseAttributes(decoder.octets, 0, decoder.octetsLength))).toString("latin1");
-      if (back !== canonical || rebuilt !== canonical) differing++;
+      if (back !== canonical) differing++;
+      if (fourOctetAsn && Buffer.compare(buildAttributes(parseAttributes(decoder.octets, 0, decoder.octetsLength)), copy) !== 0)
+        differing++;
     }
     expect(differing).toBe(0);
     expect(seen.size).toBeGreaterThan(50_000);
