@@ -1,0 +1,233 @@
+/**
+ * Real BGP daemons as neighbours in tests: Debian's FRR, BIRD, GoBGP and OpenBGPD, each started alone in a namespace from the text of its
+ * configuration, ready when its control socket answers, and ended with everything it started.
+ */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+
+export interface Neighbour {
+  readonly pid: number;
+  /** Asks the daemon as its operator does: vtysh, birdc, gobgp, bgpctl with these words. Rejects with what it printed when that fails. */
+  query(command: string): Promise<string>;
+  /** What it printed so far, at most the last 256 KiB. */
+  log(): string;
+  /** It holds its connections but says nothing more. */
+  freeze(): void;
+  thaw(): void;
+  /** Ends it as its service manager does. */
+  stop(): Promise<void>;
+  /** Ends it as a power failure of the process would. */
+  kill(): Promise<void>;
+}
+
+/** FRR's bgpd without zebra. `config`: frr.conf lines. */
+export function startFrr(namespace: string, config: string): Promise<Neighbour> {
+  return start("FRR bgpd", namespace, "/usr/lib/frr/bgpd", directory => {
+    const file = write(directory, "bgpd.conf", config);
+    const identity = ["-i", join(directory, "pid"), "--vty_socket", directory];
+    return {
+      command: [
+        "/usr/lib/frr/bgpd",
+        "-n",
+        "-S",
+        "-Z",
+        "-f",
+        file,
+        ...identity,
+        "-P",
+        "0",
+        "--log",
+        "stdout",
+        "--log-level",
+        "informational",
+      ],
+      client: words => ["vtysh", "--vty_socket", directory, "-d", "bgpd", "-c", words],
+      ready: "show version",
+    };
+  });
+}
+
+/** BIRD 2. `config`: bird.conf. */
+export function startBird(namespace: string, config: string): Promise<Neighbour> {
+  return start("BIRD", namespace, "/usr/sbin/bird", directory => {
+    const file = write(directory, "bird.conf", `log stderr all;\n${config}`);
+    const control = join(directory, "ctl");
+    return {
+      command: ["/usr/sbin/bird", "-f", "-c", file, "-s", control, "-P", join(directory, "pid")],
+      client: words => ["/usr/sbin/birdc", "-s", control, ...words.split(" ")],
+      ready: "show status",
+    };
+  });
+}
+
+/** GoBGP. `config`: YAML. */
+export function startGobgp(namespace: string, config: string): Promise<Neighbour> {
+  return start("GoBGP", namespace, "/usr/bin/gobgpd", directory => {
+    const file = write(directory, "gobgpd.yaml", config);
+    return {
+      command: ["/usr/bin/gobgpd", "-t", "yaml", "-f", file, "--pprof-disable", "--log-plain"],
+      client: words => ["ip", "netns", "exec", namespace, "/usr/bin/gobgp", ...words.split(" ")],
+      ready: "global",
+    };
+  });
+}
+
+/** OpenBGPD that leaves the kernel's routes alone. `config`: bgpd.conf. */
+export function startOpenbgpd(namespace: string, config: string): Promise<Neighbour> {
+  return start("OpenBGPD", namespace, "/usr/sbin/bgpd", directory => {
+    // Its unprivileged processes are locked into this directory.
+    mkdirSync("/run/openbgpd", { recursive: true });
+    const control = join(directory, "ctl");
+    const file = write(directory, "bgpd.conf", `socket "${control}"\nfib-update no\n${config}`);
+    return {
+      command: ["/usr/sbin/bgpd", "-d", "-f", file],
+      client: words => ["/usr/sbin/bgpctl", "-s", control, ...words.split(" ")],
+      ready: "show",
+    };
+  });
+}
+
+/** Why a test with this daemon cannot run here; undefined = it can. */
+export function missing(daemon: "frr" | "bird" | "gobgp" | "openbgpd"): string | undefined {
+  const { file, name } = {
+    frr: { file: "/usr/lib/frr/bgpd", name: "frr" },
+    bird: { file: "/usr/sbin/bird", name: "bird2" },
+    gobgp: { file: "/usr/bin/gobgpd", name: "gobgpd" },
+    openbgpd: { file: "/usr/sbin/bgpd", name: "openbgpd" },
+  }[daemon];
+  if (!existsSync(file)) return `${file} is not installed (Debian package ${name})`;
+  return process.getuid?.() === 0 ? undefined : "network namespaces need root";
+}
+
+interface Recipe {
+  command: string[];
+  client: (words: string) => string[];
+  /** A query that succeeds as soon as the daemon works. */
+  ready: string;
+}
+
+/** Milliseconds. */
+const START_LIMIT = 20_000;
+const STOP_LIMIT = 5_000;
+const MAX_LOG = 256 * 1024;
+const running = new Set<DaemonProcess>();
+
+async function start(name: string, namespace: string, program: string, recipe: (directory: string) => Recipe): Promise<Neighbour> {
+  if (!existsSync(program)) throw new Error(`${name}: ${program} is not installed`);
+  const directory = mkdtempSync(join(tmpdir(), "podlane-neighbour-"));
+  chmodSync(directory, 0o755);
+  const daemon = new DaemonProcess(name, namespace, directory, recipe(directory));
+  try {
+    await daemon.ready();
+    return daemon;
+  } catch (error) {
+    await daemon.kill();
+    throw error;
+  }
+}
+
+class DaemonProcess implements Neighbour {
+  readonly #name: string;
+  readonly #directory: string;
+  readonly #recipe: Recipe;
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<void>;
+  #log = "";
+
+  constructor(name: string, namespace: string, directory: string, recipe: Recipe) {
+    this.#name = name;
+    this.#directory = directory;
+    this.#recipe = recipe;
+    // A group of its own, so that its helpers end with it; "ip netns exec" becomes the daemon.
+    this.#child = spawn("ip", ["netns", "exec", namespace, ...recipe.command], { detached: true, stdio: ["ignore", "pipe", "pipe"] });
+    const keep = (chunk: Buffer) => {
+      this.#log = (this.#log + chunk.toString("utf8")).slice(-MAX_LOG);
+    };
+    this.#child.stdout?.on("data", keep);
+    this.#child.stderr?.on("data", keep);
+    this.#ended = new Promise(resolve => {
+      this.#child.once("exit", () => resolve());
+      this.#child.once("error", () => resolve());
+    });
+    if (running.size === 0) process.once("exit", endAll);
+    running.add(this);
+  }
+
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error(`${this.#name} could not be started`);
+    return this.#child.pid;
+  }
+
+  async ready(): Promise<void> {
+    const limit = Date.now() + START_LIMIT;
+    for (let last = ""; ; await pause(20)) {
+      if (this.#child.exitCode !== null || this.#child.pid === undefined) throw new Error(`${this.#name} ended at once:\n${this.#log}`);
+      try {
+        await this.query(this.#recipe.ready);
+        return;
+      } catch (error) {
+        last = (error as Error).message;
+      }
+      if (Date.now() > limit) throw new Error(`${this.#name} does not answer within ${START_LIMIT} ms: ${last}\n${this.#log}`);
+    }
+  }
+
+  query(command: string): Promise<string> {
+    const [program, ...args] = this.#recipe.client(command);
+    return new Promise((resolve, reject) => {
+      execFile(program, args, { timeout: 10_000, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
+        if (error) reject(new Error(`${this.#name}: "${command}" failed: ${stdout}${stderr}`, { cause: error }));
+        else resolve(stdout);
+      });
+    });
+  }
+
+  log(): string {
+    return this.#log;
+  }
+
+  freeze(): void {
+    this.signal("SIGSTOP");
+  }
+
+  thaw(): void {
+    this.signal("SIGCONT");
+  }
+
+  async stop(): Promise<void> {
+    this.signal("SIGCONT");
+    this.signal("SIGTERM", "leader");
+    await Promise.race([this.#ended, pause(STOP_LIMIT)]);
+    await this.kill();
+  }
+
+  async kill(): Promise<void> {
+    this.signal("SIGKILL");
+    await this.#ended;
+    running.delete(this);
+    if (running.size === 0) process.removeListener("exit", endAll);
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  signal(signal: NodeJS.Signals, to: "group" | "leader" = "group"): void {
+    if (this.#child.pid === undefined) return;
+    try {
+      process.kill(to === "group" ? -this.#child.pid : this.#child.pid, signal);
+    } catch {
+      // It has ended.
+    }
+  }
+}
+
+function endAll(): void {
+  for (const daemon of running) daemon.signal("SIGKILL");
+}
+
+function write(directory: string, name: string, text: string): string {
+  const file = join(directory, name);
+  writeFileSync(file, text, { mode: 0o600 });
+  return file;
+}
