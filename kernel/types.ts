@@ -172,10 +172,14 @@ export interface Rtnetlink {
   routes(filter?: { family?: IpFamily; table?: number; protocol?: number }): Iterable<Route[]>;
   /** What the kernel would do with a packet (RTM_GETROUTE with an address); undefined = unreachable. */
   lookup(destination: Address, options?: { source?: Address; ifindex?: number; mark?: number }): Route | undefined;
-  /** NLM_F_CREATE | NLM_F_REPLACE. */
+  /**
+   * NLM_F_CREATE | NLM_F_REPLACE. The kernel replaces whatever route has this destination, table and metric, also one of another protocol:
+   * who shares a table with others uses a metric of his own. IPv6 reads metric 0 as 1024.
+   */
   replaceRoute(route: NewRoute): void;
   /** NLM_F_CREATE | NLM_F_EXCL. */
   addRoute(route: NewRoute): void;
+  /** ESRCH where nothing matches. Metric 0, like an absent one, matches any metric (the lowest goes first). */
   deleteRoute(route: RouteKey): void;
   /** Many changes in few system calls. Errors come singly by index into `changes`; the others are carried out. */
   batchRoutes(changes: readonly RouteChange[]): { index: number; error: Error }[];
