@@ -118,7 +118,13 @@ export class TestNode {
   }
 
   call(command: string, call: Call = {}, plugin = this.plugin): Promise<Outcome> {
-    const env: Record<string, string> = { PATH: process.env.PATH ?? "", CNI_COMMAND: command, CNI_PATH: path.dirname(plugin), ...call.env };
+    const env: Record<string, string> = {
+      PATH: process.env.PATH ?? "",
+      CNI_COMMAND: command,
+      CNI_PATH: path.dirname(plugin),
+      PODLANE_SOCKET: this.socket,
+      ...call.env,
+    };
     if (call.container !== undefined) env.CNI_CONTAINERID = call.container;
     if (call.container !== undefined || call.ifname !== undefined) env.CNI_IFNAME = call.ifname ?? "eth0";
     if (call.netns !== undefined) env.CNI_NETNS = call.netns;
