@@ -3,6 +3,9 @@ import { type IpFamily, parseAddress } from "../../net/address.ts";
 import type { NodeFacts, Problem } from "../plan.ts";
 import type { Fabric, Node, Resources, Selector } from "../resources/kinds.ts";
 
+/** First private AS number (RFC 6996): what nodes use when there is no Fabric. */
+export const defaultAsn = 64512;
+
 export interface NodeView {
   name: string;
   labels: Record<string, string>;
@@ -38,6 +41,10 @@ export class Problems {
 
   warning(object: string, field: string, message: string, remedy: string): void {
     this.#add({ severity: "warning", object, field, message, remedy });
+  }
+
+  add(problems: readonly Problem[]): void {
+    for (const problem of problems) this.#add(problem);
   }
 
   #add(problem: Problem): void {

@@ -1,5 +1,4 @@
 /** Which node has which pod subnets, fabric, AS number and router id. */
-import { createHash } from "node:crypto";
 import {
   compareOctets,
   covers,
@@ -9,6 +8,7 @@ import {
   type Prefix,
   parseAddress,
   parsePrefix,
+  uint32ToAddress,
 } from "../../net/address.ts";
 import type { NodeFacts } from "../plan.ts";
 import { fabricSpec } from "../resources/fabric.ts";
@@ -19,6 +19,7 @@ import {
   byName,
   type Context,
   compareText,
+  defaultAsn,
   familyOfText,
   internalAddresses,
   type NodeView,
@@ -27,8 +28,6 @@ import {
   someOf,
 } from "./context.ts";
 
-/** First private AS number (RFC 6996): what nodes use when there is no Fabric. */
-export const defaultAsn = 64512;
 export const asnAnnotation = "podlane.io/asn";
 export const routerIdAnnotation = "podlane.io/router-id";
 
@@ -212,10 +211,15 @@ function kernelRouterId({ addresses }: NodeFacts): string | undefined {
   return usable.sort((a, b) => compareOctets(parseAddress(a), parseAddress(b)))[0];
 }
 
+/** FNV-1a over the name, then the finaliser of MurmurHash3, so that node-1 and node-2 come out far apart. */
 export function hashedRouterId(name: string): string {
-  const digest = createHash("sha256").update(name).digest();
+  let hash = 0x811c9dc5;
+  for (const octet of new TextEncoder().encode(name)) hash = Math.imul(hash ^ octet, 0x01000193);
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  const [first, ...rest] = uint32ToAddress((hash ^ (hash >>> 16)) >>> 0);
   // 1..223 in front keeps it in the form of a unicast address, which some routers insist on.
-  return formatAddress(Uint8Array.of((digest[0] % 223) + 1, digest[1], digest[2], digest[3]));
+  return formatAddress(Uint8Array.of((first % 223) + 1, ...rest));
 }
 
 /** Two nodes of one AS with the same router id never peer (RFC 6286 section 2.2). */

@@ -1,8 +1,11 @@
 /** Policy objects -> the speaker's policies; and what is never reached, never used or not there. */
 import type { NeighborFamilyConfig, PolicyConfig, PolicyMatch, PolicyRule } from "../../bgpd/config.ts";
+import { compilePolicies as evaluatorOf, type PolicyInput, type PolicyProblem, validatePolicy } from "../../bgpd/policy/index.ts";
 import { overlaps, parsePrefix } from "../../net/address.ts";
+import type { Problem } from "../plan.ts";
 import type { Peer, Policy } from "../resources/kinds.ts";
-import { byName, type Context, maxLength } from "./context.ts";
+import { byName, type Context, defaultAsn, maxLength } from "./context.ts";
+import { runExamples } from "./examples.ts";
 import type { Guard } from "./protect.ts";
 import type { Session } from "./sessions.ts";
 
@@ -16,7 +19,9 @@ export function compilePolicies(context: Context, sessions: Session[], guards: G
     for (const [family, config] of Object.entries(session.neighbor.families)) {
       for (const name of [...config.importPolicies, ...config.exportPolicies]) {
         const policy = context.resources.policies.get(name);
-        if (policy) policies[name] ??= compilePolicy(policy, sessions);
+        if (policy)
+          policies[name] ??=
+            faultsOf(policy).length > 0 ? rejectAll("this policy has an error") : compilePolicy(policy, neighborsIn(sessions));
       }
       config.importPolicies = config.importPolicies.map(name => existing(context, name, policies));
       config.exportPolicies = config.exportPolicies.map(name => existing(context, name, policies));
@@ -30,8 +35,12 @@ export function compilePolicies(context: Context, sessions: Session[], guards: G
 function existing({ resources }: Context, name: string, policies: Record<string, PolicyConfig>): string {
   if (resources.policies.has(name)) return name;
   const missing = `missing:${name}`;
-  policies[missing] ??= { rules: [{ name: `there is no Policy ${name}`, action: { result: "reject" } }] };
+  policies[missing] ??= rejectAll(`there is no Policy ${name}`);
   return missing;
+}
+
+function rejectAll(why: string): PolicyConfig {
+  return { rules: [{ name: why, action: { result: "reject" } }] };
 }
 
 /** spec.import.accept of a Peer: a policy of its own. */
@@ -56,9 +65,7 @@ function tieAccept(
 /** A range that merely covers a protected prefix does not name it: that takes an entry with exactly the prefix. */
 function acceptPolicy(source: string, ranges: Ranges, guards: Guard[]): PolicyConfig {
   const held = guards.filter(
-    guard =>
-      !ranges.some(({ prefix }) => prefix === guard.prefix) &&
-      ranges.some(({ prefix }) => overlaps(parsePrefix(prefix), parsePrefix(guard.prefix))),
+    guard => !ranges.some(({ prefix }) => prefix === guard.prefix) && ranges.some(range => reaches(compileRange(range), guard.prefix)),
   );
   const rules: PolicyRule[] = [];
   if (held.length > 0) {
@@ -73,7 +80,7 @@ function acceptPolicy(source: string, ranges: Ranges, guards: Guard[]): PolicyCo
   return { source, rules };
 }
 
-/** Whether a range can match a prefix inside the guarded one. */
+/** Whether a range can match the guarded prefix or one inside it. */
 function reaches({ prefix, le }: { prefix: string; le: number }, guarded: string): boolean {
   return le >= lengthOf(guarded) && overlaps(parsePrefix(prefix), parsePrefix(guarded));
 }
@@ -88,18 +95,36 @@ function compileRange({ prefix, ge, le }: Ranges[number]) {
   return { prefix, ge: ge ?? length, le: le ?? (ge === undefined ? length : maxLength(prefix)) };
 }
 
-export function compilePolicy(policy: Policy, sessions: Session[]): PolicyConfig {
+/** The neighbours that Peers and mesh nodes stand for. */
+export type Neighbors = (peers: readonly string[], nodes: readonly string[]) => string[];
+
+function neighborsIn(sessions: Session[]): Neighbors {
+  return (peers, nodes) =>
+    sessions
+      .filter(({ peer, node }) => (peer && peers.includes(peer.name)) || (node !== undefined && nodes.includes(node)))
+      .map(({ neighbor }) => neighbor.name);
+}
+
+export function compilePolicy(policy: Policy, neighbors: Neighbors): PolicyConfig {
   const rules: PolicyRule[] = [];
   for (const [i, rule] of policy.spec.rules.entries()) {
-    const compiled = compileRule(rule, i, sessions);
+    const compiled = compileRule(rule, i, neighbors);
     if (compiled) rules.push(compiled);
   }
   return { source: `Policy/${policy.metadata.name}`, rules };
 }
 
+/** What the schema cannot say, such as a regular expression that is none: the evaluator's own check, rule by rule. */
+export function faultsOf(policy: Policy): PolicyProblem[] {
+  return policy.spec.rules.flatMap((rule, i) => {
+    const compiled = compileRule(rule, i, (peers, nodes) => [...peers, ...nodes]);
+    return compiled ? validatePolicy({ rules: [compiled] }).map(fault => ({ ...fault, rule: i })) : [];
+  });
+}
+
 /** undefined: the rule is about peers that this node does not have. */
-function compileRule(rule: Rule, index: number, sessions: Session[]): PolicyRule | undefined {
-  const match = rule.match && compileMatch(rule.match, sessions);
+function compileRule(rule: Rule, index: number, neighbors: Neighbors): PolicyRule | undefined {
+  const match = rule.match && compileMatch(rule.match, neighbors);
   if (match?.neighbors?.length === 0) return undefined;
   const { set, communities, largeCommunities, prepend, removeMED } = rule;
   return {
@@ -116,12 +141,11 @@ function compileRule(rule: Rule, index: number, sessions: Session[]): PolicyRule
   };
 }
 
-function compileMatch({ prefixes, peers, nodes, ...rest }: NonNullable<Rule["match"]>, sessions: Session[]): PolicyMatch {
-  const wanted = sessions.filter(({ peer, node }) => (peer && peers?.includes(peer.name)) || (node !== undefined && nodes?.includes(node)));
+function compileMatch({ prefixes, peers = [], nodes = [], ...rest }: NonNullable<Rule["match"]>, neighbors: Neighbors): PolicyMatch {
   return {
     ...(prefixes?.length ? { prefixes: prefixes.map(compileRange) } : {}),
     ...Object.fromEntries(Object.entries(rest).filter(([, value]) => !(Array.isArray(value) && value.length === 0))),
-    ...(peers?.length || nodes?.length ? { neighbors: wanted.map(({ neighbor }) => neighbor.name) } : {}),
+    ...(peers.length > 0 || nodes.length > 0 ? { neighbors: neighbors(peers, nodes) } : {}),
   };
 }
 
@@ -154,7 +178,9 @@ export function reportPolicies(context: Context): void {
   for (const policy of byName(resources.policies)) reportPolicy(policy, used, context);
 }
 
-function reportPolicy({ metadata: { name }, spec }: Policy, used: Set<string>, { resources, problems }: Context): void {
+function reportPolicy(policy: Policy, used: Set<string>, { resources, self, problems }: Context): void {
+  const { name } = policy.metadata;
+  const { spec } = policy;
   const object = `Policy/${name}`;
   if (!used.has(name))
     problems.warning(
@@ -173,6 +199,15 @@ function reportPolicy({ metadata: { name }, spec }: Policy, used: Set<string>, {
       "change the order, or give that rule a match",
     );
   }
+  for (const { rule, field, message, remedy } of faultsOf(policy)) {
+    problems.error(
+      object,
+      `spec.rules[${rule}].${field.replace(/^action\./, "")}`,
+      `${message}; until then the policy rejects everything`,
+      remedy,
+    );
+  }
+  problems.add(exampleProblems(policy, self.asn || defaultAsn));
   for (const [i, { match }] of spec.rules.entries()) {
     for (const [j, peer] of (match?.peers ?? []).entries()) {
       if (!resources.peers.has(peer))
@@ -183,6 +218,23 @@ function reportPolicy({ metadata: { name }, spec }: Policy, used: Set<string>, {
         problems.warning(object, `spec.rules[${i}].match.nodes[${j}]`, `there is no Node ${node}`, "correct the name");
     }
   }
+}
+
+/** The policy on its own, with each neighbour called by the name of its Peer; what no rule decides stays undecided. */
+function exampleProblems(policy: Policy, asn: number): Problem[] {
+  if (!policy.spec.examples?.length || faultsOf(policy).length > 0) return [];
+  const name = policy.metadata.name;
+  const undecided = "no rule decides";
+  const compiled = evaluatorOf({
+    names: [name],
+    policies: { [name]: compilePolicy(policy, (peers, nodes) => [...peers, ...nodes]) },
+    default: { action: "reject", text: undecided },
+  });
+  const evaluate = (input: PolicyInput) => {
+    const result = compiled.evaluate(input);
+    return result.decidedBy === undecided ? undefined : result;
+  };
+  return runExamples(policy, evaluate, asn);
 }
 
 /** The rule that decides about every route, where the policy has one. */

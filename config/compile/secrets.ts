@@ -1,5 +1,4 @@
 /** TCP MD5 keys out of Secrets (RFC 2385). A key that cannot be had shuts the session down: never an empty password. */
-import { Buffer } from "node:buffer";
 import type { Resources } from "../resources/kinds.ts";
 import type { Problems } from "./context.ts";
 
@@ -25,7 +24,7 @@ export function resolvePassword(
   const password = Object.hasOwn(secret.data, ref.key) ? secret.data[ref.key] : undefined;
   if (password === undefined)
     return fail(`${field}.key`, `Secret ${ref.name} has no key ${ref.key}`, "add the key to the Secret, or name another one");
-  const octets = Buffer.byteLength(password);
+  const octets = new TextEncoder().encode(password).length;
   if (octets === 0)
     return fail(`${field}.key`, `key ${ref.key} of Secret ${ref.name} is empty`, `put a password of 1 to ${maxKey} octets there`);
   if (octets > maxKey)

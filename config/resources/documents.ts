@@ -144,7 +144,7 @@ function checkOwnKind(kind: string, schema: SchemaNode, value: Record<string, un
     faults.push({ path: [key], about: "key", message: `unknown field "${key}"`, remedy });
   }
   if (value.spec === undefined) {
-    faults.push({ path: [], about: "key", message: 'field "spec" is missing', remedy: "add spec" });
+    faults.push({ path: ["spec"], about: "key", message: 'field "spec" is missing', remedy: "add spec" });
     return { faults };
   }
   const checked = validate(schema, value.spec, ["spec"]);

@@ -79,7 +79,7 @@ const match = object("Conditions, all of which must hold; within a list one suff
 });
 
 const changes = (item: typeof community, pattern: typeof communityPattern) =>
-  object("Changes of communities: set replaces all, then add, then remove.", {
+  object("Changes of communities: set replaces all, then remove, then add.", {
     set: optional(communitySet("Exactly these.", item)),
     add: optional(communitySet("These in addition.", item)),
     remove: optional(communitySet("Without these; * matches any value.", pattern)),

@@ -120,7 +120,7 @@ function unknownField(key: string, known: string[], path: Path, faults: Fault[])
 
 function missingField(key: string, child: SchemaNode, path: Path, faults: Fault[]): void {
   const what = child.description ? ` (${child.description.replace(/\.$/, "")})` : "";
-  faults.push({ path, about: "key", message: `field ${JSON.stringify(key)} is missing`, remedy: `add ${key}${what}` });
+  faults.push({ path: [...path, key], about: "key", message: `field ${JSON.stringify(key)} is missing`, remedy: `add ${key}${what}` });
 }
 
 function checkList(schema: SchemaNode, value: unknown[], path: Path, faults: Fault[]): unknown {

@@ -1,0 +1,147 @@
+import { mkdir, mkdtemp, rename, rm, symlink, unlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { Problem } from "../plan.ts";
+import type { Resources } from "../resources/kinds.ts";
+import { DirectorySource } from "./directory.ts";
+
+let folder: string;
+let source: DirectorySource | undefined;
+let seen: { resources: Resources; problems: Problem[] }[];
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "podlane-directory-"));
+  seen = [];
+});
+
+afterEach(async () => {
+  await source?.close();
+  source = undefined;
+  await rm(folder, { recursive: true, force: true });
+});
+
+const node = (name: string, cidr = "10.244.1.0/24") =>
+  `apiVersion: v1\nkind: Node\nmetadata: {name: ${name}}\nspec: {podCIDRs: [${cidr}]}\n`;
+const write = (name: string, text: string) => writeFile(join(folder, name), text);
+const last = () => seen.at(-1);
+const names = () => [...(last()?.resources.nodes.keys() ?? [])];
+const messages = () => last()?.problems.map(({ object, message }) => `${object}: ${message}`);
+
+async function start(path = folder, options = { debounce: 5, interval: 0 }): Promise<DirectorySource> {
+  source = new DirectorySource(path, options);
+  await source.start((resources, problems) => seen.push({ resources, problems }));
+  return source;
+}
+
+test("reads what is there; other files, dotfiles and folders do not count", async () => {
+  await write("b.yaml", node("b"));
+  await write("a.yml", `${node("a")}---\n${node("c")}`);
+  await write("d.json", JSON.stringify({ apiVersion: "v1", kind: "Node", metadata: { name: "d" } }));
+  await write(".hidden.yaml", node("hidden"));
+  await write("notes.txt", "no yaml: [");
+  await mkdir(join(folder, "sub.d"));
+  await write("sub.d/e.yaml", node("e"));
+  await start();
+  expect(names().sort()).toEqual(["a", "b", "c", "d"]);
+  expect(last()?.problems).toEqual([]);
+});
+
+test("a directory that is not there is an error with a remedy", async () => {
+  await expect(start(join(folder, "none"))).rejects.toThrow(/cannot read the configuration directory .*none.*--config/);
+});
+
+test("changes, new files and deletions arrive by themselves", async () => {
+  await write("a.yaml", node("a"));
+  await start();
+  await write("b.yaml", node("b"));
+  await expect.poll(names).toEqual(["a", "b"]);
+  await write("a.yaml", node("a", "10.244.9.0/24"));
+  await expect.poll(() => last()?.resources.nodes.get("a")?.spec.podCIDRs).toEqual(["10.244.9.0/24"]);
+  await unlink(join(folder, "b.yaml"));
+  await expect.poll(names).toEqual(["a"]);
+});
+
+test("a half-written file keeps its last good documents until it is whole", async () => {
+  await write("a.yaml", `${node("a")}---\n${node("b")}`);
+  const running = await start();
+  await write("a.yaml", `${node("c")}---\napiVersion: v1\nkind: {Node`);
+  await running.reload();
+  expect(names()).toEqual(["a", "b"]);
+  expect(messages()?.[0]).toMatch(/^a\.yaml: not valid YAML/);
+  await write("a.yaml", node("c"));
+  await running.reload();
+  expect(names()).toEqual(["c"]);
+  expect(last()?.problems).toEqual([]);
+});
+
+test("a bad object keeps its own last good version; the others in the file are taken", async () => {
+  await write("a.yaml", `${node("a")}---\n${node("b")}`);
+  const running = await start();
+  await write("a.yaml", `${node("a", "10.0.0.1/8")}---\n${node("b", "10.244.2.0/24")}`);
+  await running.reload();
+  expect([...(last()?.resources.nodes.values() ?? [])].map(({ metadata, spec }) => [metadata.name, ...spec.podCIDRs]).sort()).toEqual([
+    ["a", "10.244.1.0/24"],
+    ["b", "10.244.2.0/24"],
+  ]);
+  expect(messages()).toEqual([expect.stringMatching(/^Node\/a: "10\.0\.0\.1\/8" is not a prefix/)]);
+});
+
+test("the same object twice names both places, and the first file by name wins", async () => {
+  await write("2.yaml", node("a", "10.244.2.0/24"));
+  await write("1.yaml", node("a", "10.244.1.0/24"));
+  await start();
+  expect(last()?.resources.nodes.get("a")?.spec.podCIDRs).toEqual(["10.244.1.0/24"]);
+  expect(messages()).toEqual(["Node/a: is there twice: 1.yaml, document 1, line 1:1 and 2.yaml, document 1, line 1:1; the first is used"]);
+});
+
+test("nothing new, nothing said", async () => {
+  await write("a.yaml", node("a"));
+  const running = await start();
+  await write("a.yaml", node("a"));
+  await running.reload();
+  await running.reload();
+  expect(seen.length).toBe(1);
+});
+
+test("a ConfigMap mount: ..data turns to another folder at once", async () => {
+  for (const [version, cidr] of [
+    ["v1", "10.244.1.0/24"],
+    ["v2", "10.244.2.0/24"],
+  ]) {
+    await mkdir(join(folder, `..${version}`));
+    await writeFile(join(folder, `..${version}`, "a.yaml"), node("a", cidr));
+  }
+  await symlink("..v1", join(folder, "..data"));
+  await symlink("..data/a.yaml", join(folder, "a.yaml"));
+  await start();
+  expect(last()?.resources.nodes.get("a")?.spec.podCIDRs).toEqual(["10.244.1.0/24"]);
+  await symlink("..v2", join(folder, "..data_tmp"));
+  await rename(join(folder, "..data_tmp"), join(folder, "..data"));
+  await expect.poll(() => last()?.resources.nodes.get("a")?.spec.podCIDRs).toEqual(["10.244.2.0/24"]);
+});
+
+test("a directory that is away for a while changes nothing but a problem", async () => {
+  const path = join(folder, "conf");
+  await mkdir(path);
+  await writeFile(join(path, "a.yaml"), node("a"));
+  const running = await start(path);
+  await rename(path, `${path}.old`);
+  await running.reload();
+  expect(names()).toEqual(["a"]);
+  expect(messages()?.[0]).toMatch(/cannot be read: .*the last good state stays in force/);
+  await rename(`${path}.old`, path);
+  await running.reload();
+  expect(last()?.problems).toEqual([]);
+  await writeFile(join(path, "b.yaml"), node("b"));
+  await expect.poll(names).toEqual(["a", "b"]);
+});
+
+test("a file that is too large keeps what it said", async () => {
+  await write("a.yaml", node("a"));
+  const running = await start();
+  await write("a.yaml", `# ${"x".repeat(5 * 1024 * 1024)}`);
+  await running.reload();
+  expect(names()).toEqual(["a"]);
+  expect(messages()?.[0]).toMatch(/larger than/);
+});

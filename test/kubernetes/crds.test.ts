@@ -1,0 +1,121 @@
+/** The generated manifests and samples against a real API server; and both it and the reading of files refuse the same bad objects. */
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { parse, parseAllDocuments } from "yaml";
+import { apiVersion } from "../../config/resources/common.ts";
+import { checkObject } from "../../config/resources/documents.ts";
+import { Kinds, kindRows } from "../../config/resources/kinds.ts";
+import { formatPath } from "../../config/resources/validate.ts";
+import { rejected } from "../../config/testdata/rejected.ts";
+import { type ApiServer, missingApiServer, startApiServer } from "./api-server.ts";
+
+const folder = join(import.meta.dirname, "../../crds");
+const missing = missingApiServer();
+if (missing) process.stderr.write(`test/kubernetes/crds.test.ts is skipped: ${missing}\n`);
+
+interface Condition {
+  type: string;
+  status: string;
+  message: string;
+}
+
+describe.skipIf(missing)("crds against a real API server", () => {
+  let server: ApiServer;
+
+  beforeAll(async () => {
+    server = await startApiServer();
+    for (const { plural } of kindRows) {
+      const manifest = parse(await readFile(join(folder, `podlane.io_${plural}.yaml`), "utf8"));
+      const answer = await server.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions?fieldValidation=Strict", manifest);
+      expect(answer.status, JSON.stringify(answer.body, null, 1)).toBe(201);
+    }
+    for (const { plural } of kindRows) await established(plural);
+  }, 120_000);
+
+  afterAll(() => server?.stop());
+
+  async function conditions(plural: string): Promise<Condition[]> {
+    const { body } = await server.call("GET", `/apis/apiextensions.k8s.io/v1/customresourcedefinitions/${plural}.podlane.io`);
+    return body.status?.conditions ?? [];
+  }
+
+  async function established(plural: string): Promise<void> {
+    await vi.waitFor(
+      async () => {
+        expect(await conditions(plural)).toContainEqual(expect.objectContaining({ type: "Established", status: "True" }));
+        // Established comes a moment before the new path is served.
+        expect((await server.call("GET", `/apis/${apiVersion}/${plural}`)).status).toBe(200);
+      },
+      { timeout: 30_000, interval: 50 },
+    );
+  }
+
+  const create = (object: { kind: string }, query = "") =>
+    server.call("POST", `/apis/${apiVersion}/${Kinds[object.kind as keyof typeof Kinds].plural}?fieldValidation=Strict${query}`, object);
+
+  test("all kinds are structural, with status, in the category podlane", async () => {
+    for (const { plural } of kindRows) {
+      expect((await conditions(plural)).filter(({ type }) => type === "NonStructuralSchema")).toEqual([]);
+    }
+    const { body } = await server.call("GET", `/apis/${apiVersion}`);
+    const names = body.resources.map(({ name }: { name: string }) => name);
+    for (const { plural } of kindRows) expect(names).toEqual(expect.arrayContaining([plural, `${plural}/status`]));
+    expect(body.resources[0].categories).toEqual(["podlane"]);
+  });
+
+  test("every sample is taken, with the defaults that files get", async () => {
+    for (const file of await readdir(join(folder, "samples"))) {
+      for (const document of parseAllDocuments(await readFile(join(folder, "samples", file), "utf8"))) {
+        const object = document.toJS();
+        const answer = await create(object);
+        expect(answer.status, `${file} ${object.metadata.name}: ${JSON.stringify(answer.body)}`).toBe(201);
+        const { object: read, faults } = checkObject(object);
+        expect(faults).toEqual([]);
+        expect(read && "spec" in read && read.spec).toEqual(answer.body.spec);
+      }
+    }
+  });
+
+  test.each(rejected)("$kind: $what is refused by the server and in files", async ({ kind, spec, field, message }) => {
+    const object = { apiVersion, kind, metadata: { name: "bad" }, spec };
+    const { status, body } = await create(object, "&dryRun=All");
+    expect([400, 422], JSON.stringify(body)).toContain(status);
+    const { faults } = checkObject(object);
+    expect(faults.map(fault => ({ field: formatPath(fault.path), message: fault.message }))).toContainEqual({
+      field,
+      message: expect.stringMatching(message),
+    });
+  });
+
+  test("a NodeState takes a status", async () => {
+    const object = { apiVersion, kind: "NodeState", metadata: { name: "node1" } };
+    const created = await create(object);
+    expect(created.status, JSON.stringify(created.body)).toBe(201);
+    const status = {
+      observedGeneration: 1,
+      asn: 4294967295,
+      sessions: [
+        { name: "tor-a", address: "192.0.2.1", state: "Established", reason: "up", since: "2026-01-01T00:00:00Z", received: 1000000 },
+      ],
+      conditions: [
+        {
+          type: "Ready",
+          status: "True",
+          reason: "Converged",
+          message: "",
+          lastTransitionTime: "2026-01-01T00:00:00Z",
+          observedGeneration: 1,
+        },
+      ],
+    };
+    const { metadata } = created.body;
+    const answer = await server.call("PUT", `/apis/${apiVersion}/nodestates/node1/status?fieldValidation=Strict`, {
+      ...object,
+      metadata,
+      status,
+    });
+    expect(answer.status, JSON.stringify(answer.body)).toBe(200);
+    expect(answer.body.status).toEqual(status);
+  });
+});
