@@ -112,6 +112,14 @@ export class FamilyState {
     this.#count(had, id);
   }
 
+  /** What events said of it before is past: it was written just now. */
+  clearSuspect(id: number): void {
+    const suspect = this.suspects.get(id);
+    if (suspect === undefined) return;
+    if (suspect.unicast !== undefined) this.#entries.release(suspect.unicast);
+    this.suspects.delete(id);
+  }
+
   enqueue(id: number): void {
     if ((this.flags[id] & Flag.Queued) !== 0) return;
     this.flags[id] |= Flag.Queued;

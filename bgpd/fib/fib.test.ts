@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { NextHop } from "../../kernel/types.ts";
+import type { KernelEvent, NextHop } from "../../kernel/types.ts";
 import { parseAddress } from "../../net/address.ts";
 import { systemClock } from "../platform.ts";
 import { FakeClock } from "../testing/fake-clock.ts";
@@ -205,6 +205,45 @@ describe.each([
     expect(fib.counters().repaired).toBe(3);
   });
 
+  it("are compared with the kernel's when events were lost", async () => {
+    const kernel = ns.kernel();
+    let emit: (events: KernelEvent[]) => void = () => {};
+    const watch: typeof kernel.watch = listener => {
+      emit = listener;
+      return () => {};
+    };
+    const fib = start({ kernel: { netlink: kernel.netlink, watch } });
+    fib.want(prefix(p), via(`${a} v0, ${c} v1`));
+    fib.want(prefix(q), via(`${a} v0`));
+    await fib.settled();
+    ns.ip(`route del ${p} metric 20`);
+    ns.ip(`route replace ${plain(q, b, "v0")}`);
+    expect(fib.counters().installed).toBe(2);
+    emit([{ type: "overrun" }]);
+    await eventually(() => expect([ns.routes(p), ns.routes(q)]).toEqual([both, [plain(q, a, "v0")]]));
+    expect(fib.counters()).toMatchObject({ installed: 2, repaired: 2, failed: 0 });
+  });
+
+  it("are fought over more and more slowly", async () => {
+    const clock = new FakeClock();
+    const events = ns.record();
+    const fib = start({ clock });
+    fib.want(prefix(p), via(`${a} v0`));
+    await fib.settled();
+    for (const delay of [100, 200, 400]) {
+      ns.ip(`route del ${p} metric 20`);
+      await eventually(() => expect(clock.next).toBe(delay));
+      clock.advance(delay - 1);
+      await fib.settled();
+      expect(ns.routes(p)).toEqual([]);
+      clock.advance(1);
+      await fib.settled();
+      expect(ns.routes(p)).toEqual([plain(p, a, "v0")]);
+    }
+    expect(fib.counters().repaired).toBe(3);
+    await eventually(() => expect(events).toHaveLength(7));
+  });
+
   it("are not taken for somebody else's where our own events come as well", async () => {
     const clock = new FakeClock();
     const kernel = ns.kernel(true);
@@ -281,6 +320,18 @@ describe.each([
 });
 
 describe("the table as a whole", () => {
+  it("completes an IPv6 multipath that lost a member", async () => {
+    const p = "2001:db8:a::/48";
+    const fib = start();
+    fib.want(prefix(p), via("2001:db8::2 v0, 2001:db8::3 v0, 2001:db8:0:1::2 v1"));
+    await fib.settled();
+    const before = ns.routes(p);
+    ns.ip(`route del ${p} via 2001:db8::3 metric 20`);
+    expect(ns.routes(p)).not.toEqual(before);
+    await eventually(() => expect(ns.routes(p)).toEqual(before));
+    expect(fib.counters()).toMatchObject({ installed: 1, failed: 0, repaired: 1 });
+  });
+
   it("takes 20,000 routes in slices, adopts them without a change, and flushes them", async () => {
     const fib = start();
     const [one, other] = [via("10.0.0.2 v0"), via("10.0.0.2 v0, 10.0.1.2 v1")];

@@ -8,7 +8,9 @@ import type { Prefix } from "../../net/address.ts";
 import { formatPrefix } from "../../net/address.ts";
 import type { Clock, KernelAccess, Logger, Timer } from "../platform.ts";
 import { BLACKHOLE, Entries, NONE } from "./entries.ts";
-import { DISCARD_METRIC, FamilyState, Flag, type Suspect } from "./family-state.ts";
+import { DISCARD_METRIC, FamilyState, Flag } from "./family-state.ts";
+import { protocolName } from "./protocol-names.ts";
+import { Suspicions } from "./suspicions.ts";
 import type { Fib, FibCounters, FibEntry } from "./types.ts";
 import { FibWriter, type Task, type TaskFailure } from "./writer.ts";
 
@@ -34,11 +36,7 @@ export function createFib(options: FibOptions): Fib {
   return new KernelFib(options);
 }
 
-/** Milliseconds. An event that contradicts us is believed only after a while: it may be older than what we wrote since. */
-const SUSPECT_DELAY = 100;
-const SUSPECT_DELAY_MAX = 30_000;
-/** Repairs of one prefix are counted together within this time, and become slower. */
-const REPAIR_MEMORY = 60_000;
+/** Milliseconds. */
 const RESYNC_DELAY = 50;
 /** Between two dumps at least this, and twice the time that the last one took. */
 const RESYNC_PAUSE = 100;
@@ -57,7 +55,7 @@ class KernelFib implements Fib {
   readonly #writer: FibWriter;
   readonly #batch: number;
   readonly #links = new Map<number, boolean>();
-  readonly #repairs = new Map<string, { count: number; at: number }>();
+  readonly #suspicions: Suspicions;
   readonly #stopWatching: () => void;
   #waiting: (() => void)[] = [];
   #ready = false;
@@ -71,7 +69,6 @@ class KernelFib implements Fib {
   /** Clock.monotonic() before which no other dump begins. */
   #resyncAfter = Number.NEGATIVE_INFINITY;
   #resyncTimer: Timer | undefined;
-  #suspectTimer: Timer | undefined;
   #retryTimer: Timer | undefined;
   #retryEventTimer: Timer | undefined;
   #retryDelay = RETRY_MIN;
@@ -81,11 +78,17 @@ class KernelFib implements Fib {
   #lastError: string | undefined;
 
   constructor(options: FibOptions) {
-    const { kernel, table, protocol, metric } = options;
+    const { kernel, table, protocol, metric, clock } = options;
     this.#options = options;
     this.#batch = Math.max(1, options.batch ?? 256);
     this.#families = { 4: new FamilyState(4, metric, this.#entries), 6: new FamilyState(6, metric, this.#entries) };
     this.#writer = new FibWriter({ netlink: kernel.netlink, entries: this.#entries, table, protocol });
+    this.#suspicions = new Suspicions({
+      clock,
+      entries: this.#entries,
+      states: this.#states(),
+      onBelieved: (state, id) => this.#mend(state, id),
+    });
     this.#stopWatching = kernel.watch(events => this.#onEvents(events));
     for (const link of kernel.netlink.links()) this.#links.set(link.index, link.up);
     this.#resync();
@@ -144,7 +147,8 @@ class KernelFib implements Fib {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopWatching();
-    for (const timer of [this.#resyncTimer, this.#suspectTimer, this.#retryTimer, this.#retryEventTimer]) timer?.cancel();
+    for (const timer of [this.#resyncTimer, this.#retryTimer, this.#retryEventTimer]) timer?.cancel();
+    this.#suspicions.close();
     await this.#resyncing;
     if (flush) await this.#flush();
     this.#checkSettled();
@@ -300,75 +304,21 @@ class KernelFib implements Fib {
       if (action === "new") this.#leftovers = true;
       return;
     }
-    const id = state.prefixes.internPrefix(state.prefixOf(route));
-    const suspect: Suspect = state.suspects.get(id) ?? { due: this.#suspectDue(state, id) };
-    if (suspect.unicast !== undefined && route.type === "unicast") this.#entries.release(suspect.unicast);
-    if (route.type === "blackhole") {
-      const present = action === "new";
-      suspect.discard = present === state.hasDiscard(id) ? undefined : present;
-    } else {
-      const observed = this.#entries.intern({ type: "unicast", nextHops: route.nextHops });
-      const have = state.have(id);
-      const whole = this.#entries.equivalent(observed, have);
-      // The loss of one member of an IPv6 multipath route is announced by itself.
-      if (action === "delete" && have !== NONE && !whole && route.family === 6) this.#resyncSoon(RESYNC_DELAY);
-      const agrees = action === "new" ? whole : have === NONE;
-      if (!agrees && action === "new") suspect.unicast = observed;
-      else {
-        this.#entries.release(observed);
-        suspect.unicast = agrees ? undefined : NONE;
-      }
-    }
-    if (suspect.unicast === undefined && suspect.discard === undefined) {
-      state.suspects.delete(id);
-      state.forget(id);
-    } else {
-      state.suspects.set(id, suspect);
-      this.#watchSuspects(suspect.due);
-    }
+    // The loss of one member of an IPv6 multipath route is announced by itself: what is left, a dump tells.
+    if (action === "delete" && route.family === 6 && this.#isPartOf(state, route)) this.#resyncSoon(RESYNC_DELAY);
+    else this.#suspicions.observe(state, action, route);
   }
 
-  /** Who fights over a route with us does so more and more slowly. */
-  #suspectDue(state: FamilyState, id: number): number {
-    const now = this.#options.clock.monotonic();
-    const repairs = this.#repairs.get(`${state.family} ${id}`);
-    const count = repairs && now - repairs.at < REPAIR_MEMORY ? repairs.count : 0;
-    return now + Math.min(SUSPECT_DELAY * 2 ** count, SUSPECT_DELAY_MAX);
-  }
-
-  #watchSuspects(due: number): void {
-    const delay = Math.max(0, due - this.#options.clock.monotonic());
-    this.#suspectTimer ??= this.#options.clock.after(delay, () => this.#believeSuspects());
-  }
-
-  #believeSuspects(): void {
-    this.#suspectTimer = undefined;
-    const now = this.#options.clock.monotonic();
-    let next = Number.POSITIVE_INFINITY;
-    for (const state of this.#states()) {
-      for (const [id, suspect] of state.suspects) {
-        if (suspect.due > now) {
-          next = Math.min(next, suspect.due);
-          continue;
-        }
-        state.suspects.delete(id);
-        if (suspect.unicast !== undefined) state.setHave(id, suspect.unicast);
-        if (suspect.discard !== undefined) state.setDiscard(id, suspect.discard);
-        this.#mend(state, id);
-      }
-    }
-    if (next < Number.POSITIVE_INFINITY) this.#watchSuspects(next);
+  #isPartOf(state: FamilyState, route: Route): boolean {
+    const id = state.prefixes.findPrefix(state.prefixOf(route));
+    return id !== 0 && route.nextHops.length < this.#entries.hops(state.have(id)).length;
   }
 
   /** The kernel was found to hold something else than we thought. */
   #mend(state: FamilyState, id: number): void {
     if (state.want(id) !== NONE && !state.satisfied(id)) {
       this.#repaired++;
-      if (this.#repairs.size > 10_000) this.#repairs.clear();
-      const key = `${state.family} ${id}`;
-      const now = this.#options.clock.monotonic();
-      const before = this.#repairs.get(key);
-      this.#repairs.set(key, { count: before && now - before.at < REPAIR_MEMORY ? before.count + 1 : 1, at: now });
+      this.#suspicions.repaired(state, id);
     }
     this.#enqueue(state, id);
   }
@@ -494,27 +444,6 @@ class KernelFib implements Fib {
   #states(): [FamilyState, FamilyState] {
     return [this.#families[4], this.#families[6]];
   }
-}
-
-/** Names of /etc/iproute2/rt_protos. */
-const protocolNames: Record<number, string> = {
-  1: "redirect",
-  2: "kernel",
-  3: "boot",
-  4: "static",
-  9: "ra",
-  11: "zebra",
-  12: "bird",
-  16: "dhcp",
-  42: "babel",
-  186: "bgp",
-  187: "isis",
-  188: "ospf",
-  189: "rip",
-};
-
-function protocolName(protocol: number): string {
-  return protocolNames[protocol] ?? String(protocol);
 }
 
 /** Lets the event loop do everything else that is due. */

@@ -110,6 +110,7 @@ export class FibWriter {
   #holds({ state, id }: Task): void {
     const want = state.want(id);
     state.flags[id] |= want === BLACKHOLE ? Flag.SeenDiscard : Flag.Seen;
+    state.clearSuspect(id);
     if (want === BLACKHOLE) state.setDiscard(id, true);
     else state.setHave(id, this.#options.entries.retain(want));
   }
