@@ -80,17 +80,3 @@ export async function readBody(request: IncomingMessage, limit: number): Promise
     throw new ApiError(400, "the body is not UTF-8", "encode it as UTF-8");
   }
 }
-
-/** X-Cni-Containerid: percent-encoded value -> CNI_CONTAINERID. Throws ApiError 400. */
-export function readCniEnvironment(headers: NodeJS.Dict<string | string[]>): Record<string, string> {
-  const environment: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers)) {
-    if (!name.startsWith("x-cni-") || typeof value !== "string") continue;
-    try {
-      environment[name.slice(2).toUpperCase().replaceAll("-", "_")] = decodeURIComponent(value);
-    } catch {
-      throw new ApiError(400, `header ${name} has a percent sign that encodes nothing`, "percent-encode the value");
-    }
-  }
-  return environment;
-}

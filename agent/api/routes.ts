@@ -2,9 +2,11 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Families, type Family } from "../../bgpd/config.ts";
 import type { Explanation, NeighborSnapshot } from "../../bgpd/snapshot.ts";
+import { type CniAnswer, serveCni } from "../../cni/http.ts";
+import type { RawRequest } from "../../cni/protocol/request.ts";
 import type { Problem } from "../../config/plan.ts";
 import { ApiError } from "./error.ts";
-import { readBody, readChoice, readCniEnvironment, readInteger, readPrefix, readQuery, type Target } from "./request.ts";
+import { readBody, readChoice, readInteger, readPrefix, readQuery, type Target } from "./request.ts";
 import type { PeersView, ProblemsView, ReloadView, RoutesView, StatusView } from "./views.ts";
 
 export interface RouteFilter {
@@ -24,7 +26,7 @@ export interface ApiBackend {
   problems(): Problem[];
   plan(): unknown;
   attachments(): unknown[];
-  cni(request: { env: Record<string, string>; stdin: string }): Promise<{ status: number; body: string }>;
+  cni(request: RawRequest): Promise<CniAnswer>;
   reload(): Promise<ReloadView>;
   refresh(neighbor: string, direction: "in" | "out"): void;
   reset(neighbor: string, reason: string): void;
@@ -37,7 +39,8 @@ export interface Call extends Target {
   parameters: string[];
 }
 
-export type Answer = { status: number; body: string; type: "application/json" | "text/plain" } | "streaming";
+/** "answered": the handler writes to the response itself. */
+export type Answer = { status: number; body: string; type: "application/json" | "text/plain" } | "answered";
 
 type Handler = (call: Call, backend: ApiBackend) => Promise<Answer> | Answer;
 
@@ -48,8 +51,6 @@ export interface ApiRoute {
   handle: Handler;
 }
 
-/** A network configuration with its previous result is some kilobytes; the list of a GC for 500 pods about 50. */
-const maxCniBody = 1 << 20;
 const defaultLimit = 100;
 /** Bounds one answer to some megabytes. */
 const maxLimit = 10_000;
@@ -96,12 +97,10 @@ function get<Name extends string>(
   return { method: "GET", path, handle };
 }
 
+/** A container runtime reads the answer: also what is wrong with the request is told in CNI's form. */
 async function cni(call: Call, backend: ApiBackend): Promise<Answer> {
-  readQuery(call.query, []);
-  const env = readCniEnvironment(call.request.headers);
-  const stdin = await readBody(call.request, maxCniBody);
-  const { status, body } = await backend.cni({ env, stdin });
-  return { status, body, type: "application/json" };
+  await serveCni(request => backend.cni(request), call.request, call.response);
+  return "answered";
 }
 
 async function reload(call: Call, backend: ApiBackend): Promise<Answer> {

@@ -60,7 +60,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, backen
     result = json({ error: known.message, remedy: known.remedy } satisfies ErrorView, known.status);
     headers = known.headers;
   }
-  if (result === "streaming") return;
+  if (result === "answered") return;
   response.writeHead(result.status, {
     ...headers,
     "content-type": `${result.type}; charset=utf-8`,
@@ -78,7 +78,7 @@ async function route(request: IncomingMessage, response: ServerResponse, backend
     readQuery(target.query, []);
     await readBody(request, 0);
     events.add(response);
-    return "streaming";
+    return "answered";
   }
   const matching = apiRoutes.flatMap(one => {
     const parameters = match(one, target.segments);

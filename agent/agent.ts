@@ -1,0 +1,361 @@
+/**
+ * The daemon of a node: source -> compile -> speaker and pod attachment -> status. Each change of the objects or of the node's addresses
+ * compiles the whole plan again; what cannot be used leaves the last good plan in force, on disk as in memory, and is a problem.
+ */
+import type { Clock, KernelAccess, Logger } from "../bgpd/platform.ts";
+import { Speaker, type SpeakerEvent } from "../bgpd/speaker.ts";
+import { compile } from "../config/compile.ts";
+import type { NodeFacts, NodePlan, Problem } from "../config/plan.ts";
+import { emptyResources, type Resources } from "../config/resources/kinds.ts";
+import type { ResourceSource } from "../config/sources/source.ts";
+import { ApiError } from "./api/error.ts";
+import type { ApiBackend } from "./api/routes.ts";
+import type { EventView, ReloadView, StatusView } from "./api/views.ts";
+import { nodeFacts } from "./facts.ts";
+import { Pods } from "./pods.ts";
+import { loadPlan, planPath, type SavedPlan, savePlan } from "./saved-plan.ts";
+import { withoutSecrets } from "./secrets.ts";
+import { version } from "./version.ts";
+
+export interface AgentOptions {
+  node: string;
+  /** Where the objects come from, for people. */
+  sourceName: string;
+  stateDirectory: string;
+}
+
+export interface AgentParts {
+  clock: Clock;
+  log: Logger;
+  kernel: KernelAccess;
+  source: ResourceSource;
+  publish(event: EventView): void;
+}
+
+/** Milliseconds between attempts to read a source that could not be read at all. */
+const sourceRetry = 10_000;
+/** Milliseconds of quiet after a change of addresses: a link that comes up brings several. */
+const factsDelay = 250;
+/** Milliseconds between sweeps for attachments whose pod is gone. */
+const sweepInterval = 60_000;
+
+export class Agent {
+  readonly #options: AgentOptions;
+  readonly #parts: AgentParts;
+  readonly #pods: Pods;
+  readonly #startedAt: number;
+  readonly #timers = new Map<string, { cancel(): void }>();
+  #stopWatching: () => void = () => {};
+  #speaker: Speaker | undefined;
+  /** One that still says goodbye to its neighbours; until it has, its port is taken. */
+  #leaving: Promise<void> | undefined;
+  #resources: Resources = emptyResources();
+  /** The source was read at least once. */
+  #hasResources = false;
+  #facts: NodeFacts;
+  #plan: NodePlan | undefined;
+  #inUse: StatusView["config"]["inUse"] = "none";
+  /** RFC 3339; set while a plan from the disk is in use. */
+  #savedAt: string | undefined;
+  #appliedAt: number | undefined;
+  #sourceProblems: Problem[] = [];
+  #agentProblems: Problem[] = [];
+  #compileProblems: Problem[] = [];
+  #actions: string[] = [];
+  #closed = false;
+
+  constructor(options: AgentOptions, parts: AgentParts) {
+    this.#options = options;
+    this.#parts = parts;
+    this.#startedAt = parts.clock.now();
+    this.#pods = new Pods(options.stateDirectory, parts);
+    this.#facts = this.#readFacts();
+  }
+
+  /** Applies what the source says, or, where it says nothing of use, the last good plan. Does not reject for a bad configuration. */
+  async start(): Promise<void> {
+    this.#stopWatching = this.#parts.kernel.watch(events => {
+      if (events.some(event => event.type === "address" || event.type === "overrun"))
+        this.#later("facts", factsDelay, () => this.#factsChanged());
+    });
+    await this.#startSource();
+    this.#later("sweep", sweepInterval, () => this.#sweep());
+  }
+
+  /** Reads the source again, applies what changed, and says what it did. */
+  async reload(): Promise<ReloadView> {
+    this.#actions = [];
+    if (this.#hasResources) await this.#parts.source.reload();
+    else await this.#startSource();
+    const problems = this.problems();
+    const text = this.#actions.length > 0 ? `reloaded: ${this.#actions.join("; ")}` : "reloaded: nothing changed";
+    this.#parts.log.info({ problems: problems.length }, text);
+    this.#publish("reload", text);
+    return { actions: this.#actions, problems };
+  }
+
+  /** `graceful`: neighbours hear Cease and drop our routes at once; else those in graceful restart keep them. Kernel routes stay. */
+  async close(graceful: boolean): Promise<void> {
+    this.#closed = true;
+    for (const timer of this.#timers.values()) timer.cancel();
+    this.#stopWatching();
+    await this.#parts.source.close();
+    await this.#leaving;
+    await this.#speaker?.close({ graceful, flush: false });
+    this.#pods.close();
+  }
+
+  status(): StatusView {
+    const problems = this.problems();
+    const errors = problems.filter(one => one.severity === "error").length;
+    const { neighbors, ...speaker } = this.#speaker?.snapshot() ?? {};
+    const sessions = { established: neighbors?.filter(one => one.state === "Established").length ?? 0, configured: neighbors?.length ?? 0 };
+    return {
+      node: this.#options.node,
+      version,
+      pid: process.pid,
+      startedAt: new Date(this.#startedAt).toISOString(),
+      config: {
+        source: this.#options.sourceName,
+        inUse: this.#inUse,
+        ...(this.#appliedAt !== undefined && { appliedAt: new Date(this.#appliedAt).toISOString() }),
+      },
+      ...(isSpeaking(speaker) && { speaker: { ...speaker, sessions } }),
+      attachments: this.#pods.attachments().length,
+      problems: { errors, warnings: problems.length - errors },
+    };
+  }
+
+  problems(): Problem[] {
+    return [...this.#agentProblems, ...this.#sourceProblems, ...this.#compileProblems, ...this.#pods.problems()];
+  }
+
+  /** What the local API may ask of the agent. */
+  backend(): ApiBackend {
+    return {
+      status: () => this.status(),
+      peers: () => this.#speaker?.snapshot().neighbors ?? [],
+      routes: filter => this.#requireSpeaker().routes(filter),
+      explain: prefix => this.#requireSpeaker().explain(prefix),
+      problems: () => this.problems(),
+      plan: () => withoutSecrets({ ...this.#requirePlan(), problems: this.problems() }),
+      attachments: () => this.#pods.attachments(),
+      cni: request => this.#pods.handle(request),
+      reload: () => this.reload(),
+      refresh: (neighbor, direction) => {
+        if (!this.#requireSpeaker().refresh(neighbor, direction))
+          throw new ApiError(409, `no session with ${neighbor} is established`, "wait until it is");
+      },
+      reset: (neighbor, reason) => void this.#requireSpeaker().reset(neighbor, reason),
+    };
+  }
+
+  async #startSource(): Promise<void> {
+    try {
+      await this.#parts.source.start((resources, problems) => this.#take(resources, problems));
+    } catch (error) {
+      const message = (error as Error).message;
+      this.#sourceProblems = [agentProblem("configuration", message, `it is tried again every ${sourceRetry / 1000} s`)];
+      if (!this.#plan) this.#useSavedPlan("the configuration cannot be read");
+      this.#logProblems(this.problems());
+      this.#later("source", sourceRetry, () => void this.#startSource());
+    }
+  }
+
+  #take(resources: Resources, problems: Problem[]): void {
+    if (this.#closed) return;
+    this.#resources = resources;
+    this.#hasResources = true;
+    this.#sourceProblems = problems;
+    this.#timers.get("source")?.cancel();
+    this.#recompute();
+  }
+
+  #recompute(): void {
+    const obstacle = this.#obstacle();
+    if (obstacle !== undefined && this.#keepLastGood(obstacle)) {
+      this.#logProblems(this.problems());
+      return;
+    }
+    const plan = compile(this.#resources, this.#facts);
+    this.#agentProblems = [];
+    this.#compileProblems = plan.problems;
+    this.#apply(plan, "source");
+    this.#logProblems(this.problems());
+  }
+
+  /** False: there is nothing to keep. */
+  #keepLastGood(obstacle: string): boolean {
+    if (!this.#plan) return this.#useSavedPlan(obstacle);
+    const which = this.#savedAt === undefined ? "the last good plan stays in force" : `using the last good plan, of ${this.#savedAt}`;
+    this.#agentProblems = [agentProblem("configuration", `${obstacle}: ${which}`, "correct the configuration; it is then used at once")];
+    return true;
+  }
+
+  /** Why what the source says must not replace what runs; undefined = it may. */
+  #obstacle(): string | undefined {
+    const { node } = this.#options;
+    const running = this.#plan !== undefined;
+    // A mount that went away looks like this, and so does a typing error in a file name; a node that leaves stops its agent.
+    if (!this.#resources.nodes.has(node) && (!running || this.#plan?.speaker)) return `there is no Node object "${node}" any more`;
+    // A running agent has the last good version of every object; one that starts does not, and must not drop what it cannot read.
+    const unread = this.#sourceProblems.some(one => one.severity === "error");
+    if (unread && this.#inUse !== "source") return "some objects cannot be read";
+    return undefined;
+  }
+
+  /** False: there is none. */
+  #useSavedPlan(reason: string): boolean {
+    let saved: SavedPlan | undefined;
+    try {
+      saved = loadPlan(planPath(this.#options.stateDirectory), this.#options.node);
+    } catch (error) {
+      const message = (error as Error).message;
+      this.#agentProblems = [agentProblem("last good plan", message, "it is written anew as soon as the configuration can be used")];
+    }
+    if (!saved) return false;
+    this.#apply(saved.plan, "saved");
+    if (this.#plan !== saved.plan) return false;
+    this.#savedAt = saved.savedAt;
+    return this.#keepLastGood(reason);
+  }
+
+  #apply(plan: NodePlan, from: "source" | "saved"): void {
+    const same = this.#plan !== undefined && JSON.stringify(withoutProblems(plan)) === JSON.stringify(withoutProblems(this.#plan));
+    if (!same) {
+      try {
+        this.#applySpeaker(plan);
+        this.#pods.apply(plan.pods);
+      } catch (error) {
+        this.#parts.log.error({ err: error }, "the plan could not be applied");
+        const message = `the plan could not be applied: ${(error as Error).message}`;
+        this.#agentProblems = [agentProblem("plan", message, "this is a fault of podlane; see the agent's log for the stack")];
+        return;
+      }
+    }
+    this.#plan = plan;
+    this.#inUse = from;
+    if (from === "source") this.#savedAt = undefined;
+    if (!same) this.#appliedAt = this.#parts.clock.now();
+    // The bridge's own address is left out of the facts, and the plan says which bridge that is.
+    this.#later("facts", factsDelay, () => this.#factsChanged());
+    if (from === "source" && !same) this.#save(plan);
+  }
+
+  #applySpeaker(plan: NodePlan): void {
+    if (!plan.speaker) {
+      const old = this.#speaker;
+      if (!old) return;
+      this.#speaker = undefined;
+      this.#done("BGP stopped: the node has no part in it any more");
+      this.#leaving = old
+        .close({ graceful: true, flush: true })
+        .catch(error => this.#parts.log.error({ err: error }, "the speaker could not be closed cleanly"))
+        .finally(() => this.#left());
+      return;
+    }
+    if (this.#leaving) return;
+    const { clock, log, kernel } = this.#parts;
+    if (!this.#speaker) {
+      this.#speaker = new Speaker({ clock, log, kernel });
+      this.#speaker.on(event => this.#speakerEvent(event));
+    }
+    for (const { neighbor, text } of this.#speaker.apply(plan.speaker).actions) this.#done(neighbor ? `${neighbor}: ${text}` : text);
+  }
+
+  /** What was asked for in the meantime is done now. */
+  #left(): void {
+    this.#leaving = undefined;
+    if (!this.#closed && this.#plan?.speaker && !this.#speaker) this.#applySpeaker(this.#plan);
+  }
+
+  #done(text: string): void {
+    this.#actions.push(text);
+    this.#parts.log.info({}, text);
+    this.#publish("plan", text);
+  }
+
+  #save(plan: NodePlan): void {
+    try {
+      savePlan(planPath(this.#options.stateDirectory), plan, new Date(this.#parts.clock.now()));
+    } catch (error) {
+      const message = `the last good plan cannot be saved: ${(error as Error).message}`;
+      this.#parts.log.error({}, message);
+      this.#agentProblems = [agentProblem("last good plan", message, `make room in ${this.#options.stateDirectory}`)];
+    }
+  }
+
+  #readFacts(): NodeFacts {
+    const bridge = this.#plan?.pods.bridgeName ?? "";
+    return nodeFacts(this.#options.node, this.#parts.kernel.netlink, bridge);
+  }
+
+  #factsChanged(): void {
+    const facts = this.#readFacts();
+    if (JSON.stringify(facts) === JSON.stringify(this.#facts)) return;
+    this.#facts = facts;
+    if (!this.#hasResources) return;
+    this.#parts.log.info({ addresses: facts.addresses.map(one => `${one.address}/${one.prefixLength}`) }, "the node's addresses changed");
+    this.#recompute();
+  }
+
+  #sweep(): void {
+    void this.#pods.sweep().finally(() => this.#later("sweep", sweepInterval, () => this.#sweep()));
+  }
+
+  #speakerEvent(event: SpeakerEvent): void {
+    if (event.type === "neighbor") {
+      const { type, neighbor, state, reason } = event;
+      this.#publish(type, `${neighbor}: ${state} (${reason})`, { neighbor, state, reason });
+    } else this.#publish(event.type, event.reason);
+  }
+
+  #publish(type: string, text: string, fields: object = {}): void {
+    this.#parts.publish({ at: new Date(this.#parts.clock.now()).toISOString(), type, text, ...fields });
+  }
+
+  /** Each once, while it lasts. */
+  readonly #logged = new Set<string>();
+  #logProblems(problems: readonly Problem[]): void {
+    const now = new Set(problems.map(one => JSON.stringify(one)));
+    for (const old of this.#logged) if (!now.has(old)) this.#logged.delete(old);
+    for (const problem of problems) {
+      const key = JSON.stringify(problem);
+      if (this.#logged.has(key)) continue;
+      this.#logged.add(key);
+      const { severity, object, field, place, message, remedy } = problem;
+      const text = `${[object, field].filter(Boolean).join(" ")}: ${message}`;
+      this.#parts.log[severity === "error" ? "error" : "warn"]({ place, remedy }, text);
+      this.#publish("problem", text, { severity, object, field, remedy });
+    }
+  }
+
+  /** One timer for each name; a new one replaces the old. */
+  #later(name: string, milliseconds: number, run: () => void): void {
+    this.#timers.get(name)?.cancel();
+    if (this.#closed) return;
+    this.#timers.set(name, this.#parts.clock.after(milliseconds, run));
+  }
+
+  #requireSpeaker(): Speaker {
+    if (this.#speaker) return this.#speaker;
+    throw new ApiError(409, "this node takes no part in BGP", "podlane problems says why");
+  }
+
+  #requirePlan(): NodePlan {
+    if (this.#plan) return this.#plan;
+    throw new ApiError(409, "there is no plan yet", "podlane problems says why");
+  }
+}
+
+function agentProblem(object: string, message: string, remedy: string): Problem {
+  return { severity: "error", object, field: "", message, remedy };
+}
+
+function withoutProblems({ problems: _, ...plan }: NodePlan): Omit<NodePlan, "problems"> {
+  return plan;
+}
+
+function isSpeaking(speaker: object): speaker is Omit<NonNullable<StatusView["speaker"]>, "sessions"> {
+  return "asn" in speaker;
+}

@@ -1,0 +1,50 @@
+/** What the objects of a directory come to, without an agent: for `podlane plan --config` and `podlane validate`. */
+import { compile } from "../config/compile.ts";
+import { formatProblem, type NodePlan, type Problem } from "../config/plan.ts";
+import type { Resources } from "../config/resources/kinds.ts";
+import { DirectorySource } from "../config/sources/directory.ts";
+import { withoutSecrets } from "./secrets.ts";
+
+/** The kernel's addresses are not asked for: this may be another machine. Rejects in words when the directory cannot be read. */
+export async function planOffline(directory: string, node: string): Promise<NodePlan> {
+  const { resources, problems } = await readDirectory(directory);
+  const plan = compile(resources, { name: node, addresses: [] });
+  return withoutSecrets({ ...plan, problems: [...problems, ...plan.problems] });
+}
+
+export interface Validation {
+  nodes: string[];
+  /** How many objects could be read. */
+  objects: number;
+  /** Each once, though it may concern many nodes. */
+  problems: Problem[];
+}
+
+export async function validateOffline(directory: string): Promise<Validation> {
+  const { resources, problems } = await readDirectory(directory);
+  const nodes = [...resources.nodes.keys()].sort();
+  if (nodes.length === 0) {
+    const message = "there is no Node object: what the objects mean for a node could not be checked";
+    problems.push({ severity: "warning", object: directory, field: "", message, remedy: "add the Node objects" });
+  }
+  const found = new Map(problems.map(one => [formatProblem(one), one]));
+  for (const name of nodes) {
+    for (const one of compile(resources, { name, addresses: [] }).problems) found.set(formatProblem(one), one);
+  }
+  const objects = Object.values(resources).reduce((sum, kind) => sum + kind.size, 0);
+  return { nodes, objects, problems: [...found.values()] };
+}
+
+async function readDirectory(directory: string): Promise<{ resources: Resources; problems: Problem[] }> {
+  const source = new DirectorySource(directory, { interval: 0 });
+  let read: { resources: Resources; problems: Problem[] } | undefined;
+  try {
+    await source.start((resources, problems) => {
+      read = { resources, problems: [...problems] };
+    });
+  } finally {
+    await source.close();
+  }
+  if (!read) throw new Error(`the configuration directory ${directory} could not be read`);
+  return read;
+}

@@ -1,0 +1,80 @@
+/** Pod attachment as the agent drives it: made with the first plan, since the ledger needs to know the ranges. */
+import type { Clock, Logger } from "../bgpd/platform.ts";
+import { type CniHandler, createCniHandler } from "../cni/attach/handler.ts";
+import type { CniAnswer } from "../cni/http.ts";
+import { CniError, ErrorCode, formatError } from "../cni/protocol/error.ts";
+import { type RawRequest, versionOf } from "../cni/protocol/request.ts";
+import type { AttachmentView, AttachPlan, AttachProblem } from "../cni/types.ts";
+import type { PodPlan, Problem } from "../config/plan.ts";
+
+export class Pods {
+  readonly #stateDirectory: string;
+  readonly #parts: { clock: Clock; log: Logger };
+  #handler: CniHandler | undefined;
+  #problems: Problem[] = [];
+
+  constructor(stateDirectory: string, parts: { clock: Clock; log: Logger }) {
+    this.#stateDirectory = stateDirectory;
+    this.#parts = parts;
+  }
+
+  /** Never throws: a node whose pods cannot be attached still routes. */
+  apply(pods: PodPlan): void {
+    const plan = attachPlan(pods);
+    try {
+      const found = this.#handler ? this.#handler.applyPlan(plan) : this.#create(plan);
+      this.#problems = [...modeProblems(pods), ...found.map(toProblem)];
+    } catch (error) {
+      const message = `pods cannot be attached: ${(error as Error).message}`;
+      this.#parts.log.error({ err: error }, message);
+      this.#problems = [{ severity: "error", object: "pods", field: "", message, remedy: "correct this, then: podlane reload" }];
+    }
+  }
+
+  async handle(request: RawRequest): Promise<CniAnswer> {
+    if (this.#handler) return this.#handler.handle(request);
+    const error = new CniError(ErrorCode.tryAgainLater, "the agent has no plan for this node yet", "podlane problems says why");
+    return { status: 503, body: JSON.stringify(formatError(error, versionOf(request.stdin))) };
+  }
+
+  attachments(): AttachmentView[] {
+    return this.#handler?.attachments() ?? [];
+  }
+
+  problems(): Problem[] {
+    return this.#problems;
+  }
+
+  async sweep(): Promise<void> {
+    try {
+      await this.#handler?.sweep();
+    } catch (error) {
+      this.#parts.log.error({ err: error }, "the sweep for pods that are gone failed");
+    }
+  }
+
+  close(): void {
+    this.#handler?.close();
+    this.#handler = undefined;
+  }
+
+  #create(plan: AttachPlan): AttachProblem[] {
+    const { clock, log } = this.#parts;
+    this.#handler = createCniHandler({ stateDir: this.#stateDirectory, plan: () => plan, log: log.child({ part: "cni" }), clock });
+    return this.#handler.applyPlan(plan);
+  }
+}
+
+function attachPlan({ podCidrs, bridgeName, mtu, hairpin }: PodPlan): AttachPlan {
+  return { podCidrs, mode: "bridge", bridgeName, mtu, hairpin };
+}
+
+function modeProblems({ mode }: PodPlan): Problem[] {
+  if (mode === "bridge") return [];
+  const message = `mode "${mode}" is not available: pods are attached to a bridge`;
+  return [{ severity: "error", object: "PodNetwork", field: "spec.mode", message, remedy: "use mode: Bridge" }];
+}
+
+function toProblem({ field, message, remedy }: AttachProblem): Problem {
+  return { severity: "error", object: "pods", field, message, remedy };
+}

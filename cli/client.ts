@@ -1,0 +1,93 @@
+/** Asks the agent: HTTP and JSON over its Unix socket, errors in words. */
+import { type IncomingMessage, request } from "node:http";
+import { CliError } from "./error.ts";
+
+/** Milliseconds without an octet until the agent counts as stuck. */
+const patience = 30_000;
+/** The largest answer, 10,000 routes, is some megabytes. */
+const maxAnswer = 256 << 20;
+
+export type Query = Record<string, string | number | undefined>;
+
+export class AgentClient {
+  readonly #socketPath: string;
+
+  constructor(socketPath: string) {
+    this.#socketPath = socketPath;
+  }
+
+  /** Throws CliError. */
+  async get<View>(path: string, query: Query = {}): Promise<View> {
+    return JSON.parse(await this.#text("GET", path, query)) as View;
+  }
+
+  async post<View>(path: string, query: Query = {}): Promise<View> {
+    return JSON.parse(await this.#text("POST", path, query)) as View;
+  }
+
+  /** Each line of a stream that does not end by itself. */
+  async *lines(path: string): AsyncGenerator<string> {
+    const response = await this.#send("GET", path, {}, 0);
+    let rest = "";
+    for await (const chunk of response.setEncoding("utf8")) {
+      const lines = (rest + chunk).split("\n");
+      rest = lines.pop()!;
+      yield* lines;
+    }
+  }
+
+  async #text(method: string, path: string, query: Query): Promise<string> {
+    const response = await this.#send(method, path, query, patience);
+    return readAll(response);
+  }
+
+  async #send(method: string, path: string, query: Query, timeout: number): Promise<IncomingMessage> {
+    const parameters = new URLSearchParams(
+      Object.entries(query).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])),
+    ).toString();
+    const target = parameters ? `${path}?${parameters}` : path;
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      const outgoing = request({ socketPath: this.#socketPath, method, path: target, timeout }, resolve);
+      outgoing.on("timeout", () => outgoing.destroy(new CliError(`the agent has not answered for ${patience / 1000} s`, "see its log")));
+      outgoing.on("error", error => reject(this.#explain(error)));
+      outgoing.end();
+    });
+    if (response.statusCode === 200) return response;
+    throw refusal(await readAll(response));
+  }
+
+  #explain(error: NodeJS.ErrnoException): CliError {
+    if (error instanceof CliError) return error;
+    const path = this.#socketPath;
+    const remedy = 'start it with "podlane agent", or name its socket with --socket';
+    switch (error.code) {
+      case "ENOENT":
+        return new CliError(`no agent runs here: ${path} does not exist`, remedy);
+      case "ECONNREFUSED":
+        return new CliError(`no agent runs here: nobody answers on ${path}`, remedy);
+      case "EACCES":
+      case "EPERM":
+        return new CliError(`you may not open ${path}`, "only root may: try sudo");
+      default:
+        return new CliError(`cannot ask the agent on ${path}: ${error.message}`, "see the agent's log");
+    }
+  }
+}
+
+async function readAll(response: IncomingMessage): Promise<string> {
+  let text = "";
+  for await (const chunk of response.setEncoding("utf8")) {
+    text += chunk;
+    if (text.length > maxAnswer) throw new CliError("the answer is too long", "ask for less with --limit");
+  }
+  return text;
+}
+
+function refusal(text: string): CliError {
+  try {
+    const { error, remedy } = JSON.parse(text);
+    return new CliError(String(error), String(remedy));
+  } catch {
+    return new CliError("what answers on the socket is not a podlane agent", "name the agent's socket with --socket");
+  }
+}

@@ -1,0 +1,131 @@
+/** What each command of `podlane` does: asks the agent and prints a table, or the answer as it came with --json. */
+import { release } from "node:os";
+import type { EventView, PeersView, ProblemsView, ReloadView, RoutesView, StatusView } from "../agent/api/views.ts";
+import { version as ownVersion } from "../agent/version.ts";
+import type { Explanation } from "../bgpd/snapshot.ts";
+import type { NodePlan } from "../config/plan.ts";
+import { AgentClient } from "./client.ts";
+import { CliError } from "./error.ts";
+import type { Terminal } from "./program.ts";
+import { renderExplanation } from "./render/explain.ts";
+import { count, printable } from "./render/paint.ts";
+import { renderPeer, renderPeers } from "./render/peers.ts";
+import { renderPlan } from "./render/plan.ts";
+import { renderRoutes } from "./render/routes.ts";
+import { renderProblems, renderStatus } from "./render/status.ts";
+
+interface Options {
+  socket: string;
+  json?: boolean;
+}
+
+export async function peers(options: Options, terminal: Terminal): Promise<void> {
+  const view = await new AgentClient(options.socket).get<PeersView>("/v1/peers");
+  show(view, options, terminal, () => renderPeers(view.peers, terminal.now(), terminal.paint));
+}
+
+export async function peer(name: string, options: Options & { refresh?: string; reset?: string }, terminal: Terminal): Promise<void> {
+  const client = new AgentClient(options.socket);
+  const path = `/v1/peers/${encodeURIComponent(name)}`;
+  if (options.refresh) {
+    await client.post(`${path}/refresh`, { direction: options.refresh });
+    const text = options.refresh === "in" ? `asked ${name} for its routes` : `sending ${name} our routes again`;
+    return show({ refreshed: name }, options, terminal, () => `${printable(text)}\n`);
+  }
+  if (options.reset !== undefined) {
+    await client.post(`${path}/reset`, { reason: options.reset });
+    return show({ reset: name }, options, terminal, () => `reset the session with ${printable(name)}\n`);
+  }
+  const { peers: all } = await client.get<PeersView>("/v1/peers");
+  const found = all.find(one => one.name === name);
+  if (!found) throw new CliError(`there is no neighbour "${name}"`, `neighbours here: ${all.map(one => one.name).join(", ") || "none"}`);
+  show(found, options, terminal, () => renderPeer(found, terminal.now(), terminal.paint));
+}
+
+export async function routes(
+  prefix: string | undefined,
+  options: Options & { neighbor?: string; family?: string; limit: number },
+  terminal: Terminal,
+): Promise<void> {
+  const { neighbor, family, limit } = options;
+  const view = await new AgentClient(options.socket).get<RoutesView>("/v1/routes", { prefix, neighbor, family, limit });
+  show(view, options, terminal, () => renderRoutes(view, terminal.paint));
+}
+
+export async function explain(prefix: string, options: Options, terminal: Terminal): Promise<void> {
+  const view = await new AgentClient(options.socket).get<Explanation>("/v1/explain", { prefix });
+  show(view, options, terminal, () => renderExplanation(view, terminal.paint));
+}
+
+export async function status(options: Options, terminal: Terminal): Promise<void> {
+  const view = await new AgentClient(options.socket).get<StatusView>("/v1/status");
+  show(view, options, terminal, () => renderStatus(view, terminal.now(), terminal.paint));
+}
+
+export async function problems(options: Options & { exitCode?: boolean }, terminal: Terminal): Promise<number> {
+  const view = await new AgentClient(options.socket).get<ProblemsView>("/v1/problems");
+  show(view, options, terminal, () => renderProblems(view.problems, terminal.paint));
+  return options.exitCode && hasErrors(view.problems) ? 1 : 0;
+}
+
+export async function plan(options: Options & { config?: string; node?: string }, terminal: Terminal): Promise<number> {
+  const { config, node } = options;
+  if ((config === undefined) !== (node === undefined)) {
+    throw new CliError(`--${config === undefined ? "config" : "node"} is missing`, "give --config and --node together, or neither", 2);
+  }
+  const view =
+    config !== undefined && node !== undefined
+      ? await offline(({ planOffline }) => planOffline(config, node))
+      : await new AgentClient(options.socket).get<NodePlan>("/v1/plan");
+  show(view, options, terminal, () => renderPlan(view, terminal.paint));
+  return config !== undefined && hasErrors(view.problems) ? 1 : 0;
+}
+
+export async function validate(directory: string, options: { json?: boolean }, terminal: Terminal): Promise<number> {
+  const { nodes, objects, problems: found } = await offline(({ validateOffline }) => validateOffline(directory));
+  const valid = !hasErrors(found);
+  show({ valid, nodes, objects, problems: found }, options, terminal, () => {
+    const verdict = valid ? terminal.paint("good", "valid") : terminal.paint("bad", "not valid");
+    return `${renderProblems(found, terminal.paint)}\n${verdict}: ${count(objects)} objects, checked for ${count(nodes.length)} nodes\n`;
+  });
+  return valid ? 0 : 1;
+}
+
+export async function reload(options: Options, terminal: Terminal): Promise<void> {
+  const view = await new AgentClient(options.socket).post<ReloadView>("/v1/reload");
+  show(view, options, terminal, () => {
+    const actions = view.actions.length > 0 ? view.actions.map(printable).join("\n") : "nothing changed";
+    return `${actions}\n${view.problems.length > 0 ? `\n${renderProblems(view.problems, terminal.paint)}` : ""}`;
+  });
+}
+
+export async function events(options: Options, terminal: Terminal): Promise<void> {
+  for await (const line of new AgentClient(options.socket).lines("/v1/events")) {
+    if (options.json) terminal.print(`${line}\n`);
+    else {
+      const event = JSON.parse(line) as EventView;
+      terminal.print(`${terminal.paint("dim", event.at)}  ${terminal.paint("accent", event.type.padEnd(8))}  ${printable(event.text)}\n`);
+    }
+  }
+}
+
+export async function version(options: { json?: boolean }, terminal: Terminal): Promise<void> {
+  const view = { podlane: ownVersion, node: process.versions.node, kernel: release() };
+  show(view, options, terminal, () => `podlane ${ownVersion}\n`);
+}
+
+/** A directory that cannot be read is an error of the caller's, in words. */
+async function offline<View>(work: (module: typeof import("../agent/offline.ts")) => Promise<View>): Promise<View> {
+  const module = await import("../agent/offline.ts");
+  return work(module).catch((error: Error) => {
+    throw new CliError(error.message, "name a directory of *.yaml files");
+  });
+}
+
+function hasErrors(all: readonly { severity: string }[]): boolean {
+  return all.some(one => one.severity === "error");
+}
+
+function show(view: unknown, options: { json?: boolean }, terminal: Terminal, render: () => string): void {
+  terminal.print(options.json ? `${JSON.stringify(view, undefined, 2)}\n` : render());
+}

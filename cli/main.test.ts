@@ -1,0 +1,186 @@
+/** The commands as they are called: usage, exit codes, and what needs no agent. With an agent: agent/agent.test.ts. */
+
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { run } from "./program.ts";
+import { plain } from "./render/paint.ts";
+
+/** As the program does it, within this process: the exit code and what is written. */
+async function podlane(...words: string[]) {
+  const written = { stdout: "", stderr: "" };
+  const print = (text: string) => {
+    written.stdout += text;
+  };
+  const status = await run(words, { print, paint: plain, now: Date.now }, text => {
+    written.stderr += text;
+  });
+  return { status, ...written };
+}
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "podlane-cli-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const node = (name: string, number: number) => `
+apiVersion: v1
+kind: Node
+metadata: { name: ${name} }
+spec: { podCIDRs: [10.244.${number}.0/24] }
+status: { addresses: [{ type: InternalIP, address: 10.0.0.${number} }] }
+`;
+const write = (file: string, text: string) => writeFileSync(join(folder, file), text);
+
+describe("usage", () => {
+  test.each<[string[], string]>([
+    [["frobnicate"], "unknown command 'frobnicate'"],
+    [["peers", "too", "many"], "too many arguments"],
+    [["peers", "--colour"], "unknown option '--colour'"],
+    [["peer"], "missing required argument 'name'"],
+    [["explain"], "missing required argument 'prefix'"],
+    [["routes", "--limit", "0"], "It is a whole number from 1 to 10000."],
+    [["routes", "--limit", "1e3"], "It is a whole number from 1 to 10000."],
+    [["routes", "--family", "ipx"], "Allowed choices are ipv4-unicast, ipv6-unicast."],
+    [["peer", "a", "--refresh", "in", "--reset", "b"], "cannot be used with option"],
+    [["plan", "--config", "."], "--node is missing"],
+    [["plan", "--node", "a"], "--config is missing"],
+    [["agent", "--node", "a"], "required option '--config <directory>' not specified"],
+    [["agent", "--node", "a", "--config", ".", "--log-level", "loud"], "Allowed choices are debug, info, warn, error."],
+    [[], "Usage: podlane"],
+  ])("podlane %j is called wrongly", async (words, text) => {
+    const { status, stdout, stderr } = await podlane(...words);
+    expect(stderr).toContain(text);
+    expect([status, stdout]).toEqual([2, ""]);
+  });
+
+  test("each command has help with examples", async () => {
+    const { status, stdout } = await podlane("--help");
+    expect(status).toBe(0);
+    const commands = [...stdout.matchAll(/^ {2}(\w+) (?:\[options\]|<)/gm)].map(match => match[1]);
+    expect(commands).toHaveLength(12);
+    const helps = await Promise.all(commands.map(command => podlane(command, "--help")));
+    for (const help of helps) {
+      expect(help.status).toBe(0);
+      expect(help.stdout).toMatch(/\nExamples:\n {2}podlane /);
+    }
+  });
+});
+
+describe("without an agent", () => {
+  test("each command that needs one says so", async () => {
+    const socket = join(folder, "none.sock");
+    for (const words of [
+      ["status"],
+      ["peers"],
+      ["peer", "a"],
+      ["routes"],
+      ["explain", "::/0"],
+      ["problems"],
+      ["plan"],
+      ["reload"],
+      ["events"],
+    ]) {
+      const { status, stdout, stderr } = await podlane(...words, "--socket", socket);
+      expect([words, status, stdout]).toEqual([words, 1, ""]);
+      expect(stderr).toBe(
+        `podlane: no agent runs here: ${socket} does not exist\n  start it with "podlane agent", or name its socket with --socket\n`,
+      );
+    }
+  });
+
+  test("something else on the socket is recognised", async () => {
+    const socket = join(folder, "other.sock");
+    const other = createServer(connection => connection.end("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno"));
+    await new Promise<void>(resolve => other.listen(socket, resolve));
+    const { status, stderr } = await podlane("status", "--socket", socket);
+    other.close();
+    expect([status, stderr]).toEqual([
+      1,
+      "podlane: what answers on the socket is not a podlane agent\n  name the agent's socket with --socket\n",
+    ]);
+  });
+
+  test("version", async () => {
+    expect((await podlane("version")).stdout).toMatch(/^podlane \d+\.\d+\.\d+\n$/);
+    expect(JSON.parse((await podlane("version", "--json")).stdout)).toMatchObject({ node: process.versions.node });
+  });
+});
+
+describe("offline", () => {
+  test("validate: a good directory", async () => {
+    write("nodes.yaml", [node("node1", 1), node("node2", 2)].join("---"));
+    const { status, stdout } = await podlane("validate", folder);
+    expect([status, stdout]).toEqual([0, "no problems\n\nvalid: 2 objects, checked for 2 nodes\n"]);
+  });
+
+  test("validate: an error is shown with its place and remedy, each once", async () => {
+    write("nodes.yaml", [node("node1", 1), node("node2", 2)].join("---"));
+    write("peers.yaml", "apiVersion: podlane.io/v1alpha1\nkind: Peer\nmetadata: { name: tor }\nspec: { address: 300.1.1.1, asn: 65001 }\n");
+    const { status, stdout } = await podlane("validate", folder, "--json");
+    const view = JSON.parse(stdout);
+    expect([status, view.valid, view.nodes]).toEqual([1, false, ["node1", "node2"]]);
+    const found = view.problems.filter((one: { object: string }) => one.object === "Peer/tor");
+    expect(found).toContainEqual(
+      expect.objectContaining({ severity: "error", field: "spec.address", place: expect.stringContaining("peers.yaml") }),
+    );
+    expect((await podlane("validate", folder)).stdout).toContain("not valid: 2 objects");
+  });
+
+  test("validate: a directory without nodes is a warning, one that is missing an error", async () => {
+    expect(await podlane("validate", folder)).toMatchObject({ status: 0, stdout: expect.stringContaining("there is no Node object") });
+    const missing = await podlane("validate", join(folder, "missing"));
+    expect([missing.status, missing.stdout]).toEqual([1, ""]);
+    expect(missing.stderr).toContain("cannot read the configuration directory");
+  });
+
+  test("plan: what a node would do, with passwords hidden", async () => {
+    write("nodes.yaml", [node("node1", 1), node("node2", 2)].join("---"));
+    write(
+      "peer.yaml",
+      `apiVersion: podlane.io/v1alpha1
+kind: Peer
+metadata: { name: tor }
+spec: { nodeSelector: {}, address: 10.0.0.9, asn: 65001, passwordSecretRef: { name: tor } }
+---
+apiVersion: v1
+kind: Secret
+metadata: { name: tor }
+stringData: { password: opensesame }
+`,
+    );
+    const json = await podlane("plan", "--config", folder, "--node", "node1", "--json");
+    expect(json.stdout).not.toContain("opensesame");
+    const { speaker } = JSON.parse(json.stdout);
+    expect(speaker.neighbors).toContainEqual(expect.objectContaining({ address: "10.0.0.9", password: "(hidden)" }));
+    const text = (await podlane("plan", "--config", folder, "--node", "node1")).stdout;
+    expect(text).toMatch(/10\.0\.0\.9 .*MD5/);
+  });
+
+  test("plan: a node that is not in the list", async () => {
+    write("nodes.yaml", node("node1", 1));
+    const { status, stdout } = await podlane("plan", "--config", folder, "--node", "node9");
+    expect([status, stdout]).toEqual([1, expect.stringContaining("there is no such Node object")]);
+  });
+});
+
+describe("the program", () => {
+  test("finds its way from another directory, through links", () => {
+    symlinkSync(join(import.meta.dirname, "../scripts/podlane"), join(folder, "first"));
+    symlinkSync("first", join(folder, "podlane"));
+    const { status, stdout } = spawnSync(join(folder, "podlane"), ["version"], { cwd: "/", encoding: "utf8" });
+    expect([status, stdout]).toEqual([0, expect.stringMatching(/^podlane \d+\.\d+\.\d+\n$/)]);
+  });
+
+  test("passes exit codes and standard error on, and does not mind a reader that leaves", () => {
+    const script = join(import.meta.dirname, "../scripts/podlane");
+    const wrong = spawnSync(script, ["frobnicate"], { encoding: "utf8" });
+    expect([wrong.status, wrong.stdout, wrong.stderr]).toEqual([2, "", expect.stringContaining("unknown command")]);
+    const piped = spawnSync("sh", ["-c", `"${script}" --help | true`], { encoding: "utf8" });
+    expect([piped.status, piped.stderr]).toEqual([0, ""]);
+  });
+});

@@ -1,0 +1,175 @@
+/**
+ * The commands of `podlane`: their arguments, help and examples. What a command does stands in commands.ts, so that `--help` and the
+ * offline commands load nothing of the agent.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Families } from "../bgpd/config.ts";
+import { CliError } from "./error.ts";
+import { type Paint, paintFor } from "./render/paint.ts";
+
+/** What a command may use of the world; tests give their own. */
+export interface Terminal {
+  /** Writes to standard output. */
+  print(text: string): void;
+  paint: Paint;
+  /** Milliseconds since the epoch. */
+  now(): number;
+}
+
+export const defaultSocket = "/run/podlane/agent.sock";
+export const defaultState = "/var/lib/podlane";
+
+interface Common {
+  socket: string;
+  json?: boolean;
+}
+
+const exitCodes = `
+Exit codes: 0 done, 1 it failed, 2 it was called wrongly.`;
+
+/** Runs the command line and returns the exit code. Errors are printed to `complain`. */
+export async function run(words: readonly string[], terminal: Terminal, complain: (text: string) => void): Promise<number> {
+  let exitCode = 0;
+  const program = buildProgram(terminal, code => {
+    exitCode = code;
+  });
+  const output = { writeOut: terminal.print, writeErr: complain };
+  for (const command of [program, ...program.commands]) command.configureOutput(output).exitOverride();
+  try {
+    await program.parseAsync(words as string[], { from: "user" });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof CliError) {
+      complain(`podlane: ${error.message}\n  ${error.remedy}\n`);
+      return error.exitCode;
+    }
+    throw error;
+  }
+}
+
+function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): Command {
+  const program = new Command("podlane")
+    .description("BGP pod networking for bare-metal Kubernetes.")
+    .helpCommand(false)
+    .showHelpAfterError('Try "podlane --help".')
+    .addHelpText(
+      "after",
+      `${exitCodes}\n\n"podlane COMMAND --help" shows examples. Colours appear on a terminal only; NO_COLOR=1 switches them off.`,
+    );
+
+  const add = (usage: string, description: string, examples: [command: string, what: string][]) => {
+    const widest = Math.max(...examples.map(([command]) => command.length));
+    const lines = examples.map(([command, what]) => `  ${command.padEnd(widest)}  ${what}`);
+    const command = program.command(usage).description(description).allowExcessArguments(false);
+    return command.addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
+  };
+  const ask = (usage: string, description: string, examples: [command: string, what: string][]) =>
+    add(usage, description, examples)
+      .addOption(new Option("--socket <path>", "the agent's socket").env("PODLANE_SOCKET").default(defaultSocket))
+      .option("--json", "print JSON instead of a table");
+
+  add("agent", "Run the agent of a node, in the foreground.", [
+    ["podlane agent --node node1 --config /etc/podlane", "run, and follow changes of the files"],
+    ["podlane agent --node node1 --config . --log-level debug", "show every step of every session"],
+  ])
+    .requiredOption("--node <name>", "the name of this node, as in the node list")
+    .requiredOption("--config <directory>", "where the objects are (*.yaml)")
+    .option("--state <directory>", "where addresses in use and the last good plan are kept", defaultState)
+    .option("--socket <path>", "where the local API listens", defaultSocket)
+    .addOption(new Option("--log-level <level>", "how much to log").choices(["debug", "info", "warn", "error"]).default("info"))
+    .addOption(new Option("--log-format <format>", "default: pretty on a terminal, else json").choices(["pretty", "json"]))
+    .addOption(
+      new Option("--on-stop <what>", "at SIGTERM: neighbours withdraw this node's routes, or keep them for a restart (RFC 4724)")
+        .choices(["withdraw", "keep"])
+        .default("withdraw"),
+    )
+    .action(async options => process.exit(await (await import("../agent/main.ts")).runAgent(options)));
+
+  ask("peers", "List the neighbours and the state of their sessions.", [
+    ["podlane peers", "a table"],
+    ["podlane peers --json | jq '.peers[] | select(.state != \"Established\").name'", "what is down"],
+  ]).action(async options => (await commands()).peers(options, terminal));
+
+  ask("peer <name>", "Show all about one neighbour; refresh or reset its session.", [
+    ["podlane peer tor-a", "state, timers, capabilities, counters, why it was last down"],
+    ["podlane peer tor-a --refresh in", "ask it for all its routes again (RFC 2918)"],
+    ['podlane peer tor-a --reset "new line card"', "end the session with this reason and start again"],
+  ])
+    .addOption(new Option("--refresh <direction>", "ask for its routes again (in), or send ours again (out)").choices(["in", "out"]))
+    .addOption(new Option("--reset <reason>", "end the session and start again").conflicts("refresh"))
+    .action(async (name, options) => (await commands()).peer(name, options, terminal));
+
+  ask("routes [prefix]", "List the routes in the BGP table: all candidates of each prefix.", [
+    ["podlane routes", "the first hundred"],
+    ["podlane routes 10.244.0.0/16", "this prefix and all inside it"],
+    ["podlane routes --neighbor tor-a --family ipv6-unicast --limit 1000", "what one neighbour offers"],
+  ])
+    .option("--neighbor <name>", "only what this neighbour sent")
+    .addOption(new Option("--family <family>", "only this family").choices(Families))
+    .addOption(new Option("--limit <number>", "how many to show, 1 to 10000").argParser(readLimit).default(100))
+    .action(async (prefix, options) => (await commands()).routes(prefix, options, terminal));
+
+  ask("explain <prefix>", "Explain a prefix: who offers it, why this path, who hears it, what the kernel does.", [
+    ["podlane explain 10.244.2.0/24", "why the traffic goes where it goes"],
+    ["podlane explain 10.244.2.7", "the prefix that covers this address"],
+    ["podlane explain 0.0.0.0/0 --json", "the same for programs"],
+  ]).action(async (prefix, options) => (await commands()).explain(prefix, options, terminal));
+
+  ask("status", "Show on one screen how this node is doing.", [
+    ["podlane status", "sessions, routes, pods, problems"],
+    ["watch -c podlane status", "follow it"],
+  ]).action(async (options: Common) => (await commands()).status(options, terminal));
+
+  ask("problems", "List what is configured and is wrong or has no effect, each with a remedy.", [
+    ["podlane problems", "all of them, errors first"],
+    ["podlane problems --exit-code", "for scripts: exit code 1 when there is an error"],
+  ])
+    .option("--exit-code", "exit with 1 when there is an error")
+    .action(async options => setExitCode(await (await commands()).problems(options, terminal)));
+
+  ask("plan", "Show what this node does; or, offline, what a node would do with the files of a directory.", [
+    ["podlane plan", "the plan in use"],
+    ["podlane plan --config ./objects --node node2", "a dry run, without an agent"],
+  ])
+    .option("--config <directory>", "compile the objects here instead of asking the agent")
+    .option("--node <name>", "for which node (with --config)")
+    .action(async options => setExitCode(await (await commands()).plan(options, terminal)));
+
+  add("validate <directory>", "Check the objects of a directory for every node in it, without an agent.", [
+    ["podlane validate ./objects", "exit code 1 when there is an error"],
+    ["podlane validate ./objects --json", "the problems for programs"],
+  ])
+    .option("--json", "print JSON instead of text")
+    .action(async (directory, options) => setExitCode(await (await commands()).validate(directory, options, terminal)));
+
+  ask("reload", "Make the agent read its configuration now, and show what it did.", [
+    ["podlane reload", "the same as SIGHUP, with an answer"],
+  ]).action(async options => (await commands()).reload(options, terminal));
+
+  ask("events", "Follow what happens, one line each, until Ctrl-C.", [
+    ["podlane events", "sessions, reloads, problems"],
+    ["podlane events --json", "one JSON object per line"],
+  ]).action(async options => (await commands()).events(options, terminal));
+
+  add("version", "Print the version.", [["podlane version --json", "with those of Node.js and the kernel"]])
+    .option("--json", "print JSON")
+    .action(async options => (await commands()).version(options, terminal));
+  return program;
+}
+
+const commands = () => import("./commands.ts");
+
+function readLimit(text: string): number {
+  const value = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+  if (value < 1 || value > 10_000) throw new InvalidArgumentError("It is a whole number from 1 to 10000.");
+  return value;
+}
+
+export function systemTerminal(): Terminal {
+  return {
+    print: text => void process.stdout.write(text),
+    paint: paintFor(process.stdout, process.env),
+    now: Date.now,
+  };
+}

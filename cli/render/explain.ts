@@ -1,0 +1,81 @@
+/**
+ * `podlane explain PREFIX`: the whole life of a prefix on one screen: who offers it and what the import policy made of that, which step
+ * of the decision (RFC 4271 section 9.1.2.2) chose, who hears it and who does not and why, and what the kernel holds.
+ */
+import type { Explanation } from "../../bgpd/snapshot.ts";
+import { type Paint, printable } from "./paint.ts";
+import { attributesText, markOf, toneOf } from "./routes.ts";
+import { width } from "./table.ts";
+
+type Candidate = Explanation["candidates"][number];
+
+export function renderExplanation(explanation: Explanation, paint: Paint): string {
+  const matched = explanation.matched ?? explanation.prefix;
+  const asked = matched === explanation.prefix ? "" : paint("dim", `  covers ${explanation.prefix}`);
+  const lines = [paint("strong", printable(matched)) + asked];
+  if (explanation.candidates.length === 0) {
+    lines.push("", section("offered by", ["nobody: no neighbour sent this prefix and nothing here announces it"], paint));
+  } else {
+    lines.push("", section("offered by", candidates(explanation.candidates, paint), paint));
+  }
+  if (explanation.decision) lines.push("", section("decision", [printable(explanation.decision)], paint));
+  if (explanation.protectedBy) lines.push("", section("protected", [paint("warn", printable(explanation.protectedBy))], paint));
+  if (explanation.sent.length > 0) lines.push("", section("sent to", sent(explanation.sent, paint), paint));
+  const kernel = printable(explanation.kernel.text);
+  const mark = explanation.kernel.installed ? paint("good", "✓") : paint("dim", "–");
+  lines.push("", section("kernel", [`${mark} ${kernel}`], paint));
+  return `${lines.join("\n")}\n`;
+}
+
+/** The label in a column of its own, the lines beside it. */
+function section(label: string, lines: readonly string[], paint: Paint): string {
+  const blank = " ".repeat(12);
+  return lines
+    .flatMap(line => line.split("\n"))
+    .map((line, at) => (at === 0 ? paint("accent", label.padEnd(12)) : blank) + line)
+    .map(line => line.trimEnd())
+    .join("\n");
+}
+
+function candidates(all: readonly Candidate[], paint: Paint): string[] {
+  const names = Math.max(...all.map(one => width(printable(one.from))));
+  const hops = Math.max(...all.map(one => width(one.attributes.nextHop)));
+  const traced = all.some(one => one.import);
+  return all.flatMap((one, at) => {
+    const from = printable(one.from);
+    const head =
+      `${paint(toneOf(one), markOf(one))} ${paint("strong", from)}${" ".repeat(names - width(from))}  ` +
+      `via ${one.attributes.nextHop.padEnd(hops)}  ${paint(toneOf(one), printable(one.reason))}`;
+    const lines = [...(at > 0 && traced ? [""] : []), head, `    ${paint("dim", printable(attributesText(one.attributes)))}`];
+    return [...lines, ...importLines(one, paint)];
+  });
+}
+
+/** How the import policy came to its verdict: every rule that was asked, in order. */
+function importLines(candidate: Candidate, paint: Paint): string[] {
+  const verdict = candidate.import;
+  if (!verdict) return [];
+  const word = verdict.accepted ? paint("good", "accepted") : paint("bad", "rejected");
+  const names = verdict.trace.map(step => `${printable(step.policy)} / ${printable(step.rule)}`);
+  const widest = Math.max(0, ...names.map(width));
+  const steps = verdict.trace.map((step, at) => {
+    const mark = step.matched ? paint("strong", "●") : paint("dim", "○");
+    const text = `${names[at]}${" ".repeat(widest - width(names[at]))}  ${printable(step.detail)}`.trimEnd();
+    return `      ${mark} ${step.matched ? text : paint("dim", text)}`;
+  });
+  return [`    import ${word} by ${printable(verdict.decidedBy)}`, ...steps];
+}
+
+function sent(all: Explanation["sent"], paint: Paint): string[] {
+  const names = Math.max(...all.map(one => width(printable(one.neighbor))));
+  return [...all]
+    .sort((a, b) => Number(b.advertised) - Number(a.advertised))
+    .flatMap(one => {
+      const mark = one.advertised ? paint("good", "✓") : paint("dim", "–");
+      const name = printable(one.neighbor);
+      const line = `${mark} ${name}${" ".repeat(names - width(name))}  ${paint(one.advertised ? "plain" : "dim", printable(one.reason))}`;
+      if (!one.advertised || !one.attributes) return [line];
+      const attributes = `via ${one.attributes.nextHop}  ${attributesText(one.attributes)}`;
+      return [line, `    ${paint("dim", printable(attributes))}`];
+    });
+}
