@@ -1,6 +1,6 @@
 /** What the daemons print, as Debian's FRR 8.4 and BIRD 2.0 print it, and what `ping -O` and `ip monitor` print. */
 import { expect, test } from "vitest";
-import { describeRoute, lookup } from "../probe/path.ts";
+import { describeRoute, lookup, readProbe } from "../probe/path.ts";
 import { countPackets } from "../probe/stream.ts";
 import { deletedRoutes } from "../scenario.ts";
 import { parseBirdProtocols, parseBirdRoutes } from "./bird.ts";
@@ -131,4 +131,15 @@ test("the longest match decides", () => {
   expect(describeRoute(lookup(routes, "10.244.1.9"))).toBe("10.244.1.0/24 via 172.16.1.1 eth0 | via 172.16.2.1 eth1");
   expect(describeRoute(lookup(routes, "10.244.9.9"))).toBe("10.244.0.0/16 blackhole");
   expect(describeRoute(lookup(routes, "fd00::1"))).toBe("no route");
+});
+
+test("a probe: an echo, a hop on the way, a refusal, silence", () => {
+  expect(readProbe("64 bytes from fd00::2: icmp_seq=1 ttl=61 time=0.1 ms\n")).toEqual({ from: "fd00::2" });
+  expect(readProbe("From 172.16.1.1 icmp_seq=1 Time to live exceeded\n")).toEqual({ from: "172.16.1.1" });
+  expect(readProbe("From fd00::1 icmp_seq=1 Time exceeded: Hop limit\n")).toEqual({ from: "fd00::1" });
+  expect(readProbe("From 10.244.1.1 icmp_seq=1 Destination Net Unreachable\n")).toEqual({
+    from: "10.244.1.1",
+    refused: "Destination Net Unreachable",
+  });
+  expect(readProbe("1 packets transmitted, 0 received\n")).toEqual({});
 });

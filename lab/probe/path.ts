@@ -22,23 +22,30 @@ export async function tracePath(lab: Lab, from: string, to: string, address: str
   const owners = await addressOwners(lab);
   const hops: Hop[] = [{ machine: from, route: await podRoute(lab.namespace(from), address) }];
   for (let ttl = 1; ttl <= maxHops; ttl++) {
-    const answer = await probe(lab.namespace(from), address, ttl);
+    const { from: answer, refused } = await probe(lab.namespace(from), address, ttl);
     const machine = answer === undefined ? undefined : answer === address ? to : owners.get(answer);
     const known = lab.plan.machines.find(each => each.name === machine);
     const route = known === undefined ? undefined : describeRoute(lookup(await lab.kernelRoutes(known), address));
-    hops.push({ machine, address: answer, route });
-    if (answer === undefined || answer === address) break;
+    hops.push({ machine, address: answer, route: refused === undefined ? route : `${route ?? ""}: refuses, ${refused}` });
+    if (answer === undefined || answer === address || refused !== undefined) break;
   }
   return hops;
 }
 
-/** The address that answers a packet of this TTL. */
-async function probe(namespace: string, address: string, ttl: number): Promise<string | undefined> {
-  const output = await runIn(namespace, "ping", ["-n", "-c", "1", "-W", "2", "-t", String(ttl), address]).catch(
-    error => (error as { stdout?: string }).stdout ?? "",
-  );
-  const found = /^From (\S+?):? icmp_seq=\d+ (?:Time to live exceeded|Time exceeded)/m.exec(output) ?? /bytes from (\S+?): /.exec(output);
-  return found?.[1].replace(/:$/, "");
+/** Who answers a packet of this TTL; `refused` when it is no longer about the TTL: "Destination Net Unreachable". */
+async function probe(namespace: string, address: string, ttl: number): Promise<{ from?: string; refused?: string }> {
+  const args = ["-n", "-c", "1", "-W", "2", "-t", String(ttl), address];
+  const output = await runIn(namespace, "ping", args).catch(error => (error as { stdout?: string }).stdout ?? "");
+  return readProbe(output);
+}
+
+/** Reads the output of `ping -c 1 -t TTL`. */
+export function readProbe(output: string): { from?: string; refused?: string } {
+  const echo = /bytes from (\S+): /.exec(output);
+  if (echo !== null) return { from: echo[1] };
+  const other = /^From (\S+?):? icmp_seq=\d+ (.+?)\s*$/m.exec(output);
+  if (other === null) return {};
+  return /^Time (to live )?exceeded/.test(other[2]) ? { from: other[1] } : { from: other[1], refused: other[2] };
 }
 
 async function podRoute(namespace: string, address: string): Promise<string> {
