@@ -1,10 +1,10 @@
 /** Real agents in network namespaces of their own, as an operator starts them: for the tests of agent/ and cli/. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { RTPROT_PODLANE } from "../../kernel/constants.ts";
+import { loadPlan, planPath } from "../saved-plan.ts";
 
 const main = join(import.meta.dirname, "../../cli/main.ts");
 
@@ -108,11 +108,14 @@ export class Pair {
     return status === 0 ? JSON.parse(stdout) : undefined;
   }
 
-  /** Destinations of the kernel routes with our protocol number. */
+  /** Destinations of the kernel routes with the protocol number of the agent's plan. */
   kernelRoutes(at: 0 | 1): string[] {
+    const path = planPath(this.state(at));
+    if (!existsSync(path)) return [];
+    const protocol = String(loadPlan(path, `node${at + 1}`)?.plan.speaker?.fib.protocol);
     const routes: { dst: string; protocol: string }[] = JSON.parse(ip("-n", this.names[at], "-j", "-N", "route", "show", "table", "main"));
     return routes
-      .filter(route => route.protocol === String(RTPROT_PODLANE))
+      .filter(route => route.protocol === protocol)
       .map(route => route.dst)
       .sort();
   }
