@@ -44,7 +44,7 @@ export interface Slot {
 export class Slots {
   readonly #slots: (Slot | undefined)[] = [];
   /** By slot id: 1 = its paths take part in the decision. */
-  alive = new Uint8Array(256);
+  alive = new Uint8Array(256).fill(1, LOCAL_SLOT, LOCAL_SLOT + 1);
 
   add(fields: Omit<Slot, "id" | "state" | "staleSlot" | "paths" | "accepted" | "addressRank">): Slot {
     let id = this.#slots.findIndex((slot, at) => slot === undefined && at > 0);
