@@ -43,6 +43,7 @@ describe("wrongImports", () => {
       "bgpd/speaker.ts": 'import "../kernel/rtnetlink.ts";\nimport "node:net";',
       "config/compile.ts": 'import type { SpeakerConfig } from "../bgpd/config.ts";',
       "kernel/rtnetlink.ts": 'import "../net/address.ts";',
+      "config/resources/names.test.ts": 'import "../../bgpd/config.ts";\nimport "node:fs";',
       "test/all.test.ts": 'import "../cli/main.ts";\nimport "../net/address.ts";',
     };
     expect(project(files)).toEqual([]);
