@@ -13,6 +13,11 @@ const noDebian = hasDebian ? "" : ` (skipped: no ${debian}; install containernet
 
 beforeAll(requireRoot);
 
+const atEnd: string[] = [];
+afterAll(() => {
+  for (const directory of atEnd) fs.rmSync(directory, { recursive: true, force: true });
+});
+
 const closing: (() => void | Promise<void>)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
@@ -98,16 +103,15 @@ function findCnitool(): string | undefined {
   if (process.env.CNITOOL) return process.env.CNITOOL;
   const packed = path.resolve(import.meta.dirname, "../../../shared/kubernetes/cnitool.xz");
   if (!fs.existsSync(packed)) return undefined;
-  const file = path.join(os.tmpdir(), `podlane-cnitool-${process.pid}`);
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "podlane-cnitool-"));
+  atEnd.push(directory);
+  const file = path.join(directory, "cnitool");
   fs.writeFileSync(file, execFileSync("xz", ["-dc", packed], { maxBuffer: 64 << 20 }), { mode: 0o755 });
   return file;
 }
 
 describe("through libcni", () => {
   const cnitool = findCnitool();
-  afterAll(() => {
-    if (cnitool && cnitool !== process.env.CNITOOL) fs.rmSync(cnitool, { force: true });
-  });
   const reason = cnitool ? "" : " (skipped: no cnitool; set CNITOOL to containernetworking/cni's cnitool)";
 
   type Tool = (command: string, netns: string, capabilities?: object) => { status: number; text: string };
