@@ -27,11 +27,20 @@ export function compileAdvertisements(
   }
   const heard = new Set<string>();
   for (const advertisement of byName(context.resources.advertisements)) {
+    const { metadata, spec } = advertisement;
     const chosen = choosePeers(context, advertisement, peers);
-    const nodes = context.nodes.filter(({ labels }) => selects(advertisement.spec.nodeSelector, labels));
-    const object = `Advertisement/${advertisement.metadata.name}`;
+    const nodes = context.nodes.filter(({ labels }) => selects(spec.nodeSelector, labels));
+    const object = `Advertisement/${metadata.name}`;
     if (nodes.length === 0)
       context.problems.warning(object, "spec.nodeSelector", "selects no node", "correct the selector or label the nodes; {} selects all");
+    if (nodes.length > 0 && chosen.length > 0 && !spec.mesh && !chosen.some(peer => peer.nodes.some(node => nodes.includes(node)))) {
+      context.problems.warning(
+        object,
+        "spec.nodeSelector",
+        "no selected node has a session with a selected peer: nothing is announced",
+        "select nodes that hold the sessions",
+      );
+    }
     for (const peer of chosen) for (const node of nodes) heard.add(`${peer.name} ${node.name}`);
     if (nodes.includes(context.self)) announce(context, advertisement, chosen, sessions, policies, networks);
   }
@@ -69,19 +78,9 @@ function announce(
   policies: Record<string, PolicyConfig>,
   networks: Map<string, NetworkConfig>,
 ): void {
-  const { problems, self } = context;
   const object = `Advertisement/${metadata.name}`;
   const listeners = sessions.filter(({ peer }) => (peer ? peers.includes(peer) : spec.mesh));
-  if (listeners.length === 0) {
-    if (peers.length > 0 || spec.mesh)
-      problems.warning(
-        object,
-        "spec.nodeSelector",
-        `node ${self.name} has no session with a peer that this selects`,
-        "select nodes that hold the sessions",
-      );
-    return;
-  }
+  if (listeners.length === 0) return;
   const items = itemsOf(context, object, spec);
   for (const item of items) addNetwork(networks, item, object, listeners);
   if (items.length > 0) permit(context, { metadata, spec } as Advertisement, items, listeners, policies, networks);

@@ -1,7 +1,7 @@
 /** Policy objects -> the speaker's policies; and what is never reached, never used or not there. */
 import type { NeighborFamilyConfig, PolicyConfig, PolicyMatch, PolicyRule } from "../../bgpd/config.ts";
 import { compilePolicies as evaluatorOf, type PolicyInput, type PolicyProblem, validatePolicy } from "../../bgpd/policy/index.ts";
-import { overlaps, parsePrefix } from "../../net/address.ts";
+import { covers, overlaps, parsePrefix } from "../../net/address.ts";
 import type { Problem } from "../plan.ts";
 import type { Peer, Policy } from "../resources/kinds.ts";
 import { byName, type Context, defaultAsn, maxLength } from "./context.ts";
@@ -65,7 +65,7 @@ function tieAccept(
 /** A range that merely covers a protected prefix does not name it: that takes an entry with exactly the prefix. */
 function acceptPolicy(source: string, ranges: Ranges, guards: Guard[]): PolicyConfig {
   const held = guards.filter(
-    guard => !ranges.some(({ prefix }) => prefix === guard.prefix) && ranges.some(range => reaches(compileRange(range), guard.prefix)),
+    guard => !ranges.some(({ prefix }) => prefix === guard.prefix) && ranges.some(range => reaches(compileRange(range), guard)),
   );
   const rules: PolicyRule[] = [];
   if (held.length > 0) {
@@ -80,9 +80,11 @@ function acceptPolicy(source: string, ranges: Ranges, guards: Guard[]): PolicyCo
   return { source, rules };
 }
 
-/** Whether a range can match the guarded prefix or one inside it. */
-function reaches({ prefix, le }: { prefix: string; le: number }, guarded: string): boolean {
-  return le >= lengthOf(guarded) && overlaps(parsePrefix(prefix), parsePrefix(guarded));
+/** Whether a range can match what the guard holds. */
+function reaches({ prefix, ge, le }: ReturnType<typeof compileRange>, guard: Guard): boolean {
+  const [range, guarded] = [parsePrefix(prefix), parsePrefix(guard.prefix)];
+  if (guard.orLonger) return overlaps(range, guarded) && le >= guarded.length;
+  return covers(range, guarded) && ge <= guarded.length && guarded.length <= le;
 }
 
 export function lengthOf(prefix: string): number {

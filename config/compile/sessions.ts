@@ -67,6 +67,11 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
     problems.error(object, "spec.listen.port", "port 0 accepts nothing, so no mesh session can come up", "set a port, or mesh type None");
     return [];
   }
+  if (members.length > 1 && Object.keys(self.address).length === 0) {
+    const remedy = "give the Node object an InternalIP (kubelet --node-ip)";
+    problems.error(`Node/${self.name}`, "status.addresses", "has no InternalIP: there is no mesh session", remedy);
+    return [];
+  }
   const others = members.filter(node => node !== self && (mesh.type === "Full" || reflects(fabric, self) || reflects(fabric, node)));
   return others.flatMap(other => meshPair(context, fabric, other));
 }
@@ -78,8 +83,10 @@ export function reflects(fabric: Fabric, node: NodeView): boolean {
 
 function meshPair({ self, resources, problems }: Context, fabric: Fabric, other: NodeView): Session[] {
   const { mesh, listen, timers } = fabric.spec;
-  const families = ([4, 6] as const).filter(family => self.address[family] && other.address[family]);
-  if (families.length === 0) {
+  const common = ([4, 6] as const).filter(family => self.address[family] && other.address[family]);
+  // Two nodes with one address are a problem already; a session with oneself would be another.
+  const families = common.filter(family => !sameAddress(self.address[family] as string, other.address[family] as string));
+  if (common.length === 0) {
     problems.error(
       `Node/${other.name}`,
       "status.addresses",

@@ -1,10 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { FamilyNames } from "./common.ts";
 import { generatedFiles, staleFiles } from "./crds.ts";
 import { kindRows } from "./kinds.ts";
-import { OriginNames, RouteKindNames } from "./policy.ts";
 import type { SchemaNode } from "./schema.ts";
 
 test.each([...generatedFiles().keys()])("%s is what the schema says: else run `npm run crds`", async path => {
@@ -13,13 +11,6 @@ test.each([...generatedFiles().keys()])("%s is what the schema says: else run `n
 
 test("no manifest is left over from a kind that is gone", async () => {
   expect(await staleFiles()).toEqual([]);
-});
-
-test("the schema's names are those of the speaker", async () => {
-  const { Families, RouteKinds } = await import("../../bgpd/config.ts");
-  expect([...FamilyNames]).toEqual([...Families]);
-  expect([...RouteKindNames]).toEqual([...RouteKinds]);
-  expect(OriginNames).toEqual(["igp", "egp", "incomplete"]);
 });
 
 /** Every node of every schema with its path. */

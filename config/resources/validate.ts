@@ -194,6 +194,10 @@ function checkRules(schema: SchemaNode, value: unknown, path: Path, faults: Faul
     if (holds(rule, value, schema)) continue;
     const full = fieldPath ? [...path, ...fieldPath.slice(1).split(".")] : path;
     const text = typeof value === "string" ? `${quote(value)}: ${message}` : message;
-    faults.push({ path: full, message: text, remedy: schema.description ? `wanted: ${schema.description}` : "see docs/objects.md" });
+    faults.push({
+      path: full,
+      message: text,
+      remedy: schema.type === "object" ? "correct these fields; docs/objects.md describes them" : shortHelp(schema),
+    });
   }
 }

@@ -23,6 +23,7 @@ afterEach(async () => {
 
 const node = (name: string, cidr = "10.244.1.0/24") =>
   `apiVersion: v1\nkind: Node\nmetadata: {name: ${name}}\nspec: {podCIDRs: [${cidr}]}\n`;
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 10_000 });
 const write = (name: string, text: string) => writeFile(join(folder, name), text);
 const last = () => seen.at(-1);
 const names = () => [...(last()?.resources.nodes.keys() ?? [])];
@@ -55,11 +56,11 @@ test("changes, new files and deletions arrive by themselves", async () => {
   await write("a.yaml", node("a"));
   await start();
   await write("b.yaml", node("b"));
-  await expect.poll(names).toEqual(["a", "b"]);
+  await eventually(names).toEqual(["a", "b"]);
   await write("a.yaml", node("a", "10.244.9.0/24"));
-  await expect.poll(() => last()?.resources.nodes.get("a")?.spec.podCIDRs).toEqual(["10.244.9.0/24"]);
+  await eventually(() => last()?.resources.nodes.get("a")?.spec.podCIDRs).toEqual(["10.244.9.0/24"]);
   await unlink(join(folder, "b.yaml"));
-  await expect.poll(names).toEqual(["a"]);
+  await eventually(names).toEqual(["a"]);
 });
 
 test("a half-written file keeps its last good documents until it is whole", async () => {
@@ -73,6 +74,28 @@ test("a half-written file keeps its last good documents until it is whole", asyn
   await running.reload();
   expect(names()).toEqual(["c"]);
   expect(last()?.problems).toEqual([]);
+});
+
+test("an emptied file keeps what it said; deleting it removes it", async () => {
+  await write("a.yaml", node("a"));
+  const running = await start();
+  await write("a.yaml", "");
+  await running.reload();
+  expect(names()).toEqual(["a"]);
+  expect(messages()).toEqual(["a.yaml: is empty; what it said before stays in force"]);
+  await unlink(join(folder, "a.yaml"));
+  await running.reload();
+  expect(names()).toEqual([]);
+  expect(last()?.problems).toEqual([]);
+});
+
+test("a file written in pieces, each valid by itself, arrives only as a whole", async () => {
+  const running = await start(folder, { debounce: 1000, interval: 0 });
+  await write("a.yaml", node("a"));
+  const reloaded = running.reload();
+  await write("a.yaml", `${node("a")}---\n${node("b")}`);
+  await reloaded;
+  expect(seen.map(({ resources }) => resources.nodes.size)).toEqual([0, 2]);
 });
 
 test("a bad object keeps its own last good version; the others in the file are taken", async () => {
@@ -118,7 +141,7 @@ test("a ConfigMap mount: ..data turns to another folder at once", async () => {
   expect(last()?.resources.nodes.get("a")?.spec.podCIDRs).toEqual(["10.244.1.0/24"]);
   await symlink("..v2", join(folder, "..data_tmp"));
   await rename(join(folder, "..data_tmp"), join(folder, "..data"));
-  await expect.poll(() => last()?.resources.nodes.get("a")?.spec.podCIDRs).toEqual(["10.244.2.0/24"]);
+  await eventually(() => last()?.resources.nodes.get("a")?.spec.podCIDRs).toEqual(["10.244.2.0/24"]);
 });
 
 test("a directory that is away for a while changes nothing but a problem", async () => {
@@ -134,7 +157,7 @@ test("a directory that is away for a while changes nothing but a problem", async
   await running.reload();
   expect(last()?.problems).toEqual([]);
   await writeFile(join(path, "b.yaml"), node("b"));
-  await expect.poll(names).toEqual(["a", "b"]);
+  await eventually(names).toEqual(["a", "b"]);
 });
 
 test("a file that is too large keeps what it said", async () => {

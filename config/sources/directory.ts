@@ -7,19 +7,22 @@ import { createHash } from "node:crypto";
 import { type FSWatcher, watch } from "node:fs";
 import { open, readdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Problem } from "../plan.ts";
 import { Limits, type ReadResult, readDocuments } from "../resources/documents.ts";
 import { type AnyResource, collect, type Resources } from "../resources/kinds.ts";
 import type { ResourceListener, ResourceSource } from "./source.ts";
 
 export interface DirectoryOptions {
-  /** Quiet time after a change before files are read. Milliseconds. */
+  /** Quiet time: a file is taken over when it has not been written for so long. Milliseconds. */
   debounce?: number;
   /** A scan of its own as a safety net where the file system reports no changes (network mounts). Milliseconds; 0 = none. */
   interval?: number;
 }
 
 const maxFiles = 2000;
+/** How often a file that is being written is waited for, a quiet time each. */
+const maxRounds = 20;
 const maxTotal = 64 * 1024 * 1024;
 
 interface FileState {
@@ -89,29 +92,50 @@ export class DirectorySource implements ResourceSource {
   }
 
   async #scanUntilQuiet(): Promise<void> {
+    let rounds = 0;
     do {
       this.#again = false;
-      await this.#scanOnce();
+      const settled = await this.#scanOnce(rounds >= maxRounds);
+      if (settled) continue;
+      rounds++;
+      this.#again = true;
+      await delay(this.#debounce);
     } while (this.#again && !this.#closed);
   }
 
-  async #scanOnce(): Promise<void> {
-    if (this.#closed) return;
+  /** false: a file was written a moment ago and may not be whole; nothing is delivered. `anyway`: do not wait for it any longer. */
+  async #scanOnce(anyway: boolean): Promise<boolean> {
+    if (this.#closed) return true;
     // Before reading: what changes while files are read is then seen as an event.
     await this.#watch();
     const problems: Problem[] = [];
     const present = await readAll(this.#path, problems);
-    if (this.#closed) return;
-    if (present) this.#take(present);
+    if (this.#closed) return true;
+    const fresh = present ? [...present.texts.keys()].filter(name => this.#isFresh(name, present)) : [];
+    if (fresh.length > 0 && !anyway) return false;
+    if (present) this.#take(present, problems);
     this.#deliver(problems);
+    return true;
   }
 
-  #take({ texts, unreadable }: Present): void {
+  /** New text that was written less than the quiet time ago. A time of writing in the future is that of a wrong clock. */
+  #isFresh(name: string, { texts, ages }: Present): boolean {
+    const age = ages.get(name) ?? Number.POSITIVE_INFINITY;
+    return age >= 0 && age < this.#debounce && this.#files.get(name)?.hash !== hashOf(texts.get(name) ?? "");
+  }
+
+  #take({ texts, unreadable }: Present, problems: Problem[]): void {
     for (const name of this.#files.keys()) if (!texts.has(name) && !unreadable.has(name)) this.#files.delete(name);
     for (const [name, text] of texts) {
-      const hash = createHash("sha256").update(text).digest("hex");
+      const hash = hashOf(text);
       const known = this.#files.get(name);
       if (known?.hash === hash) continue;
+      if (text.trim() === "" && known && known.good.length > 0) {
+        // Editors and `cp` empty a file before they write it.
+        const message = "is empty; what it said before stays in force";
+        problems.push({ severity: "error", object: name, field: "", message, remedy: "write it, or delete it to remove its objects" });
+        continue;
+      }
       const read = readDocuments(text, name);
       this.#files.set(name, { hash, ...lastGood(read, known?.good ?? []) });
     }
@@ -120,9 +144,7 @@ export class DirectorySource implements ResourceSource {
   #deliver(problems: Problem[]): void {
     const { resources, problems: found } = merge(this.#files);
     const all = [...problems, ...found];
-    const state = createHash("sha256")
-      .update(JSON.stringify([[...this.#files].map(([name, { hash }]) => [name, hash]).sort(), all]))
-      .digest("hex");
+    const state = hashOf(JSON.stringify([[...this.#files].map(([name, { hash }]) => [name, hash]).sort(), all]));
     if (state === this.#delivered) return;
     this.#delivered = state;
     this.#listener?.(resources, all);
@@ -160,6 +182,8 @@ export class DirectorySource implements ResourceSource {
 
 interface Present {
   texts: Map<string, string>;
+  /** Milliseconds since each file was last written. */
+  ages: Map<string, number>;
   /** There, but not to be read now: what they said stays. */
   unreadable: Set<string>;
 }
@@ -179,11 +203,11 @@ async function readAll(path: string, problems: Problem[]): Promise<Present | und
     fail(path, `holds ${names.length} files; only the first ${maxFiles} by name are read`, "put several objects into one file");
     names.length = maxFiles;
   }
-  const present: Present = { texts: new Map(), unreadable: new Set() };
+  const present: Present = { texts: new Map(), ages: new Map(), unreadable: new Set() };
   let total = 0;
   for (const name of names) {
     try {
-      const text = await readBounded(join(path, name));
+      const { text, age } = await readBounded(join(path, name));
       total += text?.length ?? 0;
       if (text === undefined)
         fail(
@@ -195,6 +219,7 @@ async function readAll(path: string, problems: Problem[]): Promise<Present | und
         fail(name, `all files together are larger than ${maxTotal} octets; what this one said before stays in force`, "take some out");
       else {
         present.texts.set(name, text);
+        present.ages.set(name, age);
         continue;
       }
       present.unreadable.add(name);
@@ -208,16 +233,21 @@ async function readAll(path: string, problems: Problem[]): Promise<Present | und
   return present;
 }
 
-/** undefined: too large, or no plain file. */
-async function readBounded(path: string): Promise<string | undefined> {
+/** No text: too large, or no plain file. The age is that after reading, so that what changed meanwhile is young. */
+async function readBounded(path: string): Promise<{ text?: string; age: number }> {
   const handle = await open(path, "r");
   try {
-    const stat = await handle.stat();
-    if (!stat.isFile() || stat.size > Limits.fileSize) return undefined;
-    return await handle.readFile("utf8");
+    const before = await handle.stat();
+    if (!before.isFile() || before.size > Limits.fileSize) return { age: 0 };
+    const text = await handle.readFile("utf8");
+    return { text, age: Date.now() - (await handle.stat()).mtimeMs };
   } finally {
     await handle.close();
   }
+}
+
+function hashOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }
 
 /** Broken text: all that the file said before stays. A bad object: its own last good version stays, its neighbours are taken over. */

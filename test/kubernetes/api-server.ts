@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
-const shared = join(import.meta.dirname, "../../../shared/kubernetes/unpack");
+const shared = join(process.env.PODLANE_SHARED ?? join(import.meta.dirname, "../../../shared"), "kubernetes/unpack");
 
 /** Why no API server can be started here; undefined where one can. */
 export function missingApiServer(): string | undefined {
