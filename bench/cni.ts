@@ -104,7 +104,7 @@ function fail(message: string): undefined {
 }
 
 function call(node: TestNode, side: Side, command: "ADD" | "DEL", container: string, netns: string): Promise<Outcome> {
-  if (side === "podlane") return node.call(command, { container, netns });
+  const plugin = side === "podlane" ? node.plugin : `${debian}/bridge`;
   const env = {
     PATH: process.env.PATH ?? "",
     CNI_COMMAND: command,
@@ -114,7 +114,7 @@ function call(node: TestNode, side: Side, command: "ADD" | "DEL", container: str
     CNI_PATH: debian,
   };
   const ipam = { type: "host-local", ranges: ranges.reference.map(subnet => [{ subnet }]), dataDir: `${node.directory}/host-local` };
-  const config = {
+  const reference = {
     cniVersion: "1.0.0",
     name: "reference",
     type: "bridge",
@@ -123,7 +123,9 @@ function call(node: TestNode, side: Side, command: "ADD" | "DEL", container: str
     hairpinMode: true,
     ipam,
   };
-  return runPlugin(`${debian}/bridge`, env, JSON.stringify(config), node.netns);
+  const config = side === "podlane" ? node.config({ cniVersion: "1.0.0" }) : reference;
+  // Both through nsenter(1), which the reference needs: its start counts for both.
+  return runPlugin(plugin, env, JSON.stringify(config), node.netns);
 }
 
 /** Throws where the call fails: a bench of errors says nothing. */
