@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { Socket } from "node:net";
 import { join } from "node:path";
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { NeighborConfig } from "../../bgpd/config.ts";
 import { MessageType } from "../../bgpd/message/header.ts";
 import { KEEPALIVE } from "../../bgpd/message/keepalive.ts";
@@ -67,6 +67,11 @@ function speaker(network: TestNetwork, namespace: string, change: Partial<Neighb
   cleanups.push(() => session.stop());
   session.start();
   return { session, events, log, bgp };
+}
+
+/** Skips a test that cannot run here, with the reason. */
+function need(skip: (note?: string) => never, why: string | undefined): void {
+  if (why !== undefined) skip(why);
 }
 
 function until(check: () => void, timeout = 15_000): Promise<void> {
@@ -158,8 +163,9 @@ async function run(daemon: Daemon, namespace: string, want: Want = {}): Promise<
 }
 
 for (const daemon of [frr, bird, gobgp, openbgpd]) {
-  const why = missing(daemon.name);
-  describe.skipIf(why)(`with ${daemon.name}${why ? ` (skipped: ${why})` : ""}`, () => {
+  describe(`with ${daemon.name}`, () => {
+    beforeEach(({ skip }) => need(skip, missing(daemon.name)));
+
     it("we connect, it is passive", async () => {
       const { network, us, them } = cable();
       await run(daemon, them, { passive: true });
@@ -187,7 +193,7 @@ for (const daemon of [frr, bird, gobgp, openbgpd]) {
 
     it("both connect: one stable session", async () => {
       const { network, us, them } = cable();
-      const ours = speaker(network, us);
+      const ours = speaker(network, us, { holdTime: 3 });
       await run(daemon, them);
       await up(ours);
       const before = ours.session.snapshot().counters;
@@ -246,7 +252,8 @@ for (const daemon of [frr, bird, gobgp, openbgpd]) {
 }
 
 for (const daemon of [frr, bird, gobgp]) {
-  it.skipIf(missing(daemon.name))(`TCP MD5 with ${daemon.name}, both directions`, async () => {
+  it(`TCP MD5 with ${daemon.name}, both directions`, async ({ skip }) => {
+    need(skip, missing(daemon.name));
     for (const passive of [true, false]) {
       const { network, us, them } = cable();
       await run(daemon, them, { passive, password: "s3cret" });
@@ -256,7 +263,8 @@ for (const daemon of [frr, bird, gobgp]) {
 }
 
 for (const daemon of [frr, bird, openbgpd]) {
-  it.skipIf(missing(daemon.name))(`GTSM with ${daemon.name}, both directions`, async () => {
+  it(`GTSM with ${daemon.name}, both directions`, async ({ skip }) => {
+    need(skip, missing(daemon.name));
     for (const passive of [true, false]) {
       const { network, us, them } = cable();
       await run(daemon, them, { passive, gtsm: true });
@@ -265,7 +273,8 @@ for (const daemon of [frr, bird, openbgpd]) {
   });
 }
 
-it.skipIf(missing("bird"))("link-local addresses with BIRD, both directions", async () => {
+it("link-local addresses with BIRD, both directions", async ({ skip }) => {
+  need(skip, missing("bird"));
   for (const passive of [true, false]) {
     const { us, them } = cable();
     const config = `router id ${THEM}; protocol device {}
@@ -284,7 +293,9 @@ it.skipIf(missing("bird"))("link-local addresses with BIRD, both directions", as
   }
 });
 
-describe.skipIf(noRoot)("routers and cables", () => {
+describe("routers and cables", () => {
+  beforeEach(({ skip }) => need(skip, noRoot));
+
   /** us - router - them, two hops apart. */
   function routed(): { network: TestNetwork; us: string; them: string } {
     const network = new TestNetwork();
