@@ -25,6 +25,9 @@ const buildFolder = new URL("../build/lab", import.meta.url).pathname;
 const print = (lines: string | string[]) => process.stdout.write(`${typeof lines === "string" ? lines : lines.join("\n")}\n`);
 const heading = (text: string) => print(`\n${paint("strong", text)}`);
 
+/** Exit code after a signal, as shells have it. */
+let interrupted: number | undefined;
+
 /** Said before with all there is to say: only the exit code is left. */
 class Failed extends Error {}
 
@@ -229,6 +232,7 @@ function abortOnSignals(): AbortSignal {
   const controller = new AbortController();
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(name, () => {
+      interrupted = 128 + constants.signals[name];
       if (controller.signal.aborted) return;
       process.stderr.write(`\n${name}: removing the lab\n`);
       controller.abort(new Error(`interrupted by ${name}`));
@@ -288,7 +292,7 @@ Examples:
 try {
   await program().parseAsync(process.argv);
 } catch (error) {
-  process.exitCode = 1;
+  process.exitCode = interrupted ?? 1;
   if (error instanceof CommanderError) process.exitCode = error.exitCode;
   else if (!(error instanceof Failed)) {
     const known = error instanceof TopologyError || error instanceof UnmetError || error instanceof CommandError;

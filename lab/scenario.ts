@@ -13,7 +13,7 @@ import type { Scenario, Step } from "./topology/schema.ts";
 
 export interface ScenarioResult {
   name: string;
-  /** What each step was and how long it took. */
+  /** What each step was and how long it took; an await counts from the action before it, to the 50 ms in which we look. */
   steps: { text: string; milliseconds: number }[];
   streams: StreamResult[];
   /** Kernel routes to pod subnets that went away on a machine, at any moment. */
@@ -30,11 +30,15 @@ export async function runScenario(lab: Lab, scenario: Scenario, progress: Progre
   const streams = started.flatMap(each => (each.status === "fulfilled" ? [each.value] : []));
   for (const each of started) if (each.status === "rejected") result.problems.push((each.reason as Error).message);
   try {
+    // What is awaited is measured from the beginning of the action that brings it about, not from when we begin to look.
+    let cause = performance.now();
     for (const step of scenario.steps) {
       const begin = performance.now();
+      if (step.await === undefined) cause = begin;
       const text = describeStep(step);
       const milliseconds = await progress.step(text, async detail => {
-        const measured = (await perform(lab, step, abort)) ?? performance.now() - begin;
+        await perform(lab, step, abort);
+        const measured = performance.now() - (step.await === undefined ? begin : cause);
         if (step.await !== undefined || step.observe !== undefined)
           detail(`${step.measure ? `${step.measure}: ` : ""}${Math.round(measured)} ms`);
         return measured;
@@ -109,16 +113,14 @@ export function describeStep(step: Step): string {
   return `${verbs[action]} ${step[action]}${action === "observe" ? " s" : ""}`;
 }
 
-/** Returns the time of what was measured, where that is not the whole step. */
-async function perform(lab: Lab, step: Step, abort?: AbortSignal): Promise<number | undefined> {
+async function perform(lab: Lab, step: Step, abort?: AbortSignal): Promise<void> {
   if (step.kill !== undefined) await lab.end(lab.machine(step.kill), "SIGKILL");
   else if (step.stop !== undefined) await lab.end(lab.machine(step.stop), "SIGTERM");
   else if (step.start !== undefined) await lab.start(lab.machine(step.start), abort);
   else if (step.powerOff !== undefined) await lab.powerOff(lab.machine(step.powerOff));
   else if (step.powerOn !== undefined) await lab.powerOn(lab.machine(step.powerOn));
   else if (step.observe !== undefined) await until(() => false, step.observe * 1000, 100, abort);
-  else if (step.await !== undefined) return awaitCondition(lab, step.await, step.within ?? 30, { interval: 50, abort });
-  return undefined;
+  else if (step.await !== undefined) await awaitCondition(lab, step.await, step.within ?? 30, { interval: 50, abort });
 }
 
 /** Follows `ip monitor route` of a machine; stop() tells which routes to pod subnets were deleted meanwhile. */

@@ -1,5 +1,5 @@
 /** What a topology file gets for each kind of mistake, and what the shipped ones are planned as. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { describe, expect, test } from "vitest";
 import { shippedTopologies } from "../names.ts";
@@ -32,6 +32,13 @@ describe("topology files", () => {
 
   test.each(shippedTopologies())("$name is good and is named like its file", ({ name, file }) => {
     expect(loadTopology(file).name).toBe(name);
+  });
+
+  test("the example of docs/lab.md is good", () => {
+    const page = readFileSync(new URL("../../docs/lab.md", import.meta.url), "utf8");
+    const example = /```yaml\n(name: [\s\S]*?)```/.exec(page)?.[1] ?? "";
+    expect(problemsOf(example)).toEqual([]);
+    expect(parseTopology(example).name).toBe("small");
   });
 
   const mistakes: [what: string, change: (text: string) => string, expected: RegExp][] = [
