@@ -154,7 +154,7 @@ function silent(machine: MachinePlan, log: string): Error {
 }
 
 /** Last lines of a log, for error texts. */
-export function logEnd(file: string, lines = 8): string {
+export function logEnd(file: string, lines = 20): string {
   try {
     const text = readFileSync(file, "utf8").trimEnd();
     return text === "" ? "(empty)" : text.split("\n").slice(-lines).join("\n");
