@@ -71,7 +71,7 @@ const forwarding = object(
     enabled: flag("false: a pure reflector or route server; the kernel table is left alone.", true),
     table: integer("Kernel table, 1..4294967295. 254 = main.", 1, 4294967295, { default: 254 }),
     protocol: integer("Protocol number that marks podlane's routes, 5..255. Routes with another number are never touched.", 5, 255, {
-      default: 195,
+      default: 201,
     }),
     metric: integer("Metric of podlane's routes, 0..2147483647. 0 = the kernel's default.", 0, 2147483647, { default: 0 }),
   },

@@ -105,12 +105,12 @@ no answer yet for icmp_seq=7
 });
 
 test("ip monitor: only deleted routes of the subnets count", () => {
-  const output = `10.244.1.0/24 via 172.16.1.1 dev eth0 proto 195
-Deleted 10.244.1.0/24 proto 195 metric 0
+  const output = `10.244.1.0/24 via 172.16.1.1 dev eth0 proto 201
+Deleted 10.244.1.0/24 proto 201 metric 0
 Deleted local 10.9.9.9 dev eth0 table local
-Deleted fd00::/64 via fe80::1 dev eth0 proto 195 metric 1024 pref medium
+Deleted fd00::/64 via fe80::1 dev eth0 proto 201 metric 1024 pref medium
 `;
-  expect(deletedRoutes(output, new Set(["10.244.1.0/24"]))).toEqual(["Deleted 10.244.1.0/24 proto 195 metric 0"]);
+  expect(deletedRoutes(output, new Set(["10.244.1.0/24"]))).toEqual(["Deleted 10.244.1.0/24 proto 201 metric 0"]);
 });
 
 test("the longest match decides", () => {
