@@ -1,0 +1,38 @@
+/** The topologies that ship with podlane: their own checks, every ping without NAT, and their scenarios, as `npm run lab -- --chaos --once` runs them. */
+import { describe, expect, test } from "vitest";
+import { down, leftovers, silentProgress, up } from "../../lab/engine/lab.ts";
+import { awaitChecks, inspect } from "../../lab/inspect.ts";
+import { shippedTopologies } from "../../lab/names.ts";
+import { runScenario } from "../../lab/scenario.ts";
+import { loadTopology } from "../../lab/topology/load.ts";
+import { labId } from "../../lab/topology/plan.ts";
+
+const instance = `t${process.pid}`;
+/** Nobody may have translated an address, and hops must be named: the way from the first pod to one of another node. */
+const hopCount: Record<string, number> = { rack: 5, mesh: 4, reflector: 4 };
+
+describe.each(shippedTopologies())("$name: $title", ({ name, file }) => {
+  test("works, and survives what its scenarios do to it", async () => {
+    const topology = loadTopology(file);
+    const { lab } = await up(topology, { instance });
+    try {
+      await awaitChecks(lab, silentProgress);
+      const found = await inspect(lab);
+      const pods = lab.plan.pods.length;
+      expect(found.problems).toEqual([]);
+      expect(found.matrix.flatMap(cell => cell.problem ?? [])).toEqual([]);
+      expect(found.matrix).toHaveLength(pods * (pods - 1) * 2);
+      expect(found.way.map(way => way.hops.length)).toEqual([hopCount[name], hopCount[name]]);
+      for (const { hops, to } of found.way) expect(hops.at(-1)?.machine).toBe(to);
+      expect(topology.scenarios?.length).toBeGreaterThan(0);
+      for (const scenario of topology.scenarios ?? []) {
+        const result = await runScenario(lab, scenario, silentProgress);
+        expect(result.problems, scenario.name).toEqual([]);
+        expect(result.streams.length, scenario.name).toBeGreaterThan(0);
+      }
+    } finally {
+      await down(lab.id);
+    }
+    expect(leftovers(labId(name, instance))).toEqual([]);
+  }, 240_000);
+});
