@@ -1,5 +1,7 @@
 /** What a new configuration means for a running neighbour: nothing, a soft change, or a reset — and why, in words. Pure. */
-import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import { parseAddress, parsePrefix } from "../net/address.ts";
+import { Families, type NeighborConfig, type SpeakerConfig } from "./config.ts";
+import { compilePolicies } from "./policy/index.ts";
 
 /** A change of these ends the session: they are part of its TCP connection or of its OPEN. The text names them for people. */
 const resetFields: Partial<Record<keyof NeighborConfig, string>> = {
@@ -18,6 +20,25 @@ const resetFields: Partial<Record<keyof NeighborConfig, string>> = {
   passive: "passive",
   connectRetryTime: "connect retry time",
 };
+
+/** Throws AddressError or PolicyError for what could not be carried out, before anything is. */
+export function checkConfig(config: SpeakerConfig): void {
+  for (const address of [config.routerId, config.clusterId, ...(config.listen.addresses ?? [])]) if (address) parseAddress(address);
+  for (const { prefix } of config.protectedPrefixes) parsePrefix(prefix);
+  for (const { prefix, nextHop } of config.networks) {
+    parsePrefix(prefix);
+    if (nextHop !== undefined) parseAddress(nextHop);
+  }
+  for (const { address, localAddress, families } of config.neighbors) {
+    parseAddress(address);
+    if (localAddress !== undefined) parseAddress(localAddress);
+    for (const family of Families) {
+      for (const names of [families[family]?.importPolicies, families[family]?.exportPolicies]) {
+        if (names) compilePolicies({ names, policies: config.policies, default: { action: "reject", text: "" }, family });
+      }
+    }
+  }
+}
 
 /** Names of what changed so that the session must be reset; empty = it may stay. */
 export function resetReasons(before: NeighborConfig, after: NeighborConfig): string[] {

@@ -1,5 +1,5 @@
 /** Why a prefix is where it is: all candidates, the step that chose, the rule that rejected, who was told what, and the kernel's route. */
-import { contains, formatAddress, formatPrefix, isPrefix, maskAddress, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
+import { formatAddress, formatPrefix, isPrefix, maskAddress, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
 import { Families } from "./config.ts";
 import type { Fib } from "./fib/types.ts";
 import type { Peer } from "./peer.ts";
@@ -9,7 +9,7 @@ import { evaluateImport, protectionOf } from "./rib/import.ts";
 import type { Rib } from "./rib/rib.ts";
 import { Rejected, type RibTable } from "./rib/table.ts";
 import type { Explanation, RouteView } from "./snapshot.ts";
-import { longestMatch, prefixViews, viewOf } from "./views.ts";
+import { prefixViews, viewOf } from "./views.ts";
 
 interface Modules {
   rib: Rib;
@@ -57,7 +57,7 @@ function find(table: RibTable, asked: Prefix): number {
     const id = table.prefixes.findPrefix({ ...asked, address: maskAddress(asked.address, length), length });
     if (id !== 0 && table.head[id] !== 0) return id;
   }
-  return contains(asked, asked.address) ? longestMatch(table, asked.address) : 0;
+  return 0;
 }
 
 function withImport(rib: Rib, table: RibTable, id: number, view: RouteView): Explanation["candidates"][number] {

@@ -2,7 +2,7 @@
  * One neighbour as the speaker sees it: its configuration, its session, and its routes in the RIB. Turns what the session reports into
  * RIB operations, and keeps routes over a graceful restart of the neighbour (RFC 4724).
  */
-import { parseAddress } from "../net/address.ts";
+import { addressToUint32, parseAddress } from "../net/address.ts";
 import { policyKey, same } from "./apply.ts";
 import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
 import type { NextHopTracker } from "./fib/types.ts";
@@ -19,8 +19,8 @@ import type { AcceptingSession } from "./session/session.ts";
 import type { DownReason, Negotiated, SessionListener, SessionState } from "./session/types.ts";
 
 export interface PeerHooks {
-  /** Our address in this family for NEXT_HOP, on the interface that has `localAddress`. */
-  selfNextHop(family: 0 | 1, localAddress: Uint8Array): Uint8Array | undefined;
+  /** Our address in this family for NEXT_HOP, on the interface `ifindex`, or where that is 0, on the one that has `localAddress`. */
+  selfNextHop(family: 0 | 1, localAddress: Uint8Array, ifindex: number): Uint8Array | undefined;
   /** Something changed that may complete the start: a session, an End-of-RIB. */
   progressed(): void;
   stateChanged(peer: Peer, state: SessionState, reason: string): void;
@@ -51,6 +51,8 @@ export class Peer implements SessionListener {
   #decoder: UpdateDecoder | undefined;
   #staleTimer: Timer | undefined;
   #writable = true;
+  /** Of the interface that the session is bound to; 0 = none. */
+  #ifindex = 0;
 
   constructor(
     config: NeighborConfig,
@@ -113,6 +115,7 @@ export class Peer implements SessionListener {
   established(negotiated: Negotiated): void {
     this.negotiated = negotiated;
     this.#writable = true;
+    this.#ifindex = this.#interfaceIndex();
     this.endOfRib.clear();
     this.overLimit = undefined;
     this.gracefulRestart = neighborGracefulRestart(negotiated);
@@ -129,10 +132,11 @@ export class Peer implements SessionListener {
       client: this.config.routeReflectorClient,
       routerId: negotiated.remoteId,
       address: negotiated.remoteAddress,
+      ifindex: this.#ifindex,
       self: { asn: this.localAsn, address: negotiated.localAddress },
       imports: this.#importRules(),
     });
-    if (former?.state === "stale") this.#comeBack(former, this.slot);
+    if (former?.state === "stale" && this.#rib.slots.has(former)) this.#comeBack(former, this.slot);
     for (const family of negotiated.families) {
       const f = Families.indexOf(family) as 0 | 1;
       this.#rib.join(f, this.#groupKey(f), () => this.#exportRules(f), this.#groupOptions(), this.#sink(), true);
@@ -186,8 +190,6 @@ export class Peer implements SessionListener {
 
   #retire(slot: Slot, negotiated: Negotiated, reason: DownReason): void {
     const keep = familiesToKeep(this.gracefulRestart, negotiated, reason);
-    const older = slot.staleSlot >= 0 ? this.#rib.slots.get(slot.staleSlot) : undefined;
-    if (older) this.#rib.closeSlot(older, false);
     this.#rib.closeSlot(slot, keep.length > 0);
     this.#staleTimer?.cancel();
     if (keep.length === 0) return;
@@ -259,7 +261,7 @@ export class Peer implements SessionListener {
     const settings = this.config.families[family];
     const negotiated = this.negotiated;
     if (!settings || !negotiated) throw new Error(`${this.config.name}: no session in ${family}`);
-    const key = this.#groupKey(f);
+    const lists = this.#restrictions();
     const connected = !negotiated.internal && this.config.multihop === undefined;
     return {
       policy: compilePolicies({
@@ -271,18 +273,14 @@ export class Peer implements SessionListener {
       internal: negotiated.internal,
       client: this.config.routeReflectorClient,
       localAsn: this.localAsn,
-      clusterId: this.#rib.context.clusterId,
-      selfNextHop: this.#hooks.selfNextHop(f, negotiated.localAddress),
+      clusterId: this.#clusterId,
+      selfNextHop: this.#hooks.selfNextHop(f, negotiated.localAddress, this.#ifindex),
       nextHopSelf: settings.nextHopSelf,
       removePrivateAsn: settings.removePrivateAsn ?? false,
       neighbor: this.config.name,
       mayHear: path => {
         const only = this.#rib.locals[f].network(path)?.neighbors;
-        return only === undefined || only.includes(this.config.name);
-      },
-      isMember: address => {
-        const group = this.#rib.groups[f].get(key);
-        return group !== undefined && [...group.members.values()].some(member => same([...member.sink.address], [...address]));
+        return only === undefined || lists.includes(JSON.stringify(only));
       },
       onSharedSubnet: nextHop => connected && this.#tracker?.sharesSubnet(nextHop, negotiated.remoteAddress) === true,
     };
@@ -302,7 +300,7 @@ export class Peer implements SessionListener {
     const family = Families[f];
     const settings = this.config.families[family];
     const n = this.negotiated;
-    const self = n ? this.#hooks.selfNextHop(f, n.localAddress) : undefined;
+    const self = n ? this.#hooks.selfNextHop(f, n.localAddress, this.#ifindex) : undefined;
     const uses = settings
       ? compilePolicies({
           names: settings.exportPolicies,
@@ -311,7 +309,6 @@ export class Peer implements SessionListener {
           family,
         })
       : undefined;
-    const restricted = new Set(this.#global.networks.flatMap(network => (network.neighbors ? [JSON.stringify(network.neighbors)] : [])));
     return JSON.stringify([
       n?.internal,
       this.config.routeReflectorClient,
@@ -326,8 +323,29 @@ export class Peer implements SessionListener {
       settings?.exportDefault,
       settings?.exportPolicies.map(name => [name, this.#global.policies[name]?.rules]),
       uses?.usesNeighbor ? this.config.name : "",
-      [...restricted].filter(list => (JSON.parse(list) as string[]).includes(this.config.name)),
+      this.#clusterId,
+      this.#restrictions(),
     ]);
+  }
+
+  get #clusterId(): number {
+    return addressToUint32(parseAddress(this.#global.clusterId ?? this.#global.routerId));
+  }
+
+  /**
+   * The lists of neighbours in `networks` that name this one, as text. They are part of the group's key: all members hear the same
+   * restricted routes, whoever of them made the group.
+   */
+  #restrictions(): string[] {
+    const lists = this.#global.networks.flatMap(({ neighbors }) =>
+      neighbors?.includes(this.config.name) ? [JSON.stringify(neighbors)] : [],
+    );
+    return [...new Set(lists)].sort();
+  }
+
+  #interfaceIndex(): number {
+    const { interface: name } = this.config;
+    return name === undefined ? 0 : (this.#platform.kernel?.netlink.link(name)?.index ?? 0);
   }
 
   #sink(): GroupSink {

@@ -3,12 +3,13 @@
  * neighbour, a policy or a network never resets another session; apply() says what it did (RFC 4271; DESIGN.md, "The way of the data").
  */
 import { addressToUint32, isLinkLocal, parseAddress, parsePrefix, sameOctets } from "../net/address.ts";
-import { globalResetReasons, resetReasons, same } from "./apply.ts";
+import { checkConfig, globalResetReasons, resetReasons, same } from "./apply.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
 import { explain } from "./explain.ts";
 import { createFib } from "./fib/fib.ts";
 import { createNextHopTracker } from "./fib/next-hop.ts";
 import type { Fib, NextHopTracker } from "./fib/types.ts";
+import { CeaseSubcode } from "./message/notification.ts";
 import { Peer, type PeerHooks } from "./peer.ts";
 import type { Platform, Timer } from "./platform.ts";
 import { Rib } from "./rib/rib.ts";
@@ -41,7 +42,9 @@ export class Speaker {
   #listener: BgpListener | undefined;
   readonly #peers = new Map<string, Peer>();
   readonly #listeners = new Set<(event: SpeakerEvent) => void>();
+  /** Stable indexes of neighbours; those of removed ones are used again. */
   #nextIndex = 0;
+  readonly #freeIndexes: number[] = [];
   #converged = false;
   #restarting = false;
   #startTimer: Timer | undefined;
@@ -52,8 +55,12 @@ export class Speaker {
     this.#rib = new Rib({ clock: platform.clock });
   }
 
-  /** Brings the speaker to this configuration by the least action for each session. Throws PolicyError or AddressError for a configuration that compile() would not make. */
+  /**
+   * Brings the speaker to this configuration by the least action for each session. Throws PolicyError or AddressError for a configuration
+   * that compile() would not make; then nothing has changed.
+   */
   apply(config: SpeakerConfig): ApplyReport {
+    checkConfig(config);
     const before = this.#config;
     const report: ApplyReport = { actions: [] };
     if (!before) this.#start(config);
@@ -154,6 +161,7 @@ export class Speaker {
     this.#rib.close();
     await this.#listener?.close();
     await Promise.all([...this.#peers.values()].map(peer => (options.graceful ? peer.session.stop() : peer.session.abandon())));
+    for (const peer of this.#peers.values()) peer.close();
     this.#tracker?.close();
     await this.#fib?.close({ flush: options.flush });
   }
@@ -206,19 +214,28 @@ export class Speaker {
       report.actions.push({ neighbor: neighbor.name, action: "change", text: "no longer shut down" });
       return;
     }
-    const wasShut = known.config.shutdown;
+    if (neighbor.shutdown && !same(known.config.shutdown, neighbor.shutdown)) {
+      known.reconfigure(neighbor, config);
+      void known.session.stop({ subcode: CeaseSubcode.AdministrativeShutdown, message: neighbor.shutdown.message });
+      report.actions.push({ neighbor: neighbor.name, action: "change", text: "shut down" });
+      return;
+    }
     for (const text of known.reconfigure(neighbor, config)) report.actions.push({ neighbor: neighbor.name, action: "change", text });
-    if (neighbor.shutdown && !same(wasShut, neighbor.shutdown)) void known.session.stop({ subcode: 2, message: neighbor.shutdown.message });
   }
 
   #addPeer(neighbor: NeighborConfig, config: SpeakerConfig): void {
     const platform = this.#platform;
     const hooks: PeerHooks = {
-      selfNextHop: (family, local) => this.#selfNextHop(family, local),
+      selfNextHop: (family, local, ifindex) => this.#selfNextHop(family, local, ifindex),
       progressed: () => this.#checkConverged(),
       stateChanged: (peer, state, reason) => this.#emit({ type: "neighbor", neighbor: peer.config.name, state, reason }),
     };
-    const peer = new Peer(neighbor, this.#nextIndex++, config, { rib: this.#rib, platform, tracker: this.#tracker, hooks });
+    const peer = new Peer(neighbor, this.#freeIndexes.shift() ?? this.#nextIndex++, config, {
+      rib: this.#rib,
+      platform,
+      tracker: this.#tracker,
+      hooks,
+    });
     peer.session = createSession({
       config: neighbor,
       localAsn: config.asn,
@@ -238,7 +255,10 @@ export class Speaker {
 
   #removePeer(peer: Peer): void {
     this.#peers.delete(peer.config.name);
-    void peer.session.stop({ subcode: 3 }).finally(() => peer.close());
+    void peer.session.stop({ subcode: CeaseSubcode.PeerDeconfigured }).finally(() => {
+      peer.close();
+      this.#freeIndexes.push(peer.index);
+    });
   }
 
   /** The start is complete when every neighbour has sent its table; only then do stale kernel routes go and End-of-RIBs leave. */
@@ -263,13 +283,16 @@ export class Speaker {
     });
   }
 
-  /** The session's own address where it is of the family, else a global address of the same interface. */
-  #selfNextHop(family: 0 | 1, local: Uint8Array): Uint8Array | undefined {
+  /** The session's own address where it is of the family, else a global address of the same interface, else none. */
+  #selfNextHop(family: 0 | 1, local: Uint8Array, bound: number): Uint8Array | undefined {
     const octets = family === 0 ? 4 : 16;
     if (local.length === octets && !isLinkLocal(local)) return local;
     const addresses = this.#platform.kernel?.netlink.addresses() ?? [];
-    const own = addresses.find(entry => sameOctets(entry.address, local));
-    return addresses.find(entry => entry.ifindex === own?.ifindex && entry.address.length === octets && entry.scope === 0)?.address;
+    const ifindex = bound || addresses.find(entry => sameOctets(entry.address, local))?.ifindex;
+    const own = addresses.find(entry => entry.ifindex === ifindex && entry.address.length === octets && entry.scope === 0)?.address;
+    if (own || !isLinkLocal(local) || family === 0) return own;
+    // An interface with nothing but its link-local address: it stands in both places (RFC 2545 section 3 knows no other way).
+    return Uint8Array.of(...local, ...local);
   }
 
   #emit(event: SpeakerEvent): void {

@@ -16,10 +16,8 @@ const UNIT = 16;
 
 export interface AttributeTableHooks {
   /** A new set: returns the id of its next hop for the tracker (0 = it has none). */
-  trackNextHop(nextHop: Uint8Array): number;
+  trackNextHop(nextHop: Uint8Array, ifindex: number): number;
   releaseNextHop(id: number): void;
-  /** The last reference is gone: whoever cached something under this id forgets it now. */
-  released(id: number): void;
 }
 
 export class AttributeTable {
@@ -42,12 +40,15 @@ export class AttributeTable {
   /** CommunityFlag bits. */
   wellKnown = new Uint16Array(this.capacity);
   nextHop = new Uint32Array(this.capacity);
+  /** Counts the releases of the id: a cache that keeps id and generation, but no reference, sees that the id now means another set. */
+  generation = new Uint32Array(this.capacity);
 
   #references = new Uint32Array(this.capacity);
   #chunk = new Uint16Array(this.capacity);
   #offset = new Uint32Array(this.capacity);
   #length = new Uint32Array(this.capacity);
   #hash = new Uint32Array(this.capacity);
+  #ifindex = new Uint32Array(this.capacity);
   /** Next id with the same bucket. */
   #chain = new Uint32Array(this.capacity);
   #buckets = new Uint32Array(2048);
@@ -62,12 +63,15 @@ export class AttributeTable {
     this.hooks = hooks;
   }
 
-  /** Id of the set with these canonical octets, with one more reference, which the caller owns. */
-  intern(octets: Uint8Array, start: number, end: number): number {
-    const hash = hashOctets(octets, start, end);
+  /**
+   * Id of the set with these canonical octets, with one more reference, which the caller owns. `ifindex` is the link that a link-local
+   * next hop is on, 0 = none: equal octets from two links are two sets. It is no attribute, so that it never leaves this speaker.
+   */
+  intern(octets: Uint8Array, start: number, end: number, ifindex = 0): number {
+    const hash = (hashOctets(octets, start, end) ^ Math.imul(ifindex, 0x9e3779b1)) >>> 0;
     const bucket = hash & (this.#buckets.length - 1);
     for (let id = this.#buckets[bucket]; id !== 0; id = this.#chain[id]) {
-      if (this.#hash[id] === hash && this.#same(id, octets, start, end)) {
+      if (this.#hash[id] === hash && this.#ifindex[id] === ifindex && this.#same(id, octets, start, end)) {
         this.#references[id]++;
         return id;
       }
@@ -75,6 +79,7 @@ export class AttributeTable {
     const id = this.#newId();
     this.#store(id, octets, start, end);
     this.#hash[id] = hash;
+    this.#ifindex[id] = ifindex;
     this.#references[id] = 1;
     this.#fill(id);
     this.size++;
@@ -92,7 +97,7 @@ export class AttributeTable {
   release(id: number): void {
     if (--this.#references[id] !== 0) return;
     this.#unlink(id);
-    this.hooks.released(id);
+    this.generation[id]++;
     if (this.nextHop[id] !== 0) this.hooks.releaseNextHop(this.nextHop[id]);
     const units = Math.ceil(this.#length[id] / UNIT);
     const room = this.#freeRoom.get(units);
@@ -156,7 +161,7 @@ export class AttributeTable {
     this.nextHop[id] =
       facts.nextHopLength === 0
         ? 0
-        : this.hooks.trackNextHop(buffer.subarray(facts.nextHopOffset, facts.nextHopOffset + facts.nextHopLength));
+        : this.hooks.trackNextHop(buffer.subarray(facts.nextHopOffset, facts.nextHopOffset + facts.nextHopLength), this.#ifindex[id]);
   }
 
   #same(id: number, octets: Uint8Array, start: number, end: number): boolean {
@@ -231,11 +236,13 @@ export class AttributeTable {
     this.hasOriginator = grown(this.hasOriginator, capacity);
     this.wellKnown = grown(this.wellKnown, capacity);
     this.nextHop = grown(this.nextHop, capacity);
+    this.generation = grown(this.generation, capacity);
     this.#references = grown(this.#references, capacity);
     this.#chunk = grown(this.#chunk, capacity);
     this.#offset = grown(this.#offset, capacity);
     this.#length = grown(this.#length, capacity);
     this.#hash = grown(this.#hash, capacity);
+    this.#ifindex = grown(this.#ifindex, capacity);
     this.#chain = grown(this.#chain, capacity);
   }
 }

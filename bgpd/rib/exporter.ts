@@ -3,7 +3,7 @@
  * RFC 1997), what does export policy say (RFC 8212), and what must be changed on the way (section 5.1). Answers are cached per attribute
  * set, because a full table has far fewer sets than prefixes.
  */
-import { sameOctets } from "../../net/address.ts";
+import { isLinkLocal, sameOctets } from "../../net/address.ts";
 import type { RouteKind } from "../config.ts";
 import { buildAttributes, CommunityFlag } from "../message/attributes.ts";
 import type { PathAttributes } from "../message/types.ts";
@@ -31,8 +31,6 @@ export interface ExportRules {
   neighbor: string;
   /** Whether a local route restricted to some neighbours may be told to this group. */
   mayHear(localPath: number): boolean;
-  /** Addresses of the members: a third-party next hop must not be one of them. */
-  isMember(address: Uint8Array): boolean;
   /** Whether the next hop lies in the subnet that we share with the members (RFC 4271 section 5.1.3). */
   onSharedSubnet(nextHop: Uint8Array): boolean;
 }
@@ -52,34 +50,48 @@ export class Exporter {
   readonly #table: RibTable;
   readonly #attributes: AttributeTable;
   readonly #locals: LocalRoutes;
-  /** By attribute id of the source: id of the result (one reference held), REFUSED, or UNKNOWN. */
+  /** Whether a member of the group has this address: it must not hear it as a next hop (RFC 4271 section 5.1.3). */
+  readonly #isMember: (address: Uint8Array) => boolean;
+  /** Next hops that were left as they came, as text. */
+  readonly #foreign = new Set<string>();
+  /**
+   * By attribute id of the source: id of the result, REFUSED or UNKNOWN. No references are held, so that the cache keeps no set alive;
+   * an answer counts while source, slot and result are still the ones it was made for.
+   */
   #cache: Uint32Array;
-  /** Slot the cached answer was made for: another source may be treated differently. */
-  #cacheSlot: Uint16Array;
+  #cacheSlot: Uint32Array;
+  #cacheSource: Uint32Array;
+  #cacheResult: Uint32Array;
   readonly #cacheable: boolean;
 
-  constructor(rules: ExportRules, table: RibTable, locals: LocalRoutes) {
+  constructor(rules: ExportRules, table: RibTable, locals: LocalRoutes, isMember: (address: Uint8Array) => boolean) {
     this.rules = rules;
     this.#table = table;
     this.#attributes = table.attributes;
     this.#locals = locals;
+    this.#isMember = isMember;
     this.#cache = new Uint32Array(table.attributes.capacity);
-    this.#cacheSlot = new Uint16Array(table.attributes.capacity);
+    this.#cacheSlot = new Uint32Array(table.attributes.capacity);
+    this.#cacheSource = new Uint32Array(table.attributes.capacity);
+    this.#cacheResult = new Uint32Array(table.attributes.capacity);
     this.#cacheable = !rules.policy.usesPrefix;
   }
 
-  /** Attribute id to announce, without a reference of its own (valid while the cache holds it); 0 = do not announce. */
+  /** Attribute id to announce, with one more reference, which the caller owns; 0 = do not announce. */
   exported(prefix: number, path: number): number {
-    const source = this.#table.pathAttributes[path];
     const slot = this.#table.pathSlot[path];
-    const cacheable = this.#cacheable && slot !== LOCAL_SLOT;
-    if (cacheable && source < this.#cache.length && this.#cacheSlot[source] === slot) {
-      const known = this.#cache[source];
-      if (known !== UNKNOWN) return known === REFUSED ? 0 : known;
+    if (!this.#cacheable || slot === LOCAL_SLOT) return this.compute(prefix, path).attributes;
+    const source = this.#table.pathAttributes[path];
+    const serial = this.#table.slots.serial[slot];
+    const known = this.#cached(source, serial);
+    if (known !== UNKNOWN) {
+      if (known === REFUSED) return 0;
+      this.#attributes.retain(known);
+      return known;
     }
-    const result = this.compute(prefix, path);
-    this.#remember(source, slot, result.attributes === 0 ? REFUSED : result.attributes);
-    return result.attributes;
+    const { attributes } = this.compute(prefix, path);
+    this.#remember(source, serial, attributes);
+    return attributes;
   }
 
   /** The answer with its reason; the caller owns one reference of `attributes`. */
@@ -122,29 +134,37 @@ export class Exporter {
     return { attributes: this.#attributes.intern(rewritten, 0, rewritten.length), reason };
   }
 
-  /** The source set is gone: drop what was cached for it. */
-  forget(source: number): void {
-    if (source >= this.#cache.length) return;
-    const known = this.#cache[source];
-    if (known === UNKNOWN) return;
-    this.#cache[source] = UNKNOWN;
-    if (known !== REFUSED) this.#attributes.release(known);
+  /** Whether this address may have been given out as a next hop: then a new member that has it needs other answers. */
+  hasGivenOut(address: Uint8Array): boolean {
+    return this.#foreign.has(String(address));
   }
 
-  /** Gives all cached references back, when membership changed what a next hop may be or the group ends. */
+  /** Forgets all answers: membership changed what a next hop may be. */
   clear(): void {
-    for (let source = 0; source < this.#cache.length; source++) this.forget(source);
+    this.#cache.fill(UNKNOWN);
+    this.#foreign.clear();
   }
 
-  #remember(source: number, slot: number, result: number): void {
+  #cached(source: number, serial: number): number {
+    if (source >= this.#cache.length || this.#cacheSlot[source] !== serial) return UNKNOWN;
+    const { generation } = this.#attributes;
+    const known = this.#cache[source];
+    if (known === UNKNOWN || this.#cacheSource[source] !== generation[source]) return UNKNOWN;
+    return known === REFUSED || this.#cacheResult[source] === generation[known] ? known : UNKNOWN;
+  }
+
+  #remember(source: number, serial: number, result: number): void {
+    const { capacity, generation } = this.#attributes;
     if (source >= this.#cache.length) {
-      this.#cache = grown(this.#cache, this.#attributes.capacity);
-      this.#cacheSlot = grown(this.#cacheSlot, this.#attributes.capacity);
+      this.#cache = grown(this.#cache, capacity);
+      this.#cacheSlot = grown(this.#cacheSlot, capacity);
+      this.#cacheSource = grown(this.#cacheSource, capacity);
+      this.#cacheResult = grown(this.#cacheResult, capacity);
     }
-    const old = this.#cache[source];
-    this.#cache[source] = result;
-    this.#cacheSlot[source] = slot;
-    if (old !== UNKNOWN && old !== REFUSED) this.#attributes.release(old);
+    this.#cache[source] = result === 0 ? REFUSED : result;
+    this.#cacheSlot[source] = serial;
+    this.#cacheSource[source] = generation[source];
+    this.#cacheResult[source] = generation[result];
   }
 
   /** Why the rules of the protocol, before any policy, keep the path from this group; undefined = they do not. */
@@ -184,22 +204,21 @@ export class Exporter {
 
   /** RFC 4271 section 5.1.3; undefined = leave it as it is. */
   #nextHop(path: number, chosen: Uint8Array | undefined): Uint8Array | undefined | "none" {
-    if (chosen && chosen.length > 0) return chosen;
-    const table = this.#table;
-    const source = table.slots.get(table.pathSlot[path]);
-    const current = this.#currentNextHop(table.pathAttributes[path]);
-    const self = this.rules.selfNextHop ?? "none";
-    if (current.length === 0) return self;
-    if (this.rules.internal) {
-      // A reflector leaves the next hop alone (RFC 4456 section 10), whatever nextHopSelf says for what it learned outside.
-      return this.rules.nextHopSelf && (!source || source.external) ? self : undefined;
-    }
+    if (chosen && chosen.length > 0 && !this.#isMember(chosen)) return chosen;
+    const source = this.#table.slots.get(this.#table.pathSlot[path]);
+    const current = this.#currentNextHop(this.#table.pathAttributes[path]);
     const global = current.length === 32 ? current.subarray(0, 16) : current;
-    const thirdParty =
-      !this.rules.nextHopSelf &&
-      this.rules.onSharedSubnet(global) &&
-      ((source !== undefined && sameOctets(source.address, global)) || !this.rules.isMember(global));
-    return thirdParty ? undefined : self;
+    const { internal, nextHopSelf, selfNextHop: self = "none" } = this.rules;
+    // A link-local address means something on one link only.
+    if (current.length === 0 || isLinkLocal(global)) return self;
+    // A reflector leaves the next hop alone (RFC 4456 section 10), whatever nextHopSelf says for what was learned outside.
+    if (internal && source && !source.external) return undefined;
+    if (nextHopSelf || !(internal || this.rules.onSharedSubnet(global))) return self;
+    // Its own address goes to no neighbour. The route's source is none of those who hear it.
+    if (!(source && sameOctets(source.address, global)) && this.#isMember(global)) return self;
+    this.#foreign.add(String(global));
+    // RFC 2545 section 3: the link-local address goes along only to those on the link.
+    return internal && current.length === 32 ? global : undefined;
   }
 
   #currentNextHop(id: number): Uint8Array {

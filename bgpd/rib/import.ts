@@ -44,7 +44,7 @@ export function importUpdate(context: ImportContext, slot: Slot, message: Uint8A
       continue;
     }
     update.canonical(i);
-    const raw = context.attributes.intern(update.octets, 0, update.octetsLength);
+    const raw = context.attributes.intern(update.octets, 0, update.octetsLength, slot.ifindex);
     announceRange(context, slot, message, family, start, end, raw);
     context.attributes.release(raw);
     const limit = slot.imports[Families[family]]?.prefixLimit ?? 0;
@@ -126,7 +126,7 @@ function judge(context: ImportContext, slot: Slot, family: number, raw: number, 
     return { attributes: raw, flags: 0, namedPrefix: result.namedPrefix };
   }
   const octets = buildAttributes(result.attributes);
-  return { attributes: context.attributes.intern(octets, 0, octets.length), flags: 0, namedPrefix: result.namedPrefix };
+  return { attributes: context.attributes.intern(octets, 0, octets.length, slot.ifindex), flags: 0, namedPrefix: result.namedPrefix };
 }
 
 /** Runs import policy on the attributes as received, with a trace for `explain`. */

@@ -2,7 +2,7 @@
  * The next hops of all paths as columns for the decision: reachable or not, and at what cost. Fed by the tracker (bgpd/fib), or, without a
  * kernel (a route server in a test), by nothing: then every next hop counts as reachable at cost 0.
  */
-import { formatAddress } from "../../net/address.ts";
+import { formatAddress, isLinkLocal } from "../../net/address.ts";
 import type { NextHopTracker, Resolution } from "../fib/types.ts";
 import { grown } from "./prefix-table.ts";
 
@@ -11,25 +11,25 @@ export class NextHopColumns {
   reachable = new Uint8Array(64).fill(1, 0, 1);
   cost = new Float64Array(64);
   readonly #tracker: NextHopTracker | undefined;
-  /** Without a tracker: ids by text, and how often each is used. */
+  /** Without a tracker: one id per next hop for good, as there is nobody to resolve it. */
   readonly #untracked = new Map<string, number>();
-  readonly #names: string[] = [""];
 
   constructor(tracker: NextHopTracker | undefined) {
     this.#tracker = tracker;
   }
 
-  /** Tracker ids are moved up by one, as 0 means "none". */
-  track(nextHop: Uint8Array): number {
+  /** `ifindex`: the link of the session that told it; it counts only where the next hop is link-local. Tracker ids are moved up by one, as 0 means "none". */
+  track(nextHop: Uint8Array, ifindex: number): number {
     if (this.#tracker) {
-      const id = this.#tracker.track(nextHop, 0) + 1;
+      const linkLocal = nextHop.length === 32 || isLinkLocal(nextHop);
+      const id = this.#tracker.track(nextHop, linkLocal ? ifindex : 0) + 1;
       this.#set(id, this.#tracker.resolution(id - 1));
       return id;
     }
-    const text = formatAddress(nextHop.subarray(0, nextHop.length === 4 ? 4 : 16));
+    const text = `${formatAddress(nextHop.subarray(0, nextHop.length === 4 ? 4 : 16))}%${ifindex}`;
     let id = this.#untracked.get(text);
     if (id === undefined) {
-      id = this.#names.push(text) - 1;
+      id = this.#untracked.size + 1;
       this.#untracked.set(text, id);
     }
     this.#set(id, { reachable: true, metric: 0 });

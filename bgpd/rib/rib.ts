@@ -62,11 +62,8 @@ export class Rib {
     this.#started = options.clock.monotonic();
     this.nextHops = new NextHopColumns(options.tracker);
     this.attributes = new AttributeTable({
-      trackNextHop: nextHop => this.nextHops.track(nextHop),
+      trackNextHop: (nextHop, ifindex) => this.nextHops.track(nextHop, ifindex),
       releaseNextHop: id => this.nextHops.release(id),
-      released: id => {
-        for (const groups of this.groups) for (const group of groups.values()) group.exporter.forget(id);
-      },
     });
     this.tables = [this.#table(0), this.#table(1)];
     this.locals = [new LocalTable(this.tables[0]), new LocalTable(this.tables[1])];
@@ -101,6 +98,7 @@ export class Rib {
     const { context } = this;
     const guardsChanged =
       JSON.stringify(context.protectedPrefixes.map(describeGuard)) !== JSON.stringify(globals.protectedPrefixes.map(describeGuard));
+    const clusterChanged = context.clusterId !== globals.clusterId;
     context.localAsn = globals.asn;
     context.routerId = globals.routerId;
     context.clusterId = globals.clusterId;
@@ -111,7 +109,7 @@ export class Rib {
       table.multipath = globals.multipath;
       if (!same) this.#decideAll(table);
     }
-    if (guardsChanged) for (const slot of this.slots) this.reimport(slot);
+    if (guardsChanged || clusterChanged) for (const slot of this.slots) this.reimport(slot);
   }
 
   setNetworks(networks: readonly NetworkConfig[]): void {
@@ -134,6 +132,10 @@ export class Rib {
 
   /** The session is gone: its routes go too, or stay as stale until purgeStale() (RFC 4724 section 4.2). */
   closeSlot(slot: Slot, keepStale: boolean): void {
+    if (!this.slots.has(slot)) return;
+    // What was left from a restart before this one goes in any case (RFC 4724 section 4.2).
+    const older = this.slots.get(slot.staleSlot);
+    if (older) this.closeSlot(older, false);
     if (keepStale) {
       slot.state = "stale";
       return;
@@ -153,6 +155,7 @@ export class Rib {
     for (const table of this.tables) {
       let from = 1;
       this.#job(until => {
+        if (!this.slots.has(slot)) return false;
         from = table.eachPath(from, until, path => {
           if (table.pathSlot[path] === slot.id) reimportPath(this.context, slot, table, path);
         });
@@ -171,14 +174,19 @@ export class Rib {
       groups.set(key, group);
     }
     group.join(sink, endOfRib);
-    this.#factories.set(group, { rules, options });
   }
 
   /** The neighbour's export rules changed: it hears the difference between its old group and its new one. */
   move(family: 0 | 1, key: string, rules: () => ExportRules, options: GroupOptions, sink: GroupSink, neighborIndex: number): void {
-    const held = this.groupOf(family, neighborIndex)?.heldBy(neighborIndex);
+    const old = this.groupOf(family, neighborIndex);
+    const before = old?.members.get(neighborIndex);
+    const held = old?.heldBy(neighborIndex);
+    // Moved a second time before the first move was through.
+    before?.previous?.forEach((had, prefix) => {
+      if (had && held) held[prefix] = 1;
+    });
     this.leave(family, neighborIndex);
-    this.join(family, key, rules, options, sink, false);
+    this.join(family, key, rules, options, sink, before?.endOfRib ?? false);
     const member = this.groupOf(family, neighborIndex)?.members.get(neighborIndex);
     if (member) member.previous = held;
   }
@@ -198,8 +206,6 @@ export class Rib {
     for (const group of this.groups[family].values()) if (group.members.has(neighborIndex)) return group;
     return undefined;
   }
-
-  readonly #factories = new WeakMap<UpdateGroup, { rules: () => ExportRules; options: GroupOptions }>();
 
   // Scheduling
 
@@ -241,7 +247,7 @@ export class Rib {
     }
     for (const family of [0, 1] as const) {
       for (const group of this.groups[family].values()) more = group.run(until, this.mayEndOfRib) || more;
-      this.#balance(family);
+      more = this.#balance(family) || more;
       if (!more) this.#freeOrphans(family);
     }
     if (this.tables.some(table => table.pending > 0)) more = true;
@@ -249,29 +255,32 @@ export class Rib {
     return more;
   }
 
-  /** Splits slow members off, and joins them again when both groups hold the same. */
-  #balance(family: 0 | 1): void {
+  /** Splits slow members off, and joins them again when both groups hold the same. Returns whether groups changed. */
+  #balance(family: 0 | 1): boolean {
     const groups = this.groups[family];
+    let changed = false;
     for (const group of [...groups.values()]) {
       for (const member of group.slowMembers(SLOW_NEIGHBOR)) {
-        const made = this.#factories.get(group);
-        if (!made) continue;
         const key = `${group.key}#slow${this.#groupSerial++}`;
-        const table = this.tables[family];
-        const apart = new UpdateGroup(key, made.rules(), made.options, table, this.locals[family], this.#clock, () => this.kick());
+        const { exporter, options } = group;
+        const apart = new UpdateGroup(key, exporter.rules, options, this.tables[family], this.locals[family], this.#clock, () =>
+          this.kick(),
+        );
         apart.adopt(group, member);
         groups.set(key, apart);
-        this.#factories.set(apart, made);
+        changed = true;
       }
       const mark = group.key.indexOf("#slow");
       const home = mark < 0 ? undefined : groups.get(group.key.slice(0, mark));
-      if (home?.settled && group.settled) {
+      if (home?.settled && group.settled && !group.blocked) {
         home.absorb(group);
         group.close();
         groups.delete(group.key);
+        changed = true;
       }
-      if (group.members.size > 1 && group.pending > 0 && [...group.members.values()].some(m => m.blockedSince !== 0)) this.#watchSlow();
+      if (group.members.size > 1 && group.pending > 0 && group.blocked) this.#watchSlow();
     }
+    return changed;
   }
 
   #watchSlow(): void {
@@ -307,6 +316,8 @@ export class Rib {
   #purge(table: RibTable, slot: Slot, done: () => void): void {
     let from = 1;
     this.#job(until => {
+      // Another purge of the slot may have been the last: its id may be a living neighbour's now.
+      if (!this.slots.has(slot)) return false;
       from = table.eachPath(from, until, path => {
         if (table.pathSlot[path] === slot.id) table.withdraw(table.pathPrefix[path], slot.id);
       });
@@ -316,7 +327,7 @@ export class Rib {
   }
 
   #releaseSlot(slot: Slot): void {
-    if (slot.state === "live" || slot.paths[0] + slot.paths[1] > 0 || this.slots.get(slot.id) !== slot) return;
+    if (slot.state === "live" || slot.paths[0] + slot.paths[1] > 0) return;
     for (const other of this.slots) if (other.staleSlot === slot.id) other.staleSlot = -1;
     this.slots.remove(slot);
   }

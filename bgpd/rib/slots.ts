@@ -5,6 +5,7 @@
 import { compareOctets } from "../../net/address.ts";
 import type { Family } from "../config.ts";
 import type { CompiledPolicy } from "../policy/types.ts";
+import { grown } from "./prefix-table.ts";
 
 export const LOCAL_SLOT = 0;
 
@@ -27,6 +28,8 @@ export interface Slot {
   /** BGP Identifier, unsigned 32 bit. */
   readonly routerId: number;
   readonly address: Uint8Array;
+  /** The interface that the session is bound to, 0 = none: link-local next hops are on it. */
+  readonly ifindex: number;
   /** Our AS and address towards it, for policies. */
   readonly self: { asn: number; address: Uint8Array };
   /** Rank of the address among all neighbours, in numeric order. */
@@ -45,25 +48,33 @@ export class Slots {
   readonly #slots: (Slot | undefined)[] = [];
   /** By slot id: 1 = its paths take part in the decision. */
   alive = new Uint8Array(256).fill(1, LOCAL_SLOT, LOCAL_SLOT + 1);
+  /** By slot id: ids are reused, serials are not. */
+  serial = new Uint32Array(256);
+  #serials = 0;
 
   add(fields: Omit<Slot, "id" | "state" | "staleSlot" | "paths" | "accepted" | "addressRank">): Slot {
     let id = this.#slots.findIndex((slot, at) => slot === undefined && at > 0);
     if (id < 0) id = Math.max(1, this.#slots.length);
     if (id > 0xfffe) throw new Error("more than 65,534 sessions at once");
     if (id >= this.alive.length) {
-      const larger = new Uint8Array(this.alive.length * 2);
-      larger.set(this.alive);
-      this.alive = larger;
+      this.alive = grown(this.alive, this.alive.length * 2);
+      this.serial = grown(this.serial, this.serial.length * 2);
     }
     const slot: Slot = { ...fields, id, state: "live", staleSlot: -1, paths: [0, 0], accepted: [0, 0], addressRank: 0 };
     this.#slots[id] = slot;
     this.alive[id] = 1;
+    this.serial[id] = ++this.#serials;
     this.#rank();
     return slot;
   }
 
   get(id: number): Slot | undefined {
     return this.#slots[id];
+  }
+
+  /** Whether the slot was not removed yet: its id may be another slot's by now. */
+  has(slot: Slot): boolean {
+    return this.#slots[slot.id] === slot;
   }
 
   /** Dead slots take no part in the decision from now on; the caller empties them and then calls remove(). */

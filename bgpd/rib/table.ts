@@ -112,7 +112,7 @@ export class RibTable {
         this.head[prefix] = path;
         this.pathTime[path] = now;
         this.pathCount++;
-        this.#assign(path, raw, attributes, flags);
+        this.#assign(path, raw, attributes, flags, 0, 0);
         this.#count(slotId, 1, attributes !== 0 ? 1 : 0);
         this.enqueue(prefix, 0);
         return true;
@@ -121,11 +121,12 @@ export class RibTable {
     if (this.pathRaw[path] === raw && this.pathAttributes[path] === attributes && this.pathFlags[path] === flags) return added;
     const wasAccepted = this.pathAttributes[path] !== 0;
     const attributesChanged = this.pathAttributes[path] !== attributes;
-    this.#dropReferences(path);
-    this.#assign(path, raw, attributes, flags);
+    this.#assign(path, raw, attributes, flags, this.pathRaw[path], this.pathAttributes[path]);
     if (attributesChanged) this.pathTime[path] = now;
     this.#count(slotId, 0, (attributes !== 0 ? 1 : 0) - (wasAccepted ? 1 : 0));
-    this.enqueue(prefix, this.best[prefix] === path ? BEST_TOUCHED : 0);
+    const wasBest = this.best[prefix] === path;
+    if (wasBest && attributes === 0) this.#dethrone(prefix);
+    this.enqueue(prefix, wasBest ? BEST_TOUCHED : 0);
     return added;
   }
 
@@ -143,14 +144,13 @@ export class RibTable {
     this.#count(slotId, -1, this.pathAttributes[path] !== 0 ? -1 : 0);
     this.#dropReferences(path);
     const wasBest = this.best[prefix] === path;
-    if (wasBest) {
-      this.best[prefix] = 0;
-      this.bestCount--;
-    }
+    if (wasBest) this.#dethrone(prefix);
     this.pathPrefix[path] = 0;
     this.#freePaths.push(path);
     this.pathCount--;
-    this.enqueue(prefix, wasBest ? BEST_TOUCHED : 0);
+    // With ECMP it may have been one of the carriers, and its next-hop id may mean another address when the decision is made.
+    const shared = this.multipath.ebgp > 1 || this.multipath.ibgp > 1 ? HOPS_TOUCHED : 0;
+    this.enqueue(prefix, wasBest ? BEST_TOUCHED : shared);
   }
 
   /** The decision for this prefix must be made again. */
@@ -291,12 +291,23 @@ export class RibTable {
     this.#count(staleSlot, -1, -accepted);
     this.#count(slotId, 1, accepted);
     this.pathSlot[path] = slotId;
+    // The new session may have another BGP Identifier, which decides between equal paths and goes out as ORIGINATOR_ID.
+    if (this.slots.get(staleSlot)?.routerId !== this.slots.get(slotId)?.routerId) this.enqueue(prefix, BEST_TOUCHED);
     return path;
   }
 
-  #assign(path: number, raw: number, attributes: number, flags: number): void {
+  /** A path that is gone or rejected is not the best from now on, also while the decision waits. */
+  #dethrone(prefix: number): void {
+    this.best[prefix] = 0;
+    this.bestCount--;
+  }
+
+  /** Takes the new references before it gives back the former ones, which may be the same. */
+  #assign(path: number, raw: number, attributes: number, flags: number, oldRaw: number, oldAttributes: number): void {
     if (raw !== 0) this.attributes.retain(raw);
     if (attributes !== 0) this.attributes.retain(attributes);
+    if (oldRaw !== 0) this.attributes.release(oldRaw);
+    if (oldAttributes !== 0) this.attributes.release(oldAttributes);
     this.pathRaw[path] = raw;
     this.pathAttributes[path] = attributes;
     this.pathFlags[path] = flags;

@@ -6,6 +6,7 @@
  * A route is never sent back to the member it came from. That member is the route's "source"; per prefix the group remembers attributes and
  * source, and a member M has the prefix exactly when attributes are set and M is not the source.
  */
+import { sameOctets } from "../../net/address.ts";
 import { AttributesTooLarge, UpdateWriter } from "../message/update-writer.ts";
 import type { Clock, Timer } from "../platform.ts";
 import { Exporter, type ExportRules, type LocalRoutes } from "./exporter.ts";
@@ -37,8 +38,8 @@ export class Member {
   endOfRib: boolean;
   /** Value of the group's counter of dealt-with changes from which on the initial table is complete. */
   target: number;
-  /** Milliseconds (monotonic) since when its socket is full; 0 = it is not. */
-  blockedSince = 0;
+  /** Milliseconds (monotonic) since when its socket is full; undefined = it is not. */
+  blockedSince: number | undefined;
   /** After a move from another group: prefix ids it had there. What this group does not send is withdrawn once the group's own table is out. */
   previous: Uint8Array | undefined;
   constructor(sink: GroupSink, target: number, endOfRib: boolean) {
@@ -48,7 +49,18 @@ export class Member {
   }
 }
 
+interface Stream {
+  readonly writer: UpdateWriter;
+  /** The set the writer is at; -1 = none. */
+  attributes: number;
+}
+
 const NO_SOURCE = 0xffff;
+/** Streams kept from batch to batch. */
+const MAX_STREAMS = 16;
+/** Bits of a prefix's state: in the queue; waits for the advertisement interval. */
+const QUEUED = 1;
+const HELD = 2;
 const BATCH = 4096;
 /** Octets of one dump chunk per turn. */
 const DUMP_OCTETS = 128 * 1024;
@@ -57,25 +69,29 @@ export class UpdateGroup {
   readonly key: string;
   readonly exporter: Exporter;
   readonly members = new Map<number, Member>();
+  readonly options: GroupOptions;
   readonly #table: RibTable;
-  readonly #options: GroupOptions;
   readonly #clock: Clock;
   readonly #kick: () => void;
-  /** By prefix id: attribute id last sent (one reference each), and the neighbour index it was kept from. */
+  /** By prefix id: attribute id last sent (one reference each), and the index of the neighbour it comes from, member or not. */
   sentAttributes: Uint32Array;
   sentSource: Uint16Array;
   #dirty: Uint8Array;
   #queue: number[] = [];
   #queueAt = 0;
-  /** Changes dealt with since the group was made. */
-  #done = 0;
+  /** Changes asked for and dealt with since the group was made. */
   #queued = 0;
+  #done = 0;
   sentCount = 0;
-  /** Announcements that wait for the advertisement interval. */
+  /** Announcements that wait for the advertisement interval, which begins when all that waited before is out. */
   #held: number[] = [];
+  #announced = false;
   #holdUntil = 0;
   #holdTimer: Timer | undefined;
-  readonly #writer: UpdateWriter;
+  /** What the batch at hand sends, by the member that must not hear it (NO_SOURCE: all hear it). */
+  readonly #streams = new Map<number, Stream>();
+  /** Withdrawals of the batch for single members. */
+  readonly #takenBack = new Map<number, UpdateWriter>();
 
   // Scratch of one batch: entries linked per attribute id.
   readonly #entryPrefix = new Uint32Array(BATCH);
@@ -94,11 +110,10 @@ export class UpdateGroup {
   ) {
     this.key = key;
     this.#table = table;
-    this.#options = options;
+    this.options = options;
     this.#clock = clock;
     this.#kick = kick;
-    this.exporter = new Exporter(rules, table, locals);
-    this.#writer = new UpdateWriter(options);
+    this.exporter = new Exporter(rules, table, locals, address => this.#isMember(address));
     const capacity = table.prefixes.capacity;
     this.sentAttributes = new Uint32Array(capacity);
     this.sentSource = new Uint16Array(capacity).fill(NO_SOURCE);
@@ -117,6 +132,7 @@ export class UpdateGroup {
     const member = new Member(sink, this.#queued, endOfRib);
     if (this.sentCount === 0) member.dump = 0;
     this.members.set(sink.neighborIndex, member);
+    if (this.exporter.hasGivenOut(sink.address)) this.reconsider();
     this.#kick();
     return member;
   }
@@ -135,8 +151,8 @@ export class UpdateGroup {
 
   /** The best path of a prefix changed. */
   mark(prefix: number): void {
-    if (this.#dirty[prefix] !== 0) return;
-    this.#dirty[prefix] = 1;
+    if ((this.#dirty[prefix] & QUEUED) !== 0) return;
+    this.#dirty[prefix] |= QUEUED;
     this.#queue.push(prefix);
     this.#queued++;
   }
@@ -170,11 +186,16 @@ export class UpdateGroup {
     return this.#queue.length - this.#queueAt + this.#held.length;
   }
 
+  /** Some member's socket is full. */
+  get blocked(): boolean {
+    return [...this.members.values()].some(member => member.blockedSince !== undefined);
+  }
+
   /** Members that block the others: full for longer than `milliseconds` while changes wait. */
   slowMembers(milliseconds: number): Member[] {
     if (this.members.size < 2 || this.pending === 0) return [];
     const now = this.#clock.monotonic();
-    const slow = [...this.members.values()].filter(m => m.blockedSince !== 0 && now - m.blockedSince > milliseconds);
+    const slow = [...this.members.values()].filter(m => m.blockedSince !== undefined && now - m.blockedSince > milliseconds);
     return slow.length < this.members.size ? slow : [];
   }
 
@@ -188,6 +209,7 @@ export class UpdateGroup {
     this.#queue = [];
     this.#queueAt = 0;
     this.#queued = 0;
+    this.#done = 0;
     for (let at = other.#queueAt; at < other.#queue.length; at++) this.mark(other.#queue[at]);
     for (const prefix of other.#held) this.mark(prefix);
     other.members.delete(member.sink.neighborIndex);
@@ -204,13 +226,13 @@ export class UpdateGroup {
     for (const [index, member] of other.members) {
       member.target = this.#queued;
       this.members.set(index, member);
+      if (this.exporter.hasGivenOut(member.sink.address)) this.reconsider();
     }
     other.members.clear();
   }
 
   close(): void {
     this.#holdTimer?.cancel();
-    this.exporter.clear();
     for (let prefix = 0; prefix < this.sentAttributes.length; prefix++) {
       if (this.sentAttributes[prefix] !== 0) this.#table.attributes.release(this.sentAttributes[prefix]);
     }
@@ -220,29 +242,41 @@ export class UpdateGroup {
   /** Works until nothing is left to do, no socket takes more, or `until()`. Returns whether it could go on at once. */
   run(until: () => boolean, mayEndOfRib: boolean): boolean {
     for (;;) {
-      const full = this.#noteBlocked();
-      if (!full && this.#queueAt < this.#queue.length) this.#batch();
-      let worked = !full && this.#queueAt < this.#queue.length;
+      let worked = false;
+      if (!this.#noteBlocked() && this.#queueAt < this.#queue.length) {
+        this.#batch();
+        worked = true;
+      }
       for (const member of this.members.values()) {
-        if (!member.sink.writable) continue;
-        if (member.dump !== 0) this.#dump(member);
-        else if (member.previous && this.#done >= member.target) this.#withdrawPrevious(member, member.previous);
-        else if (member.endOfRib && mayEndOfRib && this.#done >= member.target) this.#sendEndOfRib(member);
-        worked ||= member.dump !== 0 && member.sink.writable;
+        if (member.sink.writable) worked = this.#serve(member, mayEndOfRib) || worked;
       }
       if (!worked) return false;
       if (until()) return true;
     }
   }
 
+  /** What one member alone is to hear; returns whether there was something. */
+  #serve(member: Member, mayEndOfRib: boolean): boolean {
+    if (member.dump !== 0) {
+      this.#dump(member);
+      return true;
+    }
+    const complete = this.#done >= member.target && this.#held.length === 0;
+    if (!complete) return false;
+    if (member.previous) this.#withdrawPrevious(member, member.previous);
+    else if (member.endOfRib && mayEndOfRib) this.#sendEndOfRib(member);
+    else return false;
+    return true;
+  }
+
   /** Whether some member cannot take data; keeps since when. */
   #noteBlocked(): boolean {
     let full = false;
     for (const member of this.members.values()) {
-      if (member.sink.writable) member.blockedSince = 0;
+      if (member.sink.writable) member.blockedSince = undefined;
       else {
         full = true;
-        if (member.blockedSince === 0) member.blockedSince = this.#clock.monotonic();
+        member.blockedSince ??= this.#clock.monotonic();
       }
     }
     return full;
@@ -260,21 +294,29 @@ export class UpdateGroup {
       const prefix = this.#queue[this.#queueAt++];
       const best = table.best[prefix];
       const attributes = best === 0 ? 0 : this.exporter.exported(prefix, best);
+      this.#dirty[prefix] &= ~QUEUED;
       if (attributes !== 0 && hold) {
-        this.#held.push(prefix);
+        table.attributes.release(attributes);
+        if ((this.#dirty[prefix] & HELD) !== 0) this.#done++;
+        else this.#held.push(prefix);
+        this.#dirty[prefix] |= HELD;
         continue;
       }
-      this.#dirty[prefix] = 0;
       this.#done++;
       const source = attributes === 0 ? NO_SOURCE : this.#sourceOf(best);
       const before = this.sentAttributes[prefix];
       const beforeSource = this.sentSource[prefix];
-      if (before === attributes && beforeSource === source) continue;
+      if (before === attributes && (beforeSource === source || (!this.members.has(source) && !this.members.has(beforeSource)))) {
+        this.sentSource[prefix] = source;
+        if (attributes !== 0) table.attributes.release(attributes);
+        continue;
+      }
       const entry = entries++;
       this.#entryPrefix[entry] = prefix;
       // A withdrawal is not sent to the member that never had the route.
-      this.#entrySource[entry] = attributes === 0 ? beforeSource : source;
-      if (attributes !== 0 && before !== 0 && source !== NO_SOURCE && beforeSource !== source) this.#withdrawFrom(source, prefix);
+      const except = attributes === 0 ? beforeSource : source;
+      this.#entrySource[entry] = this.members.has(except) ? except : NO_SOURCE;
+      if (before !== 0 && source !== beforeSource && this.members.has(source)) this.#withdrawFrom(source, prefix);
       this.#remember(prefix, attributes, source);
       if (this.#bucket.length <= attributes) this.#bucket = grownInt(this.#bucket, table.attributes.capacity);
       const head = this.#bucket[attributes];
@@ -287,15 +329,15 @@ export class UpdateGroup {
       this.#queueAt = 0;
     }
     for (const attributes of order) this.#flushBucket(attributes);
-    this.#sendToAll(NO_SOURCE);
-    if (order.some(attributes => attributes !== 0)) this.#startHold();
+    this.#flushStreams();
+    this.#announced ||= order.some(attributes => attributes !== 0);
+    if (this.#announced && this.#queue.length === 0) this.#startHold();
   }
 
-  /** Writes the entries of one attribute set; those with a source among the members go out apart, to all but the source. */
+  /** Writes the entries of one attribute set. Entries with a source among the members go into the stream for all but that source. */
   #flushBucket(attributes: number): void {
     let head = this.#bucket[attributes] - 1;
     this.#bucket[attributes] = 0;
-    let apart: Set<number> | undefined;
     // Entries were pushed in front: turn the chain round, so that prefixes leave in the order in which they came.
     let previous = -1;
     while (head >= 0) {
@@ -304,65 +346,72 @@ export class UpdateGroup {
       previous = head;
       head = next;
     }
-    this.#begin(attributes);
     for (let entry = previous; entry >= 0; entry = this.#entryNext[entry]) {
-      if (this.#entrySource[entry] === NO_SOURCE) this.#write(this.#entryPrefix[entry]);
-      else {
-        apart ??= new Set();
-        apart.add(this.#entrySource[entry]);
+      const stream = this.#stream(this.#entrySource[entry]);
+      if (stream.attributes !== attributes) {
+        stream.attributes = attributes;
+        if (attributes === 0) stream.writer.withdraw(this.#table.family);
+        else announceOrWithdraw(stream.writer, this.#table, attributes);
       }
-    }
-    if (!apart) return;
-    for (const source of apart) {
-      this.#sendToAll(NO_SOURCE);
-      this.#begin(attributes);
-      for (let entry = previous; entry >= 0; entry = this.#entryNext[entry]) {
-        if (this.#entrySource[entry] === source) this.#write(this.#entryPrefix[entry]);
-      }
-      this.#sendToAll(source);
+      writePrefix(stream.writer, this.#table, this.#entryPrefix[entry]);
     }
   }
 
-  #begin(attributes: number): void {
-    if (attributes === 0) this.#writer.withdraw(this.#table.family);
-    else announceOrWithdraw(this.#writer, this.#table, attributes);
+  #stream(except: number): Stream {
+    let stream = this.#streams.get(except);
+    if (!stream) {
+      stream = { writer: new UpdateWriter(this.options), attributes: -1 };
+      this.#streams.set(except, stream);
+    }
+    return stream;
   }
 
-  #write(prefix: number): void {
-    writePrefix(this.#writer, this.#table, prefix);
-  }
-
-  #sendToAll(except: number): void {
-    const updates = this.#writer.updates;
-    if (updates === 0) return;
-    const octets = this.#writer.take();
-    for (const member of this.members.values()) if (member.sink.neighborIndex !== except) member.sink.send(octets, updates);
+  /** Hands what a batch wrote to the members. A prefix is in one stream only, so that their order does not matter. */
+  #flushStreams(): void {
+    for (const [except, stream] of this.#streams) {
+      const updates = stream.writer.updates;
+      stream.attributes = -1;
+      if (updates === 0) continue;
+      const octets = stream.writer.take();
+      for (const member of this.members.values()) if (member.sink.neighborIndex !== except) member.sink.send(octets, updates);
+    }
+    for (const [index, writer] of this.#takenBack) {
+      const updates = writer.updates;
+      this.members.get(index)?.sink.send(writer.take(), updates);
+    }
+    this.#takenBack.clear();
+    // With many sources (a reflector's clients) the writers' buffers are worth more than making them again.
+    if (this.#streams.size > MAX_STREAMS) this.#streams.clear();
   }
 
   /** The best path now comes from this member: what it heard of the prefix before is void. */
   #withdrawFrom(source: number, prefix: number): void {
-    const member = this.members.get(source);
-    if (!member) return;
-    const writer = new UpdateWriter(this.#options);
-    writer.withdraw(this.#table.family);
+    let writer = this.#takenBack.get(source);
+    if (!writer) {
+      writer = new UpdateWriter(this.options);
+      writer.withdraw(this.#table.family);
+      this.#takenBack.set(source, writer);
+    }
     writePrefix(writer, this.#table, prefix);
-    const updates = writer.updates;
-    member.sink.send(writer.take(), updates);
   }
 
+  /** Takes over the caller's reference of `attributes`. */
   #remember(prefix: number, attributes: number, source: number): void {
     const before = this.sentAttributes[prefix];
-    if (attributes !== 0) this.#table.attributes.retain(attributes);
     this.sentAttributes[prefix] = attributes;
     this.sentSource[prefix] = source;
     if (before !== 0) this.#table.attributes.release(before);
     this.sentCount += (attributes !== 0 ? 1 : 0) - (before !== 0 ? 1 : 0);
   }
 
-  /** Neighbour index of the member the path came from, NO_SOURCE where it came from nobody in this group. */
+  /** Neighbour index that the path came from, NO_SOURCE for a route of our own. */
   #sourceOf(path: number): number {
-    const slot = this.#table.slots.get(this.#table.pathSlot[path]);
-    return slot && this.members.has(slot.neighborIndex) ? slot.neighborIndex : NO_SOURCE;
+    return this.#table.slots.get(this.#table.pathSlot[path])?.neighborIndex ?? NO_SOURCE;
+  }
+
+  #isMember(address: Uint8Array): boolean {
+    for (const member of this.members.values()) if (sameOctets(member.sink.address, address)) return true;
+    return false;
   }
 
   /** Sends a part of what the group has announced so far to a member that joined later. */
@@ -381,7 +430,7 @@ export class UpdateGroup {
       octets += list ? 4 : 64;
     }
     member.dump = prefix >= table.prefixes.limit ? 0 : prefix;
-    const writer = new UpdateWriter(this.#options);
+    const writer = new UpdateWriter(this.options);
     for (const [attributes, prefixes] of byAttributes) {
       announceOrWithdraw(writer, table, attributes);
       for (const each of prefixes) writePrefix(writer, table, each);
@@ -392,7 +441,7 @@ export class UpdateGroup {
 
   #withdrawPrevious(member: Member, previous: Uint8Array): void {
     member.previous = undefined;
-    const writer = new UpdateWriter(this.#options);
+    const writer = new UpdateWriter(this.options);
     writer.withdraw(this.#table.family);
     for (let prefix = 1; prefix < previous.length; prefix++) {
       const has = this.sentAttributes[prefix] !== 0 && this.sentSource[prefix] !== member.sink.neighborIndex;
@@ -404,27 +453,36 @@ export class UpdateGroup {
 
   #sendEndOfRib(member: Member): void {
     member.endOfRib = false;
-    const writer = new UpdateWriter(this.#options);
+    const writer = new UpdateWriter(this.options);
     writer.endOfRib(this.#table.family);
     member.sink.send(writer.take(), 1);
   }
 
   #holding(): boolean {
-    return this.#options.advertisementInterval > 0 && this.#clock.monotonic() < this.#holdUntil;
+    return this.options.advertisementInterval > 0 && this.#clock.monotonic() < this.#holdUntil;
   }
 
   /** Jitter of RFC 4271 section 10: 0.75 to 1.0 of the interval. */
   #startHold(): void {
-    if (this.#options.advertisementInterval === 0 || this.#holdTimer) return;
-    const milliseconds = this.#options.advertisementInterval * 1000 * (0.75 + Math.random() * 0.25);
+    this.#announced = false;
+    if (this.options.advertisementInterval === 0 || this.#holdTimer) return;
+    const milliseconds = this.options.advertisementInterval * 1000 * (0.75 + Math.random() * 0.25);
     this.#holdUntil = this.#clock.monotonic() + milliseconds;
     this.#holdTimer = this.#clock.after(milliseconds, () => {
       this.#holdTimer = undefined;
       this.#holdUntil = 0;
-      for (const prefix of this.#held) this.#queue.push(prefix);
-      this.#held = [];
+      for (const prefix of this.#held.splice(0)) this.#release(prefix);
       this.#kick();
     });
+  }
+
+  /** A held announcement may go now. */
+  #release(prefix: number): void {
+    this.#dirty[prefix] &= ~HELD;
+    // A newer change of it waits in the queue already and stands for both.
+    if ((this.#dirty[prefix] & QUEUED) !== 0) this.#done++;
+    else this.#queue.push(prefix);
+    this.#dirty[prefix] |= QUEUED;
   }
 }
 
