@@ -1,0 +1,206 @@
+import { describe, expect, it } from "vitest";
+import { parsePrefix } from "../../net/address.ts";
+import { buildAttributes } from "../message/attributes.ts";
+import { UpdateWriter } from "../message/update-writer.ts";
+import { Rejected } from "./table.ts";
+import { attributes, LOCAL_ASN, policyOf, rejectAll, TestRib, TestTracker } from "./testing.ts";
+
+const P = "10.0.0.0/8";
+const WRITER = { fourOctetAsn: true, maxMessageLength: 4096 };
+
+/** Flags of the first path of a prefix. */
+function flags(test: TestRib, prefix = P): number {
+  const table = test.rib.tables[0];
+  return table.pathFlags[table.head[table.prefixes.findPrefix(parsePrefix(prefix))]];
+}
+
+describe("loops", () => {
+  it.each([
+    [0, 1, false],
+    [1, 1, true],
+    [1, 2, false],
+    [3, 3, true],
+  ])("allowAsIn %i with our AS %i times in AS_PATH: accepted %s", async (allowAsIn, times, accepted) => {
+    const test = new TestRib();
+    const neighbor = test.neighbor({ listens: false, imports: { allowAsIn } });
+    neighbor.announce(attributes({ path: [65001, ...Array<number>(times).fill(LOCAL_ASN)] }), P);
+    await test.settled();
+    expect([test.best(P), flags(test)]).toEqual(accepted ? ["n0", 0] : [undefined, Rejected.AsLoop]);
+  });
+
+  it.each([
+    ["ORIGINATOR_ID", { originatorId: 0x0a000001 }, Rejected.ReflectionLoop],
+    ["another ORIGINATOR_ID", { originatorId: 0x0a000002 }, 0],
+    ["CLUSTER_LIST", { originatorId: 9, clusterList: [7, 0x0a000001] }, Rejected.ReflectionLoop],
+    ["another CLUSTER_LIST", { originatorId: 9, clusterList: [7, 8] }, 0],
+  ])("our own %s from inside", async (_, change, expected) => {
+    const test = new TestRib();
+    test.neighbor({ listens: false, external: false }).announce(attributes(change), P);
+    await test.settled();
+    expect(flags(test)).toBe(expected);
+  });
+
+  it("remove the route that was there before", async () => {
+    const test = new TestRib();
+    const neighbor = test.neighbor({ listens: false });
+    const listener = test.neighbor();
+    neighbor.announce(attributes(), P);
+    await test.settled();
+    expect(listener.table.size).toBe(1);
+    neighbor.announce(attributes({ path: [65001, LOCAL_ASN] }), P);
+    await test.settled();
+    expect([test.best(P), listener.table.size, neighbor.slot.accepted]).toEqual([undefined, 0, [0, 0]]);
+  });
+
+  it("are judged again when our CLUSTER_ID changes", async () => {
+    const test = new TestRib();
+    test.neighbor({ listens: false, external: false }).announce(attributes({ originatorId: 9, clusterList: [77] }), P);
+    await test.settled();
+    expect(test.best(P)).toBe("n0");
+    test.configure({ clusterId: 77 });
+    await test.settled();
+    expect(test.best(P)).toBeUndefined();
+  });
+});
+
+describe("one UPDATE", () => {
+  it("that withdraws and announces a prefix announces it", async () => {
+    const test = new TestRib();
+    const neighbor = test.neighbor({ listens: false });
+    const octets = buildAttributes(attributes());
+    const writer = new UpdateWriter(WRITER);
+    writer.announce(0, octets, 0, octets.length);
+    writer.prefix4(0x0a000000, 8);
+    const announcement = writer.take();
+    // The two octets behind the header are the length of the withdrawn routes: 10/8 in 2 octets.
+    const message = Uint8Array.of(...announcement.subarray(0, 19), 0, 2, 8, 10, ...announcement.subarray(21));
+    message[16] = message.length >> 8;
+    message[17] = message.length & 255;
+    neighbor.receive(message);
+    await test.settled();
+    expect(test.best(P)).toBe("n0");
+  });
+
+  it("that is malformed withdraws what it announces (RFC 7606)", async () => {
+    const test = new TestRib();
+    const neighbor = test.neighbor({ listens: false });
+    neighbor.announce(attributes(), P);
+    const octets = buildAttributes({ ...attributes() });
+    const writer = new UpdateWriter(WRITER);
+    writer.announce(0, octets, 0, octets.length);
+    writer.prefix4(0x0a000000, 8);
+    const message = writer.take();
+    const origin = message.findIndex((octet, at) => at >= 23 && octet === 0x40 && message[at + 1] === 1);
+    message[origin + 3] = 9;
+    neighbor.receive(message);
+    await test.settled();
+    expect([test.best(P), neighbor.slot.paths]).toEqual([undefined, [0, 0]]);
+  });
+
+  it("may set the bits behind a prefix's length", async () => {
+    const test = new TestRib();
+    const neighbor = test.neighbor({ listens: false });
+    const octets = buildAttributes(attributes());
+    const writer = new UpdateWriter(WRITER);
+    writer.announce(0, octets, 0, octets.length);
+    writer.prefix4(0x0affffff, 9);
+    writer.prefix4(0x0a800000, 9);
+    neighbor.receive(writer.take());
+    await test.settled();
+    expect(test.prefixes()).toEqual(["10.128.0.0/9"]);
+  });
+});
+
+describe("the prefix limit", () => {
+  it("counts what is accepted, not what is announced", () => {
+    const test = new TestRib();
+    const policy = policyOf([{ match: { prefixes: [{ prefix: "10.0.0.0/8", le: 32 }] }, action: { result: "accept" } }], "reject");
+    const neighbor = test.neighbor({ listens: false, imports: { policy, prefixLimit: 2 } });
+    expect(neighbor.announce(attributes(), "10.1.0.0/16", "10.2.0.0/16", "11.0.0.0/8", "12.0.0.0/8")).toBe(-1);
+    expect(neighbor.announce(attributes({ med: 1 }), "10.1.0.0/16")).toBe(-1);
+    expect(neighbor.announce(attributes(), "10.3.0.0/16")).toBe(0);
+  });
+
+  it("holds per family", () => {
+    const test = new TestRib();
+    const neighbor = test.neighbor({ listens: false, imports: { prefixLimit: 1 } });
+    expect(neighbor.announce(attributes(), P)).toBe(-1);
+    const v6 = attributes({ nextHop: "2001:db8::1" });
+    expect(neighbor.announce(v6, "2001:db8:1::/48")).toBe(-1);
+    expect(neighbor.announce(v6, "2001:db8:2::/48")).toBe(1);
+  });
+});
+
+describe("protected prefixes", () => {
+  const guards = [
+    { prefix: parsePrefix("10.244.0.0/16"), orLonger: true, reason: "pods of this node" },
+    { prefix: parsePrefix("0.0.0.0/0"), orLonger: false, reason: "the default route" },
+  ];
+  const routes = ["10.244.0.0/16", "10.244.7.0/24", "10.0.0.0/8", "0.0.0.0/0", "11.0.0.0/8"];
+
+  it("are taken over by nobody: neither they nor, where said so, a part of them", async () => {
+    const test = new TestRib();
+    test.configure({ protectedPrefixes: guards });
+    test.neighbor({ listens: false }).announce(attributes(), ...routes);
+    await test.settled();
+    expect(routes.filter(prefix => test.best(prefix))).toEqual(["10.0.0.0/8", "11.0.0.0/8"]);
+    expect(flags(test, "10.244.7.0/24")).toBe(Rejected.Protected);
+  });
+
+  it("unless a policy names them", async () => {
+    const test = new TestRib();
+    test.configure({ protectedPrefixes: guards });
+    const policy = policyOf([{ match: { prefixes: [{ prefix: "0.0.0.0/0" }] }, action: { result: "accept" } }]);
+    test.neighbor({ listens: false, imports: { policy } }).announce(attributes(), ...routes);
+    await test.settled();
+    expect(routes.filter(prefix => test.best(prefix))).toEqual(["10.0.0.0/8", "0.0.0.0/0", "11.0.0.0/8"]);
+  });
+
+  it("are judged again when they change, without the neighbour's help", async () => {
+    const test = new TestRib();
+    test.neighbor({ listens: false }).announce(attributes(), ...routes);
+    await test.settled();
+    test.configure({ protectedPrefixes: guards });
+    await test.settled();
+    expect(test.best("10.244.7.0/24")).toBeUndefined();
+    test.configure({ protectedPrefixes: [] });
+    await test.settled();
+    expect(routes.filter(prefix => !test.best(prefix))).toEqual([]);
+  });
+});
+
+describe("import policy", () => {
+  it("may be changed: routes at hand are judged again from what was received", async () => {
+    const test = new TestRib();
+    const neighbor = test.neighbor({ listens: false, imports: { policy: rejectAll } });
+    const listener = test.neighbor();
+    neighbor.announce(attributes({ communities: [5] }), P, "11.0.0.0/8");
+    await test.settled();
+    expect([neighbor.slot.accepted, neighbor.slot.paths, listener.table.size]).toEqual([[0, 0], [2, 0], 0]);
+    const rules = { allowAsIn: 0, prefixLimit: 0 };
+    neighbor.slot.imports = {
+      "ipv4-unicast": { ...rules, policy: policyOf([{ action: { result: "accept", communities: { add: ["1:1"] } } }]) },
+    };
+    test.rib.reimport(neighbor.slot);
+    await test.settled();
+    expect(listener.table.get(P)?.communities).toEqual([5, 0x10001]);
+    neighbor.slot.imports = {
+      "ipv4-unicast": { ...rules, policy: policyOf([{ action: { result: "accept", communities: { set: [] } } }]) },
+    };
+    test.rib.reimport(neighbor.slot);
+    await test.settled();
+    expect([listener.table.get(P)?.communities, neighbor.slot.accepted]).toEqual([undefined, [2, 0]]);
+    neighbor.down();
+    await test.settled();
+    expect([test.rib.attributes.size, listener.table.size]).toEqual([0, 0]);
+  });
+});
+
+it("a link-local next hop is followed on the link of its session", async () => {
+  const tracker = new TestTracker();
+  const test = new TestRib({ tracker });
+  const set = attributes({ nextHop: "fe80::1" });
+  for (const ifindex of [3, 4]) test.neighbor({ listens: false, ifindex, address: "fe80::1" }).announce(set, "2001:db8::/32");
+  await test.settled();
+  expect(tracker.tracked).toEqual(["fe80::1%3", "fe80::1%4"]);
+});
