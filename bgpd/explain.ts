@@ -15,6 +15,8 @@ interface Modules {
   rib: Rib;
   peers: readonly Peer[];
   fib: Fib | undefined;
+  /** Of a network device; undefined where it is gone. */
+  linkName(ifindex: number): string | undefined;
 }
 
 export function explain(modules: Modules, question: string): Explanation {
@@ -110,11 +112,13 @@ function sentPart(rib: Rib, table: RibTable, id: number, peer: Peer): Explanatio
   return [{ neighbor, advertised: sent, reason: sent ? reason : "queued", attributes: view }];
 }
 
-function kernelPart({ fib }: Modules, prefix: Prefix): Explanation["kernel"] {
+function kernelPart({ fib, linkName }: Modules, prefix: Prefix): Explanation["kernel"] {
   if (!fib) return { installed: false, text: "this speaker writes no kernel routes" };
   const entry = fib.installed(prefix);
   if (!entry) return { installed: false, text: "not in the kernel from us" };
   if (entry.type === "blackhole") return { installed: true, text: "blackhole (discards what no longer prefix takes)" };
-  const hops = entry.nextHops.map(hop => `${hop.gateway ? `via ${formatAddress(hop.gateway)} ` : ""}dev #${hop.ifindex}`);
+  const hops = entry.nextHops.map(
+    hop => `${hop.gateway ? `via ${formatAddress(hop.gateway)} ` : ""}dev ${linkName(hop.ifindex) ?? `#${hop.ifindex}`}`,
+  );
   return { installed: true, text: hops.join(", ") };
 }

@@ -116,7 +116,15 @@ export class Speaker {
 
   /** For a prefix, or the longest match of an address. Throws AddressError. */
   explain(prefix: string): Explanation {
-    return explain({ rib: this.#rib, peers: [...this.#peers.values()], fib: this.#fib }, prefix);
+    return explain(
+      {
+        rib: this.#rib,
+        peers: [...this.#peers.values()],
+        fib: this.#fib,
+        linkName: ifindex => this.#platform.kernel?.netlink.link(ifindex)?.name,
+      },
+      prefix,
+    );
   }
 
   /** What a neighbour has from us. */
