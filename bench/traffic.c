@@ -5,10 +5,12 @@
  *
  *   traffic feed LOCAL PEER ASN PREFIXES SETS SEED     "announce" sends the table, "withdraw" takes it back
  *   traffic sink PEER PREFIXES LOCAL/ASN...            one session each; tells when each has the table, and when it has lost it again
+ *   traffic list PREFIXES SETS SEED                    prints the prefixes of the table, one a line
  *
  * The table is a function of PREFIXES, SETS and SEED: unique IPv4 prefixes with lengths spread as in the Internet's table, the sets of one
  * size, every UPDATE filled to 4096 octets. A sink adds up a hash of every prefix it hears and takes off that of every withdrawn one: equal
- * sums and counts mean that it holds exactly the table that was fed.
+ * sums and counts mean that it holds exactly the table that was fed. A second sum takes in the last AS of every prefix's path, which numbers
+ * the attribute set: equal, every prefix came with the path it was fed with.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -27,7 +29,7 @@
 #include <unistd.h>
 
 enum { HEADER = 19, MAX_MESSAGE = 4096, OPEN = 1, UPDATE = 2, NOTIFICATION = 3, KEEPALIVE = 4 };
-enum { HOLD_TIME = 240, KEEPALIVE_EVERY = 30, CONNECT_LIMIT = 30, MAX_SINKS = 64, RECEIVE_BUFFER = 256 * 1024, SEND_CHUNK = 256 * 1024 };
+enum { SPEAKER_AS = 65000, HOLD_TIME = 240, KEEPALIVE_EVERY = 30, CONNECT_LIMIT = 30, MAX_SINKS = 64, RECEIVE_BUFFER = 256 * 1024, SEND_CHUNK = 256 * 1024 };
 
 static double now(void) {
   struct timespec time;
@@ -97,6 +99,7 @@ static uint8_t *put32(uint8_t *at, uint32_t value) {
 }
 
 static unsigned get16(const uint8_t *at) { return at[0] << 8 | at[1]; }
+static uint32_t get32(const uint8_t *at) { return (uint32_t)get16(at) << 16 | get16(at + 2); }
 
 static void write_header(uint8_t *message, unsigned length, unsigned type) {
   memset(message, 0xff, 16);
@@ -110,12 +113,17 @@ static void write_header(uint8_t *message, unsigned length, unsigned type) {
 static unsigned prefix_length(uint64_t prefix) { return prefix & 0xff; }
 static unsigned prefix_octets(uint64_t prefix) { return (prefix_length(prefix) + 7) / 8; }
 
+/* The last AS of a path, by which its attribute set is known. */
+enum { FIRST_SET = 200000 };
+
 /* The finaliser of SplitMix64: both the random numbers and the sums come from it. */
 static uint64_t mix(uint64_t value) {
   value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9u;
   value = (value ^ value >> 27) * 0x94d049bb133111ebu;
   return value ^ value >> 31;
 }
+
+static uint64_t mix_path(uint64_t prefix, uint32_t last_as) { return mix(prefix | (uint64_t)last_as << 40); }
 
 static uint64_t random_state;
 static uint32_t below(uint32_t limit) {
@@ -161,7 +169,7 @@ static size_t random_attributes(uint8_t *attributes, uint32_t asn, const struct 
   memcpy(at, (uint8_t[]){0x40, 2, 2 + 4 * (transit + 2), 2, transit + 2}, 5);
   at = put32(at + 5, asn);
   for (unsigned i = 0; i < transit; i++) at = put32(at, 1000 + below(30000));
-  at = put32(at, 200000 + set);
+  at = put32(at, FIRST_SET + set);
   memcpy(at, (uint8_t[]){0x40, 3, 4}, 3);
   memcpy(at + 3, next_hop, 4);
   at += 7;
@@ -180,7 +188,7 @@ static size_t random_attributes(uint8_t *attributes, uint32_t asn, const struct 
 
 struct table {
   struct buffer announce, withdraw;
-  uint64_t sum;
+  uint64_t sum, paths;
   long updates;
 };
 
@@ -224,7 +232,9 @@ static struct table make_table(long count, long sets, uint64_t seed, uint32_t as
   for (long set = 0, next = 0; set < sets; set++) {
     uint8_t attributes[256];
     size_t size = random_attributes(attributes, asn, &next_hop, set);
-    for (long end = count * (set + 1) / sets; next < end; table.updates++) {
+    long end = count * (set + 1) / sets;
+    for (long i = next; i < end; i++) table.paths += mix_path(prefixes[i], FIRST_SET + set);
+    for (; next < end; table.updates++) {
       add_update(&table.announce, attributes, size, prefixes, &next, end);
     }
   }
@@ -350,7 +360,8 @@ static void feed(char **arguments) {
   long count = number("PREFIXES", arguments[3], 1, 4000000), sets = number("SETS", arguments[4], 1, count);
   struct table table = make_table(count, sets, number("SEED", arguments[5], 0, 1000000000), asn, local);
   int socket = establish(local, address(arguments[1]), asn);
-  say("{\"event\":\"established\",\"updates\":%ld,\"octets\":%zu,\"sum\":\"%016lx\"}", table.updates, table.announce.length, table.sum);
+  say("{\"event\":\"established\",\"updates\":%ld,\"octets\":%zu,\"sum\":\"%016lx\",\"paths\":\"%016lx\"}", table.updates, table.announce.length,
+      table.sum, table.paths);
   const struct buffer *sending = NULL;
   size_t sent = 0;
   for (double keepalive = now();;) {
@@ -387,19 +398,40 @@ struct sink {
   uint8_t *octets;
   size_t have;
   long held, announced, withdrawn, updates;
-  uint64_t sum;
+  uint64_t sum, paths;
   bool complete;
 };
 
+/* The last AS of AS_PATH in the attributes [at, end); 0 where there is none. The path must begin with the speaker's AS. */
+static uint32_t last_as(const uint8_t *at, const uint8_t *end) {
+  while (at + 3 <= end) {
+    unsigned extended = at[0] >> 4 & 1, type = at[1], length = extended ? get16(at + 2) : at[2];
+    at += 3 + extended;
+    if (at + length > end) break;
+    if (type == 2 && length >= 6) {
+      if (get32(at + 2) != SPEAKER_AS) fail("sink: a path that begins with AS %u, not with the speaker's %u", get32(at + 2), SPEAKER_AS);
+      return get32(at + length - 4);
+    }
+    at += length;
+  }
+  return 0;
+}
+
 /* Adds (sign 1) or takes off (-1) the prefixes in [at, end). */
-static void count_prefixes(struct sink *sink, const uint8_t *at, const uint8_t *end, int sign) {
+static void count_prefixes(struct sink *sink, const uint8_t *at, const uint8_t *end, int sign, uint32_t path) {
   while (at < end) {
     unsigned length = *at++, octets = (length + 7) / 8;
     if (length > 32 || at + octets > end) fail("sink: a prefix of %u bits that does not fit its UPDATE", length);
     uint64_t prefix = length;
     for (unsigned i = 0; i < octets; i++) prefix |= (uint64_t)*at++ << (32 - 8 * i);
-    if (sign > 0) sink->sum += mix(prefix), sink->announced++;
-    else sink->sum -= mix(prefix), sink->withdrawn++;
+    if (sign > 0) {
+      sink->sum += mix(prefix);
+      sink->paths += mix_path(prefix, path);
+      sink->announced++;
+    } else {
+      sink->sum -= mix(prefix);
+      sink->withdrawn++;
+    }
     sink->held += sign;
   }
 }
@@ -408,14 +440,16 @@ static void count_update(struct sink *sink, const uint8_t *message, unsigned len
   if (length < HEADER + 4) fail("sink: an UPDATE of %u octets", length);
   const uint8_t *end = message + length, *withdrawn = message + HEADER + 2, *attributes = withdrawn + get16(withdrawn - 2);
   if (attributes + 2 > end || attributes + 2 + get16(attributes) > end) fail("sink: an UPDATE whose lengths contradict each other");
-  count_prefixes(sink, withdrawn, attributes, -1);
-  count_prefixes(sink, attributes + 2 + get16(attributes), end, 1);
+  const uint8_t *announced = attributes + 2 + get16(attributes);
+  count_prefixes(sink, withdrawn, attributes, -1, 0);
+  count_prefixes(sink, announced, end, 1, announced < end ? last_as(attributes + 2, announced) : 0);
   sink->updates++;
 }
 
 static void tell(const struct sink *sink, int index, const char *event) {
-  say("{\"event\":\"%s\",\"sink\":%d,\"time\":%.6f,\"held\":%ld,\"announced\":%ld,\"withdrawn\":%ld,\"updates\":%ld,\"sum\":\"%016lx\"}",
-      event, index, now(), sink->held, sink->announced, sink->withdrawn, sink->updates, sink->sum);
+  say("{\"event\":\"%s\",\"sink\":%d,\"time\":%.6f,\"held\":%ld,\"announced\":%ld,\"withdrawn\":%ld,\"updates\":%ld,\"sum\":\"%016lx\","
+      "\"paths\":\"%016lx\"}",
+      event, index, now(), sink->held, sink->announced, sink->withdrawn, sink->updates, sink->sum, sink->paths);
 }
 
 static void receive(struct sink *sink, int index, long prefixes) {
@@ -472,9 +506,22 @@ static void sink(char **arguments, int count) {
   }
 }
 
+static void list(char **arguments) {
+  long count = number("PREFIXES", arguments[0], 1, 4000000);
+  number("SETS", arguments[1], 1, count);
+  random_state = mix(number("SEED", arguments[2], 0, 1000000000) + 1);
+  const uint64_t *prefixes = unique_prefixes(count);
+  for (long i = 0; i < count; i++) {
+    uint32_t bits = prefixes[i] >> 8;
+    printf("%u.%u.%u.%u/%u\n", bits >> 24, bits >> 16 & 255, bits >> 8 & 255, bits & 255, prefix_length(prefixes[i]));
+  }
+  exit(0);
+}
+
 int main(int count, char **arguments) {
   if (count == 8 && strcmp(arguments[1], "feed") == 0) feed(arguments + 2);
   else if (count >= 5 && strcmp(arguments[1], "sink") == 0) sink(arguments + 2, count - 4);
-  fputs("usage: traffic feed LOCAL PEER ASN PREFIXES SETS SEED\n       traffic sink PEER PREFIXES LOCAL/ASN...\n", stderr);
+  else if (count == 5 && strcmp(arguments[1], "list") == 0) list(arguments + 2);
+  fputs("usage: traffic feed LOCAL PEER ASN PREFIXES SETS SEED\n       traffic sink PEER PREFIXES LOCAL/ASN...\n       traffic list PREFIXES SETS SEED\n", stderr);
   return 64;
 }

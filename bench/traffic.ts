@@ -32,11 +32,21 @@ export function buildTraffic(): void {
   renameSync(temporary, program);
 }
 
+/** The table's prefixes, in the order in which they are fed. */
+export function listTable({ prefixes, sets, seed }: Table): string[] {
+  const { stdout, stderr, status } = spawnSync(program, ["list", ...[prefixes, sets, seed].map(String)], {
+    encoding: "utf8",
+    maxBuffer: 2 ** 28,
+  });
+  if (status !== 0) throw new Error(stderr);
+  return stdout.trimEnd().split("\n");
+}
+
 /** The session that announces the table and withdraws it. */
 export class Feed {
   readonly #driven: Driven;
-  /** What a receiver that has the whole table must have counted. */
-  sum = "";
+  /** What a receiver that has the whole table must have counted: its prefixes, and its prefixes with their paths. */
+  sums = { sum: "", paths: "" };
 
   constructor(namespace: string, { prefixes, sets, seed }: Table) {
     const { address, asn } = addresses.feed;
@@ -45,7 +55,8 @@ export class Feed {
   }
 
   async established(limit: number): Promise<void> {
-    this.sum = (await this.#driven.next("established", limit)).sum as string;
+    const { sum, paths } = await this.#driven.next("established", limit);
+    this.sums = { sum: sum as string, paths: paths as string };
   }
 
   /** Begins; resolves with the time of the first octet, CLOCK_MONOTONIC seconds. */
@@ -75,14 +86,16 @@ export class Sinks {
   }
 
   /** Waits for all; the time of the last. Rejects when one has as many prefixes as the table but not the table, and tells how far each came when time is over. */
-  async all(event: "announced" | "withdrawn", sum: string, limit: number): Promise<{ time: number; updates: number }> {
+  async all(event: "announced" | "withdrawn", fed: Feed["sums"], limit: number): Promise<{ time: number; updates: number }> {
     let last = { time: 0, updates: 0 };
     for (let done = 0; done < this.#count; done++) {
       const one = await this.#driven.next(event, limit).catch(async error => {
         throw new Error(`${(error as Error).message} (${done} of ${this.#count} receivers complete${await this.#progress()})`);
       });
-      const expected = event === "announced" ? sum : "0".repeat(16);
-      if (one.sum !== expected) throw new Error(`receiver ${one.sink} counts ${one.held} prefixes, but they are not the table's`);
+      if (one.sum !== (event === "announced" ? fed.sum : "0".repeat(16))) {
+        throw new Error(`receiver ${one.sink} counts ${one.held} prefixes, but they are not the table's`);
+      }
+      if (one.paths !== fed.paths) throw new Error(`receiver ${one.sink} has the table, but not with the paths it was fed with`);
       last = { time: Math.max(last.time, one.time as number), updates: one.updates as number };
     }
     return last;

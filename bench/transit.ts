@@ -170,7 +170,7 @@ async function runPhase(phase: Phase, speaker: Dut, feed: Feed, sinks: Sinks, li
   const before = processUsage(speaker.pid);
   const until = performance.now() + limit * 1000;
   const from = await feed.start(phase, until);
-  const { time, updates } = await sinks.all(phase === "announce" ? "announced" : "withdrawn", feed.sum, until);
+  const { time, updates } = await sinks.all(phase === "announce" ? "announced" : "withdrawn", feed.sums, until);
   const after = processUsage(speaker.pid);
   return { seconds: time - from, cpuSeconds: after.cpuSeconds - before.cpuSeconds, peakMB: after.peakMB, updates };
 }
