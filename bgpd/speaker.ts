@@ -13,10 +13,11 @@ import { CeaseSubcode } from "./message/notification.ts";
 import { Peer, type PeerHooks } from "./peer.ts";
 import type { Platform, Timer } from "./platform.ts";
 import { Rib } from "./rib/rib.ts";
-import { BgpListener } from "./session/listener.ts";
+import { BgpListener, type ListenerOptions } from "./session/listener.ts";
 import { createSession } from "./session/session.ts";
-import { tcpTransport } from "./session/transport.ts";
+import { type TransportOptions, tcpTransport } from "./session/transport.ts";
 import type { SessionState } from "./session/types.ts";
+import type { Transport } from "./session/wire.ts";
 import type { ApplyReport, Explanation, RouteView, SpeakerSnapshot } from "./snapshot.ts";
 import { neighborSnapshot, type RouteFilter, routeViews, sentRoutes, tableCounts } from "./views.ts";
 
@@ -33,13 +34,22 @@ export interface CloseOptions {
   flush: boolean;
 }
 
+/** How sessions reach the world: TCP, or in tests a wire in memory. */
+export interface Doors {
+  transport(options: TransportOptions): Transport;
+  listener(options: ListenerOptions): Pick<BgpListener, "setNeighbors" | "start" | "listening" | "close">;
+}
+
+const tcpDoors: Doors = { transport: tcpTransport, listener: options => new BgpListener(options) };
+
 export class Speaker {
   readonly #platform: Platform;
+  readonly #doors: Doors;
   #config: SpeakerConfig | undefined;
   #rib: Rib;
   #fib: Fib | undefined;
   #tracker: NextHopTracker | undefined;
-  #listener: BgpListener | undefined;
+  #listener: ReturnType<Doors["listener"]> | undefined;
   readonly #peers = new Map<string, Peer>();
   readonly #listeners = new Set<(event: SpeakerEvent) => void>();
   /** Stable indexes of neighbours; those of removed ones are used again. */
@@ -50,8 +60,9 @@ export class Speaker {
   #startTimer: Timer | undefined;
   #closed = false;
 
-  constructor(platform: Platform) {
+  constructor(platform: Platform, doors = tcpDoors) {
     this.#platform = platform;
+    this.#doors = doors;
     this.#rib = new Rib({ clock: platform.clock });
   }
 
@@ -194,7 +205,7 @@ export class Speaker {
     if (!before || !same(before.listen, config.listen)) {
       void this.#listener?.close();
       const { port, addresses } = config.listen;
-      this.#listener = port === 0 ? undefined : new BgpListener({ port, addresses, platform: this.#platform });
+      this.#listener = port === 0 ? undefined : this.#doors.listener({ port, addresses, platform: this.#platform });
       this.#listener?.setNeighbors(neighbors);
       this.#listener?.start();
     } else {
@@ -250,7 +261,7 @@ export class Speaker {
       localId: addressToUint32(parseAddress(config.routerId)),
       platform,
       listener: peer,
-      transport: tcpTransport({ config: neighbor, localAsn: neighbor.localAsn ?? config.asn, clock: platform.clock }),
+      transport: this.#doors.transport({ config: neighbor, localAsn: neighbor.localAsn ?? config.asn, clock: platform.clock }),
       gracefulRestart: () => ({
         restarted: this.#restarting && !this.#converged,
         // RFC 4724 suggests at most the hold time; a neighbour that stays away is then gone as soon as a silent one.

@@ -1,0 +1,224 @@
+import { afterEach, describe, expect, it } from "vitest";
+import type { NeighborConfig } from "./config.ts";
+import { PROTOCOL, TestNamespace } from "./fib/testing.ts";
+import { familiesToDrop, familiesToKeep } from "./graceful-restart.ts";
+import type { KernelAccess } from "./platform.ts";
+import type { DownReason, Negotiated } from "./session/types.ts";
+import { type MemorySpeaker, MemoryWorld, neighborAt, network } from "./testing/memory-speakers.ts";
+
+const A = "10.0.0.1";
+const B = "10.0.0.2";
+const C = "10.0.0.3";
+const HOLD = 90;
+const fib = { enabled: true, table: 254, protocol: PROTOCOL, metric: 0 };
+
+let world = new MemoryWorld();
+afterEach(async () => {
+  await world.close();
+  world = new MemoryWorld();
+});
+
+/** A watches B's two routes and passes them on to C. B connects, so that it decides when it is back. */
+async function watching(change: Partial<NeighborConfig> = {}): Promise<{ a: MemorySpeaker; b: MemorySpeaker; c: MemorySpeaker }> {
+  const a = world.speaker(A, { asn: 65001, neighbors: [neighborAt(B, 65002, { passive: true, ...change }), neighborAt(C, 65003)] });
+  const b = restarted(["10.2.0.0/16", "10.3.0.0/16"]);
+  const c = world.speaker(C, { asn: 65003, neighbors: [neighborAt(A, 65001)] });
+  for (const speaker of [a, b, c]) speaker.apply();
+  await world.run(10);
+  expect(a.best).toEqual({ "10.2.0.0/16": B, "10.3.0.0/16": B });
+  return { a, b, c };
+}
+
+/** `kernel`: with routes of a former agent in it, so that it forwarded all the time. */
+function restarted(prefixes: string[], kernel?: KernelAccess): MemorySpeaker {
+  const networks = prefixes.map(prefix => network(prefix));
+  return world.speaker(B, { asn: 65002, neighbors: [neighborAt(A, 65001)], networks, ...(kernel && { fib }) }, kernel);
+}
+
+/** The process is gone without a word. */
+async function kill(speaker: MemorySpeaker): Promise<void> {
+  void speaker.speaker.close({ graceful: false, flush: false });
+  await world.run(0.1);
+}
+
+/** A namespace in which a former agent left a route, as far as the speaker can tell. */
+async function withAdopted(test: (kernels: KernelAccess[], namespaces: TestNamespace[]) => Promise<void>, count = 1): Promise<void> {
+  const namespaces = Array.from({ length: count }, () => new TestNamespace());
+  try {
+    for (const namespace of namespaces) namespace.ip(`route add 10.77.0.0/16 via 10.0.0.9 proto ${PROTOCOL}`);
+    await test(
+      namespaces.map(namespace => namespace.kernel()),
+      namespaces,
+    );
+    await world.close();
+  } finally {
+    for (const namespace of namespaces) namespace.remove();
+  }
+}
+
+describe("a neighbour that", () => {
+  it("is lost without a NOTIFICATION keeps its routes for its restart time", async () => {
+    const { a, b, c } = await watching();
+    await kill(b);
+    await world.run(HOLD - 2);
+    expect([a.neighbor(B).state === "Established", Object.keys(c.best).sort()]).toEqual([false, ["10.2.0.0/16", "10.3.0.0/16"]]);
+    await world.run(4);
+    expect([a.best, c.best, a.speaker.snapshot().tables["ipv4-unicast"]]).toEqual([{}, {}, { prefixes: 0, paths: 0, best: 0 }]);
+  });
+
+  it("says goodbye loses its routes at once", async () => {
+    const { a, b, c } = await watching();
+    void b.speaker.close({ graceful: true, flush: false });
+    await world.run(0.1);
+    expect([a.best, c.best]).toEqual([{}, {}]);
+  });
+
+  it("falls silent loses its routes when the hold timer expires", async () => {
+    const { a } = await watching({ holdTime: 9 });
+    world.network.unplugged = true;
+    await world.run(11);
+    expect(a.best).toEqual({});
+    world.network.unplugged = false;
+  });
+
+  it("is back and was forwarding loses only what it does not announce again", async () => {
+    await withAdopted(async ([kernel]) => {
+      const { a, b, c } = await watching();
+      const updates = c.neighbor(A).counters.messagesIn.update;
+      await kill(b);
+      const again = restarted(["10.2.0.0/16"], kernel);
+      again.apply();
+      await world.run(20);
+      expect([a.best, c.best]).toEqual([{ "10.2.0.0/16": B }, { "10.2.0.0/16": A }]);
+      // One withdrawal; the route that stayed was not told again.
+      expect(c.neighbor(A).counters.messagesIn.update).toBe(updates + 1);
+      await world.run(800);
+      expect(a.best).toEqual({ "10.2.0.0/16": B });
+    });
+  });
+
+  it("is back but was not forwarding loses everything before it announces again", async () => {
+    const { a, b, c } = await watching();
+    const updates = c.neighbor(A).counters.messagesIn.update;
+    await kill(b);
+    restarted(["10.2.0.0/16", "10.3.0.0/16"]).apply();
+    await world.run(20);
+    expect([Object.keys(a.best).sort(), Object.keys(c.best).sort()]).toEqual([
+      ["10.2.0.0/16", "10.3.0.0/16"],
+      ["10.2.0.0/16", "10.3.0.0/16"],
+    ]);
+    expect(c.neighbor(A).counters.messagesIn.update).toBe(updates + 2);
+  });
+
+  it("is back from a cut keeps everything, cut after cut", async () => {
+    const { a, c } = await watching();
+    const updates = c.neighbor(A).counters.messagesIn.update;
+    for (let n = 0; n < 3; n++) {
+      world.network.lost = true;
+      const b = a.neighbor(B).counters.establishedCount;
+      world.cut(B);
+      await world.run(2);
+      expect(Object.keys(c.best).length).toBe(2);
+      world.network.lost = false;
+      await world.run(60);
+      expect(a.neighbor(B).counters.establishedCount).toBe(b + 1);
+    }
+    expect([Object.keys(a.best).length, c.neighbor(A).counters.messagesIn.update]).toEqual([2, updates]);
+    await world.run(1000);
+    expect(Object.keys(a.best).length).toBe(2);
+  });
+
+  it("is lost again before it has sent its table loses what is still from before", async () => {
+    const { a, b } = await watching();
+    await kill(b);
+    // Hold time of the second: its restart time. It announces one route, and is lost before End-of-RIB.
+    const again = restarted(["10.2.0.0/16"]);
+    again.apply();
+    for (let n = 0; n < 2000 && a.neighbor(B).families["ipv4-unicast"]?.received !== 1; n++) await world.run(0.001);
+    await kill(again);
+    expect(Object.keys(a.best)).toContain("10.2.0.0/16");
+    await world.run(HOLD + 10);
+    expect(a.best).toEqual({});
+  });
+
+  it("is removed from the configuration while it is away leaves nothing", async () => {
+    const { a, b } = await watching();
+    await kill(b);
+    a.apply({ neighbors: [neighborAt(C, 65003)] });
+    await world.run(1);
+    expect(a.best).toEqual({});
+    expect(a.speaker.snapshot().tables["ipv4-unicast"].paths).toBe(0);
+  });
+});
+
+describe("families", () => {
+  const negotiated = { families: ["ipv4-unicast", "ipv6-unicast"] } as Negotiated;
+  const lost: DownReason = { text: "connection reset" };
+  const restart = {
+    restarted: false,
+    notification: false,
+    restartTime: 90,
+    families: [{ family: "ipv4-unicast" as const, forwarding: true }],
+  };
+  const cease = { ...lost, notification: { code: 6, subcode: 2, data: new Uint8Array(), direction: "sent" as const } };
+
+  it("are kept when the neighbour takes part in them, and nothing was said at the end", () => {
+    expect(familiesToKeep(restart, negotiated, lost)).toEqual(["ipv4-unicast"]);
+    expect(familiesToKeep(undefined, negotiated, lost)).toEqual([]);
+    expect(familiesToKeep({ ...restart, restartTime: 0 }, negotiated, lost)).toEqual([]);
+    expect(familiesToKeep(restart, negotiated, cease)).toEqual([]);
+  });
+
+  it("are dropped on return without the capability, without the family, or without the F bit", () => {
+    expect(familiesToDrop(restart)).toEqual(["ipv6-unicast"]);
+    expect(familiesToDrop(undefined)).toEqual(["ipv4-unicast", "ipv6-unicast"]);
+    const lostState = { ...restart, families: [{ family: "ipv4-unicast" as const, forwarding: false }] };
+    expect(familiesToDrop(lostState)).toEqual(["ipv4-unicast", "ipv6-unicast"]);
+  });
+});
+
+describe("our own restart", () => {
+  it("holds End-of-RIB back until the neighbours have sent theirs, and only then sweeps", async () => {
+    await withAdopted(async ([kernel], [namespace]) => {
+      const a = world.speaker(A, { asn: 65001, neighbors: [neighborAt(B, 65002), neighborAt(C, 65003)], fib }, kernel);
+      const b = world.speaker(B, { asn: 65002, neighbors: [neighborAt(A, 65001)] });
+      a.apply();
+      b.apply();
+      await world.run(20);
+      expect([a.speaker.snapshot().converged, b.neighbor(A).families["ipv4-unicast"]?.endOfRib]).toEqual([false, false]);
+      expect(namespace.routes("10.77.0.0/16")).toHaveLength(1);
+      const c = world.speaker(C, { asn: 65003, neighbors: [neighborAt(A, 65001)] });
+      c.apply();
+      await world.run(30);
+      expect([a.speaker.snapshot().converged, b.neighbor(A).families["ipv4-unicast"]?.endOfRib]).toEqual([true, true]);
+      await world.run(1);
+      expect(namespace.routes("10.77.0.0/16")).toEqual([]);
+    });
+  });
+
+  it("ends after a bounded wait for a neighbour that does not come", async () => {
+    await withAdopted(async ([kernel], [namespace]) => {
+      const a = world.speaker(A, { asn: 65001, neighbors: [neighborAt(B, 65002)], fib, startupWait: 60 }, kernel);
+      a.apply();
+      await world.run(59);
+      expect([a.speaker.snapshot().converged, namespace.routes("10.77.0.0/16").length]).toEqual([false, 1]);
+      await world.run(2);
+      expect(a.events.filter(event => event.type === "converged")).toEqual([
+        { type: "converged", reason: "waited 60 s for all neighbours" },
+      ]);
+      expect(namespace.routes("10.77.0.0/16")).toEqual([]);
+    });
+  });
+
+  it("does not wait for a neighbour that restarts as well: neither sends End-of-RIB first otherwise", async () => {
+    await withAdopted(async kernels => {
+      const a = world.speaker(A, { asn: 65001, neighbors: [neighborAt(B, 65002)], fib, startupWait: 600 }, kernels[0]);
+      const b = world.speaker(B, { asn: 65002, neighbors: [neighborAt(A, 65001)], fib, startupWait: 600 }, kernels[1]);
+      a.apply();
+      b.apply();
+      await world.run(20);
+      expect([a, b].map(({ speaker }) => speaker.snapshot().converged)).toEqual([true, true]);
+      expect(b.neighbor(A).families["ipv4-unicast"]?.endOfRib).toBe(true);
+    }, 2);
+  });
+});

@@ -1,0 +1,241 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import { accepting, type MemorySpeaker, MemoryWorld, neighborAt, network } from "./testing/memory-speakers.ts";
+
+const A = "10.0.0.1";
+const B = "10.0.0.2";
+const C = "10.0.0.3";
+
+let world: MemoryWorld;
+let a: MemorySpeaker;
+let b: MemorySpeaker;
+let c: MemorySpeaker;
+
+/** A in AS 65001 between B in 65002 and C in 65003. */
+beforeEach(async () => {
+  world = new MemoryWorld();
+  a = world.speaker(A, { asn: 65001, neighbors: [neighborAt(B, 65002), neighborAt(C, 65003)] });
+  b = world.speaker(B, { asn: 65002, neighbors: [neighborAt(A, 65001)], networks: [network("10.2.0.0/16")] });
+  c = world.speaker(C, { asn: 65003, neighbors: [neighborAt(A, 65001)] });
+  for (const speaker of [a, b, c]) speaker.apply();
+  await world.run(10);
+  expect(sessions()).toEqual([1, 1]);
+});
+
+afterEach(() => world.close());
+
+const sessions = () => a.speaker.snapshot().neighbors.map(neighbor => neighbor.counters.establishedCount);
+
+/** A's neighbour B with this change. */
+const withB = (change: Partial<NeighborConfig>): Partial<SpeakerConfig> => ({
+  neighbors: a.config.neighbors.map(neighbor => (neighbor.name === B ? { ...neighbor, ...change } : neighbor)),
+});
+
+describe("apply", () => {
+  it("changes nothing where nothing changed", async () => {
+    expect(a.apply()).toEqual([]);
+    await world.run(5);
+    expect(sessions()).toEqual([1, 1]);
+  });
+
+  it("adds a neighbour, a policy and a network without touching the sessions there are", async () => {
+    expect(a.apply({ neighbors: [...a.config.neighbors, neighborAt("10.0.0.4", 65004)] })).toEqual(["10.0.0.4: add: added"]);
+    expect(a.apply({ policies: { unused: { rules: [{ action: { result: "reject" } }] } } })).toEqual([]);
+    expect(a.apply({ networks: [network("10.1.0.0/16")] })).toEqual([]);
+    await world.run(5);
+    expect(sessions()).toEqual([1, 1, 0]);
+    expect([b.best["10.1.0.0/16"], c.best]).toEqual([A, { "10.1.0.0/16": A, "10.2.0.0/16": A }]);
+    a.apply({ networks: [] });
+    await world.run(1);
+    expect([b.best["10.1.0.0/16"], c.best]).toEqual([undefined, { "10.2.0.0/16": A }]);
+  });
+
+  it.each<[string, Partial<NeighborConfig>]>([
+    ["hold time", { holdTime: 30 }],
+    ["password", { password: "secret" }],
+    ["remote AS", { remoteAsn: "external" }],
+    ["local AS", { localAsn: 65009 }],
+    ["route reflector client", { routeReflectorClient: true }],
+    ["passive", { passive: true }],
+    ["families", { families: { "ipv4-unicast": accepting, "ipv6-unicast": accepting } }],
+  ])("resets only the session whose %s changes", async (field, change) => {
+    expect(a.apply(withB(change))).toEqual([`${B}: reset: session reset: ${field} changed`]);
+    await world.run(10);
+    expect(a.neighbor(C).counters.establishedCount).toBe(1);
+    if (field !== "local AS") expect([a.neighbor(B).state, c.best]).toEqual(["Established", { "10.2.0.0/16": A }]);
+  });
+
+  it("applies an import policy to the routes at hand, an export policy to what was sent", async () => {
+    const policies = { none: { rules: [{ action: { result: "reject" as const } }] } };
+    const importing = { families: { "ipv4-unicast": { ...accepting, importPolicies: ["none"] } } };
+    expect(a.apply({ policies, ...withB(importing) })).toEqual([`${B}: change: import policy applied again to the routes at hand`]);
+    await world.run(1);
+    expect([a.best, c.best, a.neighbor(B).families["ipv4-unicast"]]).toMatchObject([{}, {}, { received: 1, accepted: 0, rejected: 1 }]);
+    expect(a.apply(withB({ families: { "ipv4-unicast": accepting } }))).toHaveLength(1);
+    await world.run(1);
+    expect(c.best).toEqual({ "10.2.0.0/16": A });
+    const exporting = a.config.neighbors.map(neighbor => ({
+      ...neighbor,
+      families: { "ipv4-unicast": { ...accepting, exportPolicies: ["none"] } },
+    }));
+    expect(a.apply({ neighbors: [a.config.neighbors[0], exporting[1]] })).toEqual([
+      `${C}: change: ipv4-unicast: export rules changed, routes sent again where they differ`,
+    ]);
+    await world.run(1);
+    expect([c.best, sessions()]).toEqual([{}, [1, 1]]);
+  });
+
+  it("removes a neighbour and its routes; the neighbour hears Cease/3", async () => {
+    expect(a.apply({ neighbors: [neighborAt(C, 65003)] })).toEqual([`${B}: remove: removed`]);
+    await world.run(0.1);
+    expect([a.best, c.best, b.neighbor(A).lastDown]).toMatchObject([{}, {}, { code: 6, subcode: 3, direction: "received" }]);
+    expect(sessions()).toEqual([1]);
+  });
+
+  it("shuts a neighbour down with its message, and starts it again", async () => {
+    expect(a.apply(withB({ shutdown: { message: "upgrade" } }))).toEqual([`${B}: change: shut down`]);
+    await world.run(0.1);
+    expect(b.neighbor(A).lastDown).toMatchObject({ code: 6, subcode: 2, direction: "received" });
+    expect(b.neighbor(A).lastDown?.text).toContain("upgrade");
+    await world.run(30);
+    expect([a.neighbor(B).state, c.best]).toEqual(["Idle", {}]);
+    expect(a.apply(withB({ shutdown: undefined }))).toEqual([`${B}: change: no longer shut down`]);
+    await world.run(90);
+    expect([a.neighbor(B).state, c.best, a.neighbor(C).counters.establishedCount]).toEqual(["Established", { "10.2.0.0/16": A }, 1]);
+  });
+
+  it("resets all sessions for another AS number, and says why", () => {
+    expect(a.apply({ asn: 65010 })).toEqual([
+      `${B}: reset: session reset: AS number changed from 65001 to 65010`,
+      `${C}: reset: session reset: AS number changed from 65001 to 65010`,
+    ]);
+  });
+
+  it("refuses what it cannot carry out before it changes anything", async () => {
+    const broken = { ...accepting, importPolicies: ["missing"] };
+    const before = a.config;
+    expect(() => a.apply({ networks: [network("10.9.0.0/16")], ...withB({ families: { "ipv4-unicast": broken } }) })).toThrow("missing");
+    a.config = before;
+    expect(a.apply()).toEqual([]);
+    await world.run(1);
+    expect([c.best, sessions()]).toEqual([{ "10.2.0.0/16": A }, [1, 1]]);
+  });
+
+  it("tells a restricted network only to those it names, whoever came first", async () => {
+    a.apply({ networks: [network("10.1.0.0/16", { neighbors: [B] })] });
+    await world.run(1);
+    expect([b.best["10.1.0.0/16"], c.best["10.1.0.0/16"]]).toEqual([A, undefined]);
+    a.apply({ networks: [network("10.1.0.0/16", { neighbors: [C] })] });
+    await world.run(1);
+    expect([b.best["10.1.0.0/16"], c.best["10.1.0.0/16"]]).toEqual([undefined, A]);
+  });
+});
+
+describe("the prefix limit", () => {
+  it("ends the session with Cease/1, and it stays down for a while", async () => {
+    a.apply(withB({ families: { "ipv4-unicast": { ...accepting, prefixLimit: 2 } } }));
+    b.apply({ networks: ["10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"].map(prefix => network(prefix)) });
+    await world.run(0.1);
+    expect(b.neighbor(A).lastDown).toMatchObject({ code: 6, subcode: 1, direction: "received" });
+    await world.run(200);
+    expect([a.best, a.neighbor(B).state, a.neighbor(B).counters.establishedCount]).toEqual([{}, "Idle", 1]);
+    expect(a.neighbor(B).reason).toContain("more than 2 ipv4-unicast prefixes accepted");
+  });
+});
+
+describe("explain", () => {
+  it("names candidates, the step that decided, the neighbours told and the kernel", async () => {
+    c.apply({ networks: [network("10.2.0.0/16", { attributes: { origin: "incomplete" } })] });
+    await world.run(1);
+    const told = a.speaker.explain("10.2.0.0/16");
+    expect(told.matched).toBeUndefined();
+    expect(told.candidates.map(({ from, best, reason }) => [from, best, reason])).toEqual([
+      [B, true, "best"],
+      [C, false, "worse origin"],
+    ]);
+    expect(told.decision).toBe(`${B} chosen over ${C}; last decided by: worse origin`);
+    expect(told.sent.map(({ neighbor, advertised, reason }) => [neighbor, advertised, reason])).toEqual([
+      [B, false, "the best route came from it"],
+      [C, true, "accepted by default"],
+    ]);
+    expect(told.kernel).toEqual({ installed: false, text: "this speaker writes no kernel routes" });
+  });
+
+  it("finds the longest match of an address and of a longer prefix, and nothing for what is only longer", async () => {
+    b.apply({ networks: [network("10.2.0.0/16"), network("10.2.3.0/24")] });
+    await world.run(1);
+    expect(a.speaker.explain("10.2.3.4").matched).toBe("10.2.3.0/24");
+    expect(a.speaker.explain("10.2.3.128/25").matched).toBe("10.2.3.0/24");
+    expect(a.speaker.explain("10.2.4.4").matched).toBe("10.2.0.0/16");
+    const unknown = a.speaker.explain("10.0.0.0/8");
+    expect([unknown.candidates, unknown.decision]).toEqual([[], "no neighbour announced it and nothing here originates it"]);
+    expect(() => a.speaker.explain("10.2.0.1/16")).toThrow();
+    expect(a.speaker.routes({ prefix: "10.2.3.4" }).routes.map(route => route.prefix)).toEqual(["10.2.3.0/24"]);
+    expect(a.speaker.routes({ prefix: "10.0.0.0/8" }).total).toBe(2);
+    expect(a.speaker.routes({ neighbor: C }).total).toBe(0);
+    expect(a.speaker.routes({ limit: 1 })).toMatchObject({ total: 2, routes: [{}] });
+  });
+
+  it("names the rule that rejected, the loop, and the protection", async () => {
+    const policies = {
+      strict: { rules: [{ name: "no-pods", match: { prefixes: [{ prefix: "10.2.0.0/16" }] }, action: { result: "reject" as const } }] },
+    };
+    a.apply({ policies, ...withB({ families: { "ipv4-unicast": { ...accepting, importPolicies: ["strict"] } } }) });
+    await world.run(1);
+    const [candidate] = a.speaker.explain("10.2.0.0/16").candidates;
+    expect(candidate).toMatchObject({ eligible: false, import: { accepted: false } });
+    expect(candidate.reason).toContain("no-pods");
+    expect(a.speaker.explain("10.2.0.0/16").decision).toBe("no eligible route");
+    a.apply({ policies: {}, ...withB({ families: { "ipv4-unicast": accepting } }) });
+    a.apply({ protectedPrefixes: [{ prefix: "10.0.0.0/8", orLonger: true, reason: "pods of this node" }] });
+    await world.run(1);
+    const guarded = a.speaker.explain("10.2.0.0/16");
+    expect([guarded.protectedBy, guarded.candidates[0].reason]).toEqual(["pods of this node", "protected prefix: pods of this node"]);
+  });
+
+  it("says why a neighbour was not told", async () => {
+    const exportDefault = "reject" as const;
+    const neighbors = [a.config.neighbors[0], { ...a.config.neighbors[1], families: { "ipv4-unicast": { ...accepting, exportDefault } } }];
+    a.apply({ neighbors: [...neighbors, neighborAt("10.0.0.4", 65004)] });
+    await world.run(1);
+    expect(a.speaker.explain("10.2.0.0/16").sent).toMatchObject([
+      { neighbor: B },
+      { neighbor: C, advertised: false, reason: "default: reject" },
+      { neighbor: "10.0.0.4", advertised: false, reason: "the session is not Established" },
+    ]);
+  });
+});
+
+describe("snapshot", () => {
+  it("counts prefixes, paths and what each neighbour sent and got", () => {
+    const { tables, neighbors, converged, updateGroups } = a.speaker.snapshot();
+    expect([tables["ipv4-unicast"], converged, updateGroups]).toEqual([{ prefixes: 1, paths: 1, best: 1 }, true, 1]);
+    expect(neighbors.map(({ families }) => families["ipv4-unicast"])).toMatchObject([
+      { received: 1, accepted: 1, rejected: 0, sent: 0, endOfRib: true },
+      { received: 0, accepted: 0, rejected: 0, sent: 1, endOfRib: true },
+    ]);
+    expect(a.speaker.adjRibOut(C)).toMatchObject({ total: 1, routes: [{ prefix: "10.2.0.0/16", attributes: { asPath: "65001 65002" } }] });
+  });
+});
+
+it("an external neighbour without policy gives and gets nothing (RFC 8212)", async () => {
+  const { importDefault, exportDefault, ...bare } = accepting;
+  expect([importDefault, exportDefault]).toEqual(["accept", "accept"]);
+  a.apply(withB({ families: { "ipv4-unicast": bare } }));
+  a.apply({ networks: [network("10.1.0.0/16")] });
+  await world.run(1);
+  expect([a.best, b.best["10.1.0.0/16"], c.best]).toMatchObject([
+    { "10.1.0.0/16": "Advertisement/10.1.0.0/16" },
+    undefined,
+    { "10.1.0.0/16": A },
+  ]);
+  expect(a.speaker.explain("10.2.0.0/16").candidates[0].reason).toContain("RFC 8212");
+});
+
+it("leaves no timer and no event behind when it is closed", async () => {
+  world.cut(A);
+  await world.close();
+  const counts = [a, b, c].map(({ events }) => events.length);
+  await world.run(1000);
+  expect([[a, b, c].map(({ events }) => events.length), world.clock.pending]).toEqual([counts, 0]);
+});
