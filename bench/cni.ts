@@ -5,8 +5,8 @@
  */
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import { parseArgs } from "node:util";
 import { type Outcome, runPlugin, TestNode } from "../test/cni/harness.ts";
+import { count, describeMachine, machine, median, needRoot, packageVersion, printTable, program, round, type Values } from "./common.ts";
 
 const usage = `usage: npm run bench -- cni [--rounds N] [--parallel N] [--json]
 
@@ -23,12 +23,6 @@ const ranges = { podlane: ["10.80.0.0/16", "fd80::/64"], reference: ["10.81.0.0/
 type Side = "podlane" | "bridge + host-local";
 const sides: Side[] = ["podlane", "bridge + host-local"];
 
-interface Options {
-  rounds: number;
-  parallel: number;
-  json: boolean;
-}
-
 interface Figures {
   plugin: Side;
   operation: "ADD" | "DEL";
@@ -39,6 +33,12 @@ interface Figures {
   p95: number;
 }
 
+/** Milliseconds. */
+interface Start {
+  version: number;
+  nothing: number;
+}
+
 interface ParallelFigures {
   plugin: Side;
   operation: "ADD" | "DEL";
@@ -47,60 +47,26 @@ interface ParallelFigures {
   total: number;
 }
 
-async function main(): Promise<void> {
-  const options = readOptions();
-  if (!options) return;
-  if (process.getuid?.() !== 0) return fail("this makes network namespaces and needs root");
-  if (!fs.existsSync(`${debian}/bridge`) || !fs.existsSync(`${debian}/host-local`))
-    return fail(`no ${debian}/bridge and host-local: apt-get install containernetworking-plugins`);
-
+async function main(values: Values): Promise<void> {
+  const rounds = count(values, "rounds", 50, 10_000);
+  const parallel = count(values, "parallel", 50, 200);
+  needRoot();
+  if (!fs.existsSync(`${debian}/bridge`) || !fs.existsSync(`${debian}/host-local`)) {
+    throw new Error(`no ${debian}/bridge and host-local: apt-get install containernetworking-plugins`);
+  }
+  const facts = machine();
+  const versions = { "bridge + host-local": packageVersion("containernetworking-plugins") };
   const node = new TestNode({ podCidrs: ranges.podlane });
   node.options = {};
   try {
     await node.start();
     const start = await measureStart(node.plugin);
-    const single = await oneByOne(node, options.rounds);
-    const parallel = await atOnce(node, options.parallel);
-    if (options.json) console.log(JSON.stringify({ bench: "cni", start, single, parallel }));
-    else print(start, single, parallel);
+    const figures = { start, single: await oneByOne(node, rounds), parallel: await atOnce(node, parallel) };
+    if (values.json) console.log(JSON.stringify({ bench: "cni", machine: facts, versions, rounds, figures }));
+    else print(`${describeMachine(facts)}\nbridge + host-local ${versions["bridge + host-local"]}`, figures);
   } finally {
     await node.close();
   }
-}
-
-function readOptions(): Options | undefined {
-  let values: { rounds?: string; parallel?: string; json?: boolean; help?: boolean };
-  try {
-    ({ values } = parseArgs({
-      options: {
-        rounds: { type: "string" },
-        parallel: { type: "string" },
-        json: { type: "boolean" },
-        help: { type: "boolean", short: "h" },
-      },
-    }));
-  } catch (error) {
-    return fail(`${(error as Error).message}\n${usage}`);
-  }
-  if (values.help) {
-    console.log(usage);
-    return undefined;
-  }
-  const rounds = readCount("rounds", values.rounds ?? "50", 10_000);
-  const parallel = readCount("parallel", values.parallel ?? "50", 200);
-  return rounds && parallel ? { rounds, parallel, json: values.json ?? false } : undefined;
-}
-
-function readCount(name: string, text: string, maximum: number): number | undefined {
-  const count = Number(text);
-  return Number.isInteger(count) && count >= 1 && count <= maximum
-    ? count
-    : fail(`--${name} ${text}: a whole number 1..${maximum} is wanted`);
-}
-
-function fail(message: string): undefined {
-  console.error(message);
-  process.exitCode = 2;
 }
 
 function call(node: TestNode, side: Side, command: "ADD" | "DEL", container: string, netns: string): Promise<Outcome> {
@@ -159,14 +125,13 @@ async function oneByOne(node: TestNode, rounds: number): Promise<Figures[]> {
 
 function summarise(plugin: Side, operation: "ADD" | "DEL", times: number[]): Figures {
   const sorted = times.toSorted((a, b) => a - b);
-  const at = (part: number) => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))];
   return {
     plugin,
     operation,
     calls: times.length,
-    median: at(0.5),
-    mean: times.reduce((sum, time) => sum + time, 0) / times.length,
-    p95: at(0.95),
+    median: round(median(times), 2),
+    mean: round(times.reduce((sum, time) => sum + time, 0) / times.length, 2),
+    p95: round(sorted[Math.min(sorted.length - 1, Math.floor(0.95 * sorted.length))], 2),
   };
 }
 
@@ -177,7 +142,7 @@ async function atOnce(node: TestNode, count: number): Promise<ParallelFigures[]>
     for (const operation of ["ADD", "DEL"] as const) {
       const started = performance.now();
       await Promise.all(pods.map((netns, i) => timed(node, plugin, operation, `many${i}`, netns)));
-      figures.push({ plugin, operation, calls: count, total: performance.now() - started });
+      figures.push({ plugin, operation, calls: count, total: round(performance.now() - started, 1) });
     }
     for (const netns of pods) node.removePod(netns);
   }
@@ -185,25 +150,29 @@ async function atOnce(node: TestNode, count: number): Promise<ParallelFigures[]>
 }
 
 /** Milliseconds of starting the executable and getting VERSION, against that of an executable that does nothing. */
-async function measureStart(plugin: string): Promise<{ version: number; nothing: number }> {
+async function measureStart(plugin: string): Promise<Start> {
   const time = (program: string) => {
     const started = performance.now();
     for (let i = 0; i < 50; i++) spawnSync(program, { env: { CNI_COMMAND: "VERSION" }, input: "{}" });
-    return (performance.now() - started) / 50;
+    return round((performance.now() - started) / 50, 2);
   };
   return { nothing: time("/bin/true"), version: time(plugin) };
 }
 
-function print(start: { version: number; nothing: number }, single: Figures[], parallel: ParallelFigures[]): void {
-  const ms = (value: number) => value.toFixed(1).padStart(9);
-  console.log(`starting the podlane executable (VERSION): ${start.version.toFixed(2)} ms; /bin/true: ${start.nothing.toFixed(2)} ms\n`);
-  console.log(`${"one at a time, ms".padEnd(28)}${"calls".padStart(6)}${"median".padStart(9)}${"mean".padStart(9)}${"p95".padStart(9)}`);
-  for (const { plugin, operation, calls, median, mean, p95 } of single) {
-    console.log(`${operation} ${plugin.padEnd(24)}${String(calls).padStart(6)}${ms(median)}${ms(mean)}${ms(p95)}`);
-  }
-  console.log(`\n${"at once, ms".padEnd(28)}${"calls".padStart(6)}${"all".padStart(9)}${"per call".padStart(9)}`);
-  for (const { plugin, operation, calls, total } of parallel)
-    console.log(`${operation} ${plugin.padEnd(24)}${String(calls).padStart(6)}${ms(total)}${ms(total / calls)}`);
+function print(head: string, { start, single, parallel }: { start: Start; single: Figures[]; parallel: ParallelFigures[] }): void {
+  console.log(`${head}\n\nstarting the podlane executable (VERSION): ${start.version} ms; /bin/true: ${start.nothing} ms\n`);
+  const ms = (value: number) => value.toFixed(1);
+  printTable(
+    ["one at a time", "plugin", "calls", "median, ms", "mean, ms", "p95, ms"],
+    single.map(({ plugin, operation, calls, median, mean, p95 }) => [operation, plugin, String(calls), ms(median), ms(mean), ms(p95)]),
+    2,
+  );
+  console.log("");
+  printTable(
+    ["at once", "plugin", "calls", "all, ms", "per call, ms"],
+    parallel.map(({ plugin, operation, calls, total }) => [operation, plugin, String(calls), ms(total), ms(total / calls)]),
+    2,
+  );
 }
 
-if (import.meta.main) await main();
+if (import.meta.main) await program("cni", usage, { rounds: { type: "string" }, parallel: { type: "string" } }, main);

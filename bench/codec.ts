@@ -2,11 +2,11 @@
  * The message codec alone, on one real session: UPDATEs decoded to canonical attributes and prefixes, and written again packed by
  * attribute set. No sockets and no RIB; the best of several rounds counts.
  */
-import { parseArgs } from "node:util";
 import { MessageFramer, MessageType } from "../bgpd/message/header.ts";
 import { UpdateDecoder } from "../bgpd/message/update-decoder.ts";
 import { UpdateWriter } from "../bgpd/message/update-writer.ts";
 import { mrtMessages, readMrtFile, recordedSession } from "../test/mrt.ts";
+import { count, describeMachine, type Machine, machine, printTable, program, UsageError, type Values } from "./common.ts";
 
 const usage = `usage: npm run bench -- codec [--file SESSION.mrt[.gz]] [--rounds N] [--json]
 
@@ -27,46 +27,24 @@ interface Figures {
 /** What reading addresses is for, so that it is not optimised away. */
 const checksum = new Int32Array(1);
 
-function main(): void {
-  const options = readOptions();
-  if (options === undefined) return;
-  const stream = readStream(options.file);
+function main(values: Values): void {
+  const rounds = count(values, "rounds", 10, 1000);
+  const recorded = recordedSession();
+  if (values.file === undefined && !recorded.exists) {
+    throw new UsageError(`the recorded session is not at ${recorded.path}: set PODLANE_SHARED, or name a recording with --file`);
+  }
+  const file = String(values.file ?? recorded.path);
+  const stream = readStream(file);
+  const facts = machine();
   const steps: [string, (stream: Stream) => { prefixes: number; octets: number; updates: number }][] = [
     ["frame", frame],
     ["decode", octets => decode(octets, undefined)],
     ["decode + re-encode", octets => decode(octets, new UpdateWriter({ fourOctetAsn: true, maxMessageLength: 4096 }))],
     ["… for a 2-octet neighbour", octets => decode(octets, new UpdateWriter({ fourOctetAsn: false, maxMessageLength: 4096 }))],
   ];
-  const figures = steps.map(([step, run]) => measure(step, options.rounds, () => run(stream)));
-  if (options.json) console.log(JSON.stringify({ bench: "codec", file: options.file, rounds: options.rounds, figures }));
-  else print(figures);
-}
-
-function readOptions(): { file: string; rounds: number; json: boolean } | undefined {
-  let values: { file?: string; rounds?: string; json?: boolean; help?: boolean };
-  try {
-    ({ values } = parseArgs({
-      options: { file: { type: "string" }, rounds: { type: "string" }, json: { type: "boolean" }, help: { type: "boolean", short: "h" } },
-    }));
-  } catch (error) {
-    return fail(`${(error as Error).message}\n${usage}`);
-  }
-  if (values.help) {
-    console.log(usage);
-    return undefined;
-  }
-  const rounds = Number(values.rounds ?? 10);
-  if (!Number.isInteger(rounds) || rounds < 1 || rounds > 1000) return fail(`--rounds ${values.rounds}: a whole number 1..1000 is wanted`);
-  const recorded = recordedSession();
-  if (values.file === undefined && !recorded.exists) {
-    return fail(`the recorded session is not at ${recorded.path}: set PODLANE_SHARED, or name a recording with --file`);
-  }
-  return { file: values.file ?? recorded.path, rounds, json: values.json ?? false };
-}
-
-function fail(text: string): undefined {
-  console.error(`codec: ${text}`);
-  process.exitCode = 2;
+  const figures = steps.map(([step, run]) => measure(step, rounds, () => run(stream)));
+  if (values.json) console.log(JSON.stringify({ bench: "codec", machine: facts, file, rounds, figures }));
+  else print(facts, figures);
 }
 
 /** The UPDATEs of a session as TCP would bring them: chunks of 64 KiB that cut messages anywhere. */
@@ -158,9 +136,9 @@ function measure(step: string, rounds: number, run: () => { prefixes: number; oc
   };
 }
 
-function print(figures: Figures[]): void {
+function print(facts: Machine, figures: Figures[]): void {
+  console.log(`${describeMachine(facts)}\n`);
   const number = (value: number) => value.toLocaleString("en-US");
-  const columns = ["step", "UPDATEs", "prefixes", "octets", "ms", "UPDATEs/s", "prefixes/s"];
   const rows = figures.map(one => [
     one.step,
     number(one.updates),
@@ -170,10 +148,7 @@ function print(figures: Figures[]): void {
     number(one.updatesPerSecond),
     number(one.prefixesPerSecond),
   ]);
-  const widths = columns.map((column, i) => Math.max(column.length, ...rows.map(row => row[i].length)));
-  for (const row of [columns, ...rows]) {
-    console.log(row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join("  "));
-  }
+  printTable(["step", "UPDATEs", "prefixes", "octets", "ms", "UPDATEs/s", "prefixes/s"], rows);
 }
 
-if (import.meta.main) main();
+if (import.meta.main) await program("codec", usage, { file: { type: "string" }, rounds: { type: "string" } }, main);

@@ -1,23 +1,21 @@
 /**
  * How fast routes reach the kernel table and leave it: batchRoutes() beside `ip -batch`, in the same run, each in a namespace of its own.
- * Needs root. Usage: see --help.
  */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { checkRequirements, openRtnetlink, type RouteChange, RTPROT_PODLANE, type RtnetlinkSocket } from "../kernel/index.ts";
 import { formatAddress, parseAddress, uint32ToAddress } from "../net/address.ts";
+import { count, describeMachine, machine, printTable, program, round, type Values } from "./common.ts";
 
-const help = `usage: node bench/routes.ts [--routes N] [--rounds N] [--json]
+const usage = `usage: npm run bench -- routes [--routes N] [--rounds N] [--json]
 
-Installs and removes N IPv4 routes (/32, one next hop), by podlane and by \`ip -batch\`, and prints routes per second: the best of the rounds.
+  --routes   IPv4 routes (/32, one next hop) that are installed and removed, 1..1000000; default 100000
+  --rounds   1..100, default 3: the best counts. The two programs take turns
+  --json     one JSON object instead of a table
 
-  --routes N   1 to 1000000, default 100000
-  --rounds N   1 to 100, default 3; the two programs take turns
-  --json       one JSON document instead of the table
-`;
+Needs root (it makes network namespaces) and iproute2.`;
 
 interface Result {
   program: string;
@@ -28,31 +26,15 @@ interface Result {
 const FIRST = 0x14000000;
 const GATEWAY = "10.1.1.1";
 
-function main(): void {
-  const { values } = parseArgs({
-    options: {
-      routes: { type: "string", default: "100000" },
-      rounds: { type: "string", default: "3" },
-      json: { type: "boolean", default: false },
-      help: { type: "boolean", short: "h", default: false },
-    },
-  });
-  if (values.help) {
-    process.stdout.write(help);
-    return;
-  }
-  const routes = count("--routes", values.routes, 1_000_000);
-  const rounds = count("--rounds", values.rounds, 100);
+function main(values: Values): void {
+  const routes = count(values, "routes", 100_000, 1_000_000);
+  const rounds = count(values, "rounds", 3, 100);
   const problems = checkRequirements({ netAdmin: true, sysAdmin: true, links: ["veth"] });
   if (problems.length > 0) throw new Error(problems.join("\n"));
-  const results = measure(routes, rounds);
-  process.stdout.write(values.json ? `${JSON.stringify({ routes, rounds, results }, undefined, 2)}\n` : table(routes, rounds, results));
-}
-
-function count(name: string, text: string, max: number): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1 || value > max) throw new Error(`${name} ${text}: a number of 1 to ${max} is expected`);
-  return value;
+  const facts = machine();
+  const figures = measure(routes, rounds);
+  if (values.json) console.log(JSON.stringify({ bench: "routes", machine: facts, routes, rounds, figures }));
+  else print(`${describeMachine(facts)}\n\n${routes.toLocaleString("en-US")} IPv4 routes, best of ${rounds}`, routes, figures);
 }
 
 function measure(routes: number, rounds: number): Result[] {
@@ -135,29 +117,26 @@ function ipBatch(name: string, netlink: RtnetlinkSocket, routes: number): Result
 }
 
 /** Counts what is in the table after each step, so that no failure passes for speed. */
-function timed(program: string, netlink: RtnetlinkSocket, routes: number, add: () => void, remove: () => void): Result {
+function timed(name: string, netlink: RtnetlinkSocket, routes: number, add: () => void, remove: () => void): Result {
   const seconds = (run: () => void, expected: number) => {
     const start = performance.now();
     run();
     const taken = (performance.now() - start) / 1000;
     let present = 0;
     for (const chunk of netlink.routes({ family: 4, protocol: RTPROT_PODLANE })) present += chunk.length;
-    if (present !== expected) throw new Error(`${program}: ${present} routes in the kernel, not ${expected}`);
+    if (present !== expected) throw new Error(`${name}: ${present} routes in the kernel, not ${expected}`);
     return taken;
   };
-  return { program, addSeconds: seconds(add, routes), removeSeconds: seconds(remove, 0) };
+  return { program: name, addSeconds: round(seconds(add, routes), 4), removeSeconds: round(seconds(remove, 0), 4) };
 }
 
-function table(routes: number, rounds: number, results: Result[]): string {
-  const cell = (seconds: number) => `${seconds.toFixed(3)} s  ${Math.round(routes / seconds).toLocaleString("en")}/s`.padStart(22);
-  const head = `${"".padEnd(22)}${"add".padStart(22)}${"remove".padStart(22)}`;
-  const rows = results.map(result => `${result.program.padEnd(22)}${cell(result.addSeconds)}${cell(result.removeSeconds)}`);
-  return [`${routes.toLocaleString("en")} IPv4 routes, best of ${rounds}`, head, ...rows, ""].join("\n");
+function print(head: string, routes: number, figures: Result[]): void {
+  console.log(head);
+  const perSecond = (seconds: number) => Math.round(routes / seconds).toLocaleString("en-US");
+  const rows = figures.map(({ program: name, addSeconds, removeSeconds }) => {
+    return [name, addSeconds.toFixed(3), perSecond(addSeconds), removeSeconds.toFixed(3), perSecond(removeSeconds)];
+  });
+  printTable(["program", "add, s", "routes/s", "remove, s", "routes/s"], rows);
 }
 
-try {
-  main();
-} catch (error) {
-  process.stderr.write(`bench/routes.ts: ${(error as Error).message}\n`);
-  process.exitCode = 1;
-}
+if (import.meta.main) await program("routes", usage, { routes: { type: "string" }, rounds: { type: "string" } }, main);

@@ -446,6 +446,7 @@ static void count_update(struct sink *sink, const uint8_t *message, unsigned len
   sink->updates++;
 }
 
+/* UPDATEs are those since the last phase was complete. */
 static void tell(const struct sink *sink, int index, const char *event) {
   say("{\"event\":\"%s\",\"sink\":%d,\"time\":%.6f,\"held\":%ld,\"announced\":%ld,\"withdrawn\":%ld,\"updates\":%ld,\"sum\":\"%016lx\","
       "\"paths\":\"%016lx\"}",
@@ -472,9 +473,11 @@ static void receive(struct sink *sink, int index, long prefixes) {
   if (!sink->complete && sink->held >= prefixes) {
     sink->complete = true;
     tell(sink, index, "announced");
+    sink->updates = 0;
   } else if (sink->complete && sink->held <= 0) {
     sink->complete = false;
     tell(sink, index, "withdrawn");
+    sink->updates = 0;
   }
 }
 
