@@ -74,11 +74,15 @@ export class Peer implements SessionListener {
     return this.config.localAsn ?? this.#global.asn;
   }
 
-  /** Its initial table is in, or need not be waited for (RFC 4724 section 4.1). */
+  /** Our End-of-RIB need not wait for it: its table is in, or it restarts itself and waits for ours (RFC 4724 section 4.1). */
   get synchronized(): boolean {
+    return this.complete || (this.negotiated !== undefined && this.gracefulRestart?.restarted === true);
+  }
+
+  /** Its initial table is in. */
+  get complete(): boolean {
     if (this.config.shutdown) return true;
-    if (!this.negotiated) return false;
-    return this.gracefulRestart?.restarted === true || this.negotiated.families.every(family => this.endOfRib.has(family));
+    return this.negotiated?.families.every(family => this.endOfRib.has(family)) === true;
   }
 
   /** Takes over configuration that needs no reset; returns what was done, in words. */

@@ -280,12 +280,23 @@ export class Speaker {
     });
   }
 
-  /** The start is complete when every neighbour has sent its table; only then do stale kernel routes go and End-of-RIBs leave. */
+  /**
+   * Our End-of-RIB leaves when every neighbour that does not restart itself has sent its table; the start is complete, and what is stale in
+   * the kernel goes, when all have: one that restarts (FRR says so in its first two minutes) has a table too, only later.
+   */
   #checkConverged(): void {
     if (this.#converged || this.#closed || !this.#config) return;
     // A restarted agent without neighbours yet must not sweep what the former one left: it waits for the time limit.
     if (this.#peers.size === 0 && this.#restarting) return;
-    if ([...this.#peers.values()].every(peer => peer.synchronized)) this.#converge("all neighbours have sent their tables");
+    const peers = [...this.#peers.values()];
+    if (peers.every(peer => peer.complete)) this.#converge("all neighbours have sent their tables");
+    else if (!this.#rib.mayEndOfRib && peers.every(peer => peer.synchronized)) {
+      void this.#rib.settled().then(() => {
+        if (this.#closed) return;
+        this.#rib.mayEndOfRib = true;
+        this.#rib.kick();
+      });
+    }
   }
 
   #converge(reason: string): void {
