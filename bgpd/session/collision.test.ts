@@ -125,6 +125,57 @@ describe("other orders", () => {
   });
 });
 
+describe("a new connection from a neighbour whose session is established", () => {
+  const capable: FsmEvent = { type: "BgpOpen", holdTime: 90, keepaliveTime: 30, remoteId: 100, remoteAsn: 65002, gracefulRestart: true };
+  const stability: NeighborEvent = { type: "TimerExpires", timer: "stability" };
+  const arrives: NeighborEvent = { type: "IncomingConnection" };
+
+  function established(direction: Direction, openMessage: FsmEvent): Neighbor {
+    const settings = { passive: direction === "incoming", connectRetryTime: 30, localAsn: 65001, localId: 1, shutdown };
+    const tcp = direction === "outgoing" ? on("outgoing", { type: "TcpConnectionAcked" }) : arrives;
+    return run(createNeighbor(settings), [{ type: "Start" }, tcp, on(direction, openMessage), on(direction, keepalive)]).neighbor;
+  }
+
+  it.each<Direction>(["outgoing", "incoming"])("replaces the %s one without a NOTIFICATION in graceful restart (RFC 4724)", direction => {
+    const { neighbor, actions } = run(established(direction, capable), [
+      stability,
+      arrives,
+      on("incoming", capable),
+      on("incoming", keepalive),
+    ]);
+    const downs = actions.flatMap(action => (action.type === "Connection" && action.action.type === "Down" ? [action.action] : []));
+    expect(downs.filter(down => down.wasEstablished)).toEqual([
+      { type: "Down", cause: "transport", reason: { text: "the neighbour restarted: it opened a new connection" }, wasEstablished: true },
+    ]);
+    expect(sent(actions)).toEqual([]);
+    const order = actions.map(action => action.type).filter(type => type === "Accept" || type === "Refuse");
+    expect([neighbor.incoming?.state, neighbor.state, order]).toEqual(["Established", "Established", ["Accept"]]);
+  });
+
+  it("is refused while it may be one of two that crossed, and where the neighbour knows no graceful restart", () => {
+    for (const [before, events] of [
+      [established("outgoing", capable), [arrives]],
+      [established("outgoing", open), [stability, arrives]],
+    ] as const) {
+      const { neighbor, actions } = run(before, [...events]);
+      expect([neighbor.state, actions.filter(action => action.type === "Refuse").length]).toEqual(["Established", 1]);
+    }
+  });
+
+  it("is judged by the session that is there, not by one before it", () => {
+    const again = run(established("incoming", capable), [
+      stability,
+      on("incoming", { type: "TcpConnectionFails", reason: "lost" }),
+      arrives,
+      on("incoming", capable),
+      on("incoming", keepalive),
+      arrives,
+    ]);
+    expect(again.actions.at(-1)?.type).not.toBe("Accept");
+    expect(again.actions.filter(action => action.type === "Refuse").length).toBe(1);
+  });
+});
+
 describe("any events for a neighbour", () => {
   const direction = fc.constantFrom<Direction>("outgoing", "incoming");
   const fsmEvent = fc.constantFrom<FsmEvent>(

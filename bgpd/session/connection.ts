@@ -171,6 +171,7 @@ export class Connection implements WireHandler {
         keepaliveTime: negotiated.keepaliveTime,
         remoteId,
         remoteAsn: negotiated.remoteAsn,
+        gracefulRestart: open.capabilities.gracefulRestart !== undefined,
         offending,
       };
     } catch (error) {

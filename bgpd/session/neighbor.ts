@@ -44,6 +44,10 @@ export interface Neighbor {
   readonly protocolErrors: number;
   /** Attempts that failed or sessions lost, since the last stable session. */
   readonly failures: number;
+  /** Established for STABILITY_TIME: no connection can still be under way from when this one was made. */
+  readonly stable: boolean;
+  /** By the last OPEN, the neighbour takes part in graceful restart (RFC 4724). */
+  readonly gracefulRestart: boolean;
   /** By the last OPEN, the neighbour is the side whose connection is kept. */
   readonly yields: boolean;
   /** Most advanced of both connections. */
@@ -86,6 +90,8 @@ export function createNeighbor(settings: NeighborSettings): Neighbor {
     idleHold: undefined,
     protocolErrors: 0,
     failures: 0,
+    stable: false,
+    gracefulRestart: false,
     yields: false,
     state,
     reason,
@@ -195,7 +201,10 @@ class Step {
     this.#neighbor[direction] = next;
     for (const action of actions) {
       this.#actions.push({ type: "Connection", direction, action });
-      if (action.type === "Down") this.#downs.push(action);
+      if (action.type === "Down") {
+        this.#downs.push(action);
+        if (action.wasEstablished) this.#neighbor.stable = false;
+      }
       if (action.type === "Established") {
         this.#actions.push({ type: "StartTimer", timer: "stability", seconds: STABILITY_TIME, jitter: false });
       }
@@ -212,6 +221,7 @@ class Step {
     if (timer === "stability") {
       neighbor.protocolErrors = 0;
       neighbor.failures = 0;
+      neighbor.stable = true;
     } else if (neighbor.idleHold !== undefined) {
       const { cause } = neighbor.idleHold;
       neighbor.idleHold = undefined;
@@ -220,11 +230,16 @@ class Step {
   }
 
   #incomingConnection(): void {
-    const { started, settings, idleHold, outgoing, incoming } = this.#neighbor;
+    const { started, settings, idleHold, outgoing, incoming, stable, gracefulRestart } = this.#neighbor;
     if (!started) {
       this.#refuse(settings.shutdown, "the neighbour is shut down here");
     } else if (idleHold !== undefined) {
       this.#refuse(cease(CeaseSubcode.ConnectionRejected), idleHold.text);
+    } else if (stable && gracefulRestart) {
+      // RFC 4724 section 5: it restarted faster than we could notice. No NOTIFICATION, so that its routes are kept.
+      const reason = "the neighbour restarted: it opened a new connection";
+      this.#run(outgoing.state === "Established" ? "outgoing" : "incoming", { type: "TcpConnectionFails", reason });
+      this.#accept();
     } else if (outgoing.state === "Established" || incoming?.state === "Established") {
       this.#refuse(cease(CeaseSubcode.ConnectionCollision), "a session with the neighbour is established already");
       // A neighbour that lost its memory (power, kill) connects anew: a KEEPALIVE makes its kernel reset the connection it forgot.
@@ -235,7 +250,7 @@ class Step {
   }
 
   #accept(): void {
-    if (this.#neighbor.incoming) {
+    if (isLive(this.#neighbor.incoming)) {
       // The neighbour keeps one connection of its own: the older is a remainder that it has forgotten.
       this.#run("incoming", { type: "OpenCollisionDump", reason: "the neighbour opened a newer connection" });
     }
@@ -256,6 +271,7 @@ class Step {
     const { localId: id, localAsn: asn } = this.#neighbor.settings;
     const kept = keptConnection({ id, asn }, { id: event.remoteId, asn: event.remoteAsn });
     this.#neighbor.yields = kept === "incoming";
+    this.#neighbor.gracefulRestart = event.gracefulRestart ?? false;
     const dump = (loser: Direction, reason: string) => this.#run(loser, { type: "OpenCollisionDump", reason: `collision: ${reason}` });
     if (this.#neighbor[direction]?.state === "OpenSent" && otherState === "Established") {
       dump(direction, `the ${other} connection is established already`);

@@ -62,8 +62,16 @@ export type FsmEvent =
   | { type: "TcpConnectionConfirmed" }
   /** 18 */
   | { type: "TcpConnectionFails"; reason: string }
-  /** 19; seconds, negotiated. */
-  | { type: "BgpOpen"; holdTime: number; keepaliveTime: number; remoteId: number; remoteAsn: number; offending?: Uint8Array }
+  /** 19; seconds, negotiated. `gracefulRestart`: it holds the capability of RFC 4724. */
+  | {
+      type: "BgpOpen";
+      holdTime: number;
+      keepaliveTime: number;
+      remoteId: number;
+      remoteAsn: number;
+      gracefulRestart?: boolean;
+      offending?: Uint8Array;
+    }
   /** 21 */
   | ({ type: "BgpHeaderErr" } & Violation)
   /** 22 */
