@@ -67,7 +67,9 @@ export class TestNetwork implements Disposable {
 
   /** Runs a program there and returns what it printed. Throws when it fails. */
   exec(namespace: string, program: string, ...args: string[]): string {
-    return execFileSync("ip", ["netns", "exec", namespace, program, ...args], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+    const all = ["netns", "exec", namespace, program, ...args];
+    // Room for a table of many thousand routes.
+    return execFileSync("ip", all, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], maxBuffer: 64 * 1024 * 1024 });
   }
 
   /** Deletes the namespaces with all that is in them. Processes that still run there keep theirs until they end. */
