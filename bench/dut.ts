@@ -70,10 +70,9 @@ if (process.env.DUT_GAPS === "1") {
   });
 }
 
-const speaker = new Speaker({
-  clock: systemClock,
-  log,
-  kernel: { netlink: openRtnetlink(), watch: listener => watchKernel({}, listener) },
-});
+const netlink = openRtnetlink();
+// As the agent does: what it wrote itself is no news.
+const kernel = { netlink, watch: (listener: Parameters<typeof watchKernel>[1]) => watchKernel({ ignore: [netlink.port] }, listener) };
+const speaker = new Speaker({ clock: systemClock, log, kernel });
 speaker.apply(config);
 process.once("SIGTERM", () => void speaker.close({ graceful: true, flush: false }).then(() => process.exit(0)));

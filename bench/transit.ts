@@ -8,7 +8,7 @@ import { type Dut, type DutName, dutMissing, dutNames, dutVersion, startDut } fr
 import { usage as processUsage } from "./processes.ts";
 import { addresses, buildTraffic, Feed, Sinks, type Table } from "./traffic.ts";
 
-const usage = `usage: npm run bench -- transit [--prefixes N] [--sets N] [--sinks N,…] [--duts NAME,…] [--withdraw] [--rounds N] [--limit S] [--json]
+const usage = `usage: npm run bench -- transit [--prefixes N] [--sets N] [--sinks N,…] [--duts NAME,…] [--withdraw] [--gaps] [--rounds N] [--limit S] [--json]
 
   --prefixes   IPv4 prefixes, 1..4000000; default 1000000
   --sets       different attribute sets among them, 1..prefixes; default 15% of the prefixes
@@ -16,6 +16,7 @@ const usage = `usage: npm run bench -- transit [--prefixes N] [--sets N] [--sink
   --sinks      receivers, 1..${addresses.maxSinks}; default 1,10
   --duts       speakers under test, of ${dutNames.join(",")}; default podlane,bird,frr
   --withdraw   afterwards take the table back, and measure that as well
+  --gaps       also watch podlane's event loop (it costs about a percent): the longest time it stood still, in milliseconds
   --rounds     1..100, default 3: medians count. The speakers take turns
   --limit      seconds that a speaker has for each phase, 1..3600; default 170
   --json       one JSON object instead of a table
@@ -27,6 +28,7 @@ interface Options {
   sinks: number[];
   duts: DutName[];
   withdraw: boolean;
+  gaps: boolean;
   rounds: number;
   limit: number;
 }
@@ -42,6 +44,8 @@ interface Run {
   peakMB: number;
   /** UPDATEs that the last receiver got. */
   updates: number;
+  /** Longest time the event loop stood still, milliseconds; only with --gaps, only podlane. */
+  longestGap?: number;
 }
 
 interface Figure extends Run {
@@ -82,6 +86,7 @@ function readOptions(values: Values): Options {
     }),
     duts: list(values, "duts", ["podlane", "bird", "frr"], dutNames.join(", "), word => dutNames.find(name => name === word)),
     withdraw: values.withdraw === true,
+    gaps: values.gaps === true,
     rounds: count(values, "rounds", 3, 100),
     limit: count(values, "limit", 170, 3600),
   };
@@ -124,7 +129,9 @@ async function measure(options: Options, progress: boolean): Promise<Figure[]> {
 
 function summarise(what: Pick<Figure, "dut" | "sinks" | "phase">, { runs, failures }: { runs: Run[]; failures: string[] }): Figure {
   const seconds = runs.map(run => run.seconds);
-  const middle = (field: keyof Run, digits: number) => (runs.length === 0 ? 0 : round(median(runs.map(run => run[field])), digits));
+  const gaps = runs.flatMap(run => run.longestGap ?? []);
+  const middle = (field: "seconds" | "cpuSeconds" | "peakMB" | "updates", digits: number) =>
+    runs.length === 0 ? 0 : round(median(runs.map(run => run[field])), digits);
   return {
     ...what,
     rounds: runs.length,
@@ -133,6 +140,7 @@ function summarise(what: Pick<Figure, "dut" | "sinks" | "phase">, { runs, failur
     cpuSeconds: middle("cpuSeconds", 2),
     peakMB: middle("peakMB", 1),
     updates: middle("updates", 0),
+    ...(gaps.length > 0 && { longestGap: round(Math.max(...gaps), 1) }),
     failures,
   };
 }
@@ -147,7 +155,7 @@ async function* runOnce(dut: DutName, sinkCount: number, options: Options, wante
     { namespace: namespaces.traffic, device: "eth0", addresses: [`${addresses.feed.address}/24`, ...sinkAddresses] },
   );
   const started: { stop(): Promise<void> }[] = [];
-  const speaker = await startDut(dut, namespaces.dut, { sinks: sinkCount });
+  const speaker = await startDut(dut, namespaces.dut, { sinks: sinkCount, gaps: options.gaps });
   started.push(speaker);
   try {
     const sinks = new Sinks(namespaces.traffic, sinkCount, options.table.prefixes);
@@ -157,7 +165,7 @@ async function* runOnce(dut: DutName, sinkCount: number, options: Options, wante
     const feed = new Feed(namespaces.traffic, options.table);
     started.push(feed);
     await feed.established(begin + 90_000);
-    for (const phase of wanted) yield { phase, run: await runPhase(phase, speaker, feed, sinks, options.limit) };
+    for (const phase of wanted) yield { phase, run: await runPhase(phase, speaker, feed, sinks, options) };
   } catch (error) {
     const log = speaker.log().slice(-500).trim();
     throw new Error(log === "" ? (error as Error).message : `${(error as Error).message}; the speaker printed: ${log}`);
@@ -166,13 +174,16 @@ async function* runOnce(dut: DutName, sinkCount: number, options: Options, wante
   }
 }
 
-async function runPhase(phase: Phase, speaker: Dut, feed: Feed, sinks: Sinks, limit: number): Promise<Run> {
+async function runPhase(phase: Phase, speaker: Dut, feed: Feed, sinks: Sinks, { gaps, limit }: Options): Promise<Run> {
   const before = processUsage(speaker.pid);
   const until = performance.now() + limit * 1000;
+  // Forgets what was before.
+  if (gaps) await speaker.longestGap?.(until);
   const from = await feed.start(phase, until);
   const { time, updates } = await sinks.all(phase === "announce" ? "announced" : "withdrawn", feed.sums, until);
   const after = processUsage(speaker.pid);
-  return { seconds: time - from, cpuSeconds: after.cpuSeconds - before.cpuSeconds, peakMB: after.peakMB, updates };
+  const run = { seconds: time - from, cpuSeconds: after.cpuSeconds - before.cpuSeconds, peakMB: after.peakMB, updates };
+  return gaps && speaker.longestGap ? { ...run, longestGap: await speaker.longestGap(until) } : run;
 }
 
 function describe(versions: Record<string, string>): string {
@@ -181,7 +192,7 @@ function describe(versions: Record<string, string>): string {
     .join(", ");
 }
 
-function print({ table, duts, rounds }: Options, figures: Figure[], head: string): void {
+function print({ table, duts, gaps, rounds }: Options, figures: Figure[], head: string): void {
   console.log(`${head}\n`);
   const number = (value: number) => value.toLocaleString("en-US");
   console.log(`${number(table.prefixes)} prefixes in ${number(table.sets)} attribute sets, medians of ${rounds}`);
@@ -191,6 +202,7 @@ function print({ table, duts, rounds }: Options, figures: Figure[], head: string
     return other && other.rounds > 0 ? `${(figure[field] / other[field]).toFixed(2)}` : "–";
   };
   const columns = ["phase", "speaker", "receivers", "seconds", "shortest–longest", "CPU s", "peak MB"];
+  if (gaps) columns.push("longest gap, ms");
   columns.push(...others.flatMap(name => [`time / ${name}`, `memory / ${name}`]));
   const rows = figures.map(figure => {
     const start = [figure.phase, figure.dut, String(figure.sinks)];
@@ -202,6 +214,7 @@ function print({ table, duts, rounds }: Options, figures: Figure[], head: string
       `${shortest.toFixed(2)}–${longest.toFixed(2)}`,
       figure.cpuSeconds.toFixed(2),
       figure.peakMB.toFixed(0),
+      ...(gaps ? [figure.longestGap?.toFixed(1) ?? "–"] : []),
       ...others.flatMap(name => [ratio(figure, name, "seconds"), ratio(figure, name, "peakMB")]),
     ];
   });
@@ -214,5 +227,5 @@ function print({ table, duts, rounds }: Options, figures: Figure[], head: string
 if (import.meta.main) {
   const text = { type: "string" } as const;
   const options = { prefixes: text, sets: text, seed: text, sinks: text, duts: text, rounds: text, limit: text };
-  await program("transit", usage, { ...options, withdraw: { type: "boolean" } }, main);
+  await program("transit", usage, { ...options, withdraw: { type: "boolean" }, gaps: { type: "boolean" } }, main);
 }
