@@ -48,6 +48,7 @@ export function describeLinkChange(index: number, change: LinkChange, nameOf: Na
   if (change.master !== undefined) words.push(change.master === 0 ? "no master" : `master ${nameOf(change.master)}`);
   if (change.address !== undefined) words.push(`address ${linkAddress(change.address)}`);
   if (change.alias !== undefined) words.push(`alias "${change.alias}"`);
+  if (change.group !== undefined) words.push(`group ${change.group}`);
   if (change.hairpin !== undefined) words.push(`hairpin ${change.hairpin ? "on" : "off"}`);
   return `set link ${nameOf(index)} ${words.join(" ")}`;
 }

@@ -2,7 +2,7 @@
  * The few functions of the C library that Node does not offer, through koffi. Each throws SystemCallError; `purpose` says in words what
  * was being done. Descriptors are closed with fs.closeSync().
  */
-import { endianness } from "node:os";
+import { constants, endianness } from "node:os";
 import koffi from "koffi";
 import { SystemCallError } from "./error.ts";
 
@@ -25,11 +25,21 @@ const cConnect = native("int connect(int fd, void *address, uint32_t length)");
 const cListen = native("int listen(int fd, int backlog)");
 const cGetsockname = native("int getsockname(int fd, void *address, void *length)");
 const cSend = native("intptr_t send(int fd, void *data, size_t length, int flags)");
+const cSendAsync = nativeAsync("intptr_t send(int fd, void *data, size_t length, int flags)");
 const cRecv = native("intptr_t recv(int fd, void *data, size_t length, int flags)");
 const cSetsockopt = native("int setsockopt(int fd, int level, int name, void *value, uint32_t length)");
 const cGetsockopt = native("int getsockopt(int fd, int level, int name, void *value, void *length)");
 const cIfNametoindex = native("uint32_t if_nametoindex(const char *name)");
 const cSetns = native("int setns(int fd, int nstype)");
+
+type NativeResult = (error: Error | null, result: number | bigint) => void;
+
+/** Runs the function on a thread of libuv's pool. */
+function nativeAsync(signature: string): (values: (number | ArrayBufferView)[], done: NativeResult) => void {
+  if (process.platform !== "linux") return () => native(signature)();
+  const called = koffi.load(null).func(signature);
+  return (values, done) => called.async(...values, done);
+}
 
 function check(result: number | bigint, syscall: string, purpose: string): number {
   if (result < 0) throw new SystemCallError(syscall, koffi.errno(), purpose);
@@ -64,6 +74,25 @@ export function getsockname(fd: number, purpose: string): Uint8Array {
 export function send(fd: number, data: Uint8Array, length: number, flags: number, purpose: string): number {
   if (length > data.length) throw new RangeError(`send: ${length} octets asked of a buffer of ${data.length}`);
   return check(cSend(fd, data, length, flags), "send", purpose);
+}
+
+/**
+ * send(2) on a thread of libuv's pool, for requests that the kernel takes long to carry out. Neither `data` nor `fd` may be touched until it
+ * is settled.
+ */
+export function sendAsync(fd: number, data: Uint8Array, purpose: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    cSendAsync([fd, data, data.length, 0], (error, sent) => {
+      try {
+        if (error) throw error;
+        // Naming `data` here also keeps it from being collected while the kernel reads it.
+        if (check(sent, "send", purpose) !== data.length) throw new SystemCallError("send", constants.errno.EMSGSIZE, purpose);
+        resolve();
+      } catch (failure) {
+        reject(failure);
+      }
+    });
+  });
 }
 
 /** recv(2) into `data`. Returns the octets received (with MSG_TRUNC: the true size of the datagram), or a negative errno: never throws. */

@@ -126,6 +126,54 @@ describeKernel("links", () => {
     expect(netlink.link("v1")).toBeUndefined();
   });
 
+  test("many links are deleted at once, with their peers, while the thread goes on; others stay", async () => {
+    const [host, pod] = [testNetns(), testNetns()];
+    const target = openNetns(pod.path);
+    try {
+      const bridge = host.netlink.addLink({ kind: "bridge", name: "br0", up: true });
+      const pairs = Array.from({ length: 8 }, (_, i) => {
+        const peer = { name: `eth${i}`, netnsFd: target.fd };
+        return host.netlink.addLink({ kind: "veth", name: `v${i}`, up: true, master: bridge.index, peer }).index;
+      });
+      const [kept, single, ...many] = pairs;
+      host.netlink.setLink(kept, { group: 4711 });
+      expect(host.json<{ group: string }>("link show v0")[0].group).toBe("4711");
+
+      const first = host.netlink.deleteLinks([single]);
+      const rest = host.netlink.deleteLinks([...many, 9999]);
+      const order: string[] = [];
+      const watched = [rest.gone.then(() => order.push("gone")), rest.finished.then(() => order.push("finished"))];
+      await Promise.all([first.gone, rest.gone]);
+      // The kernel may not yet be done with them, but the names are free.
+      expect(host.netlink.links().map(link => link.name)).toEqual(["lo", "br0", "v0"]);
+      expect(pod.netlink.links().map(link => link.name)).toEqual(["lo", "eth0"]);
+      host.netlink.addLink({ kind: "veth", name: "v1", peer: { name: "eth1", netnsFd: target.fd } });
+      await Promise.all([first.finished, ...watched]);
+      expect(order).toEqual(["gone", "finished"]);
+      expect(host.netlink.links().map(link => link.name)).toEqual(["lo", "br0", "v0", "v1"]);
+    } finally {
+      target.close();
+    }
+  });
+
+  test("deleting what is gone is no error, deleting what cannot be deleted says why", async () => {
+    const netns = testNetns();
+    const { netlink } = netns;
+    const index = addVeth(netns);
+    for (const gone of [[9999], [9998, 9999], []]) {
+      const deletion = netlink.deleteLinks(gone);
+      await deletion.gone;
+      await deletion.finished;
+    }
+    expect(() => netlink.deleteLinks([index, 0])).toThrow("delete links: an ifindex is greater than 0 (EINVAL)");
+    await expect(netlink.deleteLinks([1]).gone).rejects.toMatchObject({ code: "EOPNOTSUPP", request: "delete link ifindex 1" });
+    await expect(netlink.deleteLinks([1, index]).gone).rejects.toMatchObject({
+      code: "EOPNOTSUPP",
+      request: "delete 2 links, among them ifindex 1",
+    });
+    expect(netlink.link(index)).toBeDefined();
+  });
+
   test("a veth peer is made in another namespace, and a link moves between namespaces with its new name", () => {
     const [host, pod] = [testNetns(), testNetns()];
     const target = openNetns(pod.path);

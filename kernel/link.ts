@@ -120,6 +120,7 @@ export function encodeLinkChange(writer: MessageWriter, index: number, change: L
   encodeHeader(writer, index, change.up === true ? C.IFF_UP : 0, change.up === undefined ? 0 : C.IFF_UP);
   encodeCommon(writer, change);
   if (change.alias !== undefined) writer.attributeText(C.IFLA_IFALIAS, change.alias);
+  if (change.group !== undefined) writer.attributeU32(C.IFLA_GROUP, change.group);
 }
 
 /** Body of RTM_SETLINK in family AF_BRIDGE: a port's hairpin mode. */
@@ -134,6 +135,12 @@ export function encodeHairpin(writer: MessageWriter, index: number, hairpin: boo
 export function encodeLinkSelector(writer: MessageWriter, nameOrIndex: string | number): void {
   encodeHeader(writer, typeof nameOrIndex === "number" ? nameOrIndex : 0, 0, 0);
   if (typeof nameOrIndex === "string") writer.attributeText(C.IFLA_IFNAME, nameOrIndex);
+}
+
+/** Body of RTM_DELLINK: all links of a group, which is not 0. */
+export function encodeGroupSelector(writer: MessageWriter, group: number): void {
+  encodeHeader(writer, 0, 0, 0);
+  writer.attributeU32(C.IFLA_GROUP, group);
 }
 
 function encodeHeader(writer: MessageWriter, index: number, flags: number, change: number, family = C.AF_UNSPEC): void {

@@ -1,11 +1,13 @@
 /** The synchronous rtnetlink door (rtnetlink(7)): links, addresses, neighbours, routes and rules of one network namespace. */
+import { randomInt } from "node:crypto";
 import { constants } from "node:os";
 import { formatAddress, type IpFamily } from "../net/address.ts";
 import { decodeAddress, encodeAddress, encodeAddressDump } from "./address.ts";
 import * as C from "./constants.ts";
 import * as words from "./describe.ts";
 import { NetlinkError } from "./error.ts";
-import { decodeLink, encodeHairpin, encodeLinkChange, encodeLinkSelector, encodeNewLink } from "./link.ts";
+import { decodeLink, encodeGroupSelector, encodeHairpin, encodeLinkChange, encodeLinkSelector, encodeNewLink } from "./link.ts";
+import { startLinkDeletion } from "./linkdeletion.ts";
 import type { Message, MessageWriter } from "./message.ts";
 import { decodeNeighbour, encodeNeighbour, encodeNeighbourDump } from "./neighbour.ts";
 import { type Describe, type Encode, type Failure, type HeldNetns, holdNetns, NetlinkSocket } from "./netlinksocket.ts";
@@ -15,6 +17,7 @@ import type {
   InterfaceAddress,
   Link,
   LinkChange,
+  LinkDeletion,
   Neighbour,
   NewAddress,
   NewLink,
@@ -131,6 +134,32 @@ class KernelRtnetlink implements RtnetlinkSocket {
     // With index 0 the kernel would go by the group, and group 0 is every link.
     if (!(index > 0)) throw new NetlinkError(EINVAL, describe(), "an ifindex is greater than 0");
     this.#request(C.RTM_DELLINK, 0, writer => encodeLinkSelector(writer, index), describe);
+  }
+
+  deleteLinks(indexes: readonly number[]): LinkDeletion {
+    if (!indexes.every(index => index > 0)) throw new NetlinkError(EINVAL, "delete links", "an ifindex is greater than 0");
+    if (indexes.length === 1) {
+      const [index] = indexes;
+      const describe = () => `delete link ifindex ${index}`;
+      return startLinkDeletion(this.#netns, indexes, writer => encodeLinkSelector(writer, index), describe);
+    }
+    // Chosen at random: a number that somebody else uses would take his links along.
+    const group = randomInt(1 << 24, 2 ** 31);
+    const marked = indexes.filter(index => this.#joinGroup(index, group));
+    if (marked.length === 0) return { gone: Promise.resolve(), finished: Promise.resolve() };
+    const describe = () => `delete ${marked.length} links, among them ifindex ${marked[0]}`;
+    return startLinkDeletion(this.#netns, marked, writer => encodeGroupSelector(writer, group), describe);
+  }
+
+  /** False where the link is gone. */
+  #joinGroup(index: number, group: number): boolean {
+    try {
+      this.setLink(index, { group });
+      return true;
+    } catch (error) {
+      if (error instanceof NetlinkError && error.errno === ENODEV) return false;
+      throw error;
+    }
   }
 
   addresses(ifindex = 0): InterfaceAddress[] {

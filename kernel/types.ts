@@ -45,6 +45,8 @@ export interface LinkChange {
   master?: number;
   address?: Uint8Array;
   alias?: string;
+  /** IFLA_GROUP: a number by which several links can be meant at once; 0 = the group that every link starts in. */
+  group?: number;
   /** Move the device into the namespace of this descriptor. */
   netnsFd?: number;
   /** Bridge port: let a frame leave through the port it came in by. */
@@ -151,7 +153,7 @@ export type KernelEvent =
   | { type: "overrun" };
 
 /**
- * One rtnetlink socket in one namespace. All requests are synchronous: the kernel answers within sendmsg(2).
+ * One rtnetlink socket in one namespace. All requests but deleteLinks() are synchronous: the kernel answers within sendmsg(2).
  * Every failure throws NetlinkError.
  */
 export interface Rtnetlink {
@@ -161,6 +163,11 @@ export interface Rtnetlink {
   addLink(link: NewLink): Link;
   setLink(index: number, change: LinkChange): void;
   deleteLink(index: number): void;
+  /**
+   * Deletes links, a veth with its peer, without blocking the thread; one that is gone already is no error. Throws where the namespace
+   * cannot be asked; what the kernel refuses is in `gone`.
+   */
+  deleteLinks(indexes: readonly number[]): LinkDeletion;
   addresses(ifindex?: number): InterfaceAddress[];
   /** NLM_F_REPLACE: adding what is there is no error. */
   addAddress(address: NewAddress): void;
@@ -187,6 +194,14 @@ export interface Rtnetlink {
   addRule(rule: Rule): void;
   deleteRule(rule: Rule): void;
   close(): void;
+}
+
+/** The kernel takes a link out of sight in about 1 ms, and then waits about 20 ms until nobody can use its memory any more. */
+export interface LinkDeletion {
+  /** None of the links is in the namespace any more: no packets, and the names are free. Rejects with NetlinkError. */
+  gone: Promise<void>;
+  /** The kernel has finished, well or badly: the thread of the C library that was used is free again. Never rejects. */
+  finished: Promise<void>;
 }
 
 /** "add" fails with EEXIST where the prefix has a route of the same metric, whoever owns it; "replace" overwrites it. */
