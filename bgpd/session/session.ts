@@ -52,8 +52,8 @@ export function createSession(options: SessionOptions): AcceptingSession {
   return new BgpSession(options);
 }
 
-/** KEEPALIVEs are never closer than this (RFC 4271 section 4.4). Milliseconds. */
-const KEEPALIVE_SPACING = 1000;
+/** KEEPALIVEs are never closer than this (RFC 4271 section 4.4: one second, of which clocks may round a little away). Milliseconds. */
+const KEEPALIVE_SPACING = 990;
 
 class BgpSession implements AcceptingSession {
   readonly #options: SessionOptions;

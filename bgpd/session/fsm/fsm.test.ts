@@ -216,6 +216,14 @@ describe("what the table does not show", () => {
     ]); // prettier-ignore
   });
 
+  it("leaves an interval of one second whole: a shorter one would break the limit of one KEEPALIVE per second", () => {
+    const [confirm, actions] = transition(inState("OpenSent"), { ...events.BgpOpen, holdTime: 3, keepaliveTime: 1 });
+    const [established] = transition(confirm, events.KeepAliveMsg);
+    for (const each of [actions, transition(established, events.KeepaliveTimerExpires)[1]]) {
+      expect(each).toContainEqual({ type: "StartTimer", timer: "keepalive", seconds: 1, jitter: false });
+    }
+  });
+
   it("computes the send hold time of RFC 9687", () => {
     expect(sendHoldTime(90)).toBe(480);
     expect(sendHoldTime(300)).toBe(600);

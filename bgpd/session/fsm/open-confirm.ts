@@ -9,6 +9,7 @@ import {
   closeUnexpected,
   closeWithViolation,
   sendHoldTime,
+  startKeepalive,
   startTimer,
   stay,
   to,
@@ -51,7 +52,7 @@ export function openConfirm(fsm: Fsm, event: FsmEvent): Transition {
 
 export function keepalive(fsm: Fsm): FsmAction[] {
   if (fsm.keepaliveTime === 0) return [];
-  return [{ type: "SendKeepalive" }, startTimer("keepalive", fsm.keepaliveTime, true)];
+  return [{ type: "SendKeepalive" }, startKeepalive(fsm.keepaliveTime)];
 }
 
 function established(fsm: Fsm): Transition {

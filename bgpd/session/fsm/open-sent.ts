@@ -9,6 +9,7 @@ import {
   closeWithViolation,
   LARGE_HOLD_TIME,
   startConnectRetry,
+  startKeepalive,
   startTimer,
   stay,
 } from "./transitions.ts";
@@ -63,7 +64,7 @@ function backToActive(fsm: Fsm, reason: string): Transition {
 function opened(fsm: Fsm, { holdTime, keepaliveTime }: Extract<FsmEvent, { type: "BgpOpen" }>): Transition {
   const actions: FsmAction[] = [{ type: "StopTimer", timer: "connectRetry" }, { type: "SendKeepalive" }];
   const keepalive = holdTime > 0 ? keepaliveTime : 0;
-  if (keepalive > 0) actions.push(startTimer("keepalive", keepalive, true));
+  if (keepalive > 0) actions.push(startKeepalive(keepalive));
   actions.push(holdTime > 0 ? startTimer("hold", holdTime) : { type: "StopTimer", timer: "hold" });
   const reason = "OPEN received and accepted, KEEPALIVE sent";
   return [{ ...fsm, state: "OpenConfirm", reason, holdTime, keepaliveTime: keepalive }, actions];

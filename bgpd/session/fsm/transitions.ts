@@ -23,6 +23,11 @@ export function startTimer(timer: FsmTimer, seconds: number, jitter = false): Fs
   return { type: "StartTimer", timer, seconds, jitter };
 }
 
+/** An interval of one second stays whole: a shorter one would be refused (RFC 4271 section 4.4: at most one KEEPALIVE per second). */
+export function startKeepalive(seconds: number): FsmAction {
+  return startTimer("keepalive", seconds, seconds > 1);
+}
+
 /** For a machine that may connect; a passive one waits without limit. */
 export function startConnectRetry(settings: FsmSettings, seconds: number = settings.connectRetryTime): FsmAction[] {
   return settings.passive ? [] : [startTimer("connectRetry", seconds, true)];
