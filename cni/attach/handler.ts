@@ -1,6 +1,6 @@
 /**
  * The agent's side of CNI: one call in, one answer out. Calls for the same attachment follow one another; others do not wait
- * for them, except that kernel work is synchronous. The order of ADD is: address in the journal, interface, journal on the
+ * for them, except that kernel work other than removing is synchronous. The order of ADD is: address in the journal, interface, journal on the
  * disk, answer; of DEL: interface, address. So whatever instant a crash picks, an address is never with two pods, and what is
  * left over is found by sweep().
  */
@@ -26,8 +26,9 @@ import { ensureBridge, removeGateway } from "./bridge.ts";
 import { KeyedLock } from "./lock.ts";
 import { hostInterfaceName, isPodLink, parsePodAlias, podLinkAlias } from "./names.ts";
 import { checkPlan } from "./plan.ts";
-import { attachPod, detachPod, inspectPod, requireNoInterface, requirePodNetns } from "./pod.ts";
+import { attachPod, findPodLink, inspectPod, requireNoInterface, requirePodNetns } from "./pod.ts";
 import { queueFile, readQueue, removeQueued } from "./queue.ts";
+import { LinkRemover } from "./removal.ts";
 
 /** The part of pino that cni uses. */
 export interface CniLog {
@@ -84,6 +85,7 @@ class Handler implements CniHandler {
   readonly #options: CniHandlerOptions;
   readonly #ledger: Ledger;
   readonly #netlink: Rtnetlink;
+  readonly #remover: LinkRemover;
   readonly #queueDir: string;
   readonly #locks = new KeyedLock();
   readonly #ready: Promise<unknown>;
@@ -95,6 +97,7 @@ class Handler implements CniHandler {
     this.#queueDir = options.queueDir ?? `${options.stateDir}/del-queue`;
     this.#ledger = new Ledger(options.stateDir, { ...options, now: () => options.clock.now() });
     this.#netlink = options.netlink ?? openRtnetlink();
+    this.#remover = new LinkRemover(this.#netlink);
     this.#plan = options.plan();
     if (this.#ledger.damage.length > 0)
       options.log.error(
@@ -167,14 +170,16 @@ class Handler implements CniHandler {
     if (this.#ledger.damage.length > 0 || this.#ledger.isNew) this.#adopt();
     let removed = 0;
     for (const reservation of this.#ledger.reservations()) if (await this.#releaseIfDead(reservation)) removed++;
+    // Nothing may come between these two, lest an ADD makes an interface that seems to be nobody's.
     const owned = new Set(this.#ledger.reservations().map(({ hostInterface }) => hostInterface));
-    for (const link of this.#netlink.links()) {
-      if (!isPodLink(link) || owned.has(link.name)) continue;
-      this.#options.log.warn({ link: link.name, alias: link.alias }, "removed an interface that belongs to no attachment");
-      detachPod(this.#netlink, link.name);
-      removed++;
-    }
-    return removed;
+    const orphans = this.#netlink.links().filter(link => isPodLink(link) && !owned.has(link.name));
+    await Promise.all(
+      orphans.map(async ({ name, index, alias }) => {
+        await this.#remover.remove(index);
+        this.#options.log.warn({ link: name, alias }, "removed an interface that belongs to no attachment");
+      }),
+    );
+    return removed + orphans.length;
   }
 
   close(): void {
@@ -223,6 +228,8 @@ class Handler implements CniHandler {
     });
     let result: AttachmentResult;
     try {
+      // What an ADD that was killed has left.
+      await this.#removeInterface(hostInterface);
       const bridge = ensureBridge(this.#netlink, this.#plan, this.#ledger.pools());
       const alias = podLinkAlias(key, reservation.addresses);
       result = attachPod(this.#netlink, { ...reservation, alias, bridge, hairpin: this.#plan.hairpin, mac: config.mac });
@@ -259,20 +266,26 @@ class Handler implements CniHandler {
   async #remove(key: Key): Promise<undefined> {
     const found = this.#ledger.get(key);
     const failures: unknown[] = [];
-    const attempt = (step: () => void) => {
+    const attempt = async (step: () => unknown) => {
       try {
-        step();
+        await step();
       } catch (error) {
         failures.push(error);
       }
     };
-    if (found || this.#isOurs(key)) attempt(() => detachPod(this.#netlink, hostInterfaceName(key)));
-    attempt(() => this.#ledger.release(key));
-    attempt(() => this.#dropGateways());
+    if (found || this.#isOurs(key)) await attempt(() => this.#removeInterface(hostInterfaceName(key)));
+    await attempt(() => this.#ledger.release(key));
+    await attempt(() => this.#dropGateways());
     removeQueued(queueFile(this.#queueDir, key));
     // A release that is lost with the power costs nothing: the sweep repeats it. So DEL does not wait for the disk.
     this.#ledger.flush();
     if (failures.length > 0) throw failures[0];
+  }
+
+  /** Its being gone is no error; a foreign link of that name is left alone. */
+  async #removeInterface(hostInterface: string): Promise<void> {
+    const index = findPodLink(this.#netlink, hostInterface);
+    if (index !== undefined) await this.#remover.remove(index);
   }
 
   /** DEL names a network too: an interface that another of our networks made stays. */
@@ -323,17 +336,15 @@ class Handler implements CniHandler {
       );
     }
     const valid = config.validAttachments && new Set(config.validAttachments.map(entry => keyText({ network: config.name, ...entry })));
-    const failures: unknown[] = [];
-    for (const reservation of this.#ledger.reservations().filter(({ network }) => network === config.name)) {
-      const text = keyText(reservation);
-      try {
-        if (!valid) await this.#releaseIfDead(reservation);
-        else if (!valid.has(text)) await this.#locks.run(text, () => this.#remove(reservation));
-      } catch (error) {
-        failures.push(error);
-      }
-    }
-    if (failures.length > 0) throw failures[0];
+    const outcomes = await Promise.allSettled(
+      this.#ledger
+        .reservations()
+        .filter(reservation => reservation.network === config.name && !valid?.has(keyText(reservation)))
+        // At once: the kernel then removes many interfaces in the time of one.
+        .map(found => (valid ? this.#locks.run(keyText(found), () => this.#remove(found)) : this.#releaseIfDead(found))),
+    );
+    const failed = outcomes.find(({ status }) => status === "rejected") as PromiseRejectedResult | undefined;
+    if (failed) throw failed.reason;
   }
 
   async #status(): Promise<undefined> {

@@ -73,11 +73,10 @@ export function requireNoInterface(netns: string, ifname: string): void {
   }
 }
 
-/** Makes the interface. On failure nothing of it is left. Throws NetlinkError and errors of sysctl(8). */
+/** Makes the interface. On failure the caller removes what is there of it. Throws CniError, NetlinkError and errors of sysctl(8). */
 export function attachPod(netlink: Rtnetlink, wanted: PodInterface): AttachmentResult {
   const { bridge, hostInterface, ifname } = wanted;
   const addresses = wanted.addresses.map(podAddress);
-  detachPod(netlink, hostInterface);
   const netns = openNetns(wanted.netns);
   const pod = openRtnetlink({ netns: wanted.netns });
   try {
@@ -97,27 +96,18 @@ export function attachPod(netlink: Rtnetlink, wanted: PodInterface): AttachmentR
       ips: addresses.map(entry => ({ ...entry, interface: 2 })),
       routes,
     };
-  } catch (error) {
-    detachPod(netlink, hostInterface);
-    throw error;
   } finally {
     pod.close();
     netns.close();
   }
 }
 
-/** Removes the pair by the node's end; its being gone is no error. A foreign link of that name is left alone. Throws NetlinkError. */
-export function detachPod(netlink: Rtnetlink, hostInterface: string): void {
+/** The ifindex of the node's end where the pair is there and ours to remove. Throws NetlinkError. */
+export function findPodLink(netlink: Rtnetlink, hostInterface: string): number | undefined {
   const link = netlink.link(hostInterface);
-  if (link?.kind !== "veth") return;
+  if (link?.kind !== "veth") return undefined;
   // An empty alias: killed between making the pair and marking it. Nobody else makes names of this form.
-  if (!isPodLink(link) && link.alias !== "") return;
-  try {
-    netlink.deleteLink(link.index);
-  } catch (error) {
-    // The namespace was taken down meanwhile, and the pair with it.
-    if (netlink.link(hostInterface)) throw error;
-  }
+  return isPodLink(link) || link.alias === "" ? link.index : undefined;
 }
 
 /** What differs between the kernel and what ADD made; empty = nothing. Things that others added are no concern of ours. */
