@@ -127,7 +127,13 @@ export class Agent {
   }
 
   problems(): Problem[] {
-    return [...this.#agentProblems, ...this.#sourceProblems, ...this.#compileProblems, ...this.#pods.problems()];
+    return [
+      ...this.#agentProblems,
+      ...this.#sourceProblems,
+      ...this.#compileProblems,
+      ...this.#pods.problems(),
+      ...(this.#speaker?.problems() ?? []),
+    ];
   }
 
   /** What the local API may ask of the agent. */

@@ -17,6 +17,16 @@ export interface SpeakerSnapshot {
   converged: boolean;
 }
 
+/** Something that is wrong while the speaker runs; what is wrong with its configuration compile() has said. */
+export interface SpeakerProblem {
+  severity: "error" | "warning";
+  /** The object it concerns, such as "Peer/tor-a", or "speaker". */
+  object: string;
+  field: string;
+  message: string;
+  remedy: string;
+}
+
 export interface NeighborSnapshot {
   name: string;
   source?: string;

@@ -140,6 +140,21 @@ describe("the prefix limit", () => {
     await world.run(200);
     expect([a.best, a.neighbor(B).state, a.neighbor(B).counters.establishedCount]).toEqual([{}, "Idle", 1]);
     expect(a.neighbor(B).reason).toContain("more than 2 ipv4-unicast prefixes accepted");
+    expect(a.speaker.problems()).toMatchObject([
+      { severity: "error", message: expect.stringContaining("the session was closed (Cease/1)") },
+    ]);
+  });
+
+  it("is a problem before it is reached", async () => {
+    a.apply(withB({ families: { "ipv4-unicast": { ...accepting, prefixLimit: 4, prefixWarning: 75 } } }));
+    b.apply({ networks: ["10.2.0.0/16", "10.3.0.0/16"].map(prefix => network(prefix)) });
+    await world.run(0.1);
+    expect(a.speaker.problems()).toEqual([]);
+    b.apply({ networks: ["10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"].map(prefix => network(prefix)) });
+    await world.run(0.1);
+    expect(a.speaker.problems()).toMatchObject([
+      { severity: "warning", message: expect.stringContaining("3 of at most 4 ipv4-unicast prefixes") },
+    ]);
   });
 });
 

@@ -18,7 +18,7 @@ import { createSession } from "./session/session.ts";
 import { type TransportOptions, tcpTransport } from "./session/transport.ts";
 import type { SessionState } from "./session/types.ts";
 import type { Transport } from "./session/wire.ts";
-import type { ApplyReport, Explanation, RouteView, SpeakerSnapshot } from "./snapshot.ts";
+import type { ApplyReport, Explanation, RouteView, SpeakerProblem, SpeakerSnapshot } from "./snapshot.ts";
 import { neighborSnapshot, type RouteFilter, routeViews, sentRoutes, tableCounts } from "./views.ts";
 
 export type { RouteFilter } from "./views.ts";
@@ -37,7 +37,7 @@ export interface CloseOptions {
 /** How sessions reach the world: TCP, or in tests a wire in memory. */
 export interface Doors {
   transport(options: TransportOptions): Transport;
-  listener(options: ListenerOptions): Pick<BgpListener, "setNeighbors" | "start" | "listening" | "close">;
+  listener(options: ListenerOptions): Pick<BgpListener, "setNeighbors" | "start" | "listening" | "problems" | "close">;
 }
 
 const tcpDoors: Doors = { transport: tcpTransport, listener: options => new BgpListener(options) };
@@ -118,6 +118,33 @@ export class Speaker {
       fib: this.#fib?.counters(),
       converged: this.#converged,
     };
+  }
+
+  /** What is wrong right now: listening sockets, neighbours' prefix limits and faults, routes the kernel does not take. */
+  problems(): SpeakerProblem[] {
+    const problems: SpeakerProblem[] = [];
+    for (const message of this.#listener?.problems() ?? []) {
+      problems.push({
+        severity: "error",
+        object: "speaker",
+        field: "listen",
+        message,
+        remedy: "neighbours cannot connect to us until then",
+      });
+    }
+    for (const peer of this.#peers.values()) problems.push(...peer.problems());
+    const { failed = 0, lastError } = this.#fib?.counters() ?? {};
+    if (failed > 0) {
+      const message = `${failed} routes are not in the kernel; the last error: ${lastError}`;
+      problems.push({
+        severity: "error",
+        object: "speaker",
+        field: "fib",
+        message,
+        remedy: "they are tried again; podlane explain PREFIX shows one",
+      });
+    }
+    return problems;
   }
 
   /** `total` counts all that match; `routes` is cut at filter.limit (1000). Throws AddressError. */

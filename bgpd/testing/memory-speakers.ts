@@ -72,6 +72,7 @@ export class MemorySpeaker {
           let neighbors: readonly ListenerNeighbor[] = [];
           return {
             listening: [{ address, port }],
+            problems: () => [],
             setNeighbors: list => {
               neighbors = list;
             },
