@@ -1,0 +1,141 @@
+/**
+ * A machine of one's own for tests: network, process and mount namespaces (namespaces(7)), with /run, /var/lib and /var/log to itself, so that
+ * daemons find the usual paths and all of them end with the machine: the kernel kills a process namespace with its first process, and that
+ * dies with the test's process. Needs root.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+
+export interface Output {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface Daemon {
+  name: string;
+  /** Exit code or signal; resolves when it has ended. */
+  ended: Promise<unknown>;
+  kill(signal: NodeJS.Signals): Promise<void>;
+  log(): string;
+}
+
+export class Machine {
+  /** Of its network namespace, as ip(8) names it. */
+  netns: string;
+  /** What survives a reboot: /var/lib is its folder `lib`. */
+  readonly folder: string;
+  readonly #daemons = new Set<Daemon>();
+  #outer: ChildProcess | undefined;
+  #init = 0;
+
+  constructor(netns: string, folder: string) {
+    this.netns = netns;
+    this.folder = folder;
+    for (const name of ["lib", "log"]) mkdirSync(join(folder, name), { recursive: true });
+  }
+
+  async boot(): Promise<void> {
+    const { folder } = this;
+    const script = `mount --make-rshared / && mount -t tmpfs tmpfs /run && mount --bind ${folder}/lib /var/lib && mount --bind ${folder}/log /var/log &&
+      cat /proc/sys/kernel/random/uuid > ${folder}/boot-id && mount --bind ${folder}/boot-id /proc/sys/kernel/random/boot_id && echo up &&
+      while :; do sleep 1000 & wait; done`;
+    const namespaces = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--propagation", "private"];
+    const outer = spawn(
+      "setpriv",
+      ["--pdeathsig", "KILL", "nsenter", `--net=/run/netns/${this.netns}`, ...namespaces, "sh", "-c", script],
+      {
+        stdio: ["ignore", "pipe", "pipe"],
+      },
+    );
+    this.#outer = outer;
+    let errors = "";
+    outer.stderr.on("data", chunk => {
+      errors += chunk;
+    });
+    const [up] = await Promise.race([once(outer.stdout, "data"), once(outer, "close")]);
+    if (String(up).trim() !== "up") throw new Error(`the machine ${this.netns} does not start: ${errors}`);
+    this.#init = await onlyChild(outer.pid!);
+  }
+
+  /** As when the power fails: every process and every mount is gone at once. */
+  async powerOff(): Promise<void> {
+    const outer = this.#outer;
+    this.#outer = undefined;
+    if (!outer) return;
+    const gone = once(outer, "exit");
+    if (outer.exitCode === null && outer.signalCode === null) {
+      process.kill(this.#init || outer.pid!, "SIGKILL");
+      await gone;
+    }
+    await Promise.all([...this.#daemons].map(daemon => daemon.ended));
+    this.#daemons.clear();
+  }
+
+  /** Runs a program in the machine and returns what it printed; does not throw when it fails. `netns`: in a pod's namespace instead of the machine's. */
+  async run(words: string[], { netns, limit = 20_000 }: { netns?: string; limit?: number } = {}): Promise<Output> {
+    const child = spawn("nsenter", this.#enter([...(netns ? ["nsenter", `--net=${netns}`] : []), ...words]), {
+      stdio: ["ignore", "pipe", "pipe"],
+      timeout: limit,
+      killSignal: "SIGKILL",
+    });
+    const output: Output = { status: null, stdout: "", stderr: "" };
+    child.stdout.setEncoding("utf8").on("data", text => {
+      output.stdout += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", text => {
+      output.stderr += text;
+    });
+    const [status] = await once(child, "close");
+    return { ...output, status };
+  }
+
+  /** run() for what must succeed; returns standard output. */
+  async must(words: string[], options: { netns?: string; limit?: number } = {}): Promise<string> {
+    const { status, stdout, stderr } = await this.run(words, options);
+    if (status !== 0) throw new Error(`${this.netns}: ${words.join(" ")} ended with ${status}: ${stderr || stdout}`);
+    return stdout;
+  }
+
+  /** Starts a program that goes on until it is killed or the machine ends. Its output is in log(). `netns` as in run(). */
+  start(name: string, words: string[], netns?: string): Daemon {
+    const file = join(this.folder, `${name}.log`);
+    const log = openSync(file, "a");
+    const child = spawn("nsenter", this.#enter([...(netns ? ["nsenter", `--net=${netns}`] : []), ...words]), {
+      stdio: ["ignore", log, log],
+    });
+    closeSync(log);
+    const ended = once(child, "exit");
+    const kill = async (signal: NodeJS.Signals) => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      process.kill(await onlyChild(child.pid!), signal);
+      await ended;
+    };
+    const daemon: Daemon = { name, ended, kill, log: () => readFileSync(file, "utf8") };
+    this.#daemons.add(daemon);
+    return daemon;
+  }
+
+  /** The ends of all daemons' logs, for a test that failed. */
+  logs(): string {
+    return [...this.#daemons].map(one => `--- ${this.netns} ${one.name}\n${one.log().slice(-1500)}`).join("\n");
+  }
+
+  #enter(words: string[]): string[] {
+    if (!this.#outer) throw new Error(`the machine ${this.netns} is off`);
+    return ["--target", String(this.#init), "--mount", "--net", "--pid", "--", ...words];
+  }
+}
+
+/** nsenter and unshare stay in front of a process that they started in another process namespace. */
+async function onlyChild(pid: number): Promise<number> {
+  for (let attempt = 0; attempt < 1000; attempt++) {
+    const [child] = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
+    if (child) return Number(child);
+    await delay(5);
+  }
+  throw new Error(`process ${pid} started nothing`);
+}
