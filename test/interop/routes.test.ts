@@ -5,8 +5,8 @@
 import { describe, expect, it } from "vitest";
 import type { SpeakerConfig } from "../../bgpd/config.ts";
 import { type DaemonKind, daemons, type Origination, type Seen } from "./daemons.ts";
-import { lacking, pair, US, US6, until, up } from "./scene.ts";
-import { network, openFamily, type SpeakerProcess } from "./speaker.ts";
+import { lacking, pair, Scene, US, US6, until, up } from "./scene.ts";
+import { neighbor, network, openFamily, type SpeakerProcess, speakerConfig } from "./speaker.ts";
 
 const { frr, bird, gobgp, openbgpd } = daemons;
 const all: DaemonKind[] = [frr, bird, gobgp, openbgpd];
@@ -148,6 +148,46 @@ each(all, kind => {
         direction: "received",
       }),
     );
+  });
+});
+
+const whyNoTransit = lacking(frr, bird);
+describe.skipIf(whyNoTransit)(`in transit${whyNoTransit ? ` (skipped: ${whyNoTransit})` : ""}`, { timeout: 60_000 }, () => {
+  it("a route of FRR reaches BIRD through us with every attribute but MED, which stays between neighbours", async context => {
+    const scene = new Scene(context);
+    const peers = [{ address: US, asn: 65001 }];
+    const route = { ...everything, aggregator: frrAggregator };
+    const [, receiver] = await Promise.all([
+      scene.daemon(frr, 2, { asn: 65002, peers, announces: ["198.51.100.0/24", "2001:db8:51::/48"].map(prefix => ({ prefix, ...route })) }),
+      scene.daemon(bird, 3, { asn: 65003, peers }),
+      scene.speaker(
+        speakerConfig({
+          asn: 65001,
+          routerId: US,
+          neighbors: [2, 3].map(n => neighbor({ name: `host${n}`, address: `10.0.0.${n}`, remoteAsn: 65000 + n })),
+        }),
+      ),
+    ]);
+    // All three share a subnet: the next hop stays that of FRR (RFC 4271 section 5.1.3). For IPv6 it is ours: from a session over IPv4 we
+    // do not know that BIRD is on the IPv6 subnet too.
+    for (const [prefix, nextHop] of [
+      ["198.51.100.0/24", "10.0.0.2"],
+      ["2001:db8:51::/48", US6],
+    ]) {
+      await until(async () =>
+        expect(await receiver.daemon.route(prefix)).toEqual({
+          asPath: "65001 65002 64999 4200000009",
+          nextHop,
+          origin: "egp",
+          localPref: 100,
+          communities: everything.communities,
+          largeCommunities: everything.largeCommunities,
+          extendedCommunities: ["rt:65002:7"],
+          aggregator: "65010 10.9.9.9",
+        } satisfies Seen),
+      );
+      expect(await receiver.daemon.process.query(`show route all ${prefix}`)).toContain("BGP.atomic_aggr");
+    }
   });
 });
 

@@ -86,21 +86,14 @@ export class Scene {
 
   /** Lines of `ip monitor route` in a namespace from now on. */
   async watchRoutes(namespace: string): Promise<() => string[]> {
-    const child: ChildProcess = spawn("ip", ["-n", namespace, "monitor", "route"], { stdio: ["ignore", "pipe", "pipe"] });
+    const child: ChildProcess = spawn("ip", ["-n", namespace, "monitor", "route"], { stdio: ["ignore", "pipe", "ignore"] });
     this.#ends.push(async () => child.kill("SIGKILL"));
     let text = "";
-    let troubles = "";
     child.stdout?.on("data", (chunk: Buffer) => {
       text += chunk.toString("utf8");
     });
-    child.stderr?.on("data", (chunk: Buffer) => {
-      troubles += chunk.toString("utf8");
-    });
-    child.once("exit", (code, signal) => {
-      troubles += `ended with ${code ?? signal}`;
-    });
     const lines = () => {
-      if (troubles) throw new Error(`ip monitor in ${namespace}: ${troubles}`);
+      if (child.exitCode !== null) throw new Error(`ip monitor in ${namespace} ended with ${child.exitCode}`);
       return text.split("\n").filter(line => line !== "");
     };
     // A route of our own shows when it listens.

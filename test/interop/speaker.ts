@@ -10,7 +10,7 @@ import type { Answer, Methods } from "./speaker-process.ts";
 type Call<M extends keyof Methods> = (...params: Parameters<Methods[M]>) => Promise<Awaited<ReturnType<Methods[M]>>>;
 
 /** Milliseconds within which every request is answered. */
-const ANSWER_LIMIT = 20_000;
+const ANSWER_LIMIT = 40_000;
 const MAX_LOG = 256 * 1024;
 
 export class SpeakerProcess {
