@@ -7,6 +7,7 @@ import { policyKey, same } from "./apply.ts";
 import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
 import type { NextHopTracker } from "./fib/types.ts";
 import { familiesToDrop, familiesToKeep, type NeighborGracefulRestart, neighborGracefulRestart } from "./graceful-restart.ts";
+import { MalformedUpdates } from "./malformed.ts";
 import { CeaseSubcode, ErrorCode } from "./message/notification.ts";
 import { UpdateDecoder } from "./message/update-decoder.ts";
 import type { Logger, Platform, Timer } from "./platform.ts";
@@ -41,6 +42,7 @@ export class Peer implements SessionListener {
   slot: Slot | undefined;
   gracefulRestart: NeighborGracefulRestart | undefined;
   readonly endOfRib = new Set<Family>();
+  readonly malformed: MalformedUpdates;
   /** Prefixes over the limit ended the last session. */
   overLimit: Family | undefined;
   #global: SpeakerConfig;
@@ -69,6 +71,7 @@ export class Peer implements SessionListener {
     this.#tracker = modules.tracker;
     this.#hooks = modules.hooks;
     this.#log = modules.platform.log.child({ neighbor: config.name });
+    this.malformed = new MalformedUpdates(modules.platform.clock, this.#log);
   }
 
   get localAsn(): number {
@@ -154,9 +157,7 @@ export class Peer implements SessionListener {
     const slot = this.slot;
     if (!decoder || !slot) return;
     decoder.decode(message);
-    for (const problem of decoder.problems) {
-      this.#log.warn({ ...problem, message: Buffer.from(message.subarray(0, 256)).toString("hex") }, `malformed UPDATE: ${problem.text}`);
-    }
+    if (decoder.problems.length > 0) this.malformed.note(message, decoder);
     if (decoder.endOfRib >= 0) {
       this.#endOfRib(Families[decoder.endOfRib]);
       return;
@@ -232,6 +233,16 @@ export class Peer implements SessionListener {
         const message = `${accepted} of at most ${prefixLimit} ${family} prefixes from ${this.config.name}`;
         problems.push({ severity: "warning", object, field, message, remedy: "raise the limit before it closes the session" });
       }
+    }
+    if (this.malformed.withdrawn > 0) {
+      const message = `${this.malformed.withdrawn} malformed UPDATEs from ${this.config.name}: their routes are not used (RFC 7606)`;
+      problems.push({
+        severity: "warning",
+        object,
+        field: "",
+        message,
+        remedy: "show its operator what podlane peer shows of the last one",
+      });
     }
     return problems;
   }

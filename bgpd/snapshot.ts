@@ -51,6 +51,11 @@ export interface NeighborSnapshot {
     Record<Family, { received: number; accepted: number; rejected: number; sent: number; endOfRib: boolean; prefixLimit: number }>
   >;
   counters: SessionCounters;
+  /**
+   * What RFC 7606 was applied to since the neighbour was configured: UPDATEs whose announcements counted as withdrawn, attributes that were
+   * discarded, and the last such UPDATE (of those that cost routes, where there is one). Absent: none.
+   */
+  malformed?: { withdrawn: number; discarded: number; last: { at: string; text: string /** Hex. */; offending: string } };
 }
 
 /** Text forms throughout, as an operator reads them on a router. */

@@ -73,6 +73,7 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
     capabilities: negotiated?.remoteCapabilities.map(describeCapability),
     families,
     counters: session.counters,
+    malformed: peer.malformed.snapshot(),
   };
 }
 

@@ -27,7 +27,7 @@ export function renderPeers(peers: readonly NeighborSnapshot[], now: Now, paint:
 }
 
 export function renderPeer(peer: NeighborSnapshot, now: Now, paint: Paint): string {
-  const { lastDown } = peer;
+  const { lastDown, malformed } = peer;
   const kind = peer.internal === undefined ? "" : peer.internal ? " (internal)" : " (external)";
   const lines = [
     `${paint("strong", printable(peer.name))}  ${addressOf(peer)}  AS ${peer.asn}${kind}`,
@@ -45,6 +45,9 @@ export function renderPeer(peer: NeighborSnapshot, now: Now, paint: Paint): stri
         ["last down", lastDown && `${lastDown.at}  ${printable(lastDown.text)}`],
         ["notification", lastDown?.code === undefined ? undefined : `${lastDown.direction} ${lastDown.code}/${lastDown.subcode ?? 0}`],
         ["offending", lastDown?.offending && wrapHex(lastDown.offending)],
+        ["malformed", malformed && `${count(malformed.withdrawn)} UPDATEs withdrawn, ${count(malformed.discarded)} attributes discarded`],
+        ["last", malformed && `${malformed.last.at}  ${printable(malformed.last.text)}`],
+        ["octets", malformed && wrapHex(malformed.last.offending)],
       ],
       paint,
       "  ",
