@@ -13,6 +13,8 @@ import { bridgeAlias, bridgeMac, isPodLink } from "./names.ts";
 
 const mainTable = 254;
 const defaultMtu = 1500;
+/** 2000::, the first address of global unicast (RFC 4291), in a block that is not assigned. */
+const globalUnicast = Uint8Array.of(0x20, ...new Uint8Array(15));
 
 /**
  * Makes the bridge as it shall be. Pools that are retired keep their gateway: pods that have addresses of them still need it.
@@ -47,14 +49,25 @@ export function removeGateway(netlink: Rtnetlink, bridgeName: string, pool: Pool
 /** Octets: as planned, or that of the interfaces with the default route, or the least of the node's interfaces. */
 export function podMtu(netlink: Rtnetlink, plan: AttachPlan): number {
   if (plan.mtu !== "auto") return plan.mtu;
-  const links = netlink.links();
-  const uplinks = new Set<number>();
-  for (const chunk of netlink.routes({ table: mainTable })) {
-    for (const route of chunk) if (route.length === 0) for (const hop of route.nextHops) uplinks.add(hop.ifindex);
-  }
-  let candidates = links.filter(link => uplinks.has(link.index));
-  if (candidates.length === 0) candidates = links.filter(link => link.up && !link.loopback && !isPodLink(link) && link.kind !== "bridge");
+  let candidates = [...findUplinks(netlink)].map(index => netlink.link(index)).filter(link => link !== undefined);
+  if (candidates.length === 0)
+    candidates = netlink.links().filter(link => link.up && !link.loopback && !isPodLink(link) && link.kind !== "bridge");
   return candidates.reduce((least, link) => Math.min(least, link.mtu), candidates[0]?.mtu ?? defaultMtu);
+}
+
+/**
+ * The ifindexes that default routes go out by. Every ADD asks, and the table may hold a million routes of BGP, so it is not read:
+ * IPv4 routes come in the order of their addresses, default routes first (the kernel's trie); IPv6 ones come last, so there the kernel
+ * is asked for the way to an address that nobody has.
+ */
+function findUplinks(netlink: Rtnetlink): Set<number> {
+  const found = new Set<number>();
+  for (const chunk of netlink.routes({ family: 4, table: mainTable })) {
+    for (const route of chunk) if (route.length === 0) for (const hop of route.nextHops) found.add(hop.ifindex);
+    if (chunk.some(({ destination }) => destination.some(octet => octet !== 0))) break;
+  }
+  if (existsSync("/proc/sys/net/ipv6")) for (const hop of netlink.lookup(globalUnicast)?.nextHops ?? []) found.add(hop.ifindex);
+  return found;
 }
 
 function findBridge(netlink: Rtnetlink, plan: AttachPlan): Link | undefined {

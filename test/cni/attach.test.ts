@@ -482,6 +482,31 @@ test("the MTU is that of the way out, or as planned", async () => {
   expect(second.json.interfaces[2].mtu).toBe(1300);
 });
 
+test("the MTU is the least of those of the IPv4 and the IPv6 way out, among other routes", async () => {
+  const node = await start();
+  for (const [name, mtu] of [
+    ["up4", "1400"],
+    ["up6", "1390"],
+    ["other", "1300"],
+  ]) {
+    node.exec("ip", "link", "add", name, "type", "bridge");
+    node.exec("ip", "link", "set", name, "mtu", mtu, "up");
+  }
+  node.exec("ip", "addr", "add", "192.0.2.2/24", "dev", "up4");
+  // More than one chunk of the kernel's answer.
+  const routes = Array.from({ length: 2000 }, (_, i) => `route add 10.${100 + (i >> 8)}.${i & 255}.0/24 dev other\n`);
+  const batch = ["route add 0.0.0.0/1 dev other\n", ...routes, "route add default via 192.0.2.1\n"];
+  fs.writeFileSync(`${node.directory}/routes`, batch.join(""));
+  node.exec("ip", "-batch", `${node.directory}/routes`);
+  const mtu = async (container: string) => (await node.call("ADD", { container, netns: node.pod() })).json.interfaces[2].mtu;
+  expect(await mtu("a")).toBe(1400);
+  node.exec("ip", "-6", "route", "add", "default", "dev", "up6");
+  expect(await mtu("b")).toBe(1390);
+  node.exec("ip", "route", "del", "default");
+  node.exec("ip", "link", "set", "up6", "mtu", "1410");
+  expect(await mtu("c")).toBe(1410);
+});
+
 test("turning forwarding on does not make the node deaf to its router", async () => {
   const node = new TestNode();
   open.push(node);
