@@ -65,9 +65,10 @@ export class Scene {
     const peers = kind.sessionPerFamily
       ? plan.peers.flatMap(peer => [peer, { ...peer, address: peer.address.replace("10.0.0.", "2001:db8::") }])
       : plan.peers;
-    const daemon = await kind.start(namespace, { ...plan, peers, address: `10.0.0.${n}`, address6: `2001:db8::${n}` });
-    this.#ends.push(() => daemon.process.stop());
-    return { daemon, namespace };
+    const starting = kind.start(namespace, { ...plan, peers, address: `10.0.0.${n}`, address6: `2001:db8::${n}` });
+    // Also where the test fails while it still starts.
+    this.#ends.push(() => starting.then(daemon => daemon.process.stop()));
+    return { daemon: await starting, namespace };
   }
 
   async speaker(config: SpeakerConfig): Promise<SpeakerProcess> {
