@@ -28,6 +28,8 @@ Needs root (it makes network namespaces), a C compiler, iproute2 and Debian's bi
 
 const contenders = ["podlane", "bird", "ip -batch"] as const;
 type Contender = (typeof contenders)[number];
+const phases = ["add", "remove"] as const;
+type Phase = (typeof phases)[number];
 
 interface Run {
   seconds: number;
@@ -39,7 +41,7 @@ interface Run {
 
 interface Figure {
   program: Contender;
-  phase: "add" | "remove";
+  phase: Phase;
   seconds: number;
   /** Shortest and longest run. */
   spread: [number, number];
@@ -47,6 +49,15 @@ interface Figure {
   cpuSeconds?: number;
   /** The longest of all runs, milliseconds. */
   longestGap?: number;
+  /** Runs that succeeded; the other fields are theirs. */
+  rounds: number;
+  failures: string[];
+}
+
+interface Result {
+  add?: Run;
+  remove?: Run;
+  failure?: string;
 }
 
 interface Place {
@@ -65,37 +76,41 @@ async function main(values: Values): Promise<void> {
   if (absent) throw new Error(absent);
   buildTraffic();
   const facts = machine();
-  const runs = new Map<string, Run[]>();
+  const results = new Map<Contender, Result[]>(contenders.map(contender => [contender, []]));
   for (let turn = 1; turn <= rounds; turn++) {
     for (const contender of contenders) {
       if (!values.json) process.stderr.write(`round ${turn} of ${rounds}: ${contender} … `);
-      const { add, remove } = await runOnce(contender, table, limit);
-      if (!values.json) process.stderr.write(`${add.seconds.toFixed(2)} s, ${remove.seconds.toFixed(2)} s\n`);
-      runs.set(`${contender} add`, [...(runs.get(`${contender} add`) ?? []), add]);
-      runs.set(`${contender} remove`, [...(runs.get(`${contender} remove`) ?? []), remove]);
+      const result: Result = await runOnce(contender, table, limit).catch((error: Error): Result => ({ failure: error.message }));
+      const said = result.failure ?? `${result.add?.seconds.toFixed(2)} s, ${result.remove?.seconds.toFixed(2)} s`;
+      if (!values.json) process.stderr.write(`${said}\n`);
+      results.get(contender)!.push(result);
     }
   }
-  const figures = (["add", "remove"] as const).flatMap(phase =>
-    contenders.map(contender => summarise(contender, phase, routes, runs.get(`${contender} ${phase}`)!)),
-  );
+  const figures = phases.flatMap(phase => contenders.map(contender => summarise(contender, phase, routes, results.get(contender)!)));
   const versions = { podlane: `Node ${process.version}`, bird: packageVersion("bird2"), "ip -batch": packageVersion("iproute2") };
   if (values.json) console.log(JSON.stringify({ bench: "fib", machine: facts, versions, routes, sets, seed: table.seed, rounds, figures }));
   else print(`${describeMachine(facts)}\nbird ${versions.bird}, iproute2 ${versions["ip -batch"]}`, table, rounds, figures);
+  if (figures.some(({ failures }) => failures.length > 0)) process.exitCode = 1;
 }
 
-function summarise(contender: Contender, phase: "add" | "remove", routes: number, runs: Run[]): Figure {
+function summarise(contender: Contender, phase: Phase, routes: number, results: Result[]): Figure {
+  const runs = results.flatMap(result => result[phase] ?? []);
+  const failures = results.flatMap(result => result.failure ?? []);
   const all = runs.map(run => run.seconds);
-  const seconds = round(median(all), 3);
-  const figure: Figure = {
+  const seconds = runs.length === 0 ? 0 : round(median(all), 3);
+  const gaps = runs.flatMap(run => run.longestGap ?? []);
+  const cpu = runs.flatMap(run => run.cpuSeconds ?? []);
+  return {
     program: contender,
     phase,
     seconds,
-    spread: [round(Math.min(...all), 3), round(Math.max(...all), 3)],
-    routesPerSecond: Math.round(routes / seconds),
+    spread: runs.length === 0 ? [0, 0] : [round(Math.min(...all), 3), round(Math.max(...all), 3)],
+    routesPerSecond: runs.length === 0 ? 0 : Math.round(routes / seconds),
+    ...(cpu.length > 0 && { cpuSeconds: round(median(cpu), 2) }),
+    ...(gaps.length > 0 && { longestGap: round(Math.max(...gaps), 1) }),
+    rounds: runs.length,
+    failures,
   };
-  if (runs[0].cpuSeconds !== undefined) figure.cpuSeconds = round(median(runs.map(run => run.cpuSeconds!)), 2);
-  if (runs[0].longestGap !== undefined) figure.longestGap = round(Math.max(...runs.map(run => run.longestGap!)), 1);
-  return figure;
 }
 
 /** In fresh namespaces; leaves nothing behind. */
@@ -176,17 +191,21 @@ function print(head: string, { prefixes, sets }: Table, rounds: number, figures:
   console.log(`${head}\n\n${number(prefixes)} routes in ${number(sets)} attribute sets, medians of ${rounds}`);
   printTable(
     ["phase", "program", "seconds", "shortest–longest", "routes/s", "CPU s", "longest gap, ms"],
-    figures.map(({ phase, program, seconds, spread, routesPerSecond, cpuSeconds, longestGap }) => [
-      phase,
-      program,
-      seconds.toFixed(3),
-      spread.map(value => value.toFixed(3)).join("–"),
-      number(routesPerSecond),
-      cpuSeconds?.toFixed(2) ?? "–",
-      longestGap?.toFixed(1) ?? "–",
+    figures.map(one => [
+      one.phase,
+      one.program,
+      one.rounds === 0 ? "failed" : one.seconds.toFixed(3),
+      one.spread.map(value => value.toFixed(3)).join("–"),
+      number(one.routesPerSecond),
+      one.cpuSeconds?.toFixed(2) ?? "–",
+      one.longestGap?.toFixed(1) ?? "–",
     ]),
     2,
   );
+  // A failed run counts for both phases; it is told once.
+  for (const { program: name, failures } of figures.slice(0, contenders.length)) {
+    for (const failure of failures) console.log(`${name}: ${failure}`);
+  }
 }
 
 if (import.meta.main) {
