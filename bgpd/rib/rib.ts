@@ -248,7 +248,7 @@ export class Rib {
     for (const family of [0, 1] as const) {
       for (const group of this.groups[family].values()) more = group.run(until, this.mayEndOfRib) || more;
       more = this.#balance(family) || more;
-      if (!more) this.#freeOrphans(family);
+      if (!more) more = this.#freeOrphans(family, until);
     }
     if (this.tables.some(table => table.pending > 0)) more = true;
     if (!more) for (const resolve of this.#idle.splice(0)) resolve();
@@ -353,16 +353,9 @@ export class Rib {
     }
   }
 
-  #freeOrphans(family: 0 | 1): void {
-    const table = this.tables[family];
-    if (table.orphans.length === 0) return;
-    const orphans = new Set(table.orphans);
-    table.orphans = [];
-    for (const prefix of orphans) {
-      if (!table.isIdle(prefix)) continue;
-      if ([...this.groups[family].values()].some(group => group.remembers(prefix))) table.orphans.push(prefix);
-      else table.freePrefix(prefix);
-    }
+  #freeOrphans(family: 0 | 1, until: () => boolean): boolean {
+    const groups = [...this.groups[family].values()];
+    return this.tables[family].freeOrphans(prefix => groups.some(group => group.remembers(prefix)), until);
   }
 }
 

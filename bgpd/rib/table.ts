@@ -18,6 +18,8 @@ const QUEUED = 1;
 const BEST_TOUCHED = 2;
 /** A next hop of one of its paths resolves differently: the kernel route must be looked at again. */
 const HOPS_TOUCHED = 4;
+/** It is in `#orphans`. */
+const ORPHAN = 8;
 
 export interface TableListener {
   /** The best path of the prefix is another one, has other attributes, or is gone (`best` = 0). */
@@ -69,7 +71,7 @@ export class RibTable {
   #queue: number[] = [];
   #queueAt = 0;
   /** Prefixes that lost their last path: freed when no update group remembers them. */
-  orphans: number[] = [];
+  #orphans: number[] = [];
 
   constructor(family: 0 | 1, attributes: AttributeTable, slots: Slots, nextHops: NextHopColumns, onGrow: (capacity: number) => void) {
     this.family = family;
@@ -227,19 +229,32 @@ export class RibTable {
     return set;
   }
 
-  /** Nobody needs the prefix id any more. */
-  freePrefix(prefix: number): void {
-    this.#state[prefix] = 0;
-    this.prefixes.free(prefix);
-  }
-
-  isIdle(prefix: number): boolean {
-    return this.head[prefix] === 0 && this.#state[prefix] === 0;
+  /**
+   * Gives the ids of prefixes without a path back, except where somebody still `remembers` one, until none is left or `until()`.
+   * Returns whether to go on at once.
+   */
+  freeOrphans(remembers: (prefix: number) => boolean, until: () => boolean): boolean {
+    const kept: number[] = [];
+    let freed = 0;
+    for (let n = 1; this.#orphans.length > 0; n++) {
+      if ((n & 255) === 0 && until()) break;
+      const prefix = this.#orphans.pop()!;
+      if (this.head[prefix] !== 0 || this.#state[prefix] !== ORPHAN) this.#state[prefix] &= ~ORPHAN;
+      else if (remembers(prefix)) kept.push(prefix);
+      else {
+        this.#state[prefix] = 0;
+        this.prefixes.free(prefix);
+        freed++;
+      }
+    }
+    const more = freed > 0 && this.#orphans.length > 0;
+    for (const prefix of kept) this.#orphans.push(prefix);
+    return more;
   }
 
   #decide(prefix: number): void {
     const state = this.#state[prefix];
-    this.#state[prefix] = 0;
+    this.#state[prefix] = state & ORPHAN;
     const old = this.best[prefix];
     const first = this.head[prefix];
     let best: number;
@@ -250,7 +265,9 @@ export class RibTable {
     else if (old !== 0 && best === 0) this.bestCount--;
     if (best !== old || (state & BEST_TOUCHED) !== 0) this.listener?.bestChanged(prefix, best);
     this.listener?.decided(prefix, best, (state & (HOPS_TOUCHED | BEST_TOUCHED)) !== 0);
-    if (first === 0) this.orphans.push(prefix);
+    if (first !== 0 || (state & ORPHAN) !== 0) return;
+    this.#state[prefix] |= ORPHAN;
+    this.#orphans.push(prefix);
   }
 
   #addCandidate(path: number): void {
