@@ -154,16 +154,20 @@ export class RawPeer {
 export class Holdings {
   readonly routes = new Map<string, AttributesView>();
   readonly endOfRib = new Set<string>();
+  /** Prefixes whose last announcement was malformed; only where that is `tolerant`ly expected. */
+  readonly refused = new Set<string>();
   updates = 0;
   readonly #decoder: UpdateDecoder;
+  readonly #tolerant: boolean;
   #read = 0;
 
-  constructor(options: { internal?: boolean; fourOctetAsn?: boolean } = {}) {
-    const { internal = false, fourOctetAsn = true } = options;
+  constructor(options: { internal?: boolean; fourOctetAsn?: boolean; tolerant?: boolean } = {}) {
+    const { internal = false, fourOctetAsn = true, tolerant = false } = options;
+    this.#tolerant = tolerant;
     this.#decoder = new UpdateDecoder({ internal, fourOctetAsn, families: Families });
   }
 
-  /** Takes in what has come since the last call. Throws for an UPDATE with any fault. */
+  /** Takes in what has come since the last call. Throws for an UPDATE with any fault unless `tolerant`. */
   read(peer: RawPeer): this {
     for (; this.#read < peer.messages.length; this.#read++) {
       const octets = peer.messages[this.#read];
@@ -175,19 +179,28 @@ export class Holdings {
   #update(octets: Uint8Array): void {
     const decoder = this.#decoder;
     decoder.decode(octets);
-    if (decoder.problems.length > 0) throw new Error(`${decoder.problems[0].text}: ${hex(octets)}`);
+    if (decoder.problems.length > 0 && !this.#tolerant) throw new Error(`${decoder.problems[0].text}: ${hex(octets)}`);
     this.updates++;
     if (decoder.endOfRib >= 0) this.endOfRib.add(Families[decoder.endOfRib]);
     for (let i = 0; i < decoder.withdrawnCount; i++) {
       for (const prefix of prefixes(octets, decoder.withdrawnFamily[i], decoder.withdrawnStart[i], decoder.withdrawnEnd[i])) {
         this.routes.delete(prefix);
+        this.refused.delete(prefix);
       }
     }
     for (let i = 0; i < decoder.announcedCount; i++) {
+      if (decoder.treatAsWithdraw) {
+        for (const prefix of prefixes(octets, decoder.announcedFamily[i], decoder.announcedStart[i], decoder.announcedEnd[i])) {
+          this.routes.delete(prefix);
+          this.refused.add(prefix);
+        }
+        continue;
+      }
       decoder.canonical(i);
       const view = attributesView(parseAttributes(decoder.octets, 0, decoder.octetsLength));
       for (const prefix of prefixes(octets, decoder.announcedFamily[i], decoder.announcedStart[i], decoder.announcedEnd[i])) {
         this.routes.set(prefix, view);
+        this.refused.delete(prefix);
       }
     }
   }
