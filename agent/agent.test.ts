@@ -1,7 +1,7 @@
 /** Real agents in network namespaces of their own: start, reload, end, crash, broken configuration, rivals. Needs root on Linux. */
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, renameSync, statSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Explanation } from "../bgpd/snapshot.ts";
@@ -193,6 +193,28 @@ status: { addresses: [{ type: InternalIP, address: 192.0.2.${number} }] }
       expect.objectContaining({ message: expect.stringContaining('there is no Node object "node1" any more') }),
     );
   });
+});
+
+test("a pod subnet that is taken away while a pod uses it is a warning, not an error", async () => {
+  pair.start(0);
+  await answers(0);
+  const pod = `${pair.names[0]}-pod`;
+  execFileSync("ip", ["netns", "add", pod]);
+  try {
+    const headers = ["Command: ADD", "Containerid: a", "Ifname: eth0", `Netns: /run/netns/${pod}`].flatMap(one => ["-H", `X-Cni-${one}`]);
+    const config = JSON.stringify({ cniVersion: "1.0.0", name: "pods", type: "podlane" });
+    execFileSync("curl", ["-sf", "--unix-socket", pair.socket(0), ...headers, "--data-binary", config, "http://agent/v1/cni"]);
+    const nodes = readFileSync(`${pair.config}/nodes.yaml`, "utf8");
+    pair.write("nodes.yaml", nodes.replace("10.244.1.0/24", "10.244.9.0/24"));
+    await pair.podlane(0, "reload");
+    const { problems } = (await pair.ask<ProblemsView>(0, "problems"))!;
+    expect(problems).toEqual([
+      expect.objectContaining({ severity: "warning", object: "pods", message: expect.stringContaining("addresses of 10.244.1.0/24") }),
+    ]);
+    expect((await pair.podlane(0, "problems", "--exit-code")).status).toBe(0);
+  } finally {
+    execFileSync("ip", ["netns", "delete", pod]);
+  }
 });
 
 describe("what is refused", () => {

@@ -75,6 +75,6 @@ function modeProblems({ mode }: PodPlan): Problem[] {
   return [{ severity: "error", object: "PodNetwork", field: "spec.mode", message, remedy: "use mode: Bridge" }];
 }
 
-function toProblem({ field, message, remedy }: AttachProblem): Problem {
-  return { severity: "error", object: "pods", field, message, remedy };
+function toProblem({ severity, field, message, remedy }: AttachProblem): Problem {
+  return { severity, object: "pods", field, message, remedy };
 }
