@@ -50,6 +50,7 @@ export function describeLinkChange(index: number, change: LinkChange, nameOf: Na
   if (change.alias !== undefined) words.push(`alias "${change.alias}"`);
   if (change.group !== undefined) words.push(`group ${change.group}`);
   if (change.hairpin !== undefined) words.push(`hairpin ${change.hairpin ? "on" : "off"}`);
+  if (change.netfilter !== undefined) words.push(`netfilter ${change.netfilter ? "on" : "off"}`);
   return `set link ${nameOf(index)} ${words.join(" ")}`;
 }
 

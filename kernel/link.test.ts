@@ -119,6 +119,12 @@ describeKernel("links", () => {
     expect(shown.linkinfo?.info_slave_data).toMatchObject({ hairpin: true });
     netlink.setLink(index, { hairpin: false });
     expect(json<IpLink>("link show eth0")[0].linkinfo?.info_slave_data).toMatchObject({ hairpin: false });
+    for (const netfilter of [true, false]) {
+      netlink.setLink(bridge.index, { netfilter });
+      expect(netlink.link("br0")).toMatchObject({ netfilter, up: bridge.up });
+      const value = netfilter ? 1 : 0;
+      expect(json<IpLink>("link show br0")[0].linkinfo?.info_data).toMatchObject({ nf_call_iptables: value, nf_call_ip6tables: value });
+    }
     netlink.setLink(index, { master: 0, up: false, alias: "" });
     expect(netlink.link("eth0")).toMatchObject({ master: 0, up: false, alias: "" });
     netlink.deleteLink(index);

@@ -61,7 +61,21 @@ function decodeLinkInfo(link: Link, bytes: Bytes, start: number, end: number): v
     if (type === C.IFLA_INFO_KIND) link.kind = readText(bytes, at + 4, attributeEnd(bytes, at));
     // The kernel writes the kind before its data.
     else if (type === C.IFLA_INFO_DATA && link.kind === "vxlan") link.vxlan = decodeVxlan(bytes, at + 4, attributeEnd(bytes, at));
+    else if (type === C.IFLA_INFO_DATA && link.kind === "bridge") link.netfilter = decodeNetfilter(bytes, at + 4, attributeEnd(bytes, at));
   }
+}
+
+/** undefined: the kernel was built without it. */
+function decodeNetfilter(bytes: Bytes, start: number, end: number): boolean | undefined {
+  let shown = 0;
+  let on = 0;
+  for (let at = start; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
+    const type = attributeType(bytes, at);
+    if (type !== C.IFLA_BR_NF_CALL_IPTABLES && type !== C.IFLA_BR_NF_CALL_IP6TABLES) continue;
+    shown++;
+    if (attributeEnd(bytes, at) > at + 4 && bytes.u8[at + 4] !== 0) on++;
+  }
+  return shown === 0 ? undefined : on === shown;
 }
 
 function decodeVxlan(bytes: Bytes, start: number, end: number): NonNullable<Link["vxlan"]> {
@@ -121,6 +135,16 @@ export function encodeLinkChange(writer: MessageWriter, index: number, change: L
   encodeCommon(writer, change);
   if (change.alias !== undefined) writer.attributeText(C.IFLA_IFALIAS, change.alias);
   if (change.group !== undefined) writer.attributeU32(C.IFLA_GROUP, change.group);
+  if (change.netfilter !== undefined) encodeNetfilter(writer, change.netfilter);
+}
+
+function encodeNetfilter(writer: MessageWriter, on: boolean): void {
+  const info = writer.open(C.IFLA_LINKINFO);
+  writer.attributeText(C.IFLA_INFO_KIND, "bridge");
+  const data = writer.open(C.IFLA_INFO_DATA);
+  for (const type of [C.IFLA_BR_NF_CALL_IPTABLES, C.IFLA_BR_NF_CALL_IP6TABLES]) writer.attributeU8(type, on ? 1 : 0);
+  writer.close(data);
+  writer.close(info);
 }
 
 /** Body of RTM_SETLINK in family AF_BRIDGE: a port's hairpin mode. */

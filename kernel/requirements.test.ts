@@ -25,6 +25,15 @@ describeKernel("requirements", () => {
     expect(problems[1]).toContain("CAP_SYS_ADMIN");
   });
 
+  test("netfilter for bridges is missed where its parameters are", context => {
+    context.skip(checkRequirements({ bridgeNetfilter: true }).length > 0, "the kernel's module br_netfilter is not loaded");
+    const source = `import("${module}").then(m => console.log(JSON.stringify(m.checkRequirements({ bridgeNetfilter: true }))))`;
+    // As on a kernel without the module: the folder is hidden.
+    const hidden = ["--mount", "sh", "-c", 'mount -t tmpfs tmpfs /proc/sys/net/bridge && exec "$0" -e "$1"', process.execPath, source];
+    const problems = JSON.parse(execFileSync("unshare", hidden, { encoding: "utf8" })) as string[];
+    expect(problems).toEqual([expect.stringContaining("modprobe br_netfilter")]);
+  });
+
   test("a device type that the kernel does not have is named", () => {
     // @ts-expect-error: no kernel has this one
     expect(checkRequirements({ links: ["podlane9"] })).toEqual([

@@ -1,5 +1,5 @@
 /** Whether this machine and this process can do what podlane needs: one sentence for each thing that is missing, with its remedy. */
-import { closeSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, readFileSync } from "node:fs";
 import * as C from "./constants.ts";
 import { NetlinkError, SystemCallError } from "./error.ts";
 import { holdNetns, NetlinkSocket } from "./netlinksocket.ts";
@@ -14,6 +14,8 @@ export interface Needs {
   links?: readonly ("veth" | "bridge" | "vxlan" | "dummy")[];
   /** TCP MD5 signatures. */
   tcpMd5?: boolean;
+  /** Netfilter for what passes through a bridge. */
+  bridgeNetfilter?: boolean;
 }
 
 /** capabilities(7). */
@@ -39,6 +41,11 @@ export function checkRequirements(needs: Needs): string[] {
   }
   if (has(CAP_NET_ADMIN)) for (const kind of needs.links ?? []) problems.push(...probeLinkKind(kind));
   if (needs.tcpMd5 === true) problems.push(...probeTcpMd5());
+  if (needs.bridgeNetfilter === true && !existsSync("/proc/sys/net/bridge/bridge-nf-call-iptables")) {
+    problems.push(
+      "the kernel's module br_netfilter is not loaded: a pod does not reach a Service whose backend is on its own node (modprobe br_netfilter, and at every boot)",
+    );
+  }
   return problems;
 }
 

@@ -25,6 +25,8 @@ export interface Link {
   /** IFLA_IFALIAS. */
   alias: string;
   vxlan?: { id: number; port: number; local?: Address; group?: Address; device: number; learning: boolean };
+  /** Bridge: IPv4 and IPv6 packets between its ports pass netfilter, whatever net.bridge.bridge-nf-call-iptables says. Absent: the kernel cannot. */
+  netfilter?: boolean;
 }
 
 export type NewLink = { name: string; mtu?: number; address?: Uint8Array; up?: boolean; master?: number; alias?: string } & (
@@ -51,6 +53,8 @@ export interface LinkChange {
   netnsFd?: number;
   /** Bridge port: let a frame leave through the port it came in by. */
   hairpin?: boolean;
+  /** Bridge: see Link.netfilter. Of no effect while the kernel's module br_netfilter is missing. */
+  netfilter?: boolean;
 }
 
 export interface InterfaceAddress {

@@ -24,6 +24,9 @@ export function ensureBridge(netlink: Rtnetlink, plan: AttachPlan, pools: readon
   const bridge = findBridge(netlink, plan) ?? createBridge(netlink, plan);
   const hasIpv6 = pools.some(pool => pool.family === 6);
   if (hasIpv6) writeSysctl(["net", "ipv6", "conf", bridge.name, "disable_ipv6"], "0");
+  // A Service's translation must be undone also where the answer goes from pod to pod without leaving the bridge.
+  // Of effect as soon as the module br_netfilter is there; the agent says when it is not.
+  if (bridge.netfilter === false) netlink.setLink(bridge.index, { netfilter: true });
   if (!bridge.up) netlink.setLink(bridge.index, { up: true });
   const mtu = podMtu(netlink, plan);
   if (bridge.mtu !== mtu) netlink.setLink(bridge.index, { mtu });

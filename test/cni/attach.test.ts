@@ -69,6 +69,8 @@ test("the result says what the kernel has", async () => {
     linkinfo: { info_slave_data: { hairpin: true } },
   });
   expect(bridge.ifalias).toBe("podlane bridge");
+  // Or an answer from pod to pod would not pass kube-proxy's rules.
+  expect(bridge.linkinfo.info_data).toMatchObject({ nf_call_iptables: 1, nf_call_ip6tables: 1 });
   expect(ipJson(pod, "link", "show", "lo")[0].flags).toContain("UP");
   expect(sysctl(node.netns, "net/ipv4/ip_forward")).toBe("1");
   expect(sysctl(node.netns, "net/ipv6/conf/all/forwarding")).toBe("1");
