@@ -10,7 +10,7 @@ import { MAX_EXTENDED_LENGTH, MessageFramer } from "../../bgpd/message/header.ts
 import { UpdateDecoder } from "../../bgpd/message/update-decoder.ts";
 import type { AttributesView } from "../../bgpd/snapshot.ts";
 import { connectSocket } from "../../kernel/index.ts";
-import { formatPrefix, parseAddress } from "../../net/address.ts";
+import { formatPrefix, maskAddress, parseAddress } from "../../net/address.ts";
 import { hex, KEEPALIVE, Type } from "./octets.ts";
 
 /** Milliseconds within which the speaker answers anything that needs no timer of its own. */
@@ -171,12 +171,13 @@ export class Holdings {
   read(peer: RawPeer): this {
     for (; this.#read < peer.messages.length; this.#read++) {
       const octets = peer.messages[this.#read];
-      if (octets[18] === Type.Update) this.#update(octets);
+      if (octets[18] === Type.Update) this.take(octets);
     }
     return this;
   }
 
-  #update(octets: Uint8Array): void {
+  /** One UPDATE. */
+  take(octets: Uint8Array): void {
     const decoder = this.#decoder;
     decoder.decode(octets);
     if (decoder.problems.length > 0 && !this.#tolerant) throw new Error(`${decoder.problems[0].text}: ${hex(octets)}`);
@@ -212,7 +213,7 @@ function* prefixes(octets: Uint8Array, family: number, start: number, end: numbe
     const address = new Uint8Array(family === 0 ? 4 : 16);
     const used = (length + 7) >> 3;
     address.set(octets.subarray(at + 1, at + 1 + used));
-    yield formatPrefix({ address, length });
+    yield formatPrefix({ address: maskAddress(address, length), length });
     at += 1 + used;
   }
 }

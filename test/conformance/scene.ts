@@ -77,22 +77,23 @@ export class Scene {
   readonly speaker: SpeakerProcess;
   /** Path of the namespace of the raw peers. */
   readonly them: string;
-  readonly #us: string;
+  /** Name of the speaker's namespace. */
+  readonly us: string;
   #config: SpeakerConfig;
   #count = 0;
 
   constructor(change: Partial<SpeakerConfig> = {}) {
-    this.#us = this.network.namespace("us");
+    this.us = this.network.namespace("us");
     const them = this.network.namespace("them");
     this.them = this.network.path(them);
     this.network.link(
-      { namespace: this.#us, device: "eth0", addresses: [`${US}/16`, `${US6}/64`] },
+      { namespace: this.us, device: "eth0", addresses: [`${US}/16`, `${US6}/64`] },
       { namespace: them, device: "eth0", addresses: ["10.0.0.2/16", `${THEM6}/64`] },
     );
     this.network.exec(them, "ip", "route", "add", "local", "10.0.8.0/22", "dev", "lo", "table", "local");
     const fib = { enabled: false, table: 254, protocol: 201, metric: 0 };
     this.#config = speakerConfig({ asn: ASN, routerId: US, neighbors: [], fib, startupWait: 1, ...change });
-    this.speaker = new SpeakerProcess(this.#us, this.#config);
+    this.speaker = new SpeakerProcess(this.us, this.#config);
   }
 
   /** A new neighbour, which waits for the peer unless told otherwise: AS 65002, everything allowed. */
