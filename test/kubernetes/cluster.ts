@@ -4,36 +4,23 @@
  */
 import { execFileSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
-import {
-  copyFileSync,
-  existsSync,
-  globSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { buildPlugin } from "../../cni/plugin/build.ts";
 import { TestNetwork } from "../network.ts";
 import type { Answer } from "./api-server.ts";
+import { apiFlags, conflist, containerdConfig, image, kubeconfig, kubeletConfig, managerFlags } from "./configuration.ts";
 import { writeImage } from "./image.ts";
+import { makeGroups, missingGroups, removeGroups, sweepLeftovers } from "./leftovers.ts";
 import { type Daemon, Machine } from "./machine.ts";
+import { until } from "./until.ts";
 
 const unpack = join(process.env.PODLANE_SHARED ?? join(import.meta.dirname, "../../../shared"), "kubernetes/unpack");
 const programs = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"];
 const debianPlugins = "/usr/lib/cni";
 const podlane = join(import.meta.dirname, "../../cli/main.ts");
-const controllers = "/sys/fs/cgroup";
-const apiAddress = "10.90.0.10";
-/** The image that pods may use: busybox with its applets in /bin. */
-export const image = "registry.local/tools:1";
 
 /** Why no cluster can be started here; undefined where one can. */
 export function missingCluster(): string | undefined {
@@ -49,8 +36,7 @@ export function missingCluster(): string | undefined {
     ["/usr/bin/curl", "curl"],
   ];
   for (const [file, debian] of needed) if (!existsSync(file)) return `no ${file}: install ${debian}`;
-  if (!existsSync(join(controllers, "pids/cgroup.procs"))) return "pods need control groups v1, which this machine has not";
-  return undefined;
+  return missingGroups();
 }
 
 function assetsFolder(): string | undefined {
@@ -71,7 +57,7 @@ export class Cluster {
 
   /** With `count` nodes, named n1 …, all Ready and every agent's sessions established. */
   static async start(count: number): Promise<Cluster> {
-    sweep();
+    sweepLeftovers();
     const cluster = new Cluster();
     try {
       await cluster.#start(count);
@@ -178,13 +164,11 @@ export class Cluster {
     for (const node of this.nodes) await until(`all sessions of ${node.name} are up`, () => node.converged(), 30_000);
   }
 
-  /** What the agents read: the Node objects as the API server has them. */
+  /** What the agents read: the Node objects as the API server has them, written as docs/kubernetes.md says. */
   async writeNodes(): Promise<void> {
-    const folder = this.config;
-    mkdirSync(folder, { recursive: true });
-    const { items } = await this.api("GET", "/api/v1/nodes");
-    for (const node of items)
-      writeFileSync(join(folder, `${node.metadata.name}.json`), JSON.stringify({ apiVersion: "v1", kind: "Node", ...node }));
+    const kubectl = `${join(this.programs, "kubectl")} --kubeconfig=${this.kubeconfig}`;
+    const script = `mkdir -p ${this.config} && cd ${this.config} && ${kubectl} get nodes -o json > .nodes && mv .nodes nodes.json`;
+    await this.#control.must(["sh", "-c", script]);
   }
 
   get config(): string {
@@ -307,7 +291,9 @@ export class ClusterNode extends Machine {
     this.start("kube-proxy", [program("kube-proxy"), ...common, ...proxy]);
   }
 
+  /** Unless it runs already. */
   startAgent(): void {
+    if (this.#agent?.running()) return;
     const words = ["--node", this.name, "--config", this.#cluster.config, "--log-level", "debug", "--log-format", "json"];
     this.#agent = this.start("agent", [process.execPath, podlane, "agent", ...words]);
   }
@@ -359,131 +345,5 @@ export class ClusterNode extends Machine {
     for (const name of ["portmap", "loopback"]) copyFileSync(join(debianPlugins, name), join(bin, name));
     buildPlugin(bin);
     writeFileSync(join(net, "10-podlane.conflist"), JSON.stringify(conflist));
-  }
-}
-
-const conflist = {
-  cniVersion: "1.0.0",
-  name: "podlane",
-  plugins: [
-    { type: "podlane", socket: "/run/podlane/agent.sock" },
-    { type: "portmap", capabilities: { portMappings: true } },
-  ],
-};
-
-const managerFlags = [
-  "--leader-elect=false",
-  "--allocate-node-cidrs",
-  "--cluster-cidr=10.244.0.0/16,fd00:244::/48",
-  "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/108",
-  "--node-cidr-mask-size-ipv4=24",
-  "--node-cidr-mask-size-ipv6=64",
-  "--concurrent-deployment-syncs=2",
-];
-
-function apiFlags(folder: string): string[] {
-  return [
-    "--etcd-servers=http://127.0.0.1:2379",
-    `--bind-address=${apiAddress}`,
-    `--advertise-address=${apiAddress}`,
-    `--cert-dir=${folder}/cp`,
-    `--token-auth-file=${folder}/tokens.csv`,
-    "--authorization-mode=RBAC",
-    "--service-account-issuer=https://kubernetes.default.svc",
-    `--service-account-key-file=${folder}/sa.pub`,
-    `--service-account-signing-key-file=${folder}/sa.key`,
-    "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/108",
-  ];
-}
-
-function kubeconfig(authority: string): string {
-  return JSON.stringify({
-    apiVersion: "v1",
-    kind: "Config",
-    clusters: [{ name: "test", cluster: { server: `https://${apiAddress}:6443`, "certificate-authority": authority } }],
-    users: [{ name: "admin", user: { token: "test" } }],
-    contexts: [{ name: "test", context: { cluster: "test", user: "admin" } }],
-    "current-context": "test",
-  });
-}
-
-function containerdConfig(folder: string): string {
-  return `version = 2
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "${image}"
-disable_apparmor = true
-restrict_oom_score_adj = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "${folder}/cni/bin"
-conf_dir = "${folder}/cni/net.d"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-`;
-}
-
-/** Of a machine that is shared: no eviction, nothing of the node's own is limited, and the API server is trusted. */
-function kubeletConfig(octet: number, group: string): object {
-  return {
-    apiVersion: "kubelet.config.k8s.io/v1beta1",
-    kind: "KubeletConfiguration",
-    authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
-    authorization: { mode: "AlwaysAllow" },
-    address: `10.90.0.${octet}`,
-    containerRuntimeEndpoint: "unix:///run/containerd/containerd.sock",
-    cgroupDriver: "cgroupfs",
-    cgroupRoot: `/${group}`,
-    enforceNodeAllocatable: [],
-    failSwapOn: false,
-    healthzPort: 0,
-    localStorageCapacityIsolation: false,
-    evictionHard: { "nodefs.available": "0%", "imagefs.available": "0%", "memory.available": "1Mi" },
-    makeIPTablesUtilChains: false,
-    nodeStatusUpdateFrequency: "2s",
-    registryPullQPS: 0,
-    resolvConf: "",
-  };
-}
-
-/** The kubelet wants its group to exist in every hierarchy, and cpuset groups start without processors. */
-function makeGroups(group: string): void {
-  for (const hierarchy of globSync(`${controllers}/*/cgroup.procs`)) mkdirSync(join(hierarchy, "..", group), { recursive: true });
-  const cpuset = join(controllers, "cpuset");
-  for (const file of ["cpuset.cpus", "cpuset.mems"]) writeFileSync(join(cpuset, group, file), readFileSync(join(cpuset, file)));
-}
-
-/** Its processes are dead; the kernel takes them out of their groups a moment later. */
-async function removeGroups(group: string): Promise<void> {
-  await until(`the control groups ${group} are gone`, () => {
-    for (const directory of globSync(`${controllers}/*/${group}/**/`)
-      .concat(globSync(`${controllers}/*/${group}`))
-      .sort()
-      .reverse()) {
-      try {
-        rmdirSync(directory);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "ENOENT") return false;
-      }
-    }
-    return true;
-  });
-}
-
-/** Groups and folders of test processes that were killed before they could clean up; their processes died with them. */
-function sweep(): void {
-  const leftovers = [...globSync(`${controllers}/*/podlane-*`), ...globSync(join(tmpdir(), "podlane-cluster-*"))];
-  for (const path of leftovers) {
-    const owner = /podlane-(?:cluster-)?(\d+)-/.exec(path)?.[1];
-    if (owner === undefined || existsSync(`/proc/${owner}`)) continue;
-    if (path.startsWith(controllers)) void removeGroups(path.split("/").at(-1)!).catch(() => undefined);
-    else rmSync(path, { recursive: true, force: true });
-  }
-}
-
-/** Waits until `condition` holds; throws after `limit` milliseconds. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, limit = 30_000): Promise<void> {
-  const deadline = Date.now() + limit;
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`waited ${limit / 1000} s until ${what}`);
-    await delay(100);
   }
 }

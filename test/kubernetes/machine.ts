@@ -19,6 +19,7 @@ export interface Daemon {
   name: string;
   /** Exit code or signal; resolves when it has ended. */
   ended: Promise<unknown>;
+  running(): boolean;
   kill(signal: NodeJS.Signals): Promise<void>;
   log(): string;
 }
@@ -109,12 +110,13 @@ export class Machine {
     });
     closeSync(log);
     const ended = once(child, "exit");
+    const running = () => child.exitCode === null && child.signalCode === null;
     const kill = async (signal: NodeJS.Signals) => {
-      if (child.exitCode !== null || child.signalCode !== null) return;
+      if (!running()) return;
       process.kill(await onlyChild(child.pid!), signal);
       await ended;
     };
-    const daemon: Daemon = { name, ended, kill, log: () => readFileSync(file, "utf8") };
+    const daemon: Daemon = { name, ended, running, kill, log: () => readFileSync(file, "utf8") };
     this.#daemons.add(daemon);
     return daemon;
   }
