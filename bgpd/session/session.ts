@@ -69,6 +69,8 @@ class BgpSession implements AcceptingSession {
   #neighbor: Neighbor;
   #since: number;
   #lastDown: SessionSnapshot["lastDown"];
+  /** It is about the end of a session or came with a NOTIFICATION, not about an attempt that failed. */
+  #lastDownTells = false;
   /** The connection an IncomingConnection event is about. */
   #arriving: IncomingWire[] = [];
 
@@ -293,10 +295,20 @@ class BgpSession implements AcceptingSession {
   }
 
   #sendKeepalive(side: Side): void {
-    const now = this.#clock.monotonic();
-    if (now - side.lastKeepalive < KEEPALIVE_SPACING) return;
-    side.lastKeepalive = now;
-    side.connection?.sendKeepalive();
+    const { connection } = side;
+    const wait = side.lastKeepalive + KEEPALIVE_SPACING - this.#clock.monotonic();
+    if (wait > 0) {
+      // Not lost: it may be the one that finds out whether the neighbour is still there (a second connection came in).
+      if (side.lateKeepalive === connection) return;
+      side.lateKeepalive = connection;
+      this.#clock.after(wait, () => {
+        if (side.lateKeepalive === connection) side.lateKeepalive = undefined;
+        if (connection && side.connection === connection) this.#sendKeepalive(side);
+      });
+      return;
+    }
+    side.lastKeepalive = this.#clock.monotonic();
+    connection?.sendKeepalive();
   }
 
   #deliver(direction: Direction, message: Uint8Array, deliver: (message: Uint8Array) => void): void {
@@ -323,7 +335,12 @@ class BgpSession implements AcceptingSession {
     const fields = { ...(offending && { offending: Buffer.from(offending).toString("hex") }), ...(notification && withHex(notification)) };
     if (wasEstablished) this.#log.warn(fields, `session down: ${text}`);
     else this.#log[expected ? "debug" : "info"](fields, `attempt failed: ${text}`);
-    if (wasEstablished || !expected) this.#lastDown = { ...reason, at: this.#clock.now() };
+    // "Connection refused" of the next attempt says less than why the session ended; snapshot().reason has the attempt.
+    const telling = wasEstablished || reason.notification !== undefined;
+    if (telling ? wasEstablished || !expected : !expected && !this.#lastDownTells) {
+      this.#lastDown = { ...reason, at: this.#clock.now() };
+      this.#lastDownTells = telling;
+    }
     if (wasEstablished) this.#options.transport.drops?.mark();
     if (wasEstablished) this.#tell("down", () => this.#options.listener.down(reason satisfies DownReason));
   }
@@ -355,6 +372,8 @@ interface Side {
   connection: Connection | undefined;
   /** Monotonic milliseconds. */
   lastKeepalive: number;
+  /** The connection for which a KEEPALIVE waits until it may be sent. */
+  lateKeepalive?: Connection;
   readonly timers: TimerSet<FsmTimer>;
 }
 

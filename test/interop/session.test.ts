@@ -278,7 +278,7 @@ it("link-local addresses with BIRD, both directions", async ({ skip }) => {
   for (const passive of [true, false]) {
     const { us, them } = cable();
     const config = `router id ${THEM}; protocol device {}
-      protocol bgp peer1 { local ${LL_THEM} as 65002; neighbor ${LL_US}%eth0 as 65001; connect delay time 1;
+      protocol bgp peer1 { local ${LL_THEM} as 65002; neighbor ${LL_US}%eth0 as 65001; connect delay time 1; error wait time 1,2;
         ${passive ? "passive on;" : ""} ipv6 { import all; export none; }; }`;
     const neighbour = await startBird(them, config);
     cleanups.push(() => neighbour.stop());
