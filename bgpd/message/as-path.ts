@@ -10,8 +10,19 @@ export const AS_TRANS = 23456;
 /** AS numbers in one segment. */
 export const MAX_SEGMENT = 255;
 
-/** What is wrong with these segments of `width`-octet AS numbers, or undefined. */
-export function checkAsPath(octets: Uint8Array, start: number, end: number, width: number, allowConfed: boolean): string | undefined {
+/**
+ * What is wrong with these segments of `width`-octet AS numbers, or undefined. From an internal neighbour confederation segments may come,
+ * and AS 0 too: RFC 7607 is kept at the border (refused from outside, never told to the outside), because a node that refused what all
+ * routers of its AS use would send the packets elsewhere. FRR does the same, BIRD and GoBGP accept AS 0 everywhere.
+ */
+export function checkAsPath(
+  octets: Uint8Array,
+  start: number,
+  end: number,
+  width: number,
+  internal: boolean,
+  allowZero = internal,
+): string | undefined {
   let at = start;
   while (at < end) {
     if (at + 2 > end) return "a segment header is cut off";
@@ -19,10 +30,12 @@ export function checkAsPath(octets: Uint8Array, start: number, end: number, widt
     const count = octets[at + 1];
     if (type < SegmentType.AsSet || type > SegmentType.ConfedSet) return `segment type ${type} is unknown`;
     if (count === 0) return "a segment is empty";
-    if (type > SegmentType.AsSequence && !allowConfed) return "a confederation segment from outside any confederation";
+    if (type > SegmentType.AsSequence && !internal) return "a confederation segment from outside any confederation";
     const next = at + 2 + count * width;
     if (next > end) return `a segment of ${count} AS numbers is cut off`;
-    for (at += 2; at < next; at += width) {
+    at += 2;
+    if (allowZero) at = next;
+    for (; at < next; at += width) {
       const zero = width === 4 ? octets[at] | octets[at + 1] | octets[at + 2] | octets[at + 3] : octets[at] | octets[at + 1];
       if (zero === 0) return "AS number 0 (RFC 7607)";
     }

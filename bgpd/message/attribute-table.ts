@@ -269,7 +269,7 @@ const rows: readonly AttributeRow[] = [
     flags: OptionalTransitive,
     onError: "attribute-discard",
     subcode: 9,
-    check: (octets, start, end) => checkAsPath(octets, start, end, 4, true),
+    check: (octets, start, end) => checkAsPath(octets, start, end, 4, true, false),
   },
   {
     // RFC 6793 section 6.

@@ -220,7 +220,7 @@ describe("faults that withdraw (RFC 7606)", () => {
     ["AS_PATH segment empty", attributes({ path: "400202 0200" }), 2],
     ["AS_PATH segment cut off", attributes({ path: "400206 0202 0000fde9" }), 2],
     ["AS_PATH with one octet left", attributes({ path: "400207 0201 0000fde9 02" }), 2],
-    ["AS_PATH with AS 0", attributes({ path: "40020a 0202 0000fde9 00000000" }), 2],
+    ["AS_PATH with AS 0, external", attributes({ path: "40020a 0202 0000fde9 00000000" }), 2, external],
     ["AS_PATH with a confederation, external", attributes({ path: "400206 0301 0000fde9" }), 2, external],
     ["NEXT_HOP of 5 octets", attributes({ nextHop: "400305 c000020100" }), 3],
     ["NEXT_HOP 0.0.0.0", attributes({ nextHop: "400304 00000000" }), 3],

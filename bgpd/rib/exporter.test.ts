@@ -58,6 +58,12 @@ describe("who hears what (RFC 4271 section 9.2, RFC 4456 section 6)", () => {
     const results = [await heard({}, {}, set), await heard({}, { external: false }, set)];
     expect(results.map(got => got !== undefined)).toEqual(expected);
   });
+
+  it("AS 0 in the AS path, from an internal neighbour, is not told outside (RFC 7607)", async () => {
+    const set = attributes({ path: [65001, 0] });
+    expect(await heard({ external: false }, {}, set)).toBeUndefined();
+    expect(await heard({ external: false, client: true }, { external: false }, set)).toBeDefined();
+  });
 });
 
 describe("LOCAL_PREF and MED", () => {

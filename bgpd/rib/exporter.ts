@@ -5,7 +5,7 @@
  */
 import { isLinkLocal, sameOctets } from "../../net/address.ts";
 import type { RouteKind } from "../config.ts";
-import { buildAttributes, CommunityFlag } from "../message/attributes.ts";
+import { asPathContains, buildAttributes, CommunityFlag } from "../message/attributes.ts";
 import type { PathAttributes } from "../message/types.ts";
 import type { CompiledPolicy, TraceStep } from "../policy/types.ts";
 import type { AttributeTable } from "./attribute-table.ts";
@@ -175,11 +175,17 @@ export class Exporter {
     if ((communities & CommunityFlag.NoAdvertise) !== 0) return "community no-advertise (RFC 1997)";
     if (!this.rules.internal && (communities & CommunityFlag.NoExport) !== 0) return "community no-export (RFC 1997)";
     if (!this.rules.internal && (communities & CommunityFlag.NoExportSubconfed) !== 0) return "community no-export-subconfed (RFC 1997)";
+    if (!this.rules.internal && this.#hasAsZero(table.pathAttributes[path])) return "AS number 0 in its AS path (RFC 7607)";
     if (!source) return this.rules.mayHear(path) ? undefined : "the route names other neighbours";
     if (this.rules.internal && !source.external && !source.client && !this.rules.client) {
       return "learned from an internal neighbour, and neither side is a route reflector client (RFC 4456)";
     }
     return undefined;
+  }
+
+  #hasAsZero(attributes: number): boolean {
+    const table = this.#attributes;
+    return asPathContains(table.buffer(attributes), table.start(attributes), table.end(attributes), 0) > 0;
   }
 
   /** A MED learned from another AS is not policy's business any more: it would never be sent (RFC 4271 section 5.1.4). */

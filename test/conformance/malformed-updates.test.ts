@@ -127,6 +127,7 @@ const internal: Case[] = [
   ["CLUSTER_LIST of 0 octets", "withdraw", [...good, localPref(100), attribute(0x80, 10)]],
   ["CLUSTER_LIST of 6 octets", "withdraw", [...good, localPref(100), attribute(0x80, 10, new Uint8Array(6))]],
   ["an empty AS_PATH", "accept", [origin(), asPath(), nextHop(NEXT), localPref(100)]],
+  ["AS_PATH with AS 0, which stays inside (RFC 7607)", "accept", [origin(), asPath(65002, 0), nextHop(NEXT), localPref(100)]],
 ];
 
 describe.skipIf(lacking)(`an UPDATE with${lacking ? ` (${lacking})` : ""}`, () => {
