@@ -64,6 +64,22 @@ describe("two agents", () => {
     expect(agent.log.at(-1)).toMatchObject({ msg: "ended; the kernel keeps its routes" });
   });
 
+  test("SIGTERM with --on-stop keep: the neighbour keeps the routes for the restart time", async () => {
+    const agent = pair.start(0, ["--on-stop", "keep"]);
+    pair.start(1);
+    await expect.poll(() => pair.kernelRoutes(1), within).toContain("10.244.1.0/24");
+    agent.process.kill("SIGTERM");
+    expect(await agent.ended).toBe(0);
+    await expect.poll(async () => (await pair.ask<PeersView>(1, "peers"))?.peers[0].lastDown, within).toBeDefined();
+    const [{ lastDown }] = (await pair.ask<PeersView>(1, "peers"))!.peers;
+    expect(lastDown?.code).toBeUndefined();
+    expect(pair.kernelRoutes(1)).toContain("10.244.1.0/24");
+    const second = pair.start(0);
+    await expect.poll(async () => (await status(0))?.pid, within).toBe(second.process.pid);
+    await expect.poll(() => state(0), within).toBe("Established");
+    expect(pair.kernelRoutes(1)).toContain("10.244.1.0/24");
+  });
+
   test("kill -9 leaves forwarding as it is, and the next agent takes over", async () => {
     const first = pair.start(0);
     pair.start(1);

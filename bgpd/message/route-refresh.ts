@@ -4,9 +4,6 @@ import { FamilyTable, familyIndex, familyOf } from "./family.ts";
 import { HEADER_LENGTH, MessageType, newMessage } from "./header.ts";
 import { MessageError } from "./types.ts";
 
-/** RFC 7313: a request, or the begin and end of the answer. */
-export const RefreshSubtype = { Request: 0, Begin: 1, End: 2 } as const;
-
 const BODY_LENGTH = 4;
 
 export function encodeRouteRefresh(family: Family, subtype = 0): Uint8Array {

@@ -1,5 +1,5 @@
 /** The routes this speaker originates: paths of slot 0, kept in step with the configuration. */
-import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
+import { parseAddress, parsePrefix } from "../../net/address.ts";
 import type { NetworkConfig, RouteKind } from "../config.ts";
 import { buildAttributes } from "../message/attributes.ts";
 import { parseCommunity, parseLargeCommunity } from "../message/format.ts";
@@ -77,9 +77,4 @@ function attributesOf(network: NetworkConfig): PathAttributes {
     communities: set.communities?.map(text => parseCommunity(text)).filter(value => value !== undefined),
     largeCommunities: set.largeCommunities?.map(text => parseLargeCommunity(text)).filter(value => value !== undefined),
   };
-}
-
-/** The canonical text under which a network is known. */
-export function networkKey(network: NetworkConfig): string {
-  return formatPrefix(parsePrefix(network.prefix));
 }

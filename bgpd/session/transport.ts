@@ -13,7 +13,7 @@ import {
   tcpMinTtlDrops,
   withNetns,
 } from "../../kernel/index.ts";
-import { type Address, familyOf, formatAddress, parseAddress } from "../../net/address.ts";
+import { type Address, familyOf, parseAddress } from "../../net/address.ts";
 import type { NeighborConfig } from "../config.ts";
 import type { Clock } from "../platform.ts";
 import { sendHoldTime } from "./fsm/transitions.ts";
@@ -230,8 +230,4 @@ class DropWatch {
 function readDrops(netns: string | undefined): { failure: number; notFound: number; unexpected: number; minTtl: number } {
   const read = () => ({ ...tcpMd5Counters(), minTtl: tcpMinTtlDrops() });
   return netns === undefined ? read() : withNetns(netns, read);
-}
-
-export function formatEndpoint({ address, port }: Endpoint): string {
-  return address.length === 4 ? `${formatAddress(address)}:${port}` : `[${formatAddress(address)}]:${port}`;
 }

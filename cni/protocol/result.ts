@@ -5,7 +5,7 @@
 import type { Address, Prefix } from "../../net/address.ts";
 import { formatAddress, formatPrefix } from "../../net/address.ts";
 import { CniError, ErrorCode } from "./error.ts";
-import { isObject, type JsonObject, optionalArray, optionalObject, readInteger, readObject, readString, wrong } from "./json.ts";
+import { type JsonObject, optionalArray, optionalObject, readInteger, readObject, readString, wrong } from "./json.ts";
 import { atLeast, type CniVersion } from "./version.ts";
 
 /** A result of other plugins: checked, but kept as it was written. */
@@ -100,11 +100,6 @@ export function formatResult(result: AttachmentResult, cniVersion: CniVersion, d
 
 export function formatMac(mac: Uint8Array): string {
   return Array.from(mac, octet => octet.toString(16).padStart(2, "0")).join(":");
-}
-
-/** Whether a value has the shape of an error object of the specification. */
-export function isErrorObject(value: unknown): value is { code: number; msg: string } {
-  return isObject(value) && typeof value.code === "number" && typeof value.msg === "string";
 }
 
 /** Refuses a prevResult entry whose version field contradicts its address (0.3.x, 0.4.0). */

@@ -113,7 +113,6 @@ describe.skipIf(lacking)(`a session${lacking ? ` (${lacking})` : ""}`, () => {
     const party = await holder.scene.party();
     onTestFinished(() => party.close());
     const peer = await party.establish();
-    await pause(1000);
     const before = peer.messages.filter(octets => octets[18] === Type.Keepalive).length;
     const second = await party.connect();
     expect(await second.dismissal()).toBe("6/7");
