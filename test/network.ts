@@ -90,6 +90,8 @@ export class TestNetwork implements Disposable {
   }
 
   #bringUp({ namespace, device, addresses = [] }: Attachment): void {
+    // A second, generated link-local address would become the source of connections as soon as its duplicate detection has ended.
+    if (addresses.some(address => address.startsWith("fe80:"))) ip("-n", namespace, "link", "set", device, "addrgenmode", "none");
     for (const address of addresses) this.addAddress(namespace, device, address);
     ip("-n", namespace, "link", "set", device, "up");
   }
