@@ -18,7 +18,6 @@ import type { ImportRules, Slot } from "./rib/slots.ts";
 import type { GroupSink } from "./rib/update-group.ts";
 import type { AcceptingSession } from "./session/session.ts";
 import type { DownReason, Negotiated, SessionListener, SessionState } from "./session/types.ts";
-import type { SpeakerProblem } from "./snapshot.ts";
 
 export interface PeerHooks {
   /** Our address in this family for NEXT_HOP, on the interface `ifindex`, or where that is 0, on the one that has `localAddress`. */
@@ -216,35 +215,6 @@ export class Peer implements SessionListener {
     this.#staleTimer = this.#platform.clock.after(STALE_ROUTES_TIME * 1000, () => {
       for (const family of [0, 1] as const) this.#rib.purgeStale(stale, family);
     });
-  }
-
-  /** What is wrong with it now, beside its session being down, which its state says. */
-  problems(): SpeakerProblem[] {
-    const object = this.config.source ?? this.config.name;
-    const problems: SpeakerProblem[] = [];
-    for (const family of Families) {
-      const { prefixLimit = 0, prefixWarning = 0 } = this.config.families[family] ?? {};
-      const accepted = this.slot?.accepted[Families.indexOf(family) as 0 | 1] ?? 0;
-      const field = `prefixLimit (${family})`;
-      if (this.overLimit === family && !this.negotiated) {
-        const message = `${this.config.name} announced more than ${prefixLimit} ${family} prefixes; the session was closed (Cease/1)`;
-        problems.push({ severity: "error", object, field, message, remedy: "raise the limit, or find out what the neighbour leaks" });
-      } else if (prefixLimit > 0 && prefixWarning > 0 && accepted * 100 >= prefixLimit * prefixWarning) {
-        const message = `${accepted} of at most ${prefixLimit} ${family} prefixes from ${this.config.name}`;
-        problems.push({ severity: "warning", object, field, message, remedy: "raise the limit before it closes the session" });
-      }
-    }
-    if (this.malformed.withdrawn > 0) {
-      const message = `${this.malformed.withdrawn} malformed UPDATEs from ${this.config.name}: their routes are not used (RFC 7606)`;
-      problems.push({
-        severity: "warning",
-        object,
-        field: "",
-        message,
-        remedy: "show its operator what podlane peer shows of the last one",
-      });
-    }
-    return problems;
   }
 
   #endOfRib(family: Family): void {

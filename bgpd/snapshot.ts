@@ -47,15 +47,24 @@ export interface NeighborSnapshot {
   keepaliveTime?: number;
   localAddress?: string;
   capabilities?: string[];
-  families: Partial<
-    Record<Family, { received: number; accepted: number; rejected: number; sent: number; endOfRib: boolean; prefixLimit: number }>
-  >;
+  families: Partial<Record<Family, NeighborFamilySnapshot>>;
   counters: SessionCounters;
   /**
    * What RFC 7606 was applied to since the neighbour was configured: UPDATEs whose announcements counted as withdrawn, attributes that were
    * discarded, and the last such UPDATE (of those that cost routes, where there is one). Absent: none.
    */
   malformed?: { withdrawn: number; discarded: number; last: { at: string; text: string /** Hex. */; offending: string } };
+}
+
+export interface NeighborFamilySnapshot {
+  received: number;
+  accepted: number;
+  rejected: number;
+  sent: number;
+  /** Routes that would be sent, but that no message of the session can hold with their attributes (RFC 4271 section 9.2). Absent: none. */
+  tooLarge?: number;
+  endOfRib: boolean;
+  prefixLimit: number;
 }
 
 /** Text forms throughout, as an operator reads them on a router. */

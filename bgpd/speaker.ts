@@ -11,6 +11,7 @@ import { createNextHopTracker } from "./fib/next-hop.ts";
 import type { Fib, NextHopTracker } from "./fib/types.ts";
 import { CeaseSubcode } from "./message/notification.ts";
 import { Peer, type PeerHooks } from "./peer.ts";
+import { peerProblems } from "./peer-problems.ts";
 import type { Platform, Timer } from "./platform.ts";
 import { Rib } from "./rib/rib.ts";
 import { BgpListener, type ListenerOptions } from "./session/listener.ts";
@@ -132,7 +133,7 @@ export class Speaker {
         remedy: "neighbours cannot connect to us until then",
       });
     }
-    for (const peer of this.#peers.values()) problems.push(...peer.problems());
+    for (const peer of this.#peers.values()) problems.push(...peerProblems(peer, this.#rib));
     const { failed = 0, lastError } = this.#fib?.counters() ?? {};
     if (failed > 0) {
       const message = `${failed} routes are not in the kernel; the last error: ${lastError}`;

@@ -41,6 +41,7 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
       accepted,
       rejected: received - accepted,
       sent: sentCount(rib, f, peer.index),
+      tooLarge: rib.groupOf(f, peer.index)?.tooLarge(peer.index).length || undefined,
       endOfRib: peer.endOfRib.has(family),
       prefixLimit: settings.prefixLimit,
     };

@@ -8,7 +8,7 @@ import { MessageFramer } from "./header.ts";
 import { readUint32 } from "./octets.ts";
 import type { PathAttributes } from "./types.ts";
 import { UpdateDecoder } from "./update-decoder.ts";
-import { AttributesTooLarge, UpdateWriter } from "./update-writer.ts";
+import { UpdateWriter } from "./update-writer.ts";
 
 const ipv4: PathAttributes = { origin: 0, asPath: [{ type: 2, asns: [65001] }], nextHop: fromHex("c0000201") };
 const ipv6: PathAttributes = { ...ipv4, nextHop: fromHex(`20010db8${"00".repeat(11)}01`), med: 5 };
@@ -17,9 +17,9 @@ function writer(options: { fourOctetAsn?: boolean; maxMessageLength?: number } =
   return new UpdateWriter({ fourOctetAsn: true, maxMessageLength: 4096, ...options });
 }
 
-function announce(to: UpdateWriter, family: number, attributes: PathAttributes): void {
+function announce(to: UpdateWriter, family: number, attributes: PathAttributes): number {
   const octets = buildAttributes(attributes);
-  to.announce(family, octets, 0, octets.length);
+  return to.announce(family, octets, 0, octets.length);
 }
 
 /** One prefix given as its NLRI octets. */
@@ -191,19 +191,30 @@ describe("packing", () => {
     expect(toHex(taken)).toBe(before);
   });
 
-  it("refuses a set that leaves no room for a prefix, and then goes on", () => {
-    const to = writer();
-    const large = (count: number): PathAttributes => ({ ...ipv4, communities: Array.from({ length: count }, (_, i) => i) });
-    const room = 4096 - 23 - 4 - 9 - 7 - 4 - 5;
-    announce(to, 0, large(room >> 2));
-    to.prefix4(0xffffffff, 32);
-    expect(to.octetsPending).toBeLessThanOrEqual(4096);
-    expect(() => announce(to, 0, large((room >> 2) + 1))).toThrow(AttributesTooLarge);
-    expect(to.updates).toBe(1);
-    expect(() => to.prefix4(0, 0)).toThrow(/without announce/);
-    to.withdraw(0);
-    to.prefix4(0, 0);
-    expect(messages(to.take()).length).toBe(2);
+  it.each([
+    ["IPv4", 0, 4096, "00"],
+    ["IPv4", 0, 4096, "18 0a0102"],
+    ["IPv4", 0, 65535, "20 0a010203"],
+    ["IPv6", 1, 4096, "00"],
+    ["IPv6", 1, 4096, "30 20010db80001"],
+    ["IPv6", 1, 65535, `80 20010db8${"00".repeat(12)}`],
+  ])("%s (%i), %i octets: says how much room a set leaves, and fills a message to its last octet with %s", (_name, family, max, text) => {
+    const nlri = fromHex(text);
+    const base = family === 0 ? ipv4 : ipv6;
+    const padded = (octets: number): PathAttributes => ({ ...base, unknown: [{ flags: 0xe0, code: 99, value: new Uint8Array(octets) }] });
+    for (const fourOctetAsn of [true, false]) {
+      const to = writer({ fourOctetAsn, maxMessageLength: max });
+      const exact = announce(to, family, padded(1000)) - nlri.length + 1000;
+      expect(announce(to, family, padded(exact))).toBe(nlri.length);
+      addPrefix(to, family, nlri);
+      expect(to.take().length).toBe(max);
+      expect(announce(to, family, padded(exact + 1))).toBe(nlri.length - 1);
+      expect(() => addPrefix(to, family, nlri)).toThrow(/leaves no room/);
+      expect(to.updates).toBe(0);
+      to.withdraw(family);
+      addPrefix(to, family, nlri);
+      expect(messages(to.take(), max).length).toBe(1);
+    }
   });
 
   it("refuses a prefix of another family, and a set without next hop", () => {

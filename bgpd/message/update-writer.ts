@@ -16,19 +16,6 @@ export interface UpdateWriterOptions {
   maxMessageLength: number;
 }
 
-/** An attribute set that leaves no room for one prefix: its prefixes cannot be announced on this session and must be withdrawn. */
-export class AttributesTooLarge extends Error {
-  override readonly name = "AttributesTooLarge";
-  /** Octets the shortest possible UPDATE would have. */
-  readonly needed: number;
-  readonly limit: number;
-  constructor(needed: number, limit: number) {
-    super(`path attributes with one prefix need an UPDATE of ${needed} octets; the session allows ${limit}`);
-    this.needed = needed;
-    this.limit = limit;
-  }
-}
-
 /** What the message being filled is. */
 const Mode = { None: 0, Announce: 1, MpAnnounce: 2, Withdraw: 3, MpWithdraw: 4 } as const;
 type Mode = (typeof Mode)[keyof typeof Mode];
@@ -78,10 +65,11 @@ export class UpdateWriter {
   }
 
   /**
-   * Prefixes from here on are announced with this canonical set. The octets may change after the call. Throws AttributesTooLarge with
-   * nothing written and no set chosen.
+   * Prefixes from here on are announced with this canonical set. The octets may change after the call. Returns the octets that a message
+   * has left for prefixes, of which one of n bits takes 1 + n / 8, rounded up: where that is too little for a prefix it cannot be
+   * announced on this session and must be withdrawn (RFC 4271 section 9.2).
    */
-  announce(family: number, octets: Uint8Array, start: number, end: number): void {
+  announce(family: number, octets: Uint8Array, start: number, end: number): number {
     this.#close();
     this.#mode = Mode.None;
     this.#family = family;
@@ -91,9 +79,8 @@ export class UpdateWriter {
     const classic = family === IPV4 && nextHopLength === 4;
     if (classic) this.#prepareAnnounce(octets, start, end);
     else this.#prepareMpAnnounce(octets, start, end, nextHop + 4, nextHopLength);
-    const needed = this.#headLength + 1 + FamilyTable[family].maxLength / 8 + this.#tailLength;
-    if (needed > this.#max) throw new AttributesTooLarge(needed, this.#max);
     this.#mode = classic ? Mode.Announce : Mode.MpAnnounce;
+    return this.#max - this.#headLength - this.#tailLength;
   }
 
   /** Prefixes from here on are withdrawn. */
@@ -111,9 +98,10 @@ export class UpdateWriter {
     this.#tail.fill(0, 0, 2);
   }
 
-  /** An IPv4 prefix; bits beyond `length` must be zero. */
+  /** An IPv4 prefix for which there is room; bits beyond `length` must be zero. */
   prefix4(address: number, length: number): void {
-    if (!this.#open || this.#at + 1 + ((length + 7) >> 3) > this.#limit) this.#begin(32);
+    const octets = (length + 7) >> 3;
+    if (!this.#open || this.#at + 1 + octets > this.#limit) this.#begin(32, octets);
     const out = this.#out;
     let at = this.#at;
     out[at++] = length;
@@ -124,10 +112,10 @@ export class UpdateWriter {
     this.#at = at;
   }
 
-  /** An IPv6 prefix as four unsigned 32-bit words; bits beyond `length` must be zero. */
+  /** An IPv6 prefix for which there is room, as four unsigned 32-bit words; bits beyond `length` must be zero. */
   prefix6(w0: number, w1: number, w2: number, w3: number, length: number): void {
     const octets = (length + 7) >> 3;
-    if (!this.#open || this.#at + 1 + octets > this.#limit) this.#begin(128);
+    if (!this.#open || this.#at + 1 + octets > this.#limit) this.#begin(128, octets);
     const out = this.#out;
     out[this.#at++] = length;
     for (let i = 0; i < octets; i++) {
@@ -167,10 +155,12 @@ export class UpdateWriter {
     return taken;
   }
 
-  #begin(bits: number): void {
+  #begin(bits: number, octets: number): void {
     if (this.#mode === Mode.None || FamilyTable[this.#family].maxLength !== bits) {
       throw new Error("UpdateWriter: a prefix without announce() or withdraw() of its family before it");
     }
+    if (this.#headLength + 1 + octets + this.#tailLength > this.#max)
+      throw new Error("UpdateWriter: the set leaves no room for this prefix");
     this.#close();
     this.#makeRoom();
     this.#messageStart = this.#at;

@@ -7,6 +7,7 @@ import { isLinkLocal, sameOctets } from "../../net/address.ts";
 import type { RouteKind } from "../config.ts";
 import { asPathContains, buildAttributes, CommunityFlag } from "../message/attributes.ts";
 import type { PathAttributes } from "../message/types.ts";
+import { UpdateWriter, type UpdateWriterOptions } from "../message/update-writer.ts";
 import type { CompiledPolicy, TraceStep } from "../policy/types.ts";
 import type { AttributeTable } from "./attribute-table.ts";
 import { DEFAULT_LOCAL_PREF } from "./attribute-table.ts";
@@ -42,6 +43,17 @@ export interface LocalRoutes {
   keepsMed(path: number): boolean;
 }
 
+/** What export has to say of a path. */
+export interface Answer {
+  /** 0 = not to be announced. */
+  attributes: number;
+  reason: string;
+  /** Only because no message can hold it. */
+  tooLarge?: boolean;
+}
+
+/** Octets of an UPDATE that are neither attributes nor more than one prefix: header, lengths, MP_REACH_NLRI around the next hop, an IPv6 prefix. */
+const AROUND_ATTRIBUTES = 64;
 const UNKNOWN = 0;
 const REFUSED = 0xffffffff;
 
@@ -63,9 +75,20 @@ export class Exporter {
   #cacheSource: Uint32Array;
   #cacheResult: Uint32Array;
   readonly #cacheable: boolean;
+  /** Ids of the prefixes that the rules let through, but for which their attributes leave no room in a message (RFC 4271 section 9.2). */
+  readonly tooLarge = new Set<number>();
+  readonly #wire: UpdateWriterOptions;
+  #measure: UpdateWriter | undefined;
 
-  constructor(rules: ExportRules, table: RibTable, locals: LocalRoutes, isMember: (address: Uint8Array) => boolean) {
+  constructor(
+    rules: ExportRules,
+    table: RibTable,
+    locals: LocalRoutes,
+    isMember: (address: Uint8Array) => boolean,
+    wire: UpdateWriterOptions,
+  ) {
     this.rules = rules;
+    this.#wire = wire;
     this.#table = table;
     this.#attributes = table.attributes;
     this.#locals = locals;
@@ -77,10 +100,12 @@ export class Exporter {
     this.#cacheable = !rules.policy.usesPrefix;
   }
 
-  /** Attribute id to announce, with one more reference, which the caller owns; 0 = do not announce. */
+  /** Attribute id to announce, with one more reference, which the caller owns; 0 = do not announce. `path` 0 = there is none. */
   exported(prefix: number, path: number): number {
+    if (this.tooLarge.size > 0) this.tooLarge.delete(prefix);
+    if (path === 0) return 0;
     const slot = this.#table.pathSlot[path];
-    if (!this.#cacheable || slot === LOCAL_SLOT) return this.compute(prefix, path).attributes;
+    if (!this.#cacheable || slot === LOCAL_SLOT) return this.#note(prefix, this.compute(prefix, path));
     const source = this.#table.pathAttributes[path];
     const serial = this.#table.slots.serial[slot];
     const known = this.#cached(source, serial);
@@ -89,13 +114,15 @@ export class Exporter {
       this.#attributes.retain(known);
       return known;
     }
-    const { attributes } = this.compute(prefix, path);
-    this.#remember(source, serial, attributes);
-    return attributes;
+    const answer = this.compute(prefix, path);
+    const length = this.#attributes.end(answer.attributes) - this.#attributes.start(answer.attributes);
+    // Of a set near the limit the prefix's length may decide.
+    if (!answer.tooLarge && !this.#mayBeTooLarge(length)) this.#remember(source, serial, answer.attributes);
+    return this.#note(prefix, answer);
   }
 
   /** The answer with its reason; the caller owns one reference of `attributes`. */
-  compute(prefix: number, path: number, trace?: TraceStep[]): { attributes: number; reason: string } {
+  compute(prefix: number, path: number, trace?: TraceStep[]): Answer {
     const refusal = this.#refusal(path);
     if (refusal) return { attributes: 0, reason: refusal };
     const table = this.#table;
@@ -131,6 +158,11 @@ export class Exporter {
     if (nextHop === "none") return { attributes: 0, reason: "no address of our own in this family to put into NEXT_HOP" };
     rewrite.nextHop = nextHop;
     const rewritten = rewriteAttributes(octets, 0, octets.length, rewrite);
+    const needed = this.#mayBeTooLarge(rewritten.length) ? this.#messageLength(prefix, rewritten) : 0;
+    if (needed > this.#wire.maxMessageLength) {
+      const text = `its attributes make an UPDATE of ${needed} octets, and the session allows ${this.#wire.maxMessageLength}`;
+      return { attributes: 0, reason: text, tooLarge: true };
+    }
     return { attributes: this.#attributes.intern(rewritten, 0, rewritten.length), reason };
   }
 
@@ -143,6 +175,23 @@ export class Exporter {
   clear(): void {
     this.#cache.fill(UNKNOWN);
     this.#foreign.clear();
+  }
+
+  #note(prefix: number, { attributes, tooLarge }: Answer): number {
+    if (tooLarge) this.tooLarge.add(prefix);
+    return attributes;
+  }
+
+  /** By its canonical length alone: on the wire a set is shorter, but where AS numbers have 2 octets AS4_PATH may repeat AS_PATH. */
+  #mayBeTooLarge(length: number): boolean {
+    return 2 * length + AROUND_ATTRIBUTES > this.#wire.maxMessageLength;
+  }
+
+  /** Octets of the UPDATE with nothing but this prefix. */
+  #messageLength(prefix: number, set: Uint8Array): number {
+    this.#measure ??= new UpdateWriter(this.#wire);
+    const room = this.#measure.announce(this.#table.family, set, 0, set.length);
+    return this.#wire.maxMessageLength - room + 1 + ((this.#table.prefixes.length(prefix) + 7) >> 3);
   }
 
   #cached(source: number, serial: number): number {

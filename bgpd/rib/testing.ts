@@ -253,7 +253,8 @@ export class TestNeighbor implements GroupSink {
     for (const family of [0, 1]) {
       const own = prefixes.filter(prefix => prefix.includes(":") === (family === 1)).map(prefix => parsePrefix(prefix));
       if (own.length === 0) continue;
-      const writer = new UpdateWriter({ fourOctetAsn: true, maxMessageLength: 4096 });
+      // What it feeds may be longer than what it takes.
+      const writer = new UpdateWriter({ fourOctetAsn: true, maxMessageLength: 65535 });
       begin(writer, family);
       for (const prefix of own) write(writer, prefix);
       for (const message of split(writer.take())) exceeded = Math.max(exceeded, this.receive(message));

@@ -43,6 +43,9 @@ describe("any sequence of events", () => {
     attributes({ med: 5, localPref: 50 }),
     attributes({ localPref: 300, communities: [0xffffff01] }),
     attributes({ path: [1, 2, 3, 4], communities: [7] }),
+    // With our AS in front of the path a message holds it and the /16, but not the /24; and not even the default route.
+    attributes({ unknown: [{ flags: 0xe0, code: 99, value: new Uint8Array(4096 - 23 - 4 - 13 - 7 - 4 - 3) }] }),
+    attributes({ unknown: [{ flags: 0xe0, code: 99, value: new Uint8Array(4096) }] }),
   ];
   const v6 = (set: PathAttributes): PathAttributes => ({ ...set, nextHop: parseAddress("2001:db8::99") });
   const moves = [
@@ -55,7 +58,7 @@ describe("any sequence of events", () => {
     { group: "d", rules: { policy: rejectAll } },
   ];
   const command = fc.oneof(
-    { weight: 6, arbitrary: fc.tuple(fc.constant("announce" as const), fc.nat(3), fc.nat(5), fc.nat(4)) },
+    { weight: 6, arbitrary: fc.tuple(fc.constant("announce" as const), fc.nat(3), fc.nat(5), fc.nat(6)) },
     { weight: 3, arbitrary: fc.tuple(fc.constant("withdraw" as const), fc.nat(3), fc.nat(5), fc.constant(0)) },
     {
       weight: 2,

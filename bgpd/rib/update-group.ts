@@ -7,7 +7,7 @@
  * source, and a member M has the prefix exactly when attributes are set and M is not the source.
  */
 import { sameOctets } from "../../net/address.ts";
-import { AttributesTooLarge, UpdateWriter } from "../message/update-writer.ts";
+import { UpdateWriter } from "../message/update-writer.ts";
 import type { Clock, Timer } from "../platform.ts";
 import { Exporter, type ExportRules, type LocalRoutes } from "./exporter.ts";
 import { grown } from "./prefix-table.ts";
@@ -113,7 +113,7 @@ export class UpdateGroup {
     this.options = options;
     this.#clock = clock;
     this.#kick = kick;
-    this.exporter = new Exporter(rules, table, locals, address => this.#isMember(address));
+    this.exporter = new Exporter(rules, table, locals, address => this.#isMember(address), options);
     const capacity = table.prefixes.capacity;
     this.sentAttributes = new Uint32Array(capacity);
     this.sentSource = new Uint16Array(capacity).fill(NO_SOURCE);
@@ -182,6 +182,11 @@ export class UpdateGroup {
     return held;
   }
 
+  /** Ids of prefixes that the member does not have only because no message can hold them with their attributes. */
+  tooLarge(neighborIndex: number): number[] {
+    return [...this.exporter.tooLarge].filter(prefix => this.#sourceOf(this.#table.best[prefix]) !== neighborIndex);
+  }
+
   get pending(): number {
     return this.#queue.length - this.#queueAt + this.#held.length;
   }
@@ -205,6 +210,7 @@ export class UpdateGroup {
     this.sentSource = other.sentSource.slice();
     for (const id of this.sentAttributes) if (id !== 0) this.#table.attributes.retain(id);
     this.sentCount = other.sentCount;
+    for (const prefix of other.exporter.tooLarge) this.exporter.tooLarge.add(prefix);
     this.#dirty.fill(0);
     this.#queue = [];
     this.#queueAt = 0;
@@ -293,7 +299,7 @@ export class UpdateGroup {
     for (let n = 0; n < count; n++) {
       const prefix = this.#queue[this.#queueAt++];
       const best = table.best[prefix];
-      const attributes = best === 0 ? 0 : this.exporter.exported(prefix, best);
+      const attributes = this.exporter.exported(prefix, best);
       this.#dirty[prefix] &= ~QUEUED;
       if (attributes !== 0 && hold) {
         table.attributes.release(attributes);
@@ -351,7 +357,7 @@ export class UpdateGroup {
       if (stream.attributes !== attributes) {
         stream.attributes = attributes;
         if (attributes === 0) stream.writer.withdraw(this.#table.family);
-        else announceOrWithdraw(stream.writer, this.#table, attributes);
+        else announceSet(stream.writer, this.#table, attributes);
       }
       writePrefix(stream.writer, this.#table, this.#entryPrefix[entry]);
     }
@@ -432,7 +438,7 @@ export class UpdateGroup {
     member.dump = prefix >= table.prefixes.limit ? 0 : prefix;
     const writer = new UpdateWriter(this.options);
     for (const [attributes, prefixes] of byAttributes) {
-      announceOrWithdraw(writer, table, attributes);
+      announceSet(writer, table, attributes);
       for (const each of prefixes) writePrefix(writer, table, each);
     }
     const updates = writer.updates;
@@ -486,15 +492,9 @@ export class UpdateGroup {
   }
 }
 
-/** A set that does not fit into a message with a single prefix cannot be told: then what the neighbour had before must go (RFC 4271 section 9.2). */
-function announceOrWithdraw(writer: UpdateWriter, table: RibTable, attributes: number): void {
+function announceSet(writer: UpdateWriter, table: RibTable, id: number): void {
   const sets = table.attributes;
-  try {
-    writer.announce(table.family, sets.buffer(attributes), sets.start(attributes), sets.end(attributes));
-  } catch (error) {
-    if (!(error instanceof AttributesTooLarge)) throw error;
-    writer.withdraw(table.family);
-  }
+  writer.announce(table.family, sets.buffer(id), sets.start(id), sets.end(id));
 }
 
 function writePrefix(writer: UpdateWriter, table: RibTable, prefix: number): void {

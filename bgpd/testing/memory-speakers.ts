@@ -1,9 +1,11 @@
 /** Test support: whole speakers that talk over wires in memory, on one fake clock: hours of timers pass in milliseconds. */
-import { formatAddress, parseAddress, sameOctets } from "../../net/address.ts";
+import { addressToUint32, formatAddress, parseAddress, sameOctets } from "../../net/address.ts";
 import type { NeighborConfig, NeighborFamilyConfig, NetworkConfig, SpeakerConfig } from "../config.ts";
+import { KEEPALIVE } from "../message/keepalive.ts";
+import { encodeOpen, type LocalCapabilities } from "../message/open.ts";
 import type { KernelAccess } from "../platform.ts";
 import type { ListenerNeighbor } from "../session/listener.ts";
-import { MemoryEnd, MemoryLog, MemoryNetwork, neighborConfig } from "../session/testing.ts";
+import { MemoryEnd, MemoryLog, MemoryNetwork, neighborConfig, RawPeer } from "../session/testing.ts";
 import type { NeighborSnapshot } from "../snapshot.ts";
 import { Speaker, type SpeakerEvent } from "../speaker.ts";
 import { FakeClock } from "./fake-clock.ts";
@@ -19,6 +21,24 @@ export class MemoryWorld {
     const speaker = new MemorySpeaker(this, address, change, kernel);
     this.#speakers.push(speaker);
     return speaker;
+  }
+
+  /**
+   * A neighbour made of octets at this address: takes every connection and answers with OPEN (hold time 0) and KEEPALIVE. Returns its
+   * connections, the oldest first.
+   */
+  rawPeer(address: string, asn: number, capabilities: Partial<LocalCapabilities> = {}): RawPeer[] {
+    const connections: RawPeer[] = [];
+    const announced = { families: ["ipv4-unicast" as const], fourOctetAsn: true, routeRefresh: true, ...capabilities };
+    this.network.listen(parseAddress(address), incoming => {
+      if (incoming instanceof MemoryEnd) this.accepted(incoming);
+      const peer = new RawPeer();
+      peer.wire = incoming.attach(peer);
+      peer.wire.write(encodeOpen({ asn, holdTime: 0, bgpId: addressToUint32(parseAddress(address)), capabilities: announced }));
+      peer.wire.write(KEEPALIVE.slice());
+      connections.push(peer);
+    });
+    return connections;
   }
 
   /** Lets so much fake time pass, and all speakers do what they have to. */

@@ -28,6 +28,7 @@ export function renderPeers(peers: readonly NeighborSnapshot[], now: Now, paint:
 
 export function renderPeer(peer: NeighborSnapshot, now: Now, paint: Paint): string {
   const { lastDown, malformed } = peer;
+  const tooLarge = Object.values(peer.families).reduce((total, family) => total + (family.tooLarge ?? 0), 0);
   const kind = peer.internal === undefined ? "" : peer.internal ? " (internal)" : " (external)";
   const lines = [
     `${paint("strong", printable(peer.name))}  ${addressOf(peer)}  AS ${peer.asn}${kind}`,
@@ -45,6 +46,7 @@ export function renderPeer(peer: NeighborSnapshot, now: Now, paint: Paint): stri
         ["last down", lastDown && `${lastDown.at}  ${printable(lastDown.text)}`],
         ["notification", lastDown?.code === undefined ? undefined : `${lastDown.direction} ${lastDown.code}/${lastDown.subcode ?? 0}`],
         ["offending", lastDown?.offending && wrapHex(lastDown.offending)],
+        ["too large", tooLarge === 0 ? undefined : `${count(tooLarge)} routes are not sent: no message holds them with their attributes`],
         ["malformed", malformed && `${count(malformed.withdrawn)} UPDATEs withdrawn, ${count(malformed.discarded)} attributes discarded`],
         ["last", malformed && `${malformed.last.at}  ${printable(malformed.last.text)}`],
         ["octets", malformed && wrapHex(malformed.last.offending)],

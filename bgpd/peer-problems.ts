@@ -1,0 +1,51 @@
+/** What is wrong with a neighbour while the speaker runs, beside its session being down, which its state says: each with its remedy. */
+import { formatPrefix } from "../net/address.ts";
+import { Families, type Family } from "./config.ts";
+import { MAX_LENGTH } from "./message/header.ts";
+import type { Peer } from "./peer.ts";
+import type { Rib } from "./rib/rib.ts";
+import type { SpeakerProblem } from "./snapshot.ts";
+
+export function peerProblems(peer: Peer, rib: Rib): SpeakerProblem[] {
+  const object = peer.config.source ?? peer.config.name;
+  const families = Families.filter(family => peer.config.families[family]);
+  return families
+    .flatMap(family => [...prefixLimitProblems(peer, family), ...tooLargeProblems(peer, rib, family)])
+    .concat(malformedProblems(peer))
+    .map(problem => ({ ...problem, object }));
+}
+
+type Finding = Omit<SpeakerProblem, "object">;
+
+function prefixLimitProblems({ config, slot, overLimit, negotiated }: Peer, family: Family): Finding[] {
+  const { prefixLimit = 0, prefixWarning = 0 } = config.families[family] ?? {};
+  const accepted = slot?.accepted[Families.indexOf(family) as 0 | 1] ?? 0;
+  const field = `prefixLimit (${family})`;
+  if (overLimit === family && !negotiated) {
+    const message = `${config.name} announced more than ${prefixLimit} ${family} prefixes; the session was closed (Cease/1)`;
+    return [{ severity: "error", field, message, remedy: "raise the limit, or find out what the neighbour leaks" }];
+  }
+  if (prefixLimit === 0 || prefixWarning === 0 || accepted * 100 < prefixLimit * prefixWarning) return [];
+  const message = `${accepted} of at most ${prefixLimit} ${family} prefixes from ${config.name}`;
+  return [{ severity: "warning", field, message, remedy: "raise the limit before it closes the session" }];
+}
+
+function tooLargeProblems(peer: Peer, rib: Rib, family: Family): Finding[] {
+  const f = Families.indexOf(family) as 0 | 1;
+  const group = rib.groupOf(f, peer.index);
+  const prefixes = group?.tooLarge(peer.index) ?? [];
+  if (!group || prefixes.length === 0) return [];
+  const { maxMessageLength } = group.options;
+  const example = formatPrefix(rib.tables[f].prefixes.prefix(prefixes[0]));
+  const routes = prefixes.length === 1 ? `${example} is` : `${prefixes.length} routes, ${example} among them, are`;
+  const message = `${routes} not sent to ${peer.config.name}: the attributes leave no room for the prefix in a message of ${maxMessageLength} octets`;
+  const longer = maxMessageLength === MAX_LENGTH ? ", or give it longer messages (RFC 8654), which it does not announce" : "";
+  const remedy = `remove communities by an export policy of this neighbour${longer}; podlane explain ${example} shows the attributes`;
+  return [{ severity: "error", field: `export (${family})`, message, remedy }];
+}
+
+function malformedProblems({ config, malformed }: Peer): Finding[] {
+  if (malformed.withdrawn === 0) return [];
+  const message = `${malformed.withdrawn} malformed UPDATEs from ${config.name}: their routes are not used (RFC 7606)`;
+  return [{ severity: "warning", field: "", message, remedy: "show its operator what podlane peer shows of the last one" }];
+}
