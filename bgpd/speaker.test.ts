@@ -98,10 +98,24 @@ describe("apply", () => {
     expect(b.neighbor(A).lastDown).toMatchObject({ code: 6, subcode: 2, direction: "received" });
     expect(b.neighbor(A).lastDown?.text).toContain("upgrade");
     await world.run(30);
-    expect([a.neighbor(B).state, c.best]).toEqual(["Idle", {}]);
+    expect([a.neighbor(B).state, a.neighbor(B).reason, c.best]).toEqual(["Idle", 'administratively shut down: "upgrade"', {}]);
+    // B has tried again since, and hears the reason each time (RFC 9003).
+    const { messagesIn } = b.neighbor(A).counters;
+    expect(messagesIn.notification).toBeGreaterThan(1);
+    expect(b.neighbor(A).lastDown?.text).toContain("upgrade");
+    expect(a.apply(withB({ shutdown: { message: "until Monday" } }))).toEqual([`${B}: change: shut down`]);
+    await world.run(60);
+    expect(b.neighbor(A).lastDown?.text).toContain("until Monday");
     expect(a.apply(withB({ shutdown: undefined }))).toEqual([`${B}: change: no longer shut down`]);
     await world.run(90);
     expect([a.neighbor(B).state, c.best, a.neighbor(C).counters.establishedCount]).toEqual(["Established", { "10.2.0.0/16": A }, 1]);
+  });
+
+  it("says of a neighbour that is shut down from the start that it is, and why", async () => {
+    a.apply({ neighbors: [neighborAt(C, 65003), neighborAt(B, 65002, { holdTime: 30, shutdown: { message: "not yet" } })] });
+    await world.run(60);
+    expect([a.neighbor(B).state, a.neighbor(B).reason]).toEqual(["Idle", 'administratively shut down: "not yet"']);
+    expect(b.neighbor(A).lastDown?.text).toContain("not yet");
   });
 
   it("resets all sessions for another AS number, and says why", () => {

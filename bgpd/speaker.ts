@@ -221,6 +221,10 @@ export class Speaker {
       if (config.fib.enabled) this.#fib = createFib({ ...common, metric: config.fib.metric });
     }
     this.#rib = new Rib({ clock, tracker: this.#tracker, fib: this.#fib });
+    // After the RIB, which asks for each of these ids: a session that ends gives its own back.
+    this.#tracker?.onChange(ids => {
+      for (const peer of this.#peers.values()) peer.nextHopsChanged(ids);
+    });
     // Routes of ours in the kernel: forwarding outlived a former agent (RFC 4724 section 4.1).
     this.#restarting = (this.#fib?.counters().adopted ?? 0) > 0;
     this.#rib.mayEndOfRib = !this.#restarting;
@@ -243,7 +247,7 @@ export class Speaker {
 
   #startPeer(peer: Peer): void {
     peer.started = true;
-    if (!peer.config.shutdown) peer.session.start();
+    peer.session.start();
   }
 
   #applyNeighbor(neighbor: NeighborConfig, config: SpeakerConfig, report: ApplyReport): void {

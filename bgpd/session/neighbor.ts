@@ -16,7 +16,7 @@ export interface NeighborSettings extends FsmSettings {
   localAsn: number;
   /** Unsigned 32 bit. */
   localId: number;
-  /** What a connection gets while the neighbour is shut down. */
+  /** What a connection gets before the first start. */
   shutdown: NotificationMessage;
 }
 
@@ -36,6 +36,8 @@ export const STABILITY_TIME = 60;
 export interface Neighbor {
   readonly settings: NeighborSettings;
   readonly started: boolean;
+  /** What every connection gets while it is stopped: the last stop's NOTIFICATION with its text (RFC 9003). */
+  readonly shutdown: NotificationMessage;
   readonly outgoing: Fsm;
   readonly incoming: Fsm | undefined;
   /** No attempt is made and none is accepted until the idle hold timer expires. */
@@ -85,6 +87,7 @@ export function createNeighbor(settings: NeighborSettings): Neighbor {
   return {
     settings,
     started: false,
+    shutdown: settings.shutdown,
     outgoing,
     incoming: undefined,
     idleHold: undefined,
@@ -143,6 +146,7 @@ class Step {
         return;
       case "Stop":
         neighbor.started = false;
+        neighbor.shutdown = event.notification;
         this.#forgive();
         this.#runBoth({ type: "ManualStop", reason: event.reason, notification: event.notification });
         neighbor.outgoing = { ...neighbor.outgoing, reason: event.reason };
@@ -230,9 +234,9 @@ class Step {
   }
 
   #incomingConnection(): void {
-    const { started, settings, idleHold, outgoing, incoming, stable, gracefulRestart } = this.#neighbor;
+    const { started, shutdown, idleHold, outgoing, incoming, stable, gracefulRestart } = this.#neighbor;
     if (!started) {
-      this.#refuse(settings.shutdown, "the neighbour is shut down here");
+      this.#refuse(shutdown, "the neighbour is shut down here");
     } else if (idleHold !== undefined) {
       this.#refuse(cease(CeaseSubcode.ConnectionRejected), idleHold.text);
     } else if (stable && gracefulRestart) {

@@ -3,7 +3,7 @@ import { addressToUint32, parseAddress } from "../../net/address.ts";
 import type { NeighborConfig } from "../config.ts";
 import { MessageType } from "../message/header.ts";
 import { KEEPALIVE } from "../message/keepalive.ts";
-import { encodeNotification } from "../message/notification.ts";
+import { decodeNotification, describeNotification, encodeNotification } from "../message/notification.ts";
 import { encodeOpen } from "../message/open.ts";
 import { encodeRouteRefresh } from "../message/route-refresh.ts";
 import { MessageError } from "../message/types.ts";
@@ -139,7 +139,7 @@ describe("two sessions", () => {
     });
     expect(b.listener.downs).toHaveLength(1);
     net.clock.advance(3_600_000);
-    expect(a.session.snapshot()).toMatchObject({ state: "Idle", reason: 'stopped: "upgrade"' });
+    expect(a.session.snapshot()).toMatchObject({ state: "Idle", reason: 'administratively shut down: "upgrade"' });
     expect(a.listener.states.at(-1)).toBe("Idle");
   });
 
@@ -319,7 +319,7 @@ describe("timers of a session", () => {
       clock.advance(5);
       expect(clock.pending).toBe(0);
       expect(peers[0].notifications).toEqual(["6/2"]);
-      expect(session.snapshot()).toMatchObject({ state: "Idle", reason: "stopped" });
+      expect(session.snapshot()).toMatchObject({ state: "Idle", reason: "administratively shut down" });
     }
   });
 });
@@ -435,6 +435,27 @@ describe("a neighbour that is shut down by configuration", () => {
     expect(peers).toHaveLength(0);
     expect(session.snapshot()).toMatchObject({ state: "Idle", reason: 'administratively shut down: "rack move"' });
     expect(connectIn().notifications).toEqual(["6/2"]);
+  });
+
+  it("while it runs tells its message in every Cease, the last one that was given", async () => {
+    const { session, clock, connectIn, send, peer } = established();
+    const texts = (from: RawPeer) =>
+      from
+        .ofType(MessageType.Notification)
+        .map(message => decodeNotification(message))
+        .map(describeNotification);
+    void session.stop({ subcode: 2, message: "upgrade" });
+    clock.advance(5);
+    expect(texts(peer)).toEqual(['Cease/Administrative Shutdown: "upgrade"']);
+    expect(session.snapshot()).toMatchObject({ state: "Idle", reason: 'administratively shut down: "upgrade"' });
+    for (let n = 0; n < 2; n++) expect(texts(connectIn())).toEqual(['Cease/Administrative Shutdown: "upgrade"']);
+    void session.stop({ subcode: 2, message: "until Monday" });
+    expect(texts(connectIn())).toEqual(['Cease/Administrative Shutdown: "until Monday"']);
+    expect(session.snapshot().reason).toBe('administratively shut down: "until Monday"');
+    session.start();
+    const again = connectIn();
+    send(again, open(), KEEPALIVE);
+    expect([texts(again), session.snapshot().state]).toEqual([[], "Established"]);
   });
 });
 

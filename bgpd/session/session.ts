@@ -106,17 +106,14 @@ class BgpSession implements AcceptingSession {
 
   start(): void {
     const { shutdown } = this.#options.config;
-    if (shutdown) {
-      const reason = `administratively shut down${shutdown.message ? `: "${shutdown.message}"` : ""}`;
-      this.#dispatch({ type: "Stop", reason, notification: cease(CeaseSubcode.AdministrativeShutdown, shutdown.message) });
-    } else {
-      this.#dispatch({ type: "Start" });
-    }
+    if (shutdown) void this.stop({ subcode: CeaseSubcode.AdministrativeShutdown, ...shutdown });
+    else this.#dispatch({ type: "Start" });
   }
 
   async stop(notification?: { subcode: number; message?: string }): Promise<void> {
     const { subcode = CeaseSubcode.AdministrativeShutdown, message } = notification ?? {};
-    this.#dispatch({ type: "Stop", reason: message ? `stopped: "${message}"` : "stopped", notification: cease(subcode, message) });
+    const what = subcode === CeaseSubcode.AdministrativeShutdown ? "administratively shut down" : "stopped";
+    this.#dispatch({ type: "Stop", reason: message ? `${what}: "${message}"` : what, notification: cease(subcode, message) });
     await Promise.all(this.#closing);
   }
 
