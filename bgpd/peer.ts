@@ -55,6 +55,8 @@ export class Peer implements SessionListener {
   #writable = true;
   /** Of the interface that the session is bound to; 0 = none. */
   #ifindex = 0;
+  /** The tracker's id for the neighbour's own address, while its session stands and falls with the link between us. */
+  #link: number | undefined;
 
   constructor(
     config: NeighborConfig,
@@ -126,6 +128,7 @@ export class Peer implements SessionListener {
     this.endOfRib.clear();
     this.overLimit = undefined;
     this.gracefulRestart = neighborGracefulRestart(negotiated);
+    this.#followLink(negotiated);
     this.#decoder = new UpdateDecoder({
       fourOctetAsn: negotiated.fourOctetAsn,
       internal: negotiated.internal,
@@ -175,6 +178,7 @@ export class Peer implements SessionListener {
   down(reason: DownReason): void {
     const { slot, negotiated } = this;
     for (const family of [0, 1] as const) this.#rib.leave(family, this.index);
+    this.#releaseLink();
     this.negotiated = undefined;
     this.#decoder = undefined;
     if (slot && negotiated) this.#retire(slot, negotiated, reason);
@@ -189,8 +193,35 @@ export class Peer implements SessionListener {
   /** The neighbour is removed from the configuration: nothing of it is kept. */
   close(): void {
     this.#staleTimer?.cancel();
+    this.#releaseLink();
     for (const family of [0, 1] as const) this.#rib.leave(family, this.index);
     if (this.slot && this.slot.state !== "dead") this.#rib.closeSlot(this.slot, false);
+  }
+
+  /**
+   * The ways to these next hops have changed. An external neighbour on a link of ours is lost with that link, as with other routers (FRR "fast
+   * external failover", BIRD "check link"). Its routes could not be used until then, but all at once when the link is back: a switch after a
+   * power cut has a carrier long before it forwards. The NOTIFICATION keeps a graceful restart from saving those routes.
+   */
+  nextHopsChanged(ids: readonly number[]): void {
+    if (this.#link === undefined || !ids.includes(this.#link)) return;
+    const resolution = this.#tracker?.resolution(this.#link);
+    if (resolution?.connected) return;
+    const text = resolution?.reachable ? `now only ${resolution.reason}` : resolution?.reason;
+    this.session.fail(`the link to the neighbour is lost: ${text}`, { code: ErrorCode.Cease, subcode: 0, data: new Uint8Array() });
+  }
+
+  #followLink({ internal, remoteAddress }: Negotiated): void {
+    this.#releaseLink();
+    if (internal || this.config.multihop !== undefined || !this.#tracker) return;
+    const id = this.#tracker.track(remoteAddress, this.#ifindex);
+    if (this.#tracker.resolution(id).connected) this.#link = id;
+    else this.#tracker.release(id);
+  }
+
+  #releaseLink(): void {
+    if (this.#link !== undefined) this.#tracker?.release(this.#link);
+    this.#link = undefined;
   }
 
   #retire(slot: Slot, negotiated: Negotiated, reason: DownReason): void {
