@@ -4,12 +4,15 @@
  */
 import { constants, endianness } from "node:os";
 import koffi from "koffi";
+import * as C from "./constants.ts";
 import { SystemCallError } from "./error.ts";
 
 // All codecs of this folder write host order as little-endian: x86-64, arm64, riscv64.
 if (endianness() !== "LE") throw new Error("podlane supports little-endian machines only");
 
-type NativeFunction = (...values: (number | string | ArrayBufferView)[]) => number | bigint;
+/** Of struct sock_fprog: koffi writes the pointer. */
+type SocketProgram = { len: number; filter: ArrayBufferView };
+type NativeFunction = (...values: (number | string | ArrayBufferView | SocketProgram)[]) => number | bigint;
 
 /** Elsewhere than on Linux the module still loads, so that checkRequirements() can say what is wrong. */
 function native(signature: string): NativeFunction {
@@ -28,6 +31,8 @@ const cSend = native("intptr_t send(int fd, void *data, size_t length, int flags
 const cSendAsync = nativeAsync("intptr_t send(int fd, void *data, size_t length, int flags)");
 const cRecv = native("intptr_t recv(int fd, void *data, size_t length, int flags)");
 const cSetsockopt = native("int setsockopt(int fd, int level, int name, void *value, uint32_t length)");
+koffi.struct("sock_fprog", { len: "uint16_t", filter: "void *" });
+const cAttachFilter = native("int setsockopt(int fd, int level, int name, sock_fprog *program, uint32_t length)");
 const cGetsockopt = native("int getsockopt(int fd, int level, int name, void *value, void *length)");
 const cIfNametoindex = native("uint32_t if_nametoindex(const char *name)");
 const cSetns = native("int setns(int fd, int nstype)");
@@ -104,6 +109,12 @@ export function recv(fd: number, data: Uint8Array, flags: number): number {
 export function setsockopt(fd: number, level: number, name: number, value: Uint8Array | number, purpose: string): void {
   const bytes = typeof value === "number" ? Int32Array.of(value) : value;
   check(cSetsockopt(fd, level, name, bytes, bytes.byteLength), "setsockopt", purpose);
+}
+
+/** SO_ATTACH_FILTER: a classic BPF program, an array of struct sock_filter of 8 octets each. The kernel makes a copy. */
+export function attachFilter(fd: number, program: Uint8Array, purpose: string): void {
+  const value = { len: program.length / 8, filter: program };
+  check(cAttachFilter(fd, C.SOL_SOCKET, C.SO_ATTACH_FILTER, value, koffi.sizeof("sock_fprog")), "setsockopt(SO_ATTACH_FILTER)", purpose);
 }
 
 /** An option whose value is an int. */

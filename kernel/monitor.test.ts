@@ -142,6 +142,23 @@ describeKernel("events", () => {
     await until(event => event.type === "link" && event.link.alias === "after");
   });
 
+  test("ignored changes take no room in the socket; a change of another owner to the same route comes", async () => {
+    const netns = testNetns();
+    addVeth(netns);
+    const { events, until } = watch({ netns: netns.path, bufferSize: 1 << 18, ignore: [1, netns.netlink.port, 2 ** 32 - 1] });
+    const changes = Array.from({ length: 4000 }, (_, i): RouteChange => {
+      const nextHops = [{ gateway: parseAddress("10.1.1.1"), ifindex: 0 }];
+      const route = { family: 4, destination: uint32ToAddress(0x14000000 + i), length: 32, protocol: RTPROT_PODLANE, nextHops } as const;
+      return { action: "add", route };
+    });
+    // Nothing is read meanwhile: the event loop is busy here.
+    expect(netns.netlink.batchRoutes(changes)).toEqual([]);
+    netns.ip(`route delete ${formatAddress(changes[7].route.destination)}`);
+    const wanted = `delete route ${formatAddress(changes[7].route.destination)}/32 ${RTPROT_PODLANE}`;
+    await until(event => line(event) === wanted);
+    expect(events.filter(event => event.type === "overrun" || line(event).startsWith("new route 20."))).toEqual([]);
+  });
+
   test("after stop() nothing is reported, and stop() may be called again", async () => {
     const netns = testNetns();
     const stopped = watch({ netns: netns.path });

@@ -4,6 +4,7 @@ import { constants } from "node:os";
 import { decodeAddress } from "./address.ts";
 import * as C from "./constants.ts";
 import { SystemCallError } from "./error.ts";
+import { routesNotOf } from "./filter.ts";
 import * as libc from "./libc.ts";
 import { decodeLink } from "./link.ts";
 import { type Message, toBytes } from "./message.ts";
@@ -20,7 +21,7 @@ export interface WatchOptions {
   netns?: string;
   /** Absent: all four. */
   topics?: readonly EventTopic[];
-  /** Leaves out the route events that these netlink ports caused themselves (RtnetlinkSocket.port). */
+  /** Leaves out the route events that these netlink ports caused themselves (RtnetlinkSocket.port): the kernel does not even queue them. At most 200. */
   ignore?: readonly number[];
   /** Octets that the kernel keeps for us while we are busy, about 400 for each event; default 8 MiB (the kernel doubles it). */
   bufferSize?: number;
@@ -47,20 +48,20 @@ const buffer = toBytes(new Uint8Array(1 << 17));
  */
 export function watchKernel(options: WatchOptions, listener: (events: KernelEvent[]) => void): () => void {
   const netns = holdNetns(options.netns);
+  const { ignore = [] } = options;
   let fd: number;
   try {
     const topics = options.topics ?? (Object.keys(groups) as EventTopic[]);
     fd = openNetlinkDescriptor(
       netns,
       topics.reduce((mask, topic) => mask | groups[topic], 0),
-      options.bufferSize,
+      { bufferSize: options.bufferSize, filter: ignore.length > 0 ? routesNotOf(ignore) : undefined },
     );
   } finally {
     netns.close();
   }
-  const ignored = new Set(options.ignore);
   const poll = pollDescriptor(fd, { readable: true }, () => {
-    const events = drain(fd, ignored);
+    const events = drain(fd);
     if (events.length > 0) listener(events);
   });
   let open = true;
@@ -72,7 +73,7 @@ export function watchKernel(options: WatchOptions, listener: (events: KernelEven
   };
 }
 
-function drain(fd: number, ignored: ReadonlySet<number>): KernelEvent[] {
+function drain(fd: number): KernelEvent[] {
   const events: KernelEvent[] = [];
   for (let datagrams = 0; datagrams < BURST; datagrams++) {
     const received = libc.recv(fd, buffer.u8, C.MSG_DONTWAIT | C.MSG_TRUNC);
@@ -84,7 +85,7 @@ function drain(fd: number, ignored: ReadonlySet<number>): KernelEvent[] {
     }
     if (received < 0) throw new SystemCallError("recv", -received, "read kernel events");
     forEachMessage(buffer, received, message => {
-      const event = decodeEvent(message, ignored);
+      const event = decodeEvent(message);
       if (event !== undefined) events.push(event);
     });
   }
@@ -92,7 +93,7 @@ function drain(fd: number, ignored: ReadonlySet<number>): KernelEvent[] {
 }
 
 /** undefined for what is no notification of these four kinds. */
-export function decodeEvent(message: Message, ignored: ReadonlySet<number> = new Set()): KernelEvent | undefined {
+export function decodeEvent(message: Message): KernelEvent | undefined {
   switch (message.type) {
     case C.RTM_NEWLINK:
     case C.RTM_DELLINK: {
@@ -106,7 +107,6 @@ export function decodeEvent(message: Message, ignored: ReadonlySet<number> = new
     }
     case C.RTM_NEWROUTE:
     case C.RTM_DELROUTE: {
-      if (ignored.has(message.port)) return undefined;
       const route = decodeRoute(message);
       return route && { type: "route", action: message.type === C.RTM_NEWROUTE ? "new" : "delete", route };
     }

@@ -44,17 +44,26 @@ export function holdNetns(path = OWN_NETNS): HeldNetns {
   return { fd, close, inode: statSync(`/proc/self/fd/${fd}`).ino };
 }
 
-/** Opens a bound NETLINK_ROUTE descriptor there. Needs CAP_SYS_ADMIN only when that is another namespace. */
-export function openNetlinkDescriptor(netns: HeldNetns, groups: number, bufferSize = SOCKET_BUFFER): number {
-  const here = statSync(OWN_NETNS).ino === netns.inode;
-  return here ? openDescriptor(groups, bufferSize) : withNetnsFd(netns.fd, () => openDescriptor(groups, bufferSize));
+export interface DescriptorOptions {
+  /** SO_RCVBUF, octets; the kernel doubles it. */
+  bufferSize?: number;
+  /** A classic BPF program (see filter.ts) that sees every message before it is queued. */
+  filter?: Uint8Array;
 }
 
-function openDescriptor(groups: number, bufferSize: number): number {
+/** Opens a bound NETLINK_ROUTE descriptor there. Needs CAP_SYS_ADMIN only when that is another namespace. */
+export function openNetlinkDescriptor(netns: HeldNetns, groups: number, options: DescriptorOptions = {}): number {
+  const here = statSync(OWN_NETNS).ino === netns.inode;
+  return here ? openDescriptor(groups, options) : withNetnsFd(netns.fd, () => openDescriptor(groups, options));
+}
+
+function openDescriptor(groups: number, { bufferSize = SOCKET_BUFFER, filter }: DescriptorOptions): number {
   const purpose = "open an rtnetlink socket";
   const fd = libc.socket(C.AF_NETLINK, C.SOCK_RAW | C.SOCK_CLOEXEC, C.NETLINK_ROUTE, purpose);
   try {
     setReceiveBuffer(fd, bufferSize, purpose);
+    // Before the socket is in a group, so that nothing slips past.
+    if (filter !== undefined) libc.attachFilter(fd, filter, purpose);
     for (const option of [C.NETLINK_EXT_ACK, C.NETLINK_CAP_ACK, C.NETLINK_GET_STRICT_CHK]) {
       libc.setsockopt(fd, C.SOL_NETLINK, option, 1, purpose);
     }
