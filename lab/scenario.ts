@@ -16,14 +16,35 @@ export interface ScenarioResult {
   /** What each step was and how long it took; an await counts from the action before it, to the 50 ms in which we look. */
   steps: { text: string; milliseconds: number }[];
   streams: StreamResult[];
+  /** What the streams lost, by the action that came before it, in the order of the actions; only where something was lost. */
+  losses: Loss[];
   /** Kernel routes to pod subnets that went away on a machine, at any moment. */
   withdrawals: { machine: string; text: string }[];
   /** Empty: as expected. */
   problems: string[];
 }
 
+export interface Loss {
+  /** The action, as in `steps`. */
+  after: string;
+  family: 4 | 6;
+  lost: number;
+  /** Streams of this family that lost something, and how many there are. */
+  hit: number;
+  of: number;
+  /** Milliseconds without any answer, in the stream that fared worst. */
+  longestGap: number;
+}
+
+/** Something that the scenario did, and when: milliseconds since the epoch. */
+interface Action {
+  text: string;
+  at: number;
+}
+
 export async function runScenario(lab: Lab, scenario: Scenario, progress: Progress, abort?: AbortSignal): Promise<ScenarioResult> {
-  const result: ScenarioResult = { name: scenario.name, steps: [], streams: [], withdrawals: [], problems: [] };
+  const result: ScenarioResult = { name: scenario.name, steps: [], streams: [], losses: [], withdrawals: [], problems: [] };
+  const actions: Action[] = [];
   const monitors = await Promise.all((scenario.expect?.undisturbed ?? []).map(name => watchRoutes(lab, name)));
   const interval = scenario.ping?.interval ?? 20;
   const started = await Promise.allSettled(streamPairs(lab, scenario).map(pair => startStream(pair, interval)));
@@ -36,6 +57,7 @@ export async function runScenario(lab: Lab, scenario: Scenario, progress: Progre
       const begin = performance.now();
       if (step.await === undefined) cause = begin;
       const text = describeStep(step);
+      if (step.await === undefined && step.observe === undefined) actions.push({ text, at: Date.now() });
       const milliseconds = await progress.step(text, async detail => {
         await perform(lab, step, abort);
         const measured = performance.now() - (step.await === undefined ? begin : cause);
@@ -52,8 +74,32 @@ export async function runScenario(lab: Lab, scenario: Scenario, progress: Progre
     result.streams = await Promise.all(streams.map(stream => stream.stop()));
     for (const monitor of monitors) result.withdrawals.push(...(await monitor.stop()));
   }
+  result.losses = lossesByAction(result.streams, actions);
   result.problems.push(...judge(scenario, result));
   return result;
+}
+
+/** A gap belongs to the last action before its first packet was missed: what a switch costs when it dies is one thing, its return another. */
+export function lossesByAction(streams: StreamResult[], actions: Action[]): Loss[] {
+  const losses: Loss[] = [];
+  for (const [index, { text, at }] of [{ text: "the beginning", at: 0 }, ...actions].entries()) {
+    const until = actions[index]?.at ?? Number.POSITIVE_INFINITY;
+    for (const family of [4, 6] as const) {
+      const own = streams.filter(stream => stream.address.includes(":") === (family === 6));
+      const gaps = own.map(stream => stream.gaps.filter(gap => gap.at >= at && gap.at < until));
+      const all = gaps.flat();
+      if (all.length === 0) continue;
+      losses.push({
+        after: text,
+        family,
+        lost: all.reduce((sum, gap) => sum + gap.lost, 0),
+        hit: gaps.filter(each => each.length > 0).length,
+        of: own.length,
+        longestGap: all.reduce((longest, gap) => Math.max(longest, gap.duration), 0),
+      });
+    }
+  }
+  return losses;
 }
 
 function judge(scenario: Scenario, result: ScenarioResult): string[] {
@@ -66,12 +112,9 @@ function judge(scenario: Scenario, result: ScenarioResult): string[] {
       .map(stream => `${stream.from} to ${stream.to} ${stream.address}: ${stream.lost}`);
     problems.push(`${total} packets were lost, at most ${lost} may be (${worst.join(", ")})`);
   }
-  for (const stream of result.streams) {
-    if (outage !== undefined && stream.longestGap > outage) {
-      problems.push(
-        `${stream.from} to ${stream.to} ${stream.address} was dead for ${stream.longestGap} ms, at most ${outage} ms are allowed`,
-      );
-    }
+  for (const { after, family, longestGap } of result.losses) {
+    if (outage === undefined || longestGap <= outage) continue;
+    problems.push(`after "${after}" a stream of IPv${family} was dead for ${longestGap} ms, at most ${outage} ms are allowed`);
   }
   for (const { machine, text } of result.withdrawals) problems.push(`${machine} withdrew a route: ${text}`);
   return problems;

@@ -12,7 +12,7 @@ import { makeLinks, makeNamespaces, power } from "./network.ts";
 import { addPod, buildCniPlugin } from "./pods.ts";
 import { ownerOf, type PathView, routerPaths, routerSessions, type SessionView, startRouter } from "./routers.ts";
 import { busyWith, type LabState, labFolder, readState, removeState, stateRoot, writeState } from "./state.ts";
-import { isAlive, listNamespaces, type ProcessId, processesIn, removeNamespaces, run, signal, until } from "./system.ts";
+import { isAlive, listNamespaces, type ProcessId, processesIn, removeNamespaces, run, runIn, signal, until } from "./system.ts";
 import { writeTools } from "./tools.ts";
 
 /** Where the engine says what it does. */
@@ -128,6 +128,8 @@ export class Lab {
     // Links first: the kernel of a process killed before would still say goodbye to its neighbours (FIN), which no power cut does.
     await power(this.plan, machine, false);
     await this.end(machine, "SIGKILL");
+    // Nor does it say goodbye when the links are back. A kernel without SOCK_DESTROY leaves the sockets; then it does.
+    await runIn(machine.namespace, "ss", ["--kill", "--no-header", "--tcp"]);
   }
 
   async powerOn(machine: MachinePlan): Promise<void> {

@@ -54,9 +54,7 @@ export async function makeLinks(plan: LabPlan, options?: RunOptions): Promise<vo
     const mtu = link.spec.mtu === undefined ? "" : ` mtu ${link.spec.mtu}`;
     if (link.kind === "point-to-point") {
       const [a, b] = link.attachments;
-      root.push(
-        `link add name ${a.interface}${mtu} netns ${namespaceOf(a.machine)} type veth peer name ${b.interface}${mtu} netns ${namespaceOf(b.machine)}`,
-      );
+      root.push(cable([a.interface, namespaceOf(a.machine)], [b.interface, namespaceOf(b.machine)], mtu, root.length));
     } else {
       const bridgeNamespace = link.bridgeNamespace as string;
       const bridge = link.spec.name.slice(0, 15);
@@ -64,9 +62,7 @@ export async function makeLinks(plan: LabPlan, options?: RunOptions): Promise<vo
       for (const attachment of link.attachments) {
         if (attachment.machine === link.spec.inside) continue;
         const port = portName(attachment.machine, lines(bridgeNamespace));
-        root.push(
-          `link add name ${port}${mtu} netns ${bridgeNamespace} type veth peer name ${attachment.interface}${mtu} netns ${namespaceOf(attachment.machine)}`,
-        );
+        root.push(cable([port, bridgeNamespace], [attachment.interface, namespaceOf(attachment.machine)], mtu, root.length));
         lines(bridgeNamespace).push(`link set ${port} master ${bridge} up`);
       }
     }
@@ -76,6 +72,15 @@ export async function makeLinks(plan: LabPlan, options?: RunOptions): Promise<vo
   }
   await ipBatch(undefined, root, options);
   await Promise.all([...within].map(([namespace, batch]) => ipBatch(namespace, batch, options)));
+}
+
+/**
+ * The two ends have different interface indexes: where they are alike Linux takes a veth for a real device, whose loss of carrier may wait up to
+ * a second behind whatever other links of the machine just did.
+ */
+function cable(a: [device: string, namespace: string], b: [device: string, namespace: string], mtu: string, number: number): string {
+  const end = ([device, namespace]: [string, string], index: number) => `name ${device} index ${index}${mtu} netns ${namespace}`;
+  return `link add ${end(a, 1000 + number)} type veth peer ${end(b, 2000 + number)}`;
 }
 
 function addressLines(device: string, addresses: { address: string; length: number }[]): string[] {

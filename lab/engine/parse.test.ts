@@ -91,17 +91,33 @@ node2_4    BGP        ---        start  09:53:57.061  Active        Socket: Conn
   ]);
 });
 
-test("ping -O: what is answered late is not lost, what is refused on the way is", () => {
-  const output = `64 bytes from 10.0.0.2: icmp_seq=1 ttl=62 time=0.1 ms
-no answer yet for icmp_seq=2
-64 bytes from 10.0.0.2: icmp_seq=3 ttl=62 time=0.1 ms
-64 bytes from 10.0.0.2: icmp_seq=2 ttl=62 time=25 ms
-no answer yet for icmp_seq=4
+test("ping -O -D: what is answered a little late is not lost; what is refused, or comes after the link is back, is", () => {
+  const output = `[1000.000000] 64 bytes from 10.0.0.2: icmp_seq=1 ttl=62 time=0.1 ms
+[1000.020000] no answer yet for icmp_seq=2
+[1000.020100] 64 bytes from 10.0.0.2: icmp_seq=3 ttl=62 time=0.1 ms
+[1000.025000] 64 bytes from 10.0.0.2: icmp_seq=2 ttl=62 time=25 ms
+[1000.060000] no answer yet for icmp_seq=4
 From 10.0.0.1 icmp_seq=5 Destination Net Unreachable
-no answer yet for icmp_seq=7
-64 bytes from 10.0.0.2: icmp_seq=8 ttl=62 time=0.1 ms
+[1000.100000] 64 bytes from 10.0.0.2: icmp_seq=6 ttl=62 time=0.1 ms
+[1000.140000] no answer yet for icmp_seq=7
+[1000.140100] 64 bytes from 10.0.0.2: icmp_seq=8 ttl=62 time=0.1 ms
+[1002.140100] 64 bytes from 10.0.0.2: icmp_seq=7 ttl=62 time=2020 ms
+[1002.160000] no answer yet for icmp_seq=9
 `;
-  expect(countPackets(output, 20)).toEqual({ sent: 8, lost: 3, longestGap: 40 });
+  const { gaps, ...counts } = countPackets(output);
+  expect(counts).toEqual({ sent: 9, lost: 4 });
+  expect(gaps.map(gap => ({ ...gap, at: Math.round(gap.at) }))).toEqual([
+    { at: 1_000_060, duration: 80, lost: 2 },
+    { at: 1_000_140, duration: 40, lost: 1 },
+    { at: 1_002_160, duration: 2020, lost: 1 },
+  ]);
+});
+
+test("ping: sequence numbers begin anew after 65535, and nothing at all is nothing", () => {
+  const line = (sequence: number) => `[1000.000000] 64 bytes from 10.0.0.2: icmp_seq=${sequence} ttl=62 time=0.1 ms\n`;
+  const numbers = [...Array.from({ length: 65_535 }, (_, index) => index + 1), 0, 1];
+  expect(countPackets(numbers.map(line).join(""))).toEqual({ sent: 65_537, lost: 0, gaps: [] });
+  expect(countPackets("")).toEqual({ sent: 0, lost: 0, gaps: [] });
 });
 
 test("ip monitor: only deleted routes of the subnets count", () => {

@@ -90,18 +90,21 @@ export function renderScenario(result: ScenarioResult, paint: Paint): string[] {
   const good = result.problems.length === 0;
   const sent = result.streams.reduce((sum, stream) => sum + stream.sent, 0);
   const lost = result.streams.reduce((sum, stream) => sum + stream.lost, 0);
-  const gap = Math.max(0, ...result.streams.map(stream => stream.longestGap));
-  const packets =
-    result.streams.length === 0 ? "" : `${sent} packets sent, ${lost} lost${lost > 0 ? `, longest gap ${formatTime(gap)}` : ""}`;
-  const streams = result.streams
-    .filter(stream => stream.lost > 0)
-    .map(
-      stream =>
-        `    ${stream.from} to ${stream.to} ${stream.address}: ${stream.lost} of ${stream.sent} lost, longest gap ${formatTime(stream.longestGap)}`,
-    );
+  const packets = result.streams.length === 0 ? "" : `${sent} packets sent, ${lost} lost`;
+  const losses = table(
+    result.losses,
+    [
+      { title: "", text: each => each.after },
+      { title: "", text: each => `IPv${each.family}` },
+      { title: "", align: "right", text: each => `${each.lost} lost` },
+      { title: "", text: each => `in ${each.hit} of ${each.of} streams, longest gap ${formatTime(each.longestGap)}` },
+    ],
+    paint,
+    "    ",
+  );
   return [
     `  ${good ? paint("good", "✔") : paint("bad", "✘")} ${paint("strong", result.name)}${packets === "" ? "" : `: ${packets}`}`,
-    ...streams,
+    ...losses,
     ...result.problems.map(problem => `    ${paint("bad", problem.replaceAll("\n", "\n    "))}`),
   ];
 }

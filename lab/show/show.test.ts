@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import { plain } from "../../cli/render/paint.ts";
 import { shippedTopologies, topologyFile } from "../names.ts";
+import { lossesByAction } from "../scenario.ts";
 import { loadTopology } from "../topology/load.ts";
 import { planLab } from "../topology/plan.ts";
 import { pictureOf } from "./picture.ts";
@@ -70,10 +71,33 @@ test("a silent hop is named as such", () => {
   expect(renderHops([{ machine: "a", route: "via x" }, {}], plain).join("\n")).toMatch(/1 {2}no answer/);
 });
 
-test("a scenario shows its figures", () => {
-  const streams = [{ from: "a", to: "b", address: "10.0.0.2", sent: 100, lost: 3, longestGap: 60 }];
-  const text = renderScenario({ name: "s", steps: [], streams, withdrawals: [], problems: ["3 packets were lost"] }, plain).join("\n");
-  expect(text).toContain("100 packets sent, 3 lost, longest gap 60 ms");
+test("a scenario shows what was lost after which action, in each family by itself", () => {
+  const stream = { from: "a", to: "b", sent: 100 };
+  const streams = [
+    { ...stream, address: "10.0.0.2", lost: 3, gaps: [{ at: 1010, duration: 60, lost: 3 }] },
+    { ...stream, address: "fd00::2", lost: 0, gaps: [] },
+    {
+      ...stream,
+      address: "fd00::3",
+      lost: 7,
+      gaps: [
+        { at: 1011, duration: 40, lost: 2 },
+        { at: 2000, duration: 90, lost: 5 },
+      ],
+    },
+  ];
+  const losses = lossesByAction(streams, [
+    { text: "cut the power of a", at: 1000 },
+    { text: "restore the power of a", at: 1990 },
+  ]);
+  const text = renderScenario({ name: "s", steps: [], streams, losses, withdrawals: [], problems: ["bad"] }, plain);
+  expect(text).toEqual([
+    "  ✘ s: 300 packets sent, 10 lost",
+    "    cut the power of a      IPv4  3 lost  in 1 of 1 streams, longest gap 60 ms",
+    "    cut the power of a      IPv6  2 lost  in 1 of 2 streams, longest gap 40 ms",
+    "    restore the power of a  IPv6  5 lost  in 1 of 2 streams, longest gap 90 ms",
+    "    bad",
+  ]);
 });
 
 test("progress is plain where nobody looks at a terminal, and tells of failure", async () => {
