@@ -4,7 +4,8 @@
  */
 import type { Route } from "../../kernel/types.ts";
 import type { IpFamily, Prefix } from "../../net/address.ts";
-import { grown, PrefixTable } from "../rib/prefix-table.ts";
+import { grown } from "../rib/growth.ts";
+import { PrefixTable } from "../rib/prefix-table.ts";
 import { BLACKHOLE, type Entries, type EntryId, NONE } from "./entries.ts";
 
 /**
@@ -56,7 +57,7 @@ export class FamilyState {
     this.family = family;
     this.metric = family === 6 && metric === 0 ? 1024 : metric;
     this.#entries = entries;
-    this.prefixes = new PrefixTable(family === 4 ? 1 : 4, capacity => this.#grow(capacity));
+    this.prefixes = new PrefixTable(family === 4 ? 1 : 4, capacity => [() => this.#grow(capacity)]);
     this.flags = new Uint8Array(this.prefixes.capacity);
     this.#want = new Uint32Array(this.prefixes.capacity);
     this.#have = new Uint32Array(this.prefixes.capacity);

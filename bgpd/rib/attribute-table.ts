@@ -5,7 +5,7 @@
 import { sameOctets } from "../../net/address.ts";
 import { type AttributeFacts, newFacts, parseAttributes, readFacts } from "../message/attributes.ts";
 import type { PathAttributes } from "../message/types.ts";
-import { grown } from "./prefix-table.ts";
+import { Growth, grown } from "./growth.ts";
 
 /** LOCAL_PREF where the attribute is absent (RFC 4271 section 9.1.1 leaves it to us; every implementation takes 100). */
 export const DEFAULT_LOCAL_PREF = 100;
@@ -24,8 +24,9 @@ export class AttributeTable {
   size = 0;
   /** All ids given out so far are below this. */
   limit = 1;
-  capacity = 1024;
   readonly hooks: AttributeTableHooks;
+
+  readonly #growth = new Growth(1024, capacity => this.#growers(capacity));
 
   // Columns for the decision process.
   origin = new Uint8Array(this.capacity);
@@ -51,7 +52,11 @@ export class AttributeTable {
   #ifindex = new Uint32Array(this.capacity);
   /** Next id with the same bucket. */
   #chain = new Uint32Array(this.capacity);
+  /** Heads of the chains. Linear hashing: one bucket is split for each set that is added, so that growing never stops the event loop. */
   #buckets = new Uint32Array(2048);
+  /** Buckets in use, and the power of two at or below it. */
+  #bucketCount = 1024;
+  #bucketBase = 1024;
   #freeIds: number[] = [];
   #chunks: Uint8Array[] = [];
   #used = CHUNK;
@@ -63,14 +68,18 @@ export class AttributeTable {
     this.hooks = hooks;
   }
 
+  /** What an array by attribute id that is made now must have room for. */
+  get capacity(): number {
+    return this.#growth.capacity;
+  }
+
   /**
    * Id of the set with these canonical octets, with one more reference, which the caller owns. `ifindex` is the link that a link-local
    * next hop is on, 0 = none: equal octets from two links are two sets. It is no attribute, so that it never leaves this speaker.
    */
   intern(octets: Uint8Array, start: number, end: number, ifindex = 0): number {
     const hash = (hashOctets(octets, start, end) ^ Math.imul(ifindex, 0x9e3779b1)) >>> 0;
-    const bucket = hash & (this.#buckets.length - 1);
-    for (let id = this.#buckets[bucket]; id !== 0; id = this.#chain[id]) {
+    for (let id = this.#buckets[this.#bucketOf(hash)]; id !== 0; id = this.#chain[id]) {
       if (this.#hash[id] === hash && this.#ifindex[id] === ifindex && this.#same(id, octets, start, end)) {
         this.#references[id]++;
         return id;
@@ -83,10 +92,10 @@ export class AttributeTable {
     this.#references[id] = 1;
     this.#fill(id);
     this.size++;
-    if (this.size > this.#buckets.length) this.#rehash();
-    const place = hash & (this.#buckets.length - 1);
-    this.#chain[id] = this.#buckets[place];
-    this.#buckets[place] = id;
+    if (this.size > this.#bucketCount) this.#splitBucket();
+    const bucket = this.#bucketOf(hash);
+    this.#chain[id] = this.#buckets[bucket];
+    this.#buckets[bucket] = id;
     return id;
   }
 
@@ -192,7 +201,7 @@ export class AttributeTable {
   }
 
   #unlink(id: number): void {
-    const bucket = this.#hash[id] & (this.#buckets.length - 1);
+    const bucket = this.#bucketOf(this.#hash[id]);
     let at = this.#buckets[bucket];
     if (at === id) {
       this.#buckets[bucket] = this.#chain[id];
@@ -202,48 +211,99 @@ export class AttributeTable {
     this.#chain[at] = this.#chain[id];
   }
 
-  #rehash(): void {
-    const old = this.#buckets;
-    this.#buckets = new Uint32Array(old.length * 2);
-    const mask = this.#buckets.length - 1;
-    for (const head of old) {
-      for (let id = head; id !== 0; ) {
-        const next = this.#chain[id];
-        const place = this.#hash[id] & mask;
-        this.#chain[id] = this.#buckets[place];
-        this.#buckets[place] = id;
-        id = next;
+  #bucketOf(hash: number): number {
+    const bucket = hash & (this.#bucketBase * 2 - 1);
+    return bucket < this.#bucketCount ? bucket : bucket - this.#bucketBase;
+  }
+
+  /** One bucket more: it takes half of the sets of the bucket that stood for both. */
+  #splitBucket(): void {
+    const added = this.#bucketCount++;
+    if (added === this.#buckets.length) this.#buckets = grown(this.#buckets, added * 2);
+    const split = added - this.#bucketBase;
+    const chain = this.#chain;
+    let stays = 0;
+    let moves = 0;
+    for (let id = this.#buckets[split]; id !== 0; ) {
+      const next = chain[id];
+      if ((this.#hash[id] & this.#bucketBase) === 0) {
+        chain[id] = stays;
+        stays = id;
+      } else {
+        chain[id] = moves;
+        moves = id;
       }
+      id = next;
     }
+    this.#buckets[split] = stays;
+    this.#buckets[added] = moves;
+    if (this.#bucketCount === this.#bucketBase * 2) this.#bucketBase = this.#bucketCount;
   }
 
   #newId(): number {
     const reused = this.#freeIds.pop();
     if (reused !== undefined) return reused;
-    if (this.limit === this.capacity) this.#grow(this.capacity * 2);
+    this.#growth.reserve(this.limit);
     return this.limit++;
   }
 
-  #grow(capacity: number): void {
-    this.capacity = capacity;
-    this.origin = grown(this.origin, capacity);
-    this.localPref = grown(this.localPref, capacity);
-    this.med = grown(this.med, capacity);
-    this.asPathLength = grown(this.asPathLength, capacity);
-    this.neighborAs = grown(this.neighborAs, capacity);
-    this.clusterListLength = grown(this.clusterListLength, capacity);
-    this.originatorId = grown(this.originatorId, capacity);
-    this.hasOriginator = grown(this.hasOriginator, capacity);
-    this.wellKnown = grown(this.wellKnown, capacity);
-    this.nextHop = grown(this.nextHop, capacity);
-    this.generation = grown(this.generation, capacity);
-    this.#references = grown(this.#references, capacity);
-    this.#chunk = grown(this.#chunk, capacity);
-    this.#offset = grown(this.#offset, capacity);
-    this.#length = grown(this.#length, capacity);
-    this.#hash = grown(this.#hash, capacity);
-    this.#ifindex = grown(this.#ifindex, capacity);
-    this.#chain = grown(this.#chain, capacity);
+  #growers(capacity: number): (() => void)[] {
+    return [
+      () => {
+        this.origin = grown(this.origin, capacity);
+      },
+      () => {
+        this.localPref = grown(this.localPref, capacity);
+      },
+      () => {
+        this.med = grown(this.med, capacity);
+      },
+      () => {
+        this.asPathLength = grown(this.asPathLength, capacity);
+      },
+      () => {
+        this.neighborAs = grown(this.neighborAs, capacity);
+      },
+      () => {
+        this.clusterListLength = grown(this.clusterListLength, capacity);
+      },
+      () => {
+        this.originatorId = grown(this.originatorId, capacity);
+      },
+      () => {
+        this.hasOriginator = grown(this.hasOriginator, capacity);
+      },
+      () => {
+        this.wellKnown = grown(this.wellKnown, capacity);
+      },
+      () => {
+        this.nextHop = grown(this.nextHop, capacity);
+      },
+      () => {
+        this.generation = grown(this.generation, capacity);
+      },
+      () => {
+        this.#references = grown(this.#references, capacity);
+      },
+      () => {
+        this.#chunk = grown(this.#chunk, capacity);
+      },
+      () => {
+        this.#offset = grown(this.#offset, capacity);
+      },
+      () => {
+        this.#length = grown(this.#length, capacity);
+      },
+      () => {
+        this.#hash = grown(this.#hash, capacity);
+      },
+      () => {
+        this.#ifindex = grown(this.#ifindex, capacity);
+      },
+      () => {
+        this.#chain = grown(this.#chain, capacity);
+      },
+    ];
   }
 }
 

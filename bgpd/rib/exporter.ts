@@ -11,7 +11,7 @@ import { UpdateWriter, type UpdateWriterOptions } from "../message/update-writer
 import type { CompiledPolicy, TraceStep } from "../policy/types.ts";
 import type { AttributeTable } from "./attribute-table.ts";
 import { DEFAULT_LOCAL_PREF } from "./attribute-table.ts";
-import { grown } from "./prefix-table.ts";
+import { grown } from "./growth.ts";
 import { type Rewrite, rewriteAttributes } from "./rewrite.ts";
 import { LOCAL_SLOT } from "./slots.ts";
 import type { RibTable } from "./table.ts";

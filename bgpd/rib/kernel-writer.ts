@@ -2,9 +2,9 @@
 import type { NextHop } from "../../kernel/types.ts";
 import { compareOctets } from "../../net/address.ts";
 import type { Fib } from "../fib/types.ts";
+import { grown } from "./growth.ts";
 import type { LocalTable } from "./local-routes.ts";
 import type { NextHopColumns } from "./next-hops.ts";
-import { grown } from "./prefix-table.ts";
 import { LOCAL_SLOT } from "./slots.ts";
 import type { RibTable } from "./table.ts";
 

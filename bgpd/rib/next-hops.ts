@@ -4,7 +4,7 @@
  */
 import { formatAddress, isLinkLocal } from "../../net/address.ts";
 import type { NextHopTracker, Resolution } from "../fib/types.ts";
-import { grown } from "./prefix-table.ts";
+import { grown } from "./growth.ts";
 
 export class NextHopColumns {
   /** By next-hop id; id 0 = the route has none (it is ours). */

@@ -3,37 +3,57 @@
  * can start zeroed. Ids are dense and reused after free(), so that everything known about a prefix is an array indexed by id.
  */
 import type { Prefix } from "../../net/address.ts";
+import { Growth, grown } from "./growth.ts";
 
 const EMPTY = 0;
 /** Tombstone in the index: keeps probe chains whole after a removal. */
 const DELETED = 0xffffffff;
+/** Length of an id that is free. */
+const FREE = 255;
+/** Ids that go into the next index with each new one: it is whole long before the present one is full. */
+const MOVES = 8;
 
 export class PrefixTable {
   /** Octets of an address in 32-bit words: 1 (IPv4) or 4 (IPv6). */
   readonly words: 1 | 4;
-  /** Called with the new capacity whenever ids may exceed the old one: parallel arrays grow with it. */
-  readonly onGrow: (capacity: number) => void;
   /** Ids in use. */
   size = 0;
   /** All ids given out so far are below this. */
   limit = 1;
-  capacity: number;
   #keys: Uint32Array;
   #lengths: Uint8Array;
   #index: Uint32Array;
   #mask: number;
   /** Occupied index slots, tombstones included. */
   #filled = 0;
+  /** The index that will take the place of the present one: holds the ids below `#moved` so far. */
+  #next: Uint32Array | undefined;
+  #nextFilled = 0;
+  #moved = 0;
   #free: number[] = [];
+  readonly #growth: Growth;
 
-  constructor(words: 1 | 4, onGrow: (capacity: number) => void = () => {}, capacity = 1024) {
+  /** `growers` returns what grows the arrays that others keep by prefix id (growth.ts). */
+  constructor(words: 1 | 4, growers: (capacity: number) => (() => void)[] = () => [], capacity = 1024) {
     this.words = words;
-    this.onGrow = onGrow;
-    this.capacity = capacity;
     this.#keys = new Uint32Array(capacity * words);
     this.#lengths = new Uint8Array(capacity);
     this.#index = new Uint32Array(capacity * 2);
     this.#mask = capacity * 2 - 1;
+    this.#growth = new Growth(capacity, larger => [
+      () => {
+        this.#keys = grown(this.#keys, larger * words);
+      },
+      () => {
+        this.#lengths = grown(this.#lengths, larger);
+      },
+      ...growers(larger),
+    ]);
+  }
+
+  /** What an array by prefix id that is made now must have room for. */
+  get capacity(): number {
+    return this.#growth.capacity;
   }
 
   length(id: number): number {
@@ -47,7 +67,7 @@ export class PrefixTable {
 
   /** Id of a prefix whose host bits are zero; 0 = not in the table. */
   find(w0: number, w1: number, w2: number, w3: number, length: number): number {
-    let slot = this.#hash(w0, w1, w2, w3, length);
+    let slot = this.#hash(w0, w1, w2, w3, length) & this.#mask;
     for (;;) {
       const id = this.#index[slot];
       if (id === EMPTY) return 0;
@@ -58,7 +78,7 @@ export class PrefixTable {
 
   /** Id of a prefix, made when new. Bits beyond `length` must be zero. */
   intern(w0: number, w1: number, w2: number, w3: number, length: number): number {
-    let slot = this.#hash(w0, w1, w2, w3, length);
+    let slot = this.#hash(w0, w1, w2, w3, length) & this.#mask;
     let grave = -1;
     for (;;) {
       const id = this.#index[slot];
@@ -81,8 +101,10 @@ export class PrefixTable {
     if (grave >= 0) this.#index[grave] = id;
     else {
       this.#index[slot] = id;
-      if (++this.#filled * 4 > this.#index.length * 3) this.#rehash();
+      this.#filled++;
     }
+    if (this.#next) this.#moveSome(this.#next, id);
+    else if (this.#filled * 8 > this.#index.length * 5) this.#startNext();
     return id;
   }
 
@@ -98,11 +120,10 @@ export class PrefixTable {
 
   /** Gives the id back; whoever holds arrays indexed by it has cleared its entry. */
   free(id: number): void {
-    const at = id * this.words;
-    const [w0, w1, w2, w3] = this.words === 1 ? [this.#keys[at], 0, 0, 0] : this.#keys.subarray(at, at + 4);
-    let slot = this.#hash(w0, w1, w2, w3, this.#lengths[id]);
-    while (this.#index[slot] !== id) slot = (slot + 1) & this.#mask;
-    this.#index[slot] = DELETED;
+    const hash = this.#hashOf(id);
+    bury(this.#index, hash, id);
+    if (this.#next && id < this.#moved) bury(this.#next, hash, id);
+    this.#lengths[id] = FREE;
     this.#free.push(id);
     this.size--;
   }
@@ -136,47 +157,60 @@ export class PrefixTable {
     }
     h ^= h >>> 15;
     h = Math.imul(h, 0x2c1b3c6d);
-    h ^= h >>> 13;
-    return h & this.#mask;
+    return h ^ (h >>> 13);
+  }
+
+  #hashOf(id: number): number {
+    const at = id * this.words;
+    const keys = this.#keys;
+    if (this.words === 1) return this.#hash(keys[at], 0, 0, 0, this.#lengths[id]);
+    return this.#hash(keys[at], keys[at + 1], keys[at + 2], keys[at + 3], this.#lengths[id]);
   }
 
   #newId(): number {
     const reused = this.#free.pop();
     if (reused !== undefined) return reused;
-    if (this.limit === this.capacity) {
-      this.capacity *= 2;
-      this.#keys = grown(this.#keys, this.capacity * this.words);
-      this.#lengths = grown(this.#lengths, this.capacity);
-      this.onGrow(this.capacity);
-    }
+    this.#growth.reserve(this.limit);
     return this.limit++;
   }
 
-  /** Doubles the index when it is full of live entries, else only sweeps out the tombstones. */
-  #rehash(): void {
-    const old = this.#index;
-    const slots = this.size * 2 > old.length ? old.length * 2 : old.length;
-    this.#index = new Uint32Array(slots);
-    this.#mask = slots - 1;
-    this.#filled = this.size;
-    for (const id of old) {
-      if (id === EMPTY || id === DELETED) continue;
-      const at = id * this.words;
-      let slot =
-        this.words === 1
-          ? this.#hash(this.#keys[at], 0, 0, 0, this.#lengths[id])
-          : this.#hash(this.#keys[at], this.#keys[at + 1], this.#keys[at + 2], this.#keys[at + 3], this.#lengths[id]);
-      while (this.#index[slot] !== EMPTY) slot = (slot + 1) & this.#mask;
-      this.#index[slot] = id;
+  /** A larger index, or one of the same size when most of the present one is tombstones. It fills while the present one still serves. */
+  #startNext(): void {
+    this.#next = new Uint32Array(this.size * 2 > this.#index.length ? this.#index.length * 2 : this.#index.length);
+    this.#nextFilled = 0;
+    this.#moved = 1;
+  }
+
+  /** `added` is the newest id, which the next index does not hold yet if it lies below those still to be moved. */
+  #moveSome(next: Uint32Array, added: number): void {
+    if (added < this.#moved) this.#put(next, added);
+    const end = Math.min(this.limit, this.#moved + MOVES);
+    while (this.#moved < end) {
+      const id = this.#moved++;
+      if (this.#lengths[id] !== FREE) this.#put(next, id);
     }
+    if (this.#moved < this.limit) return;
+    this.#index = next;
+    this.#mask = next.length - 1;
+    this.#filled = this.#nextFilled;
+    this.#next = undefined;
+  }
+
+  #put(index: Uint32Array, id: number): void {
+    const mask = index.length - 1;
+    let slot = this.#hashOf(id) & mask;
+    while (index[slot] !== EMPTY) slot = (slot + 1) & mask;
+    index[slot] = id;
+    this.#nextFilled++;
   }
 }
 
-/** A larger copy of a typed array. */
-export function grown<T extends Uint8Array | Uint16Array | Uint32Array | Float64Array>(array: T, length: number): T {
-  const larger = new (array.constructor as new (length: number) => T)(length);
-  larger.set(array);
-  return larger;
+/** Puts a tombstone in place of an id that is in the index. */
+function bury(index: Uint32Array, hash: number, id: number): void {
+  const mask = index.length - 1;
+  let slot = hash & mask;
+  while (index[slot] !== id) slot = (slot + 1) & mask;
+  index[slot] = DELETED;
 }
 
 /** An address as four 32-bit words; an IPv4 address is the first of them. */

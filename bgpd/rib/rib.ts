@@ -292,8 +292,10 @@ export class Rib {
 
   #table(family: 0 | 1): RibTable {
     return new RibTable(family, this.attributes, this.slots, this.nextHops, capacity => {
-      for (const group of this.groups[family].values()) group.grow(capacity);
-      this.kernel?.[family].grow(capacity);
+      const groups = [...this.groups[family]].map(([key, group]) => () => {
+        if (this.groups[family].get(key) === group) group.grow(capacity);
+      });
+      return [...groups, () => this.kernel?.[family].grow(capacity)];
     });
   }
 

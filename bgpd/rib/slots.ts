@@ -5,7 +5,7 @@
 import { compareOctets } from "../../net/address.ts";
 import type { Family } from "../config.ts";
 import type { CompiledPolicy } from "../policy/types.ts";
-import { grown } from "./prefix-table.ts";
+import { grown } from "./growth.ts";
 
 export const LOCAL_SLOT = 0;
 

@@ -4,8 +4,9 @@
  */
 import type { AttributeTable } from "./attribute-table.ts";
 import { Candidates, type DecisionOptions, decide, isMultipathEqual, Step } from "./decision.ts";
+import { Growth, grown } from "./growth.ts";
 import type { NextHopColumns } from "./next-hops.ts";
-import { grown, PrefixTable } from "./prefix-table.ts";
+import { PrefixTable } from "./prefix-table.ts";
 import { LOCAL_SLOT, type Slots } from "./slots.ts";
 
 /** Why a path takes no part in the decision; bits of `pathFlags`. */
@@ -66,6 +67,29 @@ export class RibTable {
   pathLimit = 1;
   pathCount = 0;
   #freePaths: number[] = [];
+  readonly #growth = new Growth(this.pathNext.length, length => [
+    () => {
+      this.pathNext = grown(this.pathNext, length);
+    },
+    () => {
+      this.pathPrefix = grown(this.pathPrefix, length);
+    },
+    () => {
+      this.pathSlot = grown(this.pathSlot, length);
+    },
+    () => {
+      this.pathRaw = grown(this.pathRaw, length);
+    },
+    () => {
+      this.pathAttributes = grown(this.pathAttributes, length);
+    },
+    () => {
+      this.pathFlags = grown(this.pathFlags, length);
+    },
+    () => {
+      this.pathTime = grown(this.pathTime, length);
+    },
+  ]);
 
   bestCount = 0;
   #queue: number[] = [];
@@ -73,17 +97,30 @@ export class RibTable {
   /** Prefixes that lost their last path: freed when no update group remembers them. */
   #orphans: number[] = [];
 
-  constructor(family: 0 | 1, attributes: AttributeTable, slots: Slots, nextHops: NextHopColumns, onGrow: (capacity: number) => void) {
+  /** `growers`: as for PrefixTable. */
+  constructor(
+    family: 0 | 1,
+    attributes: AttributeTable,
+    slots: Slots,
+    nextHops: NextHopColumns,
+    growers: (capacity: number) => (() => void)[],
+  ) {
     this.family = family;
     this.attributes = attributes;
     this.slots = slots;
     this.nextHops = nextHops;
-    this.prefixes = new PrefixTable(family === 0 ? 1 : 4, capacity => {
-      this.head = grown(this.head, capacity);
-      this.best = grown(this.best, capacity);
-      this.#state = grown(this.#state, capacity);
-      onGrow(capacity);
-    });
+    this.prefixes = new PrefixTable(family === 0 ? 1 : 4, capacity => [
+      () => {
+        this.head = grown(this.head, capacity);
+      },
+      () => {
+        this.best = grown(this.best, capacity);
+      },
+      () => {
+        this.#state = grown(this.#state, capacity);
+      },
+      ...growers(capacity),
+    ]);
     this.head = new Uint32Array(this.prefixes.capacity);
     this.best = new Uint32Array(this.prefixes.capacity);
     this.#state = new Uint8Array(this.prefixes.capacity);
@@ -345,16 +382,7 @@ export class RibTable {
   #newPath(): number {
     const reused = this.#freePaths.pop();
     if (reused !== undefined) return reused;
-    if (this.pathLimit === this.pathNext.length) {
-      const length = this.pathLimit * 2;
-      this.pathNext = grown(this.pathNext, length);
-      this.pathPrefix = grown(this.pathPrefix, length);
-      this.pathSlot = grown(this.pathSlot, length);
-      this.pathRaw = grown(this.pathRaw, length);
-      this.pathAttributes = grown(this.pathAttributes, length);
-      this.pathFlags = grown(this.pathFlags, length);
-      this.pathTime = grown(this.pathTime, length);
-    }
+    this.#growth.reserve(this.pathLimit);
     return this.pathLimit++;
   }
 }

@@ -10,7 +10,7 @@ import { sameOctets } from "../../net/address.ts";
 import { UpdateWriter } from "../message/update-writer.ts";
 import type { Clock, Timer } from "../platform.ts";
 import { Exporter, type ExportRules, type LocalRoutes } from "./exporter.ts";
-import { grown } from "./prefix-table.ts";
+import { grown } from "./growth.ts";
 import type { RibTable } from "./table.ts";
 
 /** Where a group's octets go: one Established session. */
@@ -208,6 +208,8 @@ export class UpdateGroup {
   adopt(other: UpdateGroup, member: Member): void {
     this.sentAttributes = other.sentAttributes.slice();
     this.sentSource = other.sentSource.slice();
+    // The other group's may not have grown yet.
+    this.grow(this.#table.prefixes.capacity);
     for (const id of this.sentAttributes) if (id !== 0) this.#table.attributes.retain(id);
     this.sentCount = other.sentCount;
     for (const prefix of other.exporter.tooLarge) this.exporter.tooLarge.add(prefix);
