@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { NeighborConfig } from "./config.ts";
 import { PROTOCOL, TestNamespace } from "./fib/testing.ts";
-import { familiesToDrop, familiesToKeep } from "./graceful-restart.ts";
+import { attractsTraffic, familiesToDrop, familiesToKeep } from "./graceful-restart.ts";
 import type { KernelAccess } from "./platform.ts";
 import type { DownReason, Negotiated } from "./session/types.ts";
-import { type MemorySpeaker, MemoryWorld, neighborAt, network } from "./testing/memory-speakers.ts";
+import { accepting, type MemorySpeaker, MemoryWorld, neighborAt, network } from "./testing/memory-speakers.ts";
 
 const A = "10.0.0.1";
 const B = "10.0.0.2";
@@ -220,5 +220,75 @@ describe("our own restart", () => {
       expect([a, b].map(({ speaker }) => speaker.snapshot().converged)).toEqual([true, true]);
       expect(b.neighbor(A).families["ipv4-unicast"]?.endOfRib).toBe(true);
     }, 2);
+  });
+});
+
+describe("a reflector that writes no kernel routes", () => {
+  const AS = 65001;
+  const client = (address: string, change: Partial<NeighborConfig> = {}) =>
+    neighborAt(address, AS, { routeReflectorClient: true, ...change });
+  const reflector = (neighbors = [client(B), client(C)]) => world.speaker(A, { asn: AS, neighbors });
+  const start = (address: string, prefix: string) => {
+    const speaker = world.speaker(address, { asn: AS, neighbors: [neighborAt(A, AS)], networks: [network(prefix)] });
+    speaker.apply();
+    return speaker;
+  };
+
+  it("may be killed and come back without its clients losing a route", async () => {
+    const a = reflector();
+    a.apply();
+    const [b, c] = [start(B, "10.2.0.0/16"), start(C, "10.3.0.0/16")];
+    await world.run(10);
+    const held = () => [b.best["10.3.0.0/16"], c.best["10.2.0.0/16"]];
+    expect(held()).toEqual([A, A]);
+    await kill(a);
+    await world.run(5);
+    const again = reflector();
+    again.apply();
+    for (let n = 0; n < 500; n++) {
+      await world.run(0.02);
+      expect(held()).toEqual([A, A]);
+    }
+    expect([b, c].map(speaker => [speaker.neighbor(A).state, speaker.neighbor(A).families["ipv4-unicast"]?.endOfRib])).toEqual([
+      ["Established", true],
+      ["Established", true],
+    ]);
+  });
+
+  it("waits with End-of-RIB for a client that comes later, whose routes the others still have from before", async () => {
+    const a = reflector();
+    a.apply();
+    const [b, c] = [start(B, "10.2.0.0/16"), start(C, "10.3.0.0/16")];
+    await world.run(10);
+    await kill(a);
+    reflector([client(B, { passive: true }), client(C, { passive: true })]).apply();
+    c.apply({ neighbors: [] });
+    await world.run(40);
+    expect([b.neighbor(A).state, b.neighbor(A).families["ipv4-unicast"]?.endOfRib, b.best["10.3.0.0/16"]]).toEqual([
+      "Established",
+      false,
+      A,
+    ]);
+    c.apply({ neighbors: [neighborAt(A, AS)], networks: [] });
+    await world.run(10);
+    expect([b.neighbor(A).families["ipv4-unicast"]?.endOfRib, b.best["10.3.0.0/16"]]).toEqual([true, undefined]);
+  });
+});
+
+describe("whether a neighbour's traffic comes to us", () => {
+  const inside = neighborAt(B, 65001);
+  const config = { asn: 65001, policies: {} };
+  const withFamily = (change: object) => ({ ...inside, families: { "ipv4-unicast": { ...accepting, ...change } } });
+  const self = { self: { rules: [{ action: { result: "accept" as const, set: { nextHop: "self" } } }] } };
+
+  it("follows from what its next hops are", () => {
+    expect(attractsTraffic(config, inside)).toBe(false);
+    expect(attractsTraffic(config, { ...inside, remoteAsn: "internal" })).toBe(false);
+    expect(attractsTraffic(config, { ...inside, remoteAsn: "external" })).toBe(true);
+    expect(attractsTraffic(config, { ...inside, remoteAsn: 65002 })).toBe(true);
+    expect(attractsTraffic(config, { ...inside, remoteAsn: 65002, localAsn: 65002 })).toBe(false);
+    expect(attractsTraffic(config, withFamily({ nextHopSelf: true }))).toBe(true);
+    expect(attractsTraffic({ ...config, policies: self }, withFamily({ exportPolicies: ["self"] }))).toBe(true);
+    expect(attractsTraffic({ ...config, policies: self }, withFamily({ importPolicies: ["self"] }))).toBe(false);
   });
 });

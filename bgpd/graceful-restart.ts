@@ -2,7 +2,7 @@
  * Graceful restart, RFC 4724: which routes of a neighbour survive the loss of its session, and what we say of ourselves in our OPEN.
  * Pure; the timers and the sweeping are the peer's (peer.ts).
  */
-import { Families, type Family } from "./config.ts";
+import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
 import { decodeCapability } from "./message/capability.ts";
 import { familyOf } from "./message/family.ts";
 import type { Capabilities } from "./message/types.ts";
@@ -43,4 +43,17 @@ export function familiesToKeep(restart: NeighborGracefulRestart | undefined, neg
 /** Families whose stale routes must go at once, now that the neighbour is back: it does not take part any more, or lost its forwarding state. */
 export function familiesToDrop(restart: NeighborGracefulRestart | undefined): Family[] {
   return Families.filter(family => !restart?.families.some(entry => entry.family === family && entry.forwarding));
+}
+
+/**
+ * Whether routes that we tell this neighbour lead its packets to us. Where they do not, as a reflector's with their next hops unchanged
+ * (RFC 4456 section 10), no restart of ours can lose the state that forwards them.
+ */
+export function attractsTraffic({ asn, policies }: Pick<SpeakerConfig, "asn" | "policies">, neighbor: NeighborConfig): boolean {
+  const { remoteAsn, localAsn = asn, families } = neighbor;
+  if (remoteAsn !== "internal" && remoteAsn !== localAsn) return true;
+  return Object.values(families).some(
+    ({ nextHopSelf, exportPolicies }) =>
+      nextHopSelf || exportPolicies.some(name => policies[name]?.rules.some(({ action }) => action.set?.nextHop === "self")),
+  );
 }

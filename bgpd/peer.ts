@@ -79,9 +79,18 @@ export class Peer implements SessionListener {
     return this.config.localAsn ?? this.#global.asn;
   }
 
-  /** Our End-of-RIB need not wait for it: its table is in, or it restarts itself and waits for ours (RFC 4724 section 4.1). */
+  /**
+   * It restarts itself, and may wait for our End-of-RIB before it sends its table (RFC 4724 section 4.1). Not so one that names no family:
+   * it only helps others, as FRR does unless told otherwise, which says R all the same in its first two minutes.
+   */
+  get restarting(): boolean {
+    const { restarted = false, families = [] } = this.gracefulRestart ?? {};
+    return this.negotiated !== undefined && restarted && families.length > 0;
+  }
+
+  /** End-of-RIB for those that restart themselves need not wait for it: its table is in, or it restarts as well. */
   get synchronized(): boolean {
-    return this.complete || (this.negotiated !== undefined && this.gracefulRestart?.restarted === true);
+    return this.complete || this.restarting;
   }
 
   /** Its initial table is in. */
@@ -393,6 +402,7 @@ export class Peer implements SessionListener {
       get writable() {
         return peer.#writable;
       },
+      restarting: this.restarting,
       send(messages, updates) {
         if (!peer.session.send(messages, updates)) peer.#writable = false;
       },

@@ -9,6 +9,7 @@ import { explain } from "./explain.ts";
 import { createFib } from "./fib/fib.ts";
 import { createNextHopTracker } from "./fib/next-hop.ts";
 import type { Fib, NextHopTracker } from "./fib/types.ts";
+import { attractsTraffic } from "./graceful-restart.ts";
 import { CeaseSubcode } from "./message/notification.ts";
 import { Peer, type PeerHooks } from "./peer.ts";
 import { peerProblems } from "./peer-problems.ts";
@@ -225,9 +226,10 @@ export class Speaker {
     this.#tracker?.onChange(ids => {
       for (const peer of this.#peers.values()) peer.nextHopsChanged(ids);
     });
-    // Routes of ours in the kernel: forwarding outlived a former agent (RFC 4724 section 4.1).
-    this.#restarting = (this.#fib?.counters().adopted ?? 0) > 0;
-    this.#rib.mayEndOfRib = !this.#restarting;
+    // Routes of ours in the kernel: forwarding outlived a former agent (RFC 4724 section 4.1). Without any, nothing tells a restart from a
+    // first start, and every start is taken for a restart: it costs no more than a later End-of-RIB.
+    this.#restarting = config.fib.enabled ? (this.#fib?.counters().adopted ?? 0) > 0 : true;
+    this.#rib.endOfRibTo = this.#restarting ? "nobody" : "all";
     this.#startTimer = clock.after(config.startupWait * 1000, () => this.#converge(`waited ${config.startupWait} s for all neighbours`));
   }
 
@@ -298,10 +300,17 @@ export class Speaker {
         restarted: this.#restarting && !this.#converged,
         // RFC 4724 suggests at most the hold time; a neighbour that stays away is then gone as soon as a silent one.
         restartTime: Math.min(neighbor.holdTime, 4095),
-        forwarding: this.#restarting || this.#converged,
+        forwarding: this.#converged || this.#forwardingSurvived(neighbor),
       }),
     });
     this.#peers.set(neighbor.name, peer);
+  }
+
+  /** What we say before our start is complete: whether what forwards the routes that the neighbour has from us is still there. */
+  #forwardingSurvived(neighbor: NeighborConfig): boolean {
+    const config = this.#config;
+    if (!config || config.fib.enabled) return this.#restarting;
+    return !attractsTraffic(config, neighbor);
   }
 
   #removePeer(peer: Peer): void {
@@ -313,8 +322,8 @@ export class Speaker {
   }
 
   /**
-   * Our End-of-RIB leaves when every neighbour that does not restart itself has sent its table; the start is complete, and what is stale in
-   * the kernel goes, when all have: one that restarts (FRR says so in its first two minutes) has a table too, only later.
+   * The start is complete when all neighbours have sent their tables: then our End-of-RIB leaves, and what is stale in the kernel goes.
+   * Neighbours that restart as well hear it when the others have: both would wait for each other otherwise.
    */
   #checkConverged(): void {
     if (this.#converged || this.#closed || !this.#config) return;
@@ -322,10 +331,10 @@ export class Speaker {
     if (this.#peers.size === 0 && this.#restarting) return;
     const peers = [...this.#peers.values()];
     if (peers.every(peer => peer.complete)) this.#converge("all neighbours have sent their tables");
-    else if (!this.#rib.mayEndOfRib && peers.every(peer => peer.synchronized)) {
+    else if (this.#rib.endOfRibTo === "nobody" && peers.every(peer => peer.synchronized)) {
       void this.#rib.settled().then(() => {
-        if (this.#closed) return;
-        this.#rib.mayEndOfRib = true;
+        if (this.#closed || this.#rib.endOfRibTo === "all") return;
+        this.#rib.endOfRibTo = "restarting";
         this.#rib.kick();
       });
     }
@@ -338,7 +347,7 @@ export class Speaker {
     void this.#rib.settled().then(() => {
       if (this.#closed) return;
       this.#fib?.sweep();
-      this.#rib.mayEndOfRib = true;
+      this.#rib.endOfRibTo = "all";
       this.#rib.kick();
       this.#emit({ type: "converged", reason });
       this.#platform.log.info({ reason }, `start complete: ${reason}`);

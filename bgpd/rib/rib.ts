@@ -45,8 +45,11 @@ export class Rib {
   readonly locals: readonly [LocalTable, LocalTable];
   readonly groups: readonly [Map<string, UpdateGroup>, Map<string, UpdateGroup>] = [new Map(), new Map()];
   readonly kernel: readonly [KernelWriter, KernelWriter] | undefined;
-  /** While false, End-of-RIB is held back: a restarting speaker has not heard everybody yet (RFC 4724 section 4.1). */
-  mayEndOfRib = true;
+  /**
+   * Who may hear End-of-RIB: a restarting speaker that has not heard everybody holds it back (RFC 4724 section 4.1), last from those that
+   * restart themselves, which may wait for it before they send their own.
+   */
+  endOfRibTo: "all" | "restarting" | "nobody" = "all";
   readonly #clock: Clock;
   readonly #started: number;
   readonly #jobs: Job[] = [];
@@ -246,7 +249,7 @@ export class Rib {
       this.#jobs.shift();
     }
     for (const family of [0, 1] as const) {
-      for (const group of this.groups[family].values()) more = group.run(until, this.mayEndOfRib) || more;
+      for (const group of this.groups[family].values()) more = group.run(until, this.endOfRibTo) || more;
       more = this.#balance(family) || more;
       if (!more) more = this.#freeOrphans(family, until);
     }

@@ -104,6 +104,7 @@ export class TestNeighbor implements GroupSink {
   readonly address: Uint8Array;
   readonly options: NeighborOptions;
   writable = true;
+  restarting = false;
   /** It takes this many more sends, then its socket is full. */
   room = Number.POSITIVE_INFINITY;
   slot: Slot;

@@ -150,22 +150,34 @@ describe("the initial table", () => {
 
   it("is held back until the speaker may say that it is complete", async () => {
     const test = new TestRib();
-    test.rib.mayEndOfRib = false;
+    test.rib.endOfRibTo = "nobody";
     const neighbor = test.neighbor();
     await test.settled();
     expect(neighbor.endOfRibs).toEqual([]);
-    test.rib.mayEndOfRib = true;
+    test.rib.endOfRibTo = "all";
     await test.settled();
     expect(neighbor.endOfRibs.length).toBe(2);
   });
 
+  it("is ended first for those that restart themselves and may wait for it", async () => {
+    const test = new TestRib();
+    test.rib.endOfRibTo = "restarting";
+    const [neighbor, restarting] = [test.neighbor(), test.neighbor()];
+    restarting.restarting = true;
+    await test.settled();
+    expect([neighbor.endOfRibs.length, restarting.endOfRibs.length]).toEqual([0, 2]);
+    test.rib.endOfRibTo = "all";
+    await test.settled();
+    expect([neighbor.endOfRibs.length, restarting.endOfRibs.length]).toEqual([2, 2]);
+  });
+
   it("is still ended once when the neighbour's rules change before it is out", async () => {
     const test = new TestRib();
-    test.rib.mayEndOfRib = false;
+    test.rib.endOfRibTo = "nobody";
     const neighbor = test.neighbor();
     await test.settled();
     neighbor.move({ group: "other", rules: {} });
-    test.rib.mayEndOfRib = true;
+    test.rib.endOfRibTo = "all";
     await test.settled();
     neighbor.move({ group: "third", rules: {} });
     await test.settled();

@@ -20,6 +20,8 @@ export interface GroupSink {
   readonly address: Uint8Array;
   /** The socket can take data. */
   readonly writable: boolean;
+  /** It has said in its OPEN that it restarts (RFC 4724). */
+  readonly restarting: boolean;
   send(messages: Uint8Array, updates: number): void;
 }
 
@@ -248,7 +250,7 @@ export class UpdateGroup {
   }
 
   /** Works until nothing is left to do, no socket takes more, or `until()`. Returns whether it could go on at once. */
-  run(until: () => boolean, mayEndOfRib: boolean): boolean {
+  run(until: () => boolean, endOfRibTo: "all" | "restarting" | "nobody"): boolean {
     for (;;) {
       let worked = false;
       if (!this.#noteBlocked() && this.#queueAt < this.#queue.length) {
@@ -256,7 +258,8 @@ export class UpdateGroup {
         worked = true;
       }
       for (const member of this.members.values()) {
-        if (member.sink.writable) worked = this.#serve(member, mayEndOfRib) || worked;
+        if (member.sink.writable)
+          worked = this.#serve(member, endOfRibTo === "all" || (endOfRibTo === "restarting" && member.sink.restarting)) || worked;
       }
       if (!worked) return false;
       if (until()) return true;
