@@ -29,16 +29,15 @@ const variables: [string, string][] = [
   ["x-cni-baggage", "BAGGAGE"],
 ];
 
-/** The environment of a call; undefined where a header is not percent-encoded UTF-8. */
+/** The environment of a call; undefined where a header is not percent-encoded. What is not UTF-8 in it becomes U+FFFD. */
 export function decodeHeaders(headers: IncomingHttpHeaders): Record<string, string> | undefined {
   const env: Record<string, string> = {};
-  try {
-    for (const [header, variable] of variables) {
-      const value = headers[header];
-      if (typeof value === "string") env[variable] = decodeURIComponent(value);
-    }
-  } catch {
-    return undefined;
+  for (const [header, variable] of variables) {
+    const value = headers[header];
+    if (typeof value !== "string") continue;
+    if (/%(?![0-9a-f]{2})/i.test(value)) return undefined;
+    const octets = value.replace(/%(..)/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+    env[variable] = Buffer.from(octets, "latin1").toString("utf8");
   }
   return env;
 }
@@ -64,6 +63,6 @@ async function readCall(request: IncomingMessage): Promise<RawRequest> {
   }
   if (length > maximumRequest) throw new CniError(ErrorCode.decode, `the network configuration is longer than ${maximumRequest} octets`);
   const env = decodeHeaders(request.headers);
-  if (!env) throw new CniError(ErrorCode.invalidEnvironment, "an X-Cni header is not percent-encoded UTF-8");
+  if (!env) throw new CniError(ErrorCode.invalidEnvironment, "an X-Cni header is not percent-encoded");
   return { env, stdin: Buffer.concat(chunks).toString("utf8") };
 }

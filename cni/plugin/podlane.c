@@ -25,6 +25,7 @@
 #define MAX_OUTPUT (4 << 20)
 #define MAX_HEAD 14000
 #define MAX_QUEUE 1024
+#define MAX_CONTAINER_ID 255
 #define INPUT_TIMEOUT_MS 10000
 #define STATUS_TIMEOUT_MS 5000
 #define CALL_TIMEOUT_MS 90000
@@ -140,21 +141,23 @@ static const char *skip_space(const char *p, const char *end) {
   return p;
 }
 
-/* Finds our keys at the top level; whatever is nested is passed over. Malformed input ends the search: the agent will say what is wrong. */
-static void scan_config(void) {
+/*
+ * Finds our keys at the top level; whatever is nested is passed over. 0: this is no JSON object, and the agent will say what is wrong with it.
+ */
+static int scan_config(void) {
   static char key[64], ignored[8];
   const char *p = skip_space(input, input + input_length), *end = input + input_length;
-  if (p >= end || *p != '{') return;
+  if (p >= end || *p != '{') return 0;
   int depth = 1, expect_key = 1;
   for (p++; p < end && depth > 0;) {
     p = skip_space(p, end);
-    if (p >= end) return;
+    if (p >= end) return 0;
     char c = *p;
     if (c == '"') {
       if (depth == 1 && expect_key) {
-        if (!(p = read_string(p, end, key, sizeof key))) return;
+        if (!(p = read_string(p, end, key, sizeof key))) return 0;
         p = skip_space(p, end);
-        if (p >= end || *p != ':') return;
+        if (p >= end || *p != ':') return 0;
         p = skip_space(p + 1, end);
         expect_key = 0;
         if (p >= end || *p != '"') continue;
@@ -162,7 +165,7 @@ static void scan_config(void) {
         if (to) p = read_string(p, end, to, to == cni_version ? sizeof cni_version : sizeof socket_path);
         else p = read_string(p, end, ignored, sizeof ignored);
       } else p = read_string(p, end, ignored, sizeof ignored);
-      if (!p) return;
+      if (!p) return 0;
     } else {
       if (c == '{' || c == '[') depth++;
       else if (c == '}' || c == ']') depth--;
@@ -170,6 +173,7 @@ static void scan_config(void) {
       p++;
     }
   }
+  return depth == 0 && skip_space(p, end) == end;
 }
 
 /* ---- the request ---- */
@@ -190,15 +194,28 @@ static int read_input(void) {
   }
 }
 
+static int plain(unsigned char c) { return c > 32 && c < 127 && c != '%'; }
+
+/* Whether the call can be carried out without: nothing but ADD and CHECK looks at the namespace and CNI_ARGS, and nothing at what follows these. */
+static int dispensable(const char *variable, const char *command) {
+  if (!strcmp(variable, "CNI_NETNS") || !strcmp(variable, "CNI_ARGS")) return strcmp(command, "ADD") && strcmp(command, "CHECK");
+  return strcmp(variable, "CNI_COMMAND") && strcmp(variable, "CNI_CONTAINERID") && strcmp(variable, "CNI_IFNAME");
+}
+
 /* Name of the variable that does not fit, or NULL. */
-static const char *build_head(void) {
+static const char *build_head(const char *command) {
   for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
     const char *value = getenv(variables[i][0]);
     if (!value) continue;
-    if (head_length + strlen(variables[i][1]) + 3 * strlen(value) + 4 > MAX_HEAD) return variables[i][0];
+    size_t length = strlen(variables[i][1]) + 4;
+    for (const unsigned char *p = (const unsigned char *)value; *p; p++) length += plain(*p) ? 1 : 3;
+    if (head_length + length > MAX_HEAD) {
+      if (dispensable(variables[i][0], command)) continue;
+      return variables[i][0];
+    }
     head_length += (size_t)sprintf(head + head_length, "%s: ", variables[i][1]);
     for (const unsigned char *p = (const unsigned char *)value; *p; p++) {
-      if (*p > 32 && *p < 127 && *p != '%') head[head_length++] = (char)*p;
+      if (plain(*p)) head[head_length++] = (char)*p;
       else head_length += (size_t)sprintf(head + head_length, "%%%02X", *p);
     }
     head_length += (size_t)sprintf(head + head_length, "\r\n");
@@ -300,7 +317,7 @@ static int valid_name(const char *text, size_t maximum, int container) {
   for (size_t i = 0; i < length; i++) {
     char c = text[i];
     int alnum = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (container ? !(alnum || (i > 0 && (c == '_' || c == '.' || c == '-'))) : (c == '/' || c == ':' || (unsigned char)c <= 32)) return 0;
+    if (container ? !(alnum || (i > 0 && (c == '_' || c == '.' || c == '-'))) : (c == '/' || c == ':' || c == '%' || (unsigned char)c <= 32)) return 0;
   }
   return 1;
 }
@@ -366,6 +383,20 @@ static int queue_del(const char *container, const char *ifname) {
   return synced;
 }
 
+/* What no agent would accept is told at once: waiting for one, or keeping it, would not help. 0: the call may be a good one. */
+static int refuse(const char *command, int is_object, int has_version) {
+  static char message[128], quoted[80];
+  const char *container = getenv("CNI_CONTAINERID"), *ifname = getenv("CNI_IFNAME"), *remedy = "the container runtime sets these variables";
+  if (!is_object) return fail(6, "the network configuration on standard input is not a JSON object", "");
+  snprintf(quoted, sizeof quoted, "\"%s\"", cni_version);
+  snprintf(message, sizeof message, "cniVersion %s: not supported", has_version ? quoted : "is missing or no version");
+  if (!has_version || !strstr(VERSIONS, quoted)) return fail(1, message, "podlane speaks " VERSIONS);
+  if (strcmp(command, "DEL")) return 0;
+  if (!container || !valid_name(container, MAX_CONTAINER_ID, 1)) return fail(4, "CNI_CONTAINERID is missing or not valid", remedy);
+  if (!ifname || !valid_name(ifname, 15, 0)) return fail(4, "CNI_IFNAME is missing or not valid", remedy);
+  return 0;
+}
+
 static int unreachable(const char *command, int error) {
   static char message[9000], details[9000];
   const char *container = getenv("CNI_CONTAINERID"), *ifname = getenv("CNI_IFNAME");
@@ -374,8 +405,6 @@ static int unreachable(const char *command, int error) {
   snprintf(details, sizeof details, "is the podlane agent running on this node, and is its socket %s? Set \"socket\" in the network configuration otherwise", socket_path);
   if (!strcmp(command, "STATUS")) return fail(50, message, details);
   if (strcmp(command, "DEL")) return fail(11, message, details);
-  if (!container || !valid_name(container, 200, 1)) return fail(4, "CNI_CONTAINERID is missing or not valid", "the container runtime sets these variables");
-  if (!ifname || !valid_name(ifname, 15, 0)) return fail(4, "CNI_IFNAME is missing or not valid", "the container runtime sets these variables");
   if (queue_del(container, ifname) == 0) return 0;
   snprintf(details, sizeof details, "and the DEL could not be queued in %s: %s (at most %d are kept); start the agent", queue_path, strerror(errno), MAX_QUEUE);
   return fail(11, message, details);
@@ -390,21 +419,26 @@ int main(void) {
   snprintf(socket_path, sizeof socket_path, "%s", from_env && *from_env ? from_env : DEFAULT_SOCKET);
   if (!command || !*command) return fail(4, "CNI_COMMAND is missing", "this is a CNI plugin: a container runtime calls it");
   if (read_input() < 0) return fail(5, "cannot read the network configuration from standard input", strerror(errno));
-  scan_config();
+  *cni_version = 0;
+  int is_object = scan_config(), has_version = *cni_version != 0;
+  if (!has_version) strcpy(cni_version, "1.1.0");
   if (!strcmp(command, "VERSION")) {
     printf("{\"cniVersion\":");
     print_json_string(cni_version);
     printf(",\"supportedVersions\":" VERSIONS "}\n");
     return 0;
   }
-  const char *too_long = build_head();
+  const char *too_long = build_head(command);
   if (too_long) {
     static char message[128];
     snprintf(message, sizeof message, "%s is too long", too_long);
     return fail(4, message, "the environment of a call has at most 14000 octets");
   }
   int status = call_agent(command);
-  if (status < 0) return unreachable(command, errno);
+  if (status < 0) {
+    int error = errno;
+    return refuse(command, is_object, has_version) || unreachable(command, error);
+  }
   if (write_output() < 0) return 1;
   return status == 200 ? 0 : 1;
 }

@@ -14,6 +14,7 @@ const inputTimeout = 10_000;
 const statusTimeout = 5_000;
 const callTimeout = 90_000;
 const versions = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+const maximumContainerId = 255;
 const variables: [string, string][] = [
   ["CNI_COMMAND", "X-Cni-Command"],
   ["CNI_CONTAINERID", "X-Cni-Containerid"],
@@ -50,19 +51,20 @@ async function main(): Promise<void> {
   if (!command) throw new PluginError(4, "CNI_COMMAND is missing", "this is a CNI plugin: a container runtime calls it");
   const input = await readInput();
   const config = scan(input);
-  cniVersion = config.cniVersion ?? cniVersion;
+  cniVersion = config?.cniVersion ?? cniVersion;
   if (command === "VERSION") {
     process.stdout.write(`${JSON.stringify({ cniVersion, supportedVersions: versions })}\n`);
     return;
   }
-  const head = buildHead();
-  const socket = config.socket ?? (process.env.PODLANE_SOCKET || "/run/podlane/agent.sock");
+  const head = buildHead(command);
+  const socket = config?.socket ?? (process.env.PODLANE_SOCKET || "/run/podlane/agent.sock");
   try {
     const { status, body } = await call(socket, head, input, command === "STATUS" ? statusTimeout : callTimeout);
     process.stdout.write(body);
     process.exitCode = status === 200 ? 0 : 1;
   } catch (error) {
-    unreachable(command, socket, config.queue ?? "/var/lib/podlane/del-queue", head, input, (error as Error).message);
+    refuse(command, config);
+    unreachable(command, socket, config?.queue ?? "/var/lib/podlane/del-queue", head, input, (error as Error).message);
   }
 }
 
@@ -86,15 +88,21 @@ async function readInput(): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** The top-level strings that concern this program; the agent says what is wrong with the rest. */
-function scan(input: Buffer): { socket?: string; queue?: string; cniVersion?: string } {
+interface Scanned {
+  socket?: string;
+  queue?: string;
+  cniVersion?: string;
+}
+
+/** The top-level strings that concern this program. undefined: this is no JSON object, and the agent will say what is wrong with it. */
+function scan(input: Buffer): Scanned | undefined {
   let value: unknown;
   try {
     value = JSON.parse(input.toString("utf8"));
   } catch {
-    return {};
+    return undefined;
   }
-  if (typeof value !== "object" || value === null) return {};
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
   const text = (key: string) => {
     const found = (value as Record<string, unknown>)[key];
     return typeof found === "string" ? found : undefined;
@@ -102,21 +110,28 @@ function scan(input: Buffer): { socket?: string; queue?: string; cniVersion?: st
   return { socket: text("socket"), queue: text("queue"), cniVersion: text("cniVersion") };
 }
 
-function buildHead(): [string, string][] {
+function buildHead(command: string): [string, string][] {
   let length = 0;
   return variables.flatMap(([name, header]) => {
     const value = process.env[name];
     if (value === undefined) return [];
-    const bytes = Buffer.from(value);
-    if (length + header.length + 3 * bytes.length + 4 > maximumHead) {
-      throw new PluginError(4, `${name} is too long`, `the environment of a call has at most ${maximumHead} octets`);
-    }
-    const encoded = Array.from(bytes, b =>
+    const encoded = Array.from(Buffer.from(value), b =>
       b > 32 && b < 127 && b !== 37 ? String.fromCharCode(b) : `%${b.toString(16).toUpperCase().padStart(2, "0")}`,
     ).join("");
-    length += header.length + encoded.length + 4;
+    const size = header.length + encoded.length + 4;
+    if (length + size > maximumHead) {
+      if (isDispensable(name, command)) return [];
+      throw new PluginError(4, `${name} is too long`, `the environment of a call has at most ${maximumHead} octets`);
+    }
+    length += size;
     return [[header, encoded]];
   });
+}
+
+/** Whether the call can be carried out without: nothing but ADD and CHECK looks at the namespace and CNI_ARGS, and nothing at what follows these. */
+function isDispensable(variable: string, command: string): boolean {
+  if (variable === "CNI_NETNS" || variable === "CNI_ARGS") return command !== "ADD" && command !== "CHECK";
+  return !["CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME"].includes(variable);
 }
 
 function call(socketPath: string, head: [string, string][], input: Buffer, timeout: number): Promise<{ status: number; body: string }> {
@@ -159,22 +174,31 @@ function explain(error: NodeJS.ErrnoException, incomplete: string): string {
   return error.message;
 }
 
+/** What no agent would accept is told at once: waiting for one, or keeping it, would not help. Throws PluginError. */
+function refuse(command: string, config: Scanned | undefined): void {
+  if (!config) throw new PluginError(6, "the network configuration on standard input is not a JSON object", "");
+  if (!config.cniVersion || !versions.includes(config.cniVersion)) {
+    const shown = config.cniVersion ? `"${config.cniVersion}"` : "is missing or no version";
+    throw new PluginError(1, `cniVersion ${shown}: not supported`, `podlane speaks ${JSON.stringify(versions)}`);
+  }
+  if (command !== "DEL") return;
+  const container = process.env.CNI_CONTAINERID ?? "";
+  const ifname = process.env.CNI_IFNAME ?? "";
+  const remedy = "the container runtime sets these variables";
+  if (container.length > maximumContainerId || !/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(container))
+    throw new PluginError(4, "CNI_CONTAINERID is missing or not valid", remedy);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
+  if (ifname === "." || ifname === ".." || Buffer.byteLength(ifname) > 15 || !/^[^/:%\x00-\x20]+$/.test(ifname))
+    throw new PluginError(4, "CNI_IFNAME is missing or not valid", remedy);
+}
+
 function unreachable(command: string, socket: string, queue: string, head: [string, string][], input: Buffer, reason: string): void {
   const message = `the podlane agent at ${socket} did not answer: ${reason}`;
   const remedy = `is the podlane agent running on this node, and is its socket ${socket}? Set "socket" in the network configuration otherwise`;
   if (command === "STATUS") throw new PluginError(50, message, remedy);
   if (command !== "DEL") throw new PluginError(11, message, remedy);
-  const container = process.env.CNI_CONTAINERID ?? "";
-  const ifname = process.env.CNI_IFNAME ?? "";
-  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$/.test(container)) {
-    throw new PluginError(4, "CNI_CONTAINERID is missing or not valid", "the container runtime sets these variables");
-  }
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
-  if (ifname === "." || ifname === ".." || Buffer.byteLength(ifname) > 15 || !/^[^/:\x00-\x20]+$/.test(ifname)) {
-    throw new PluginError(4, "CNI_IFNAME is missing or not valid", "the container runtime sets these variables");
-  }
   try {
-    enqueue(queue, `${container}@${ifname}`, head, input);
+    enqueue(queue, `${process.env.CNI_CONTAINERID}@${process.env.CNI_IFNAME}`, head, input);
   } catch (error) {
     const details = `and the DEL could not be queued in ${queue}: ${(error as Error).message} (at most ${maximumQueue} are kept); start the agent`;
     throw new PluginError(11, message, details);

@@ -154,6 +154,51 @@ describe.each(["cc", "node"] as const)("built with %s", kind => {
     });
   });
 
+  test("tracing and a DEL's arguments that do not fit are left out; what ADD needs is counted as it is sent", async () => {
+    const env = { CNI_CONTAINERID: "abc", CNI_IFNAME: "eth0", CNI_NETNS: "/run/netns/x" };
+    const long = { CNI_ARGS: `A=${"x".repeat(13_000)}`, BAGGAGE: "a".repeat(8000), TRACEPARENT: "00-ab-cd-01" };
+    let asked = answer(http(200, "{}"));
+    expect(await call("ADD", { ...env, ...long })).toMatchObject({ status: 0 });
+    const added = await asked;
+    expect(added).toContain(`X-Cni-Args: ${long.CNI_ARGS}\r\n`);
+    expect(added).toContain("X-Cni-Traceparent: 00-ab-cd-01\r\n");
+    expect(added).not.toContain("X-Cni-Baggage");
+    server?.close();
+    fs.rmSync(socket, { force: true });
+    asked = answer(http(200, ""));
+    expect(await call("DEL", { ...env, CNI_ARGS: "x".repeat(20_000), CNI_NETNS: `/${"n".repeat(20_000)}` })).toMatchObject({ status: 0 });
+    const removed = await asked;
+    expect(removed).toContain("X-Cni-Containerid: abc\r\nX-Cni-Ifname: eth0\r\n");
+    expect(removed).not.toMatch(/X-Cni-(Args|Netns)/);
+  });
+
+  test.each([
+    ["", 6],
+    ["null", 6],
+    ["[]", 6],
+    ['{"cniVersion":"1.0.0"', 6],
+    ['{"cniVersion":"1.0.0"} x', 6],
+    ['{"name":"x"}', 1],
+    ['{"cniVersion":1}', 1],
+    ['{"cniVersion":"0.2.0"}', 1],
+    ['{"cniVersion":"9.9.9"}', 1],
+  ])("what no agent would take is refused without one, and no DEL is kept: %s", async (text, code) => {
+    const config = text.replace("{", `{"socket":${JSON.stringify(socket)},"queue":${JSON.stringify(queue)}${text.length > 2 ? "," : ""}`);
+    for (const command of ["ADD", "DEL", "CHECK", "GC", "STATUS"]) {
+      const env = { CNI_CONTAINERID: "abc", CNI_IFNAME: "eth0", CNI_NETNS: "/x", PODLANE_SOCKET: socket };
+      expect(await call(command, env, text.startsWith("{") ? config : text)).toMatchObject({ status: 1, json: { code } });
+    }
+    expect(fs.existsSync(queue)).toBe(false);
+  });
+
+  test("octets that are no UTF-8 do not hinder a DEL", () => {
+    expect(decodeHeaders({ "x-cni-command": "DEL", "x-cni-args": "K=%FF", "x-cni-netns": "/%C3%BC" })).toEqual({
+      CNI_COMMAND: "DEL",
+      CNI_ARGS: "K=\ufffd",
+      CNI_NETNS: "/\u00fc",
+    });
+  });
+
   test.each([
     [
       "nested and escaped",
