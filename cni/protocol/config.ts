@@ -43,6 +43,15 @@ const foreignCapabilities = new Map([
   ["ipRanges", "the node's pod CIDRs are the ranges"],
 ]);
 
+/** Names of dns in a configuration -> in a result: the same in the specification, others in the capability (CNI CONVENTIONS "dns"). */
+const resultDns: [string, string][] = ["nameservers", "search", "options"].map(name => [name, name]);
+const capabilityDns: [string, string][] = [
+  ["servers", "nameservers"],
+  ["searches", "search"],
+  ["options", "options"],
+];
+const maximumDnsEntries = 256;
+
 /** Decodes standard input. Throws CniError code 6. */
 export function decodeConfig(stdin: string): JsonObject {
   if (stdin.length > maximumConfig)
@@ -70,13 +79,14 @@ export function readConfig(raw: JsonObject, lenient: boolean): CniConfig {
   if (lenient) return config;
 
   refuseForeignFields(raw);
-  config.dns = optionalObject(raw.dns, "dns") ?? {};
+  config.dns = readDns(raw.dns, "dns", resultDns);
   if (raw.prevResult !== undefined && raw.prevResult !== null) config.prevResult = raw.prevResult;
   const runtimeConfig = optionalObject(raw.runtimeConfig, "runtimeConfig") ?? {};
   for (const [field, remedy] of foreignCapabilities) {
     if (runtimeConfig[field] !== undefined) throw unsupported(`runtimeConfig.${field}`, runtimeConfig[field], remedy);
   }
-  config.dns = optionalObject(runtimeConfig.dns, "runtimeConfig.dns") ?? config.dns;
+  const dns = readDns(runtimeConfig.dns, "runtimeConfig.dns", capabilityDns);
+  if (Object.keys(dns).length > 0) config.dns = dns;
   const args = optionalObject(optionalObject(raw.args, "args")?.cni, "args.cni") ?? {};
   config.ips = mergeRequested(readIps(runtimeConfig.ips, "runtimeConfig.ips"), readIps(args.ips, "args.cni.ips"));
   const mac = runtimeConfig.mac ?? args.mac;
@@ -123,6 +133,17 @@ function readIps(value: unknown, place: string): Address[] {
   return optionalArray(value, place, 16).map((entry, i) =>
     parseRequestedAddress(readString(entry, `${place}[${i}]`), `${place}[${i}]`, ErrorCode.invalidConfig),
   );
+}
+
+function readDns(value: unknown, place: string, names: [string, string][]): JsonObject {
+  const raw = optionalObject(value, place) ?? {};
+  const dns: JsonObject = {};
+  for (const [name, inResult] of names) {
+    const list = optionalArray(raw[name], `${place}.${name}`, maximumDnsEntries);
+    if (list.length > 0) dns[inResult] = list.map((entry, i) => readString(entry, `${place}.${name}[${i}]`));
+  }
+  if (names === resultDns && raw.domain !== undefined && raw.domain !== null) dns.domain = readString(raw.domain, `${place}.domain`);
+  return dns;
 }
 
 function readAttachments(value: unknown): { containerId: string; ifname: string }[] | null {

@@ -27,7 +27,7 @@ describe("the environment (code 4 names the variables)", () => {
     [{ CNI_CONTAINERID: "", CNI_IFNAME: "" }, "CNI_CONTAINERID, CNI_IFNAME are missing"],
     [{ CNI_CONTAINERID: "../../etc" }, 'CNI_CONTAINERID "../../etc" is not'],
     [{ CNI_CONTAINERID: "-a" }, "CNI_CONTAINERID"],
-    [{ CNI_CONTAINERID: "a".repeat(201) }, "CNI_CONTAINERID"],
+    [{ CNI_CONTAINERID: "a".repeat(256) }, "CNI_CONTAINERID"],
     [{ CNI_IFNAME: "a".repeat(16) }, "longer than 15 octets"],
     [{ CNI_IFNAME: "é".repeat(8) }, "longer than 15 octets"],
     [{ CNI_IFNAME: "." }, 'CNI_IFNAME "."'],
@@ -35,6 +35,7 @@ describe("the environment (code 4 names the variables)", () => {
     [{ CNI_IFNAME: "a/b" }, "CNI_IFNAME"],
     [{ CNI_IFNAME: "a:b" }, "CNI_IFNAME"],
     [{ CNI_IFNAME: "a b" }, "CNI_IFNAME"],
+    [{ CNI_IFNAME: "eth%d" }, 'CNI_IFNAME "eth%d"'],
     [{ CNI_NETNS: "" }, "CNI_NETNS is missing"],
     [{ CNI_NETNS: "run/netns/x" }, "CNI_NETNS"],
     [{ CNI_ARGS: "nonsense" }, 'CNI_ARGS has "nonsense", which is not KEY=VALUE'],
@@ -53,6 +54,11 @@ describe("the environment (code 4 names the variables)", () => {
   test("Kubernetes' CNI_ARGS are understood", () => {
     const args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=abc;K8S_POD_UID=u-1;X=y";
     expect(parseRequest(request({ CNI_ARGS: args }))).toMatchObject({ pod: { namespace: "default", name: "web-0", uid: "u-1" } });
+  });
+
+  test("an id may be as long as a file's name", () => {
+    const containerId = "a".repeat(255);
+    expect(parseRequest(request({ CNI_CONTAINERID: containerId }))).toMatchObject({ target: { containerId } });
   });
 
   test("DEL needs no namespace, whatever stands there", () => {
@@ -91,6 +97,9 @@ describe("the configuration", () => {
     [{ name: "-x" }, 7, '"name" must be'],
     [{ name: "a/b" }, 7, '"name" must be'],
     [{ dns: [] }, 7, '"dns" must be an object'],
+    [{ dns: { nameservers: "10.0.0.10" } }, 7, '"dns.nameservers" must be a list'],
+    [{ dns: { domain: 5 } }, 7, '"dns.domain" must be a string'],
+    [{ runtimeConfig: { dns: { servers: [1] } } }, 7, '"runtimeConfig.dns.servers[0]" must be a string'],
     [{ runtimeConfig: 5 }, 7, '"runtimeConfig" must be an object'],
     [{ runtimeConfig: { ips: "10.0.0.1" } }, 7, '"runtimeConfig.ips" must be a list'],
     [{ runtimeConfig: { ips: [1] } }, 7, '"runtimeConfig.ips[0]" must be a string'],
@@ -137,10 +146,38 @@ describe("the configuration", () => {
   });
 
   test("what was asked for is gathered from every source, each address once", () => {
-    const parsed = parseRequest(
-      request({ CNI_ARGS: "IP=10.0.0.5" }, { runtimeConfig: { ips: ["10.0.0.5/24", "fd00::5"], mac: "02:00:00:00:00:01" } }),
-    );
+    const sources = {
+      runtimeConfig: { ips: ["10.0.0.5/24", "fd00::5"], mac: "02:00:00:00:00:01" },
+      args: { cni: { ips: ["10.0.0.5"] } },
+    };
+    const parsed = parseRequest(request({ CNI_ARGS: "IP=10.0.0.5" }, sources));
     expect(parsed).toMatchObject({ config: { ips: [Uint8Array.of(10, 0, 0, 5), { length: 16 }], mac: Uint8Array.of(2, 0, 0, 0, 0, 1) } });
+    expect(parseRequest(request({ CNI_ARGS: "IP=10.0.0.5" }))).toMatchObject({ config: { ips: [Uint8Array.of(10, 0, 0, 5)] } });
+  });
+
+  test.each([
+    { runtimeConfig: { ips: ["10.0.0.5"], mac: "02:00:00:00:00:01" } },
+    { args: { cni: { ips: ["10.0.0.5"], mac: "02:00:00:00:00:01" } } },
+  ])("CNI_ARGS gives way to the same thing in the configuration: %j", over => {
+    const parsed = parseRequest(request({ CNI_ARGS: "IP=10.0.0.6,fd00::6;MAC=02:00:00:00:00:02" }, over));
+    expect(parsed).toMatchObject({ config: { ips: [Uint8Array.of(10, 0, 0, 5)], mac: Uint8Array.of(2, 0, 0, 0, 0, 1) } });
+    expect(parsed.command === "ADD" && parsed.config.ips).toHaveLength(1);
+  });
+
+  test.each([
+    [
+      { dns: { nameservers: ["10.0.0.10"], domain: "a", search: ["b"], options: ["c"], other: 1 } },
+      { nameservers: ["10.0.0.10"], domain: "a", search: ["b"], options: ["c"] },
+    ],
+    // The capability has other names than the result (CNI CONVENTIONS "dns").
+    [
+      { dns: { domain: "a" }, runtimeConfig: { dns: { servers: ["10.0.0.10"], searches: ["b"], options: ["c"] } } },
+      { nameservers: ["10.0.0.10"], search: ["b"], options: ["c"] },
+    ],
+    [{ dns: { domain: "a", search: null }, runtimeConfig: { dns: {} } }, { domain: "a" }],
+  ])("name servers %j", (over, dns) => {
+    const parsed = parseRequest(request({}, over));
+    expect(parsed.command === "ADD" && parsed.config.dns).toEqual(dns);
   });
 
   test.each([

@@ -6,7 +6,6 @@ import type { PodName } from "../types.ts";
 import { parseCniArgs } from "./args.ts";
 import { type CniConfig, decodeConfig, mergeRequested, parseMac, parseRequestedAddress, readConfig } from "./config.ts";
 import { CniError, ErrorCode } from "./error.ts";
-import type { JsonObject } from "./json.ts";
 import { atLeast, type CniVersion, latestVersion } from "./version.ts";
 
 export const commands = ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"] as const;
@@ -31,6 +30,8 @@ export interface RawRequest {
   stdin: string;
 }
 
+/** Octets: runtimes name files by it. cni/plugin/podlane.c and podlane.ts have the same. */
+const maximumContainerId = 255;
 const containerIdPattern = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 const since: Partial<Record<CniCommand, CniVersion>> = { CHECK: "0.4.0", GC: "1.1.0", STATUS: "1.1.0" };
 
@@ -53,7 +54,7 @@ export function parseRequest({ env, stdin }: RawRequest): CniRequest {
   const netns = env.CNI_NETNS ?? "";
   if (command === "DEL") return { command, config, target, ...(isPath(netns) && { netns }) };
   if (!isPath(netns)) throw environment(["CNI_NETNS"], netns === "" ? "is missing" : `"${netns}" is not an absolute path`);
-  return { command, config: withArgs(config, env.CNI_ARGS ?? "", raw), target, netns, ...podOf(env.CNI_ARGS ?? "") };
+  return { command, config: withArgs(config, env.CNI_ARGS ?? ""), target, netns, ...podOf(env.CNI_ARGS ?? "") };
 }
 
 /** The cniVersion that an answer to this input shall carry, whatever else is wrong with it. */
@@ -72,6 +73,8 @@ export function interfaceNameProblem(name: string): string | undefined {
   if (Buffer.byteLength(name) > 15) return `"${name}" is longer than 15 octets`;
   if (name === "." || name === "..") return `"${name}" is not a name`;
   if (/[/:\s\0]/.test(name)) return `"${name}" contains "/", ":" or white space`;
+  // The kernel would look for the next free number.
+  if (name.includes("%")) return `"${name}" contains "%"`;
   return undefined;
 }
 
@@ -86,10 +89,10 @@ function readTarget(env: RawRequest["env"]): Target {
   const ifname = env.CNI_IFNAME ?? "";
   const missing = [...(containerId ? [] : ["CNI_CONTAINERID"]), ...(ifname ? [] : ["CNI_IFNAME"])];
   if (missing.length > 0) throw environment(missing, missing.length > 1 ? "are missing" : "is missing");
-  if (containerId.length > 200 || !containerIdPattern.test(containerId)) {
+  if (containerId.length > maximumContainerId || !containerIdPattern.test(containerId)) {
     throw environment(
       ["CNI_CONTAINERID"],
-      `"${containerId.slice(0, 80)}" is not a letter or digit, then letters, digits, _ . - (at most 200)`,
+      `"${containerId.slice(0, 80)}" is not a letter or digit, then letters, digits, _ . - (at most ${maximumContainerId})`,
     );
   }
   const problem = interfaceNameProblem(ifname);
@@ -97,12 +100,12 @@ function readTarget(env: RawRequest["env"]): Target {
   return { containerId, ifname };
 }
 
-function withArgs(config: CniConfig, text: string, raw: JsonObject): CniConfig {
+/** The configuration's word comes before that of CNI_ARGS (CNI CONVENTIONS "CNI_ARGS"). */
+function withArgs(config: CniConfig, text: string): CniConfig {
   const args = parseCniArgs(text);
   const ips = args.ips.map(ip => parseRequestedAddress(ip, "CNI_ARGS IP", ErrorCode.invalidEnvironment));
-  const mac =
-    raw.mac === undefined && args.mac !== undefined ? parseMac(args.mac, "CNI_ARGS MAC", ErrorCode.invalidEnvironment) : undefined;
-  return { ...config, ips: mergeRequested(config.ips, ips), ...(config.mac ? {} : mac && { mac }) };
+  const mac = args.mac === undefined ? undefined : parseMac(args.mac, "CNI_ARGS MAC", ErrorCode.invalidEnvironment);
+  return { ...config, ips: config.ips.length > 0 ? config.ips : mergeRequested(ips), mac: config.mac ?? mac };
 }
 
 function podOf(text: string): { pod?: PodName } {
