@@ -17,6 +17,7 @@ import {
   addressesOf,
   checkIpVersions,
   formatResult,
+  hasDefaultRoute,
   readPreviousResult,
   requirePreviousResult,
 } from "../protocol/result.ts";
@@ -316,10 +317,11 @@ class Handler implements CniHandler {
         "recreate the pod",
       );
     }
+    const defaultRoutes = ([4, 6] as const).filter(family => hasDefaultRoute(previous, family));
     let found: string[] = [];
     for (let attempt = 0; attempt < checkAttempts; attempt++) {
       const bridge = ensureBridge(this.#netlink, this.#plan, this.#ledger.pools());
-      found = inspectPod(this.#netlink, { ...reservation, netns: request.netns, bridge });
+      found = inspectPod(this.#netlink, { ...reservation, netns: request.netns, bridge, defaultRoutes });
       if (found.length === 0) return;
       // Plugins later in the list may still be at work.
       await new Promise(resolve => setTimeout(resolve, checkDelay));

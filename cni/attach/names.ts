@@ -7,8 +7,8 @@ import type { Key } from "../ipam/book.ts";
 /** IFLA_IFALIAS of the bridge. */
 export const bridgeAlias = "podlane bridge";
 const podAlias = "podlane pod";
-/** IFALIASZ - 1. */
-const maximumAlias = 255;
+/** IFALIASZ - 1, less the octet that ends the text. */
+const maximumAlias = 254;
 
 /** The node's end of a pod's veth pair: 14 octets, the same for the same container and interface. */
 export function hostInterfaceName({ containerId, ifname }: Pick<Key, "containerId" | "ifname">): string {

@@ -8,7 +8,7 @@ import { isNetns, netnsInode, OWN_NETNS, openNetns, withNetns } from "../../kern
 import { openRtnetlink } from "../../kernel/rtnetlink.ts";
 import { writeSysctl } from "../../kernel/sysctl.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
-import { type Address, type Prefix, parseAddress, parsePrefix, sameOctets } from "../../net/address.ts";
+import { type Address, type IpFamily, type Prefix, parseAddress, parsePrefix, sameOctets } from "../../net/address.ts";
 import { Pool } from "../ipam/pool.ts";
 import { CniError, ErrorCode } from "../protocol/error.ts";
 import type { AttachmentResult } from "../protocol/result.ts";
@@ -39,7 +39,7 @@ const loopbackIndex = 1;
 
 /** Refuses a namespace that is gone or is the node's own. Returns its inode. Throws CniError. */
 export function requirePodNetns(path: string): string {
-  if (!isNetns(path)) {
+  if (!isNetns(path) || !canEnter(path)) {
     throw new CniError(
       ErrorCode.invalidEnvironment,
       `CNI_NETNS ${path} is not a network namespace, or is gone`,
@@ -55,6 +55,17 @@ export function requirePodNetns(path: string): string {
     );
   }
   return String(inode);
+}
+
+/** Files of other kinds of namespaces lie in the same file system; setns(2) refuses them with EINVAL. */
+function canEnter(path: string): boolean {
+  try {
+    withNetns(path, () => undefined);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EINVAL") throw error;
+    return false;
+  }
 }
 
 /** Throws CniError (code 101) where the pod has an interface of this name. */
@@ -110,9 +121,14 @@ export function findPodLink(netlink: Rtnetlink, hostInterface: string): number |
   return isPodLink(link) || link.alias === "" ? link.index : undefined;
 }
 
+export type InspectedInterface = Omit<PodInterface, "alias" | "hairpin" | "mac"> & {
+  /** The families that ADD reported a default route of: not a second interface's. */
+  defaultRoutes: readonly IpFamily[];
+};
+
 /** What differs between the kernel and what ADD made; empty = nothing. Things that others added are no concern of ours. */
-export function inspectPod(netlink: Rtnetlink, wanted: Omit<PodInterface, "alias" | "hairpin" | "mac">): string[] {
-  const { hostInterface, ifname, bridge } = wanted;
+export function inspectPod(netlink: Rtnetlink, wanted: InspectedInterface): string[] {
+  const { hostInterface, ifname, bridge, defaultRoutes } = wanted;
   const host = netlink.link(hostInterface);
   if (!host) return [`the node's interface ${hostInterface} is gone`];
   const found: string[] = [];
@@ -130,8 +146,8 @@ export function inspectPod(netlink: Rtnetlink, wanted: Omit<PodInterface, "alias
       const { address, length } = podAddress(text);
       if (!present.some(entry => entry.prefixLength === length && sameOctets(entry.address, address)))
         found.push(`the pod's interface ${ifname} has no address ${text}`);
-      if (!hasDefaultRoute(pod, anywhere(address))) found.push(`the pod has no default route for IPv${address.length === 4 ? 4 : 6}`);
     }
+    for (const family of defaultRoutes) if (!hasDefaultRoute(pod, family)) found.push(`the pod has no default route for IPv${family}`);
   } finally {
     pod.close();
   }
@@ -173,7 +189,7 @@ function configurePod(pod: Rtnetlink, inside: Link, addresses: readonly PodAddre
   for (const { address, gateway } of addresses) {
     const destination = anywhere(address);
     // A pod with several interfaces has its default route on the first.
-    if (hasDefaultRoute(pod, destination)) continue;
+    if (hasDefaultRoute(pod, destination.family, mainTable)) continue;
     pod.addRoute({
       family: destination.family,
       destination: destination.address,
@@ -186,9 +202,9 @@ function configurePod(pod: Rtnetlink, inside: Link, addresses: readonly PodAddre
   return routes;
 }
 
-/** By whatever way: a plugin later in the list may have replaced ours. */
-function hasDefaultRoute(pod: Rtnetlink, { family }: Prefix): boolean {
-  for (const chunk of pod.routes({ family, table: mainTable })) {
+/** By whatever way and, without `table`, in whatever table: a plugin later in the list may have replaced ours, or moved it as sbr does. */
+function hasDefaultRoute(pod: Rtnetlink, family: IpFamily, table?: number): boolean {
+  for (const chunk of pod.routes(table === undefined ? { family } : { family, table })) {
     if (chunk.some(route => route.length === 0 && route.type === "unicast")) return true;
   }
   return false;

@@ -26,8 +26,13 @@ export function queueFile(directory: string, { containerId, ifname }: Target): s
   return path.join(directory, `${containerId}@${ifname}`);
 }
 
+/** A file of a name that is too long was never written. */
 export function removeQueued(file: string): void {
-  fs.rmSync(file, { force: true });
+  try {
+    fs.rmSync(file, { force: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENAMETOOLONG") throw error;
+  }
 }
 
 function listFiles(directory: string): string[] {

@@ -71,6 +71,11 @@ export function addressesOf(previous: PreviousResult, ifname: string): string[] 
   return previous.ips.filter(ip => index >= 0 && ip.interface === index).map(ip => String(ip.address));
 }
 
+/** Whether `previous` has a default route of this family. */
+export function hasDefaultRoute(previous: PreviousResult, family: 4 | 6): boolean {
+  return previous.routes.some(({ dst }) => typeof dst === "string" && dst.endsWith("/0") && dst.includes(":") === (family === 6));
+}
+
 /** Our part appended to what came before it. `dns` of the configuration wins over that of prevResult. */
 export function formatResult(result: AttachmentResult, cniVersion: CniVersion, dns: JsonObject, previous?: PreviousResult): JsonObject {
   const offset = previous?.interfaces.length ?? 0;

@@ -133,6 +133,7 @@ test("what ADD refuses, and that nothing is left of it", async () => {
     [{ netns: node.netns }, 4, /node's own network namespace/],
     [{ netns: "/run/netns/pl-gone" }, 4, /is not a network namespace, or is gone/],
     [{ netns: "/etc/passwd" }, 4, /is not a network namespace/],
+    [{ netns: "/proc/1/ns/mnt" }, 4, /is not a network namespace/],
     [{ netns: pod, config: { runtimeConfig: { ips: ["10.1.1.1"] } } }, 7, /10.1.1.1 is not in the node's pod CIDRs/],
     [{ netns: pod, config: { runtimeConfig: { ips: ["10.77.0.1"] } } }, 7, /network, gateway or broadcast/],
     [{ netns: pod, config: { prevResult: { ips: 5 } } }, 7, /prevResult.ips/],
@@ -206,6 +207,47 @@ test("a second interface keeps the default route of the first", async () => {
     status: 1,
     json: { code: 101 },
   });
+  // Nor is it missed there when the first goes.
+  await node.call("DEL", { container: "a", netns: pod });
+  const check = await node.call("CHECK", {
+    container: "a",
+    netns: pod,
+    ifname: "net1",
+    config: { name: "second", prevResult: second.json },
+  });
+  expect(check).toMatchObject({ status: 0, stdout: "" });
+});
+
+test("a container with an id as long as a file's name", async () => {
+  const node = await start();
+  const call = { container: "c".repeat(255), netns: node.pod() };
+  const added = await node.call("ADD", call);
+  expect(added).toMatchObject({ status: 0, json: { ips: [{ address: "10.77.0.2/24" }, { address: "fd77::2/64" }] } });
+  expect(await node.call("CHECK", { ...call, config: { prevResult: added.json } })).toMatchObject({ status: 0 });
+  await node.kill();
+  // Too long for the queue: the runtime has to try again.
+  expect(await node.call("DEL", call)).toMatchObject({
+    status: 1,
+    json: { code: 11, details: expect.stringContaining("could not be queued") },
+  });
+  await node.start();
+  expect(await node.call("DEL", call)).toMatchObject({ status: 0 });
+  expect(await node.attachments()).toEqual([]);
+  expect(podLinks(node)).toEqual([]);
+});
+
+test("CHECK finds default routes that a later plugin moved to another table", async () => {
+  const node = await start();
+  const pod = node.pod();
+  const { json: prevResult } = await node.call("ADD", { container: "a", netns: pod });
+  for (const [family, gateway] of [
+    ["-4", "10.77.0.1"],
+    ["-6", "fd77::1"],
+  ]) {
+    inNetns(pod, "ip", family, "route", "add", "default", "via", gateway, "dev", "eth0", "table", "100");
+    inNetns(pod, "ip", family, "route", "del", "default", "table", "main");
+  }
+  expect(await node.call("CHECK", { container: "a", netns: pod, config: { prevResult } })).toMatchObject({ status: 0 });
 });
 
 test("CHECK sees what differs and overlooks what others add", async () => {
