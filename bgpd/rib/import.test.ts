@@ -169,6 +169,44 @@ describe("protected prefixes", () => {
   });
 });
 
+describe("prefixes that are no destination of unicast routes (RFC 4271 section 6.3)", () => {
+  it.each([
+    ["127.0.0.0/8", true],
+    ["127.1.2.3/32", true],
+    ["126.0.0.0/7", false],
+    ["224.0.0.0/4", true],
+    ["239.1.0.0/16", true],
+    ["224.0.0.0/3", false],
+    ["240.0.0.0/4", false],
+    ["255.255.255.255/32", true],
+    ["255.255.255.254/31", false],
+    ["0.0.0.0/0", false],
+    ["ff00::/8", true],
+    ["ff02::1/128", true],
+    ["fe00::/7", false],
+    ["fe80::/10", true],
+    ["fe80::/64", true],
+    ["febf::1/128", true],
+    ["fe80::/9", false],
+    ["::1/128", true],
+    ["::/127", false],
+    ["::/0", false],
+  ])("%s: ignored %s, whatever policy says, and again when it is judged again", async (prefix, ignored) => {
+    const test = new TestRib();
+    const family = prefix.includes(":") ? 1 : 0;
+    const named = policyOf([{ match: { prefixes: [{ prefix }] }, action: { result: "accept" } }]);
+    const neighbor = test.neighbor({ listens: false, imports: { policy: named } });
+    neighbor.announce(attributes({ nextHop: family === 1 ? "2001:db8::1" : "192.0.2.1" }), prefix);
+    await test.settled();
+    expect(neighbor.slot.accepted[family]).toBe(ignored ? 0 : 1);
+    test.rib.reimport(neighbor.slot);
+    await test.settled();
+    expect(neighbor.slot.accepted[family]).toBe(ignored ? 0 : 1);
+    const table = test.rib.tables[family];
+    expect(table.pathFlags[table.head[table.prefixes.findPrefix(parsePrefix(prefix))]]).toBe(ignored ? Rejected.Protected : 0);
+  });
+});
+
 describe("import policy", () => {
   it("may be changed: routes at hand are judged again from what was received", async () => {
     const test = new TestRib();

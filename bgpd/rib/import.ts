@@ -5,6 +5,7 @@
 import { contains, covers, type Prefix } from "../../net/address.ts";
 import { Families } from "../config.ts";
 import { asPathContains, buildAttributes, clusterListContains } from "../message/attributes.ts";
+import { unexpectedPrefix } from "../message/nlri.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
 import type { PolicyResult, TraceStep } from "../policy/types.ts";
 import type { AttributeTable } from "./attribute-table.ts";
@@ -69,9 +70,10 @@ function announceRange(
   const shared = policy.usesPrefix ? undefined : judge(context, slot, family, raw, undefined);
   for (let at = start; at < end; ) {
     const prefix = readPrefix(table, message, at, true);
+    const unexpected = unexpectedPrefix(message, at + 1, message[at], family === 1) !== undefined;
     at += 1 + ((message[at] + 7) >> 3);
     const verdict = shared ?? judge(context, slot, family, raw, table.prefixes.prefix(prefix));
-    const barred = !verdict.namedPrefix && isProtected(context, table, prefix);
+    const barred = unexpected || (!verdict.namedPrefix && isProtected(context, table, prefix));
     table.announce(
       prefix,
       slot.id,
@@ -103,7 +105,8 @@ export function reimportPath(context: ImportContext, slot: Slot, table: RibTable
   const prefix = table.prefixes.prefix(prefixId);
   context.attributes.retain(raw);
   const verdict = judge(context, slot, table.family, raw, prefix);
-  const barred = !verdict.namedPrefix && isProtected(context, table, prefixId);
+  const unexpected = unexpectedPrefix(prefix.address, 0, prefix.length, table.family === 1) !== undefined;
+  const barred = unexpected || (!verdict.namedPrefix && isProtected(context, table, prefixId));
   const flags = barred ? verdict.flags | Rejected.Protected : verdict.flags;
   table.announce(prefixId, slot.id, -1, raw, barred ? 0 : verdict.attributes, flags, table.pathTime[path]);
   if (verdict.attributes !== 0) context.attributes.release(verdict.attributes);
@@ -162,11 +165,13 @@ function loopFlags(context: ImportContext, slot: Slot, family: number, raw: numb
   return clusterListContains(buffer, start, end, context.clusterId) ? Rejected.ReflectionLoop : 0;
 }
 
-/** The guard that covers a prefix; undefined = none. */
+/** The guard that covers a prefix; undefined = none. From what can be no unicast route nothing releases it, no policy either. */
 export function protectionOf(
   context: Pick<ImportContext, "protectedPrefixes">,
   prefix: Prefix,
 ): { reason: string; prefix: Prefix } | undefined {
+  const unexpected = unexpectedPrefix(prefix.address, 0, prefix.length, prefix.address.length === 16);
+  if (unexpected !== undefined) return { reason: `${unexpected} are no destination of unicast routes (RFC 4271 section 6.3)`, prefix };
   return context.protectedPrefixes.find(guard =>
     guard.orLonger ? covers(guard.prefix, prefix) : guard.prefix.length === prefix.length && contains(guard.prefix, prefix.address),
   );
