@@ -49,6 +49,29 @@ describe("towards an external neighbour", () => {
     expect(rewrite({ ...learned, asPath: [] }, external).asPath).toEqual([sequence(65000)]);
   });
 
+  it("leaves confederation segments behind (RFC 5065 section 5)", () => {
+    const confed = { type: SegmentType.ConfedSequence, asns: [64900, 64901] };
+    const set = { type: SegmentType.ConfedSet, asns: [64902] };
+    expect(rewrite({ ...learned, asPath: [confed, set, sequence(3)] }, external).asPath).toEqual([sequence(65000, 3)]);
+    expect(rewrite({ ...learned, asPath: [confed] }, external).asPath).toEqual([sequence(65000)]);
+    expect(rewrite({ ...learned, asPath: [confed, sequence(64513, 3)] }, { ...external, removePrivateAsn: true }).asPath).toEqual([
+      sequence(65000, 3),
+    ]);
+    expect(rewrite({ ...learned, asPath: [confed, set, sequence(3)] }, internal).asPath).toEqual([confed, set, sequence(3)]);
+  });
+
+  it("leaves extended communities behind that are not transitive (RFC 4360 section 6), and the attribute when none is left", () => {
+    const [target, bandwidth, other] = [0x00, 0x40, 0x80].map(type => Uint8Array.of(type, 4, 0xfd, 0xea, 0, 0, 0, 1));
+    const extendedCommunities = [target, bandwidth, other];
+    expect(rewrite({ ...learned, extendedCommunities, partial: [16] }, external)).toMatchObject({
+      extendedCommunities: [target, other],
+      partial: [16],
+      unknown: learned.unknown,
+    });
+    expect(rewrite({ ...learned, extendedCommunities: [bandwidth] }, external)).not.toHaveProperty("extendedCommunities");
+    expect(rewrite({ ...learned, extendedCommunities }, internal)).toMatchObject({ extendedCommunities });
+  });
+
   it("takes private AS numbers out before it prepends", () => {
     const path = [sequence(65001, 3, 4200000000), sequence(64512)];
     expect(rewrite({ ...learned, asPath: path }, { ...external, removePrivateAsn: true }).asPath).toEqual([sequence(65000, 3)]);

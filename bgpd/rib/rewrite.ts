@@ -21,12 +21,14 @@ export interface Rewrite {
   removePrivateAsn: boolean;
 }
 
-const Code = { AsPath: 2, NextHop: 3, Med: 4, LocalPref: 5, OriginatorId: 9, ClusterList: 10 } as const;
+const Code = { AsPath: 2, NextHop: 3, Med: 4, LocalPref: 5, OriginatorId: 9, ClusterList: 10, ExtendedCommunities: 16 } as const;
 /** Order in which attributes we may have to insert come. */
 const WELL_KNOWN = 0x40;
 const OPTIONAL = 0x80;
 const HEADER = 4;
 const AS_SEQUENCE = 2;
+/** Bit in the first octet of an extended community that is not to leave the AS (RFC 4360 section 3). */
+const NON_TRANSITIVE = 0x40;
 
 /** Scratch for results: valid until the next call. Large enough for the largest set plus what a rewrite adds. */
 const scratch = new Uint8Array(2 * 65536 + 1024);
@@ -46,6 +48,7 @@ export function rewriteAttributes(octets: Uint8Array, start: number, end: number
     else if (code === Code.NextHop && rewrite.nextHop) out = writeAttribute(out, { flags: WELL_KNOWN, code, value: rewrite.nextHop });
     else if (code === Code.ClusterList && rewrite.reflect)
       out = writeClusterList(out, octets, at + HEADER, next, rewrite.reflect.clusterId);
+    else if (code === Code.ExtendedCommunities && rewrite.external) out = writeTransitive(out, octets, at, next);
     else if (!isDropped(code, rewrite)) out = copy(out, octets, at, next);
     at = next;
   }
@@ -107,16 +110,25 @@ function writeClusterList(out: number, octets: Uint8Array, from: number, to: num
   return copy(out + HEADER + 4, octets, from, to);
 }
 
+/** EXTENDED_COMMUNITIES without those that end at the border of the AS (RFC 4360 section 6); nothing where none is left. */
+function writeTransitive(out: number, octets: Uint8Array, from: number, to: number): number {
+  let end = copy(out, octets, from, from + HEADER);
+  for (let at = from + HEADER; at < to; at += 8) if ((octets[at] & NON_TRANSITIVE) === 0) end = copy(end, octets, at, at + 8);
+  if (end === out + HEADER) return out;
+  writeLength(out, end - out - HEADER);
+  return end;
+}
+
 function writeAsPath(out: number, octets: Uint8Array, from: number, to: number, rewrite: Rewrite): number {
   scratch[out] = WELL_KNOWN;
   scratch[out + 1] = Code.AsPath;
   let body = out + HEADER;
   if (rewrite.prepend === undefined) {
-    body = rewrite.removePrivateAsn ? copyPublic(body, octets, from, to) : copy(body, octets, from, to);
+    body = copyPath(body, octets, from, to, rewrite);
   } else {
     // Room for a segment header and our AS; joined with the first segment below where that is a sequence with room left.
     const first = body + 6;
-    const last = rewrite.removePrivateAsn ? copyPublic(first, octets, from, to) : copy(first, octets, from, to);
+    const last = copyPath(first, octets, from, to, rewrite);
     if (last > first && scratch[first] === AS_SEQUENCE && scratch[first + 1] < 255) {
       const count = scratch[first + 1] + 1;
       scratch.copyWithin(body + 6, first + 2, last);
@@ -135,29 +147,33 @@ function writeAsPath(out: number, octets: Uint8Array, from: number, to: number, 
   return body;
 }
 
-/** Copies AS_PATH segments without private AS numbers; a segment left empty goes. */
-function copyPublic(out: number, octets: Uint8Array, from: number, to: number): number {
+/**
+ * Copies AS_PATH segments: towards an external neighbour without those of a confederation (RFC 5065 section 5), and without private AS
+ * numbers where that is wanted; a segment left empty goes.
+ */
+function copyPath(out: number, octets: Uint8Array, from: number, to: number, { external, removePrivateAsn }: Rewrite): number {
   for (let at = from; at < to; ) {
-    const count = octets[at + 1];
-    const header = out;
-    out += 2;
-    let kept = 0;
-    for (let n = 0; n < count; n++) {
-      const p = at + 2 + n * 4;
-      const asn = ((octets[p] << 24) | (octets[p + 1] << 16) | (octets[p + 2] << 8) | octets[p + 3]) >>> 0;
-      if (isPrivateAsn(asn)) continue;
-      writeUint32(out, asn);
-      out += 4;
-      kept++;
-    }
-    if (kept === 0) out = header;
-    else {
-      scratch[header] = octets[at];
-      scratch[header + 1] = kept;
-    }
-    at += 2 + count * 4;
+    const next = at + 2 + octets[at + 1] * 4;
+    if (!external || octets[at] <= AS_SEQUENCE) out = removePrivateAsn ? copyPublic(out, octets, at) : copy(out, octets, at, next);
+    at = next;
   }
   return out;
+}
+
+/** Copies the segment at `at` without private AS numbers. */
+function copyPublic(out: number, octets: Uint8Array, at: number): number {
+  const end = at + 2 + octets[at + 1] * 4;
+  let asnEnd = out + 2;
+  for (let asn = at + 2; asn < end; asn += 4) {
+    const value = ((octets[asn] << 24) | (octets[asn + 1] << 16) | (octets[asn + 2] << 8) | octets[asn + 3]) >>> 0;
+    if (isPrivateAsn(value)) continue;
+    writeUint32(asnEnd, value);
+    asnEnd += 4;
+  }
+  if (asnEnd === out + 2) return out;
+  scratch[out] = octets[at];
+  scratch[out + 1] = (asnEnd - out - 2) >> 2;
+  return asnEnd;
 }
 
 /** RFC 6996 section 5. */
