@@ -35,6 +35,17 @@ const unknown = fc.uniqueArray(
   { maxLength: 3, selector: ({ code }) => code },
 );
 
+/** Which of its known optional transitive attributes have the Partial bit, ascending. */
+function partialArbitrary(attributes: PathAttributes): fc.Arbitrary<number[]> {
+  const { aggregator, communities, extendedCommunities, largeCommunities } = attributes;
+  return fc.subarray([
+    ...(aggregator ? [7] : []),
+    ...(communities ? [8] : []),
+    ...(extendedCommunities ? [16] : []),
+    ...(largeCommunities ? [32] : []),
+  ]);
+}
+
 /** Any attribute set with a next hop of this family (row number), in the form parseAttributes gives. */
 export function attributesArbitrary(family: number): fc.Arbitrary<PathAttributes> {
   return fc
@@ -60,6 +71,7 @@ export function attributesArbitrary(family: number): fc.Arbitrary<PathAttributes
       },
       { requiredKeys: ["origin", "asPath", "nextHop"] },
     )
+    .chain(attributes => partialArbitrary(attributes).map(partial => (partial.length > 0 ? { ...attributes, partial } : attributes)))
     .map(attributes => {
       if (attributes.unknown?.length === 0) delete attributes.unknown;
       attributes.unknown?.sort((a, b) => a.code - b.code);

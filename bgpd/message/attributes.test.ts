@@ -50,6 +50,12 @@ describe("canonical octets", () => {
     expect(parseAttributes(fromHex(canonical))).toEqual(everything);
   });
 
+  it("keep the Partial bit of optional transitive attributes (RFC 4271 section 5)", () => {
+    const partial = canonical.replace("c0070008", "e0070008").replace("c0200018", "e0200018");
+    expect(parseAttributes(fromHex(partial))).toEqual({ ...everything, partial: [7, 32] });
+    expect(toHex(buildAttributes({ ...everything, partial: [7, 32] }))).toBe(partial);
+  });
+
   it("are read from within a larger buffer", () => {
     const around = fromHex(`aaaa${canonical}bbbb`);
     expect(parseAttributes(around, 2, around.length - 2)).toEqual(everything);

@@ -1,7 +1,8 @@
 /**
  * Canonical octets of an attribute set: equal sets have equal octets, so the RIB interns them and parses none. They are the attributes
- * ascending by code, each `flags u8, code u8, length u16, value`. Flags: those of the attribute's row, without Extended Length; for an
- * unknown transitive attribute Optional + Transitive + Partial (RFC 4271 section 5). AS numbers have 4 octets (RFC 6793); the next hop
+ * ascending by code, each `flags u8, code u8, length u16, value`. Flags: those of the attribute's row, without Extended Length, and with
+ * Partial where an optional transitive one came with it; for an unknown transitive attribute Optional + Transitive + Partial (RFC 4271
+ * section 5). AS numbers have 4 octets (RFC 6793); the next hop
  * of any family is attribute 3 with 4, 16 or 32 octets; community sets are ascending and unique. MP_REACH_NLRI, MP_UNREACH_NLRI,
  * AS4_PATH and AS4_AGGREGATOR do not occur.
  */
@@ -27,8 +28,10 @@ export function parseAttributes(octets: Uint8Array, start = 0, end = octets.leng
     if (value > end || next > end) throw new RangeError(`canonical attributes end at ${end}, but the one at ${at} does not`);
     const code = octets[at + 1];
     const row = AttributeTable[code];
-    if (row?.parse) row.parse(octets, value, next, attributes);
-    else {
+    if (row?.parse) {
+      row.parse(octets, value, next, attributes);
+      if ((octets[at] & AttributeFlag.Partial) !== 0) attributes.partial = [...(attributes.partial ?? []), code];
+    } else {
       attributes.unknown ??= [];
       attributes.unknown.push({ flags: octets[at], code, value: octets.slice(value, next) });
     }
@@ -43,7 +46,8 @@ export function buildAttributes(attributes: PathAttributes): Uint8Array {
   for (const row of AttributeRows) {
     const built = row.build?.(attributes);
     if (built === undefined) continue;
-    parts.push({ flags: row.flags, code: row.code, value: sorted(Uint8Array.from(built), row.elementWidth) });
+    const partial = attributes.partial?.includes(row.code) ? AttributeFlag.Partial : 0;
+    parts.push({ flags: row.flags | partial, code: row.code, value: sorted(Uint8Array.from(built), row.elementWidth) });
   }
   for (const { code, value } of attributes.unknown ?? []) parts.push({ flags: UNKNOWN_FLAGS, code, value });
   parts.sort((a, b) => a.code - b.code);

@@ -5,10 +5,27 @@ export function nextHopFault(octets: Uint8Array, start: number, length: number):
   return length === 4 ? ipv4Fault(octets, start) : ipv6Fault(octets, start);
 }
 
-/** 16 for a pair of addresses whose second is not link-local: some speakers send "::" there. */
+/**
+ * Where the useful part of a next hop begins: behind the "::" that stands for the missing global address where there is a link-local one
+ * only, as BIRD sends it.
+ */
+export function usefulNextHopStart(octets: Uint8Array, start: number, length: number): number {
+  return length === 32 && isLinkLocal(octets, start + 16) && isUnspecified(octets, start) ? start + 16 : start;
+}
+
+/** Its octets: 16 for a pair of addresses of which one is missing: some speakers send "::" in place of either. */
 export function usefulNextHopLength(octets: Uint8Array, start: number, length: number): number {
   if (length !== 32) return length;
-  return octets[start + 16] === 0xfe && (octets[start + 17] & 0xc0) === 0x80 ? 32 : 16;
+  return isLinkLocal(octets, start + 16) && !isUnspecified(octets, start) ? 32 : 16;
+}
+
+function isLinkLocal(octets: Uint8Array, at: number): boolean {
+  return octets[at] === 0xfe && (octets[at + 1] & 0xc0) === 0x80;
+}
+
+function isUnspecified(octets: Uint8Array, at: number): boolean {
+  for (let i = 0; i < 16; i++) if (octets[at + i] !== 0) return false;
+  return true;
 }
 
 function ipv4Fault(octets: Uint8Array, at: number): string | undefined {

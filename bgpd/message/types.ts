@@ -33,6 +33,8 @@ export interface PathAttributes {
   extendedCommunities?: Uint8Array[];
   /** RFC 8092, three unsigned 32-bit numbers each, ascending, unique. */
   largeCommunities?: [number, number, number][];
+  /** Codes of known optional transitive attributes that came with the Partial bit and keep it (RFC 4271 section 5); ascending. */
+  partial?: number[];
   /** Optional transitive attributes this speaker does not know, Partial bit set on them (RFC 4271 section 5); ascending by code. */
   unknown?: { flags: number; code: number; value: Uint8Array }[];
 }

@@ -86,6 +86,20 @@ describe("well-formed UPDATEs", () => {
     expect(canonical(decode(octets("00".repeat(16))))).toBe(`40010001004002000602010000fde940030010${global}`);
   });
 
+  it("a link-local next hop alone, in one place, in both, or behind the unspecified address as BIRD sends it", () => {
+    const linkLocal = `fe80${"00".repeat(13)}02`;
+    const octets = (length: string, hop: string) => {
+      const value = `0002 01 ${length} ${hop} 00 0820`;
+      return update({ attributes: `800e${length === "10" ? "17" : "27"} ${value} ${origin} ${path}` });
+    };
+    const alone = `40010001004002000602010000fde940030010${linkLocal}`;
+    expect(canonical(decode(octets("10", linkLocal)))).toBe(alone);
+    expect(canonical(decode(octets("20", "00".repeat(16) + linkLocal)))).toBe(alone);
+    expect(canonical(decode(octets("20", linkLocal + linkLocal)))).toBe(`40010001004002000602010000fde940030020${linkLocal}${linkLocal}`);
+    const nowhere = decode(octets("20", "00".repeat(32)));
+    expect([nowhere.treatAsWithdraw, nowhere.announcedCount]).toEqual([true, 1]);
+  });
+
   it("IPv4 in MP_REACH_NLRI, with an IPv6 next hop only where that was negotiated (RFC 8950)", () => {
     const octets = update({ attributes: `800e0b 0001 01 04 c0000201 00 08 0a ${origin} ${path}` });
     expect(canonical(decode(octets))).toBe(canonicalGood);
@@ -122,7 +136,11 @@ describe("well-formed UPDATEs", () => {
     ["ATOMIC_AGGREGATE", "400600", "40060000"],
     ["AGGREGATOR", "c00708 00011170 c0000209", "c007000800011170c0000209"],
     ["COMMUNITIES sorted, once each", "c0080c fde90064 00000001 fde90064", "c008000800000001fde90064"],
-    ["COMMUNITIES with Partial", "e00804 fde90064", "c0080004fde90064"],
+    ["AGGREGATOR with Partial", "e00708 00011170 c0000209", "e007000800011170c0000209"],
+    ["COMMUNITIES with Partial", "e00804 fde90064", "e0080004fde90064"],
+    ["EXTENDED_COMMUNITIES with Partial", "e01008 0002fde900000001", "e01000080002fde900000001"],
+    ["LARGE_COMMUNITY with Partial", "e0200c 000000010000000000000000", "e020000c000000010000000000000000"],
+    ["LOCAL_PREF without the Partial bit it cannot have", "600504 00000064", "4005000400000064"],
     ["ORIGINATOR_ID", "800904 0a000001", "800900040a000001"],
     ["CLUSTER_LIST in its order", "800a08 0a000002 0a000001", "800a00080a0000020a000001"],
     ["EXTENDED_COMMUNITIES sorted", "c01010 0002fde900000064 0002fde900000001", "c01000100002fde9000000010002fde900000064"],
@@ -238,7 +256,6 @@ describe("faults that withdraw (RFC 7606)", () => {
     ["EXTENDED_COMMUNITIES of 4 octets", `${good} c01004 00000000`, 16],
     ["LARGE_COMMUNITY of 8 octets", `${good} c02008 0000000000000000`, 32],
     ["LARGE_COMMUNITY empty", `${good} c02000`, 32],
-    ["an unknown well-known attribute", `${good} 406300`, 99],
     ["the last attribute longer than the list", `${good} c00808 00000001`, 0],
     ["one octet left in the list", `${good} 40`, 0],
     ["an extended length cut off", `${good} d00800`, 0],
@@ -353,6 +370,11 @@ describe("faults that end the session (RFC 7606)", () => {
       "MP_UNREACH_NLRI with NLRI cut off",
       update({ attributes: "900f0005 0002 01 10 20" }),
       { code: 3, subcode: 9, data: "900f00050002011020" },
+    ],
+    [
+      "an unknown well-known attribute (RFC 4271 section 6.3)",
+      update({ attributes: `${good} 506300020102`, nlri: "00" }),
+      { code: 3, subcode: 2, data: "506300020102" },
     ],
     ["a wrong attribute and no NLRI at all (section 5.2)", update({ attributes: "40010109" }), { code: 3, subcode: 6, data: "40010109" }],
     ["an attribute list cut off and no NLRI", update({ withdrawn: "00", attributes: "4001" }), { code: 3, subcode: 1, data: "4001" }],

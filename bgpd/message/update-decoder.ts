@@ -17,7 +17,7 @@ import {
 import { CANONICAL_HEADER, UNKNOWN_FLAGS } from "./attributes.ts";
 import { FamilyTable, familyIndexOf, formatFamily } from "./family.ts";
 import { HEADER_LENGTH, MAX_LENGTH } from "./header.ts";
-import { nextHopFault, usefulNextHopLength } from "./next-hop.ts";
+import { nextHopFault, usefulNextHopLength, usefulNextHopStart } from "./next-hop.ts";
 import { nlriFault } from "./nlri.ts";
 import { copyOctets, copySorted, readUint16 } from "./octets.ts";
 import { MessageError } from "./types.ts";
@@ -46,6 +46,7 @@ const NO_PROBLEMS: UpdateProblem[] = [];
 /** A message may hold hundreds of faults; the first ones tell enough. */
 const MAX_PROBLEMS = 16;
 const IPV4 = 0;
+const OPTIONAL_TRANSITIVE = AttributeFlag.Optional | AttributeFlag.Transitive;
 
 export class UpdateDecoder {
   /** Ranges of withdrawn prefixes: 0..2 of them, families by row number. Each is [length octet, ceil(length / 8) octets]… */
@@ -135,7 +136,7 @@ export class UpdateDecoder {
       const code = this.#codes[index];
       const row = AttributeTable[code];
       const value = at + CANONICAL_HEADER;
-      out[at] = row === undefined ? UNKNOWN_FLAGS : row.flags;
+      out[at] = row === undefined ? UNKNOWN_FLAGS : row.flags | this.#partial(code, row.flags);
       out[at + 1] = code;
       let end = value;
       if (code === AttributeCode.NextHop) {
@@ -155,6 +156,11 @@ export class UpdateDecoder {
       at = end;
     }
     this.octetsLength = at;
+  }
+
+  /** The Partial bit as it came: nobody may take it off again (RFC 4271 section 5). It means something on optional transitive ones only. */
+  #partial(code: number, rowFlags: number): number {
+    return rowFlags === OPTIONAL_TRANSITIVE ? this.#message[this.#attributeStart[code]] & AttributeFlag.Partial : 0;
   }
 
   #clear(message: Uint8Array): void {
@@ -234,10 +240,11 @@ export class UpdateDecoder {
 
   #unknown(flags: number, code: number, start: number, end: number): void {
     if ((flags & AttributeFlag.Optional) === 0) {
-      this.#problem(code, "treat-as-withdraw", "it claims to be well-known, and is not known", 2, start, end);
-    } else if ((flags & AttributeFlag.Transitive) !== 0) {
-      this.#keep(code);
+      // RFC 4271 section 6.3; not among the errors that RFC 7606 section 3 takes more lightly.
+      const text = `attribute ${code} claims to be well-known, and is not known`;
+      throw new MessageError(text, 3, 2, this.#message.slice(start, end));
     }
+    if ((flags & AttributeFlag.Transitive) !== 0) this.#keep(code);
   }
 
   /** Puts a code into the ascending list: nearly always at its end. */
@@ -306,7 +313,8 @@ export class UpdateDecoder {
     if (wrong !== undefined) throw this.#malformedMp(AttributeCode.MpReach, wrong);
     if (nlri === end) return;
     this.#anyNlri = true;
-    this.#addAnnounced(family, nlri, end, start + 4, usefulNextHopLength(message, start + 4, nextHopLength));
+    const nextHop = usefulNextHopStart(message, start + 4, nextHopLength);
+    this.#addAnnounced(family, nlri, end, nextHop, usefulNextHopLength(message, start + 4, nextHopLength));
   }
 
   /** Row number of the family at `at`, -1 for one that was not negotiated: its attribute is passed over (RFC 4760 section 7). */

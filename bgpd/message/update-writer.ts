@@ -231,7 +231,7 @@ export class UpdateWriter {
         as4Written = true;
       }
       if (code === AttributeCode.AsPath && !this.#fourOctetAsn) position = writeNarrowPath(octets, value, next, out, position);
-      else if (code === AttributeCode.Aggregator && !this.#fourOctetAsn) position = writeNarrowAggregator(octets, value, out, position);
+      else if (code === AttributeCode.Aggregator && !this.#fourOctetAsn) position = writeNarrowAggregator(octets, attribute, out, position);
       else if (code !== AttributeCode.NextHop || nextHop) {
         position = writeStart(out, position, octets[attribute], code, next - value);
         position = copyOctets(octets, value, next, out, position);
@@ -269,11 +269,12 @@ function writeNarrowPath(octets: Uint8Array, start: number, end: number, out: Ui
   return narrowAsPath(octets, start, end, out, value);
 }
 
-function writeNarrowAggregator(octets: Uint8Array, start: number, out: Uint8Array, at: number): number {
-  const asn = readUint32(octets, start);
-  const value = writeStart(out, at, OPTIONAL_TRANSITIVE, AttributeCode.Aggregator, 6);
+/** `attribute`: where its flags stand. */
+function writeNarrowAggregator(octets: Uint8Array, attribute: number, out: Uint8Array, at: number): number {
+  const asn = readUint32(octets, attribute + 4);
+  const value = writeStart(out, at, octets[attribute], AttributeCode.Aggregator, 6);
   writeUint16(out, value, asn > 0xffff ? AS_TRANS : asn);
-  return copyOctets(octets, start + 4, start + 8, out, value + 2);
+  return copyOctets(octets, attribute + 8, attribute + 12, out, value + 2);
 }
 
 /** AS4_PATH and AS4_AGGREGATOR, where 2 octets cannot tell the truth. */

@@ -144,6 +144,24 @@ describe.skipIf(lacking)(`a neighbour hears${lacking ? ` (${lacking})` : ""}`, (
     ]);
   });
 
+  it("Partial stays on what we know, and non-transitive extended communities end at the border (RFC 4271 section 5, RFC 4360)", async () => {
+    const extended = "0002fdea00000007 4004fdea00000001";
+    const marked = [
+      ...[origin(), asPath(65002), nextHop(NEXT), attribute(0xe0, 7, octets(u32(65077), "0a090909")), attribute(0xe0, 8, u32(0xfdea0001))],
+      ...[attribute(0xe0, 16, extended), attribute(0xe0, 32, octets(u32(65002), u32(2), u32(1)))],
+    ];
+    for (const remoteAsn of [65003, "internal"] as const) {
+      const { source, sink } = await pair({ remoteAsn });
+      source.send(update({ attributes: marked, nlri: nlri("198.51.100.0/24") }));
+      expect(attributesOf(await hear(sink)).filter(({ code }) => code > 5)).toEqual([
+        { flags: 0xe0, code: 7, value: "0000fe350a090909" },
+        { flags: 0xe0, code: 8, value: "fdea0001" },
+        { flags: 0xe0, code: 16, value: remoteAsn === "internal" ? extended.replace(" ", "") : "0002fdea00000007" },
+        { flags: 0xe0, code: 32, value: "0000fdea0000000200000001" },
+      ]);
+    }
+  });
+
   it("an external route inside: path and MED kept, LOCAL_PREF added", async () => {
     const { source, sink } = await pair({ remoteAsn: "internal" });
     source.send(update({ attributes: rich, nlri: nlri("198.51.100.0/24") }));

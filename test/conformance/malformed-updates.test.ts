@@ -81,6 +81,7 @@ const external: Case[] = [
   ["COMMUNITIES non-transitive", "withdraw", [...good, attribute(0x80, 8, u32(1))]],
   ["ORIGINATOR_ID from outside", "discard", [...good, attribute(0x80, 9, [1, 2, 3, 4])]],
   ["ORIGINATOR_ID from outside, of a wrong length", "discard", [...good, attribute(0x80, 9, [1])]],
+  ["ORIGINATOR_ID from outside, transitive", "discard", [...good, attribute(0xc0, 9, [1, 2, 3, 4])]],
   ["CLUSTER_LIST from outside", "discard", [...good, attribute(0x80, 10, [1, 2, 3, 4])]],
   // 7.14, RFC 8092, RFC 6793
   ["EXTENDED_COMMUNITIES of 7 octets", "withdraw", [...good, attribute(0xc0, 16, new Uint8Array(7))]],
@@ -90,7 +91,6 @@ const external: Case[] = [
   ["AS4_PATH between 4-octet speakers", "discard", [...good, attribute(0xc0, 17, sequence([4_200_000_001]))]],
   ["AS4_AGGREGATOR of garbage", "discard", [...good, attribute(0xc0, 18, [1])]],
   // 3 and 4
-  ["an unknown well-known attribute", "withdraw", [...good, attribute(0x40, 99, [1])]],
   ["an unknown optional non-transitive attribute", "discard", [...good, attribute(0x80, 99, [1])]],
   ["COMMUNITIES twice", "discard", [...good, communities(1), communities(2)]],
   ["ORIGIN twice", "discard", [...good, origin(2)]],
@@ -115,6 +115,9 @@ const external: Case[] = [
   ["MP_REACH_NLRI with a prefix of length 129", { reset: "3/9" }, [...good, mpReach(2, 1, HOP6, [129, ...new Uint8Array(17)])]],
   ["MP_UNREACH_NLRI of 2 octets", { reset: "3/9" }, [...good, attribute(0x80, 15, [0, 2])]],
   ["MP_UNREACH_NLRI with a prefix cut off", { reset: "3/9" }, [...good, mpUnreach(2, 1, [48, 1])]],
+  // RFC 4271 section 6.3, which RFC 7606 leaves as it is
+  ["an unknown well-known attribute", { reset: "3/2" }, [...good, attribute(0x40, 99, [1])]],
+  ["an unknown attribute that is neither optional nor transitive", { reset: "3/2" }, [...good, attribute(0x00, 99, [1])]],
   // 5.2
   ["a wrong attribute without any NLRI", { reset: "3/6" }, update({ attributes: [origin(3)] })],
 ];
