@@ -145,6 +145,32 @@ describe("apply", () => {
   });
 });
 
+describe("two networks of one prefix", () => {
+  const one = network("10.1.0.0/16", { source: "Advertisement/one", attributes: { communities: ["65001:1"] } });
+  const two = network("10.1.0.0/16", { source: "Advertisement/two", attributes: { communities: ["65001:2"] } });
+
+  it.each([
+    ["in this order", [one, two]],
+    ["in the other", [two, one]],
+  ])("are a problem, and the first by name is taken: %s", async (_order, networks) => {
+    a.apply({ networks });
+    await world.run(1);
+    expect(b.speaker.routes({ prefix: "10.1.0.0/16" }).routes[0].attributes.communities).toEqual(["65001:1"]);
+    expect(a.speaker.problems()).toEqual([
+      {
+        severity: "warning",
+        object: "Advertisement/two",
+        field: "prefix",
+        message: "10.1.0.0/16 is announced by Advertisement/one already: what this one says of it has no effect",
+        remedy: "take 10.1.0.0/16 out of one of them, and put the attributes and neighbours that are wanted into the other",
+      },
+    ]);
+    a.apply({ networks: [two] });
+    await world.run(1);
+    expect([a.speaker.problems(), b.speaker.routes({ prefix: "10.1.0.0/16" }).routes[0].attributes.communities]).toEqual([[], ["65001:2"]]);
+  });
+});
+
 describe("the prefix limit", () => {
   it("ends the session with Cease/1, and it stays down for a while", async () => {
     a.apply(withB({ families: { "ipv4-unicast": { ...accepting, prefixLimit: 2 } } }));

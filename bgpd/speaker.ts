@@ -134,6 +134,15 @@ export class Speaker {
         remedy: "neighbours cannot connect to us until then",
       });
     }
+    for (const { prefix, used, ignored } of this.#rib.locals.flatMap(({ duplicates }) => duplicates)) {
+      problems.push({
+        severity: "warning",
+        object: ignored,
+        field: "prefix",
+        message: `${prefix} is announced by ${used} already: what this one says of it has no effect`,
+        remedy: `take ${prefix} out of one of them${used === ignored ? "" : ", and put the attributes and neighbours that are wanted into the other"}`,
+      });
+    }
     for (const peer of this.#peers.values()) problems.push(...peerProblems(peer, this.#rib));
     const { failed = 0, lastError } = this.#fib?.counters() ?? {};
     if (failed > 0) {

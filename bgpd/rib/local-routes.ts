@@ -14,16 +14,24 @@ export class LocalTable implements LocalRoutes {
   readonly #attributes: AttributeTable;
   readonly #byPrefix = new Map<string, NetworkConfig>();
   readonly #byPath = new Map<number, NetworkConfig>();
+  /** Networks without effect, because another one of the same prefix is taken. */
+  duplicates: { prefix: string; used: string; ignored: string }[] = [];
 
   constructor(table: RibTable) {
     this.#table = table;
     this.#attributes = table.attributes;
   }
 
-  /** Brings the table in step. `touched` hears of prefixes whose configuration changed, also where their attributes did not. */
+  /** Brings the table in step. Of several networks with one prefix the one whose source comes first by name is taken. `touched` hears of prefixes whose configuration changed, also where their attributes did not. */
   set(networks: readonly NetworkConfig[], now: number, touched: (prefix: number) => void): void {
     const wanted = new Map<string, NetworkConfig>();
-    for (const network of networks) if (!wanted.has(network.prefix)) wanted.set(network.prefix, network);
+    this.duplicates = [];
+    for (const network of [...networks].sort(bySource)) {
+      const { prefix, source: ignored } = network;
+      const used = wanted.get(prefix)?.source;
+      if (used === undefined) wanted.set(prefix, network);
+      else this.duplicates.push({ prefix, used, ignored });
+    }
     for (const text of this.#byPrefix.keys()) if (!wanted.has(text)) this.#remove(text);
     for (const [text, network] of wanted) {
       const known = this.#byPrefix.get(text);
@@ -62,6 +70,12 @@ export class LocalTable implements LocalRoutes {
     this.#table.withdraw(prefix, LOCAL_SLOT);
     this.#byPrefix.delete(text);
   }
+}
+
+/** By the name of the object, and where one names a prefix twice, by what it says: never by the order in which they came. */
+function bySource(a: NetworkConfig, b: NetworkConfig): number {
+  const [left, right] = [a, b].map(network => `${network.source} ${JSON.stringify(network)}`);
+  return left < right ? -1 : Number(left > right);
 }
 
 const origins = { igp: Origin.Igp, egp: Origin.Egp, incomplete: Origin.Incomplete };
