@@ -111,6 +111,8 @@ export interface NeighborFamilyConfig {
   exportDefault?: "accept" | "reject";
   /** Prefixes accepted from the neighbour before the session is closed with Cease/1 (RFC 4486). 0 = no limit. */
   prefixLimit: number;
+  /** Seconds after which a session that the limit ended is tried again; 0 = not before reset() or a change of the limit. Absent: 300. */
+  prefixLimitRestart?: number;
   /** Percent of the limit at which a problem is reported. */
   prefixWarning: number;
   nextHopSelf: boolean;

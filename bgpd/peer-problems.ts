@@ -17,13 +17,16 @@ export function peerProblems(peer: Peer, rib: Rib): SpeakerProblem[] {
 
 type Finding = Omit<SpeakerProblem, "object">;
 
-function prefixLimitProblems({ config, slot, overLimit, negotiated }: Peer, family: Family): Finding[] {
+function prefixLimitProblems(peer: Peer, family: Family): Finding[] {
+  const { config, slot, overLimit, negotiated } = peer;
   const { prefixLimit = 0, prefixWarning = 0 } = config.families[family] ?? {};
   const accepted = slot?.accepted[Families.indexOf(family) as 0 | 1] ?? 0;
   const field = `prefixLimit (${family})`;
   if (overLimit === family && !negotiated) {
     const message = `${config.name} announced more than ${prefixLimit} ${family} prefixes; the session was closed (Cease/1)`;
-    return [{ severity: "error", field, message, remedy: "raise the limit, or find out what the neighbour leaks" }];
+    const seconds = peer.prefixLimitRestart(family);
+    const again = seconds === 0 ? "it stays down until the limit changes or it is reset" : `it is tried again after ${seconds} s`;
+    return [{ severity: "error", field, message, remedy: `raise the limit, or find out what the neighbour leaks; ${again}` }];
   }
   if (prefixLimit === 0 || prefixWarning === 0 || accepted * 100 < prefixLimit * prefixWarning) return [];
   const message = `${accepted} of at most ${prefixLimit} ${family} prefixes from ${config.name}`;

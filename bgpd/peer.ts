@@ -30,6 +30,15 @@ export interface PeerHooks {
 /** Seconds: how long stale routes are kept once the neighbour is back but does not finish its table (RFC 4724 section 4.2, upper bound). */
 const STALE_ROUTES_TIME = 360;
 
+/** Seconds that a session stays down after its prefix limit unless the configuration says otherwise. */
+const PREFIX_LIMIT_RESTART = 300;
+
+/** Changed, the neighbour may try again. */
+function limitOf({ families }: NeighborConfig, family: Family): string {
+  const { prefixLimit, prefixLimitRestart } = families[family] ?? {};
+  return `${prefixLimit} ${prefixLimitRestart}`;
+}
+
 export class Peer implements SessionListener {
   config: NeighborConfig;
   readonly index: number;
@@ -108,6 +117,10 @@ export class Peer implements SessionListener {
     const keyBefore = this.negotiated ? this.#groupKeys() : [];
     this.config = config;
     this.#global = global;
+    if (this.overLimit && !this.negotiated && limitOf(before, this.overLimit) !== limitOf(config, this.overLimit)) {
+      this.session.reset("prefix limit changed");
+      return ["prefix limit changed, connecting again"];
+    }
     if (!this.slot || !this.negotiated) return same(before, config) ? [] : ["settings changed"];
     this.slot.imports = this.#importRules();
     if (importChanged) {
@@ -264,6 +277,11 @@ export class Peer implements SessionListener {
     this.#hooks.progressed();
   }
 
+  /** Seconds; 0 = never by itself. */
+  prefixLimitRestart(family: Family): number {
+    return this.config.families[family]?.prefixLimitRestart ?? PREFIX_LIMIT_RESTART;
+  }
+
   #limitExceeded(family: Family): void {
     const limit = this.config.families[family]?.prefixLimit ?? 0;
     this.overLimit = family;
@@ -272,7 +290,8 @@ export class Peer implements SessionListener {
     const data = Uint8Array.of(0, f + 1, 1, limit >>> 24, (limit >>> 16) & 255, (limit >>> 8) & 255, limit & 255);
     const notification = { code: ErrorCode.Cease, subcode: CeaseSubcode.MaximumPrefixes, data };
     // Without a hold-down the session would come up, exceed the limit and go down again for ever.
-    this.session.fail(`more than ${limit} ${family} prefixes accepted`, notification, 300);
+    const holdDown = this.prefixLimitRestart(family) || Number.POSITIVE_INFINITY;
+    this.session.fail(`more than ${limit} ${family} prefixes accepted`, notification, holdDown);
   }
 
   #importRules(): Partial<Record<Family, ImportRules>> {

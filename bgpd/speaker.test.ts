@@ -1,5 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { parseAddress } from "../net/address.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import { buildAttributes } from "./message/attributes.ts";
+import { MessageType } from "./message/header.ts";
+import { UpdateWriter } from "./message/update-writer.ts";
+import { RawPeer } from "./session/testing.ts";
 import { accepting, type MemorySpeaker, MemoryWorld, neighborAt, network } from "./testing/memory-speakers.ts";
 
 const A = "10.0.0.1";
@@ -183,6 +188,65 @@ describe("the prefix limit", () => {
     expect(a.speaker.problems()).toMatchObject([
       { severity: "error", message: expect.stringContaining("the session was closed (Cease/1)") },
     ]);
+  });
+
+  const tooMany = () => b.apply({ networks: ["10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"].map(prefix => network(prefix)) });
+  const limited = (prefixLimitRestart?: number, prefixLimit = 2) =>
+    withB({ families: { "ipv4-unicast": { ...accepting, prefixLimit, prefixLimitRestart } } });
+
+  it.each([
+    [undefined, 300],
+    [20, 20],
+  ])("restart %s: the session is tried again after %i s, and ends again", async (restart, seconds) => {
+    a.apply(limited(restart));
+    tooMany();
+    await world.run(1);
+    expect(a.speaker.problems()[0].remedy).toContain(`it is tried again after ${seconds} s`);
+    // Jitter takes at most a quarter off.
+    await world.run(seconds * 0.75 - 2);
+    expect(a.neighbor(B).counters.establishedCount).toBe(1);
+    await world.run(seconds * 0.25 + 60);
+    expect(a.neighbor(B).counters.establishedCount).toBeGreaterThan(1);
+    expect(a.best).toEqual({});
+  });
+
+  it("restart 0: the session stays down until it is reset, or its limit changes", async () => {
+    a.apply(limited(0));
+    tooMany();
+    await world.run(100_000);
+    expect([a.neighbor(B).state, a.neighbor(B).counters.establishedCount]).toEqual(["Idle", 1]);
+    expect(a.speaker.problems()[0].remedy).toContain("it stays down until the limit changes or it is reset");
+    a.speaker.reset(B, "the operator says so");
+    await world.run(60);
+    expect([a.neighbor(B).state, a.neighbor(B).counters.establishedCount]).toEqual(["Idle", 2]);
+    expect(a.apply(limited(0, 3))).toEqual([`${B}: change: prefix limit changed, connecting again`]);
+    await world.run(60);
+    expect([a.neighbor(B).state, Object.keys(a.best).length, a.speaker.problems().map(({ severity }) => severity)]).toEqual([
+      "Established",
+      3,
+      ["warning"],
+    ]);
+  });
+
+  it("tells a neighbour made of octets Cease/1 with family and limit, and refuses its next connection", async () => {
+    const D = "10.0.0.4";
+    const peers = world.rawPeer(D, 65004);
+    const families = { "ipv4-unicast": { ...accepting, prefixLimit: 1, prefixLimitRestart: 0 } };
+    a.apply({ neighbors: [...a.config.neighbors, neighborAt(D, 65004, { families })] });
+    await world.run(5);
+    const writer = new UpdateWriter({ fourOctetAsn: true, maxMessageLength: 4096 });
+    const set = buildAttributes({ origin: 0, asPath: [{ type: 2, asns: [65004] }], nextHop: parseAddress(D) });
+    writer.announce(0, set, 0, set.length);
+    for (const word of [0x0a040000, 0x0a050000]) writer.prefix4(word, 16);
+    peers[0].wire?.write(writer.take());
+    await world.run(1000);
+    expect(peers.map(peer => peer.ofType(MessageType.Notification).map(message => [...message.subarray(19)]))).toEqual([
+      [[6, 1, 0, 1, 1, 0, 0, 0, 1]],
+    ]);
+    const again = new RawPeer();
+    world.network.transport(parseAddress(D), parseAddress(A)).connect(again);
+    await world.run(1);
+    expect(again.notifications).toEqual(["6/5"]);
   });
 
   it("is a problem before it is reached", async () => {

@@ -131,6 +131,12 @@ describe("safety", () => {
   const tor = (spec: object) => object("Peer", "tor", { nodeSelector: {}, address: "10.0.0.254", asn: 65001, ...spec });
   const one = node({ addresses: ["10.0.0.1"], podCIDRs: ["10.244.1.0/24"] });
 
+  test("how long a session stays down after its prefix limit: a family's own word goes before the peer's", () => {
+    const families = [{ name: "ipv4-unicast", prefixLimitRestart: 0 }, { name: "ipv6-unicast" }];
+    const [neighbor] = plan(one + tor({ prefixLimitRestart: 60, families })).speaker?.neighbors ?? [];
+    expect(neighbor.families).toMatchObject({ "ipv4-unicast": { prefixLimitRestart: 0 }, "ipv6-unicast": { prefixLimitRestart: 60 } });
+  });
+
   test("a missing Secret shuts the session down and never leaves the password empty", () => {
     const [neighbor] = plan(one + tor({ passwordSecretRef: { name: "s" } })).speaker?.neighbors ?? [];
     expect(neighbor).toMatchObject({ name: "tor", shutdown: { message: "password not available" } });
@@ -157,6 +163,7 @@ describe("safety", () => {
     const { speaker, problems } = plan(one + tor({}));
     expect(speaker?.neighbors[0].families["ipv4-unicast"]).toMatchObject({ importPolicies: [], exportPolicies: [], prefixLimit: 10000 });
     expect(speaker?.neighbors[0].families["ipv4-unicast"]).not.toHaveProperty("exportDefault");
+    expect(speaker?.neighbors[0].families["ipv4-unicast"]).not.toHaveProperty("prefixLimitRestart");
     expect(problems.map(({ object: name, message }) => `${name}: ${message}`)).toEqual([
       "Peer/tor: no Advertisement selects this external peer: node n sends it nothing (RFC 8212)",
       "Peer/tor: nothing is accepted from this external peer on node n (RFC 8212)",

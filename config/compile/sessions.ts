@@ -253,12 +253,14 @@ function peerFamilies(spec: Peer["spec"], family: IpFamily, external: boolean): 
   for (const entry of spec.families ?? [{ name: familyName(family) }]) {
     const importDefault = (entry.import ?? spec.import)?.default;
     const exportDefault = (entry.export ?? spec.export)?.default;
+    const restart = entry.prefixLimitRestart ?? spec.prefixLimitRestart;
     result[entry.name] = {
       importPolicies: [...((entry.import ?? spec.import)?.policies ?? [])],
       exportPolicies: [...((entry.export ?? spec.export)?.policies ?? [])],
       ...(importDefault ? { importDefault: importDefault === "Accept" ? "accept" : "reject" } : {}),
       ...(exportDefault ? { exportDefault: exportDefault === "Accept" ? "accept" : "reject" } : {}),
       prefixLimit: entry.prefixLimit ?? spec.prefixLimit ?? (external ? externalPrefixLimit : 0),
+      ...(restart === undefined ? {} : { prefixLimitRestart: restart }),
       prefixWarning: entry.prefixWarning ?? spec.prefixWarning ?? defaults.prefixWarning,
       nextHopSelf: entry.nextHopSelf ?? spec.nextHopSelf ?? false,
       allowAsIn: entry.allowASIn ?? spec.allowASIn ?? 0,

@@ -50,6 +50,13 @@ const familySettings = () => ({
       100000000,
     ),
   ),
+  prefixLimitRestart: optional(
+    integer(
+      "Seconds after which a session closed by prefixLimit is tried again. 0 = never: it stays down until the limit changes or the session is reset. Default 300.",
+      0,
+      86400,
+    ),
+  ),
   prefixWarning: optional(integer("Percent of prefixLimit at which a problem is reported, 1..100. Default 75.", 1, 100)),
   nextHopSelf: optional(flag("Internal peers: put the node's own address as next hop on routes from external peers. Default false.")),
   allowASIn: optional(integer("How often the node's own AS may occur in an accepted AS path, 0..10. Default 0.", 0, 10)),

@@ -20,6 +20,13 @@ export const rejected: Rejected[] = [
   { what: "asn beyond 32 bit", kind: "Fabric", spec: fabric({ asn: 4294967296 }), field: "spec.asn", message: /out of range/ },
   { what: "asn as text", kind: "Fabric", spec: fabric({ asn: "65001" }), field: "spec.asn", message: /whole number, not the text "65001"/ },
   { what: "no asn", kind: "Fabric", spec: { nodeSelector: {} }, field: "spec.asn", message: /"asn" is missing/ },
+  {
+    what: "a wait after the prefix limit of more than a day",
+    kind: "Peer",
+    spec: peer({ prefixLimitRestart: 86401 }),
+    field: "spec.prefixLimitRestart",
+    message: /86400/,
+  },
   { what: "no nodeSelector", kind: "Fabric", spec: { asn: 65001 }, field: "spec.nodeSelector", message: /"nodeSelector" is missing/ },
   {
     what: "unknown field",
