@@ -25,7 +25,7 @@ export const rejected: Rejected[] = [
     kind: "Peer",
     spec: peer({ prefixLimitRestart: 86401 }),
     field: "spec.prefixLimitRestart",
-    message: /86400/,
+    message: /86401 is out of range/,
   },
   { what: "no nodeSelector", kind: "Fabric", spec: { asn: 65001 }, field: "spec.nodeSelector", message: /"nodeSelector" is missing/ },
   {
