@@ -1,12 +1,14 @@
 /**
  * Real BGP daemons as neighbours in tests: Debian's FRR, BIRD, GoBGP and OpenBGPD, each started alone in a namespace from the text of its
- * configuration, ready when its control socket answers, and ended with everything it started.
+ * configuration, ready when its control socket answers, and ended with everything it started. PODLANE_NEIGHBOURS names another root
+ * directory to take the daemons from, for example one with another Debian release: they run in it by chroot.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
+import { promisify } from "node:util";
 
 export interface Neighbour {
   readonly pid: number;
@@ -24,7 +26,8 @@ export interface Neighbour {
 }
 
 /** FRR's bgpd without zebra. `config`: frr.conf lines. */
-export function startFrr(namespace: string, config: string): Promise<Neighbour> {
+export async function startFrr(namespace: string, config: string): Promise<Neighbour> {
+  const v6OverV4 = await frrOption(namespace, "--v6-with-v4-nexthop");
   return start("FRR bgpd", namespace, "/usr/lib/frr/bgpd", directory => {
     const file = write(directory, "bgpd.conf", config);
     const identity = ["-i", join(directory, "pid"), "--vty_socket", directory];
@@ -34,6 +37,8 @@ export function startFrr(namespace: string, config: string): Promise<Neighbour> 
         "-n",
         "-S",
         "-Z",
+        // Without zebra it knows no interface, and later versions then refuse IPv6 routes on a session over IPv4.
+        ...v6OverV4,
         "-f",
         file,
         ...identity,
@@ -50,7 +55,15 @@ export function startFrr(namespace: string, config: string): Promise<Neighbour> 
   });
 }
 
-/** BIRD 2. `config`: bird.conf. */
+/** The option where this version of bgpd has it, else nothing. */
+async function frrOption(namespace: string, option: string): Promise<string[]> {
+  const [program, ...args] = inside(namespace, ["/usr/lib/frr/bgpd", "--help"]);
+  // A bgpd that is missing or broken is reported by start().
+  const { stdout } = await promisify(execFile)(program, args).catch(() => ({ stdout: "" }));
+  return stdout.includes(option) ? [option] : [];
+}
+
+/** BIRD 2 or 3. `config`: bird.conf. */
 export function startBird(namespace: string, config: string): Promise<Neighbour> {
   return start("BIRD", namespace, "/usr/sbin/bird", directory => {
     const file = write(directory, "bird.conf", `log stderr all;\n${config}`);
@@ -69,7 +82,7 @@ export function startGobgp(namespace: string, config: string): Promise<Neighbour
     const file = write(directory, "gobgpd.yaml", config);
     return {
       command: ["/usr/bin/gobgpd", "-t", "yaml", "-f", file, "--pprof-disable", "--log-plain"],
-      client: words => ["ip", "netns", "exec", namespace, "/usr/bin/gobgp", ...words.split(" ")],
+      client: words => ["/usr/bin/gobgp", ...words.split(" ")],
       ready: "global",
     };
   });
@@ -79,7 +92,7 @@ export function startGobgp(namespace: string, config: string): Promise<Neighbour
 export function startOpenbgpd(namespace: string, config: string): Promise<Neighbour> {
   return start("OpenBGPD", namespace, "/usr/sbin/bgpd", directory => {
     // Its unprivileged processes are locked into this directory.
-    mkdirSync("/run/openbgpd", { recursive: true });
+    mkdirSync(outside("/run/openbgpd"), { recursive: true });
     const control = join(directory, "ctl");
     const file = write(directory, "bgpd.conf", `socket "${control}"\nfib-update no\n${config}`);
     return {
@@ -98,12 +111,13 @@ export function missing(daemon: "frr" | "bird" | "gobgp" | "openbgpd"): string |
     gobgp: { file: "/usr/bin/gobgpd", name: "gobgpd" },
     openbgpd: { file: "/usr/sbin/bgpd", name: "openbgpd" },
   }[daemon];
-  if (!existsSync(file)) return `${file} is not installed (Debian package ${name})`;
+  if (!existsSync(outside(file))) return `${outside(file)} is not installed (Debian package ${name})`;
   return process.getuid?.() === 0 ? undefined : "network namespaces need root";
 }
 
 interface Recipe {
   command: string[];
+  /** Runs in the daemon's namespace and root directory, as `command` does. */
   client: (words: string) => string[];
   /** A query that succeeds as soon as the daemon works. */
   ready: string;
@@ -114,11 +128,29 @@ const START_LIMIT = 20_000;
 const STOP_LIMIT = 5_000;
 const MAX_LOG = 256 * 1024;
 const running = new Set<DaemonProcess>();
+const ROOT = resolve(process.env.PODLANE_NEIGHBOURS || "/");
+
+/** Where we see what the daemons see at `path`. */
+function outside(path: string): string {
+  return join(ROOT, path);
+}
+
+/**
+ * "ip netns exec" and all that follows become the command itself, so that signals reach it. The mounts are of the mount namespace that
+ * "ip netns exec" makes and end with it, however it ends.
+ */
+function inside(namespace: string, command: string[]): string[] {
+  const enter = ["ip", "netns", "exec", namespace];
+  if (ROOT === "/") return [...enter, ...command];
+  const mounts = `mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@"`;
+  return [...enter, "sh", "-c", mounts, ROOT, ...command];
+}
 
 async function start(name: string, namespace: string, program: string, recipe: (directory: string) => Recipe): Promise<Neighbour> {
-  if (!existsSync(program)) throw new Error(`${name}: ${program} is not installed`);
-  const directory = mkdtempSync(join(tmpdir(), "podlane-neighbour-"));
-  chmodSync(directory, 0o755);
+  if (!existsSync(outside(program))) throw new Error(`${name}: ${outside(program)} is not installed`);
+  const parent = ROOT === "/" ? tmpdir() : "/tmp";
+  const directory = join(parent, basename(mkdtempSync(join(outside(parent), "podlane-neighbour-"))));
+  chmodSync(outside(directory), 0o755);
   const daemon = new DaemonProcess(name, namespace, directory, recipe(directory));
   try {
     await daemon.ready();
@@ -131,6 +163,7 @@ async function start(name: string, namespace: string, program: string, recipe: (
 
 class DaemonProcess implements Neighbour {
   readonly #name: string;
+  readonly #namespace: string;
   readonly #directory: string;
   readonly #recipe: Recipe;
   readonly #child: ChildProcess;
@@ -139,10 +172,12 @@ class DaemonProcess implements Neighbour {
 
   constructor(name: string, namespace: string, directory: string, recipe: Recipe) {
     this.#name = name;
+    this.#namespace = namespace;
     this.#directory = directory;
     this.#recipe = recipe;
-    // A group of its own, so that its helpers end with it; "ip netns exec" becomes the daemon.
-    this.#child = spawn("ip", ["netns", "exec", namespace, ...recipe.command], { detached: true, stdio: ["ignore", "pipe", "pipe"] });
+    const [program, ...args] = inside(namespace, recipe.command);
+    // A group of its own, so that its helpers end with it.
+    this.#child = spawn(program, args, { detached: true, stdio: ["ignore", "pipe", "pipe"] });
     const keep = (chunk: Buffer) => {
       this.#log = (this.#log + chunk.toString("utf8")).slice(-MAX_LOG);
     };
@@ -176,7 +211,7 @@ class DaemonProcess implements Neighbour {
   }
 
   query(command: string): Promise<string> {
-    const [program, ...args] = this.#recipe.client(command);
+    const [program, ...args] = inside(this.#namespace, this.#recipe.client(command));
     return new Promise((resolve, reject) => {
       execFile(program, args, { timeout: 10_000, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
         if (error) reject(new Error(`${this.#name}: "${command}" failed: ${stdout}${stderr}`, { cause: error }));
@@ -209,7 +244,7 @@ class DaemonProcess implements Neighbour {
     await this.#ended;
     running.delete(this);
     if (running.size === 0) process.removeListener("exit", endAll);
-    rmSync(this.#directory, { recursive: true, force: true });
+    rmSync(outside(this.#directory), { recursive: true, force: true });
   }
 
   signal(signal: NodeJS.Signals, to: "group" | "leader" = "group"): void {
@@ -228,6 +263,6 @@ function endAll(): void {
 
 function write(directory: string, name: string, text: string): string {
   const file = join(directory, name);
-  writeFileSync(file, text, { mode: 0o600 });
+  writeFileSync(outside(file), text, { mode: 0o600 });
   return file;
 }

@@ -280,15 +280,16 @@ class Bird implements Daemon {
 
   async route(prefix: string): Promise<Seen | undefined> {
     const text = await this.process.query(`show route primary all ${prefix}`).catch(notFound);
-    if (!/\bBGP\.as_path|\bBGP\.origin/.test(text)) return undefined;
-    const field = (name: string) => new RegExp(`^\\s+BGP\\.${name}:[ ]?(.*?)\\s*$`, "m").exec(text)?.[1];
+    // "BGP.as_path" of BIRD 2 is "bgp_path" in BIRD 3.
+    if (!/\bBGP\.as_path|\b(BGP\.|bgp_)origin/.test(text)) return undefined;
+    const field = (name: string) => new RegExp(`^\\s+(?:BGP\\.|bgp_)${name}:[ ]?(.*?)\\s*$`, "m").exec(text)?.[1];
     const tuples = (name: string) =>
       field(name)
         ?.match(/\([^)]*\)/g)
         ?.map(tuple => tuple.slice(1, -1).replaceAll(/,\s*/g, ":"));
     const number = (name: string) => (field(name) === undefined ? undefined : Number(field(name)));
     return defined({
-      asPath: field("as_path") ?? "",
+      asPath: field("(?:as_)?path") ?? "",
       nextHop: field("next_hop")?.split(" ")[0] ?? "",
       origin: field("origin")?.toLowerCase() ?? "",
       med: number("med"),
@@ -321,7 +322,12 @@ class Bird implements Daemon {
   }
 
   async askRefresh(peer: string): Promise<void> {
-    await this.process.query(`reload in ${this.#protocol(peer)}`);
+    const protocol = this.#protocol(peer);
+    await this.process.query(`reload in ${protocol}`).catch((error: Error) => {
+      if (!error.message.includes("No such command")) throw error;
+      // So since BIRD 3.4, where "reload filters" is another command.
+      return this.process.query(`reload bgp in ${protocol}`);
+    });
   }
 
   #protocol(peer: string): string {

@@ -190,7 +190,7 @@ describe.skipIf(whyNoTransit)(`in transit${whyNoTransit ? ` (skipped: ${whyNoTra
           aggregator: "65010 10.9.9.9",
         } satisfies Seen),
       );
-      expect(await receiver.daemon.process.query(`show route all ${prefix}`)).toContain("BGP.atomic_aggr");
+      expect(await receiver.daemon.process.query(`show route all ${prefix}`)).toMatch(/\b(BGP\.|bgp_)atomic_aggr/);
     }
   });
 });
@@ -251,6 +251,12 @@ describe("a neighbour without 4-octet AS numbers (RFC 6793 section 4.2)", () => 
       await until(async () => {
         const asPath = kind === openbgpd ? "65002" : "65002 4200000009 64999";
         expect(await attributes(speaker, "198.51.100.0/24")).toMatchObject({ asPath, nextHop: "10.0.0.2" });
+        if (/aspath merge failed/.test(daemon.process.log())) {
+          // OpenBGPD 9.3 cannot join the two, those of BIRD neither: it shows what came.
+          const came = await daemon.process.query("show rib in detail 203.0.113.0/24");
+          expect(came).toMatch(/^\s+65001 23456 23456$.* metric 70,.*AS4-Path flags \[OT\]: 65001 4200000001 4200000001$/ms);
+          return;
+        }
         const seen = kind === frr ? "65001 23456 23456" : "65001 4200000001 4200000001";
         expect(await daemon.route("203.0.113.0/24")).toMatchObject({ asPath: seen, med: 70 });
       });
