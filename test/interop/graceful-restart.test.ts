@@ -1,9 +1,9 @@
-/** Graceful restart (RFC 4724): our process dies, FRR and BIRD keep our routes, and nothing is withdrawn when we come back in time. */
+/** Graceful restart (RFC 4724): our process dies or is stopped with --on-stop keep, FRR and BIRD keep our routes, and nothing is withdrawn when we come back in time. */
 import { setTimeout as pause } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { type Daemon, daemons } from "./daemons.ts";
 import { lacking, pair, until, up } from "./scene.ts";
-import { network } from "./speaker.ts";
+import { network, type SpeakerProcess } from "./speaker.ts";
 
 const { frr, bird } = daemons;
 
@@ -21,7 +21,10 @@ for (const kind of [frr, bird]) {
       config: { networks: [network("203.0.113.0/24", { med: 7 }), network("2001:db8:113::/48")] },
     });
 
-    it("kill -9 and back within the restart time: no route ever leaves it, nor its kernel, nor ours", async context => {
+    it.for([
+      ["kill -9", (speaker: SpeakerProcess) => speaker.kill()],
+      ["--on-stop keep", (speaker: SpeakerProcess) => speaker.leave()],
+    ] as const)("%s and back within the restart time: no route ever leaves it, nor its kernel, nor ours", async ([, end], context) => {
       const { scene, speaker, daemon, config, them } = await pair(context, kind, pairing(40));
       await up(speaker);
       await until(async () => {
@@ -33,7 +36,7 @@ for (const kind of [frr, bird]) {
       const [theirKernel, ourKernel] = [await scene.watchRoutes(them), await scene.watchRoutes(scene.us)];
       const watched = watch(daemon);
       const killed = new Date().toISOString();
-      await speaker.kill();
+      await end(speaker);
       await until(async () => expect(await daemon.established("10.0.0.1")).toBe(false));
       expect(await held(daemon)).toEqual([true, true]);
       const again = await scene.speaker(config);

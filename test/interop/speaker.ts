@@ -85,6 +85,12 @@ export class SpeakerProcess {
     await this.#ended;
   }
 
+  /** Ends in peace as an agent with --on-stop keep does: no Cease, the kernel routes stay. */
+  async leave(): Promise<void> {
+    await this.#ask("close", [{ graceful: false, flush: false }]);
+    await this.kill();
+  }
+
   /** Ends sessions with Cease and removes the kernel routes. */
   async stop(): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
