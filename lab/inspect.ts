@@ -20,6 +20,7 @@ export interface Inspection {
   problems: string[];
 }
 
+/** Seconds. */
 const defaultBound = 60;
 
 /** Waits for the checks of the topology. Throws UnmetError, naming what is missing. */
@@ -51,8 +52,22 @@ export async function awaitChecks(lab: Lab, progress: Progress, abort?: AbortSig
 }
 
 /** Every cell of the matrix when the topology asks for it, else none. */
-export async function checkMatrix(lab: Lab): Promise<Cell[]> {
+async function checkMatrix(lab: Lab): Promise<Cell[]> {
   return lab.plan.topology.checks?.pods === "all" ? pingMatrix(lab) : [];
+}
+
+/** The same; what fails is tried again as long as checks may take: sessions stand a moment before the last route is in. */
+export async function awaitMatrix(lab: Lab, abort?: AbortSignal): Promise<Cell[]> {
+  let cells = await checkMatrix(lab);
+  const again = async () => {
+    const bad = cells.filter(cell => cell.problem !== undefined);
+    if (bad.length === 0) return true;
+    const fresh = new Map((await pingMatrix(lab, bad)).map(cell => [`${cell.from} ${cell.address}`, cell]));
+    cells = cells.map(cell => fresh.get(`${cell.from} ${cell.address}`) ?? cell);
+    return false;
+  };
+  await until(again, (lab.plan.topology.checks?.within ?? defaultBound) * 1000, 200, abort);
+  return cells;
 }
 
 export async function inspect(lab: Lab, matrix?: Cell[]): Promise<Inspection> {

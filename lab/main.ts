@@ -7,10 +7,11 @@ import { paintFor } from "../cli/render/paint.ts";
 import { table } from "../cli/render/table.ts";
 import { UnmetError } from "./check.ts";
 import { down, Lab, type Progress, populationOf, silentProgress, up } from "./engine/lab.ts";
+import { neighbourTableAdvice, neighbourTableFulls } from "./engine/neighbours.ts";
 import { busyWith, labFolder, listStates, readState } from "./engine/state.ts";
 import { CommandError, inNamespace, listNamespaces } from "./engine/system.ts";
 import { toolFolder } from "./engine/tools.ts";
-import { awaitChecks, checkMatrix, type Inspection, inspect, pictureOfLab, writeSvg } from "./inspect.ts";
+import { awaitChecks, awaitMatrix, type Inspection, inspect, pictureOfLab, writeSvg } from "./inspect.ts";
 import { runningLab, shippedTopologies, topologyFile } from "./names.ts";
 import { runScenario, type ScenarioResult } from "./scenario.ts";
 import { formatTime, terminalProgress } from "./show/progress.ts";
@@ -46,12 +47,14 @@ async function runUp(word: string, flags: UpFlags): Promise<void> {
   const progress = flags.json ? silentProgress : terminalProgress(process.stdout, paint);
   const abort = abortOnSignals();
   const begin = performance.now();
+  const fulls = neighbourTableFulls();
   if (!flags.json) print(`${paint("strong", topology.title)}  ${paint("dim", `(lab ${id})`)}`);
   const { lab, action, reason } = await up(topology, { instance: flags.instance, file, progress, abort });
   if (!flags.json && action !== "built") print(`  the lab was ${action}${reason ? `: ${reason}` : ""}`);
   try {
     await runChecks(lab, topology.title, begin, flags, progress, abort);
   } catch (error) {
+    for (const advice of neighbourTableAdvice(fulls)) process.stderr.write(`${paintErrors("warn", "lab:")} ${advice}\n`);
     if (flags.once) keepLogs(lab);
     if (flags.once || abort.aborted) await progress.step("remove the lab", () => down(id));
     throw error;
@@ -63,7 +66,7 @@ async function runUp(word: string, flags: UpFlags): Promise<void> {
 async function runChecks(lab: Lab, title: string, begin: number, flags: UpFlags, progress: Progress, abort: AbortSignal): Promise<void> {
   await awaitChecks(lab, progress, abort);
   const wanted = lab.plan.topology.checks?.pods === "all";
-  const matrix = wanted ? await progress.step("every pod to every pod", () => checkMatrix(lab)) : [];
+  const matrix = wanted ? await progress.step("every pod to every pod", () => awaitMatrix(lab, abort)) : [];
   const inspection = await inspect(lab, matrix);
   const svg = writeSvg(lab, buildFolder);
   if (!flags.json) {

@@ -16,7 +16,7 @@ export interface ScenarioResult {
   /** What each step was and how long it took; an await counts from the action before it, to the 50 ms in which we look. */
   steps: { text: string; milliseconds: number }[];
   streams: StreamResult[];
-  /** What the streams lost, by the action that came before it, in the order of the actions; only where something was lost. */
+  /** What the streams lost, by the action that came before it, in the order of the actions: also where it was nothing. */
   losses: Loss[];
   /** Kernel routes to pod subnets that went away on a machine, at any moment. */
   withdrawals: { machine: string; text: string }[];
@@ -82,13 +82,13 @@ export async function runScenario(lab: Lab, scenario: Scenario, progress: Progre
 /** A gap belongs to the last action before its first packet was missed: what a switch costs when it dies is one thing, its return another. */
 export function lossesByAction(streams: StreamResult[], actions: Action[]): Loss[] {
   const losses: Loss[] = [];
-  for (const [index, { text, at }] of [{ text: "the beginning", at: 0 }, ...actions].entries()) {
+  for (const [index, { text, at }] of [{ text: "before all", at: 0 }, ...actions].entries()) {
     const until = actions[index]?.at ?? Number.POSITIVE_INFINITY;
     for (const family of [4, 6] as const) {
       const own = streams.filter(stream => stream.address.includes(":") === (family === 6));
       const gaps = own.map(stream => stream.gaps.filter(gap => gap.at >= at && gap.at < until));
       const all = gaps.flat();
-      if (all.length === 0) continue;
+      if (own.length === 0 || (index === 0 && all.length === 0)) continue;
       losses.push({
         after: text,
         family,

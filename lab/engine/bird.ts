@@ -1,5 +1,5 @@
 /** BIRD 2: configuration from the short form, and what `birdc` answers. */
-import type { PathView, RouterPlan, SessionView } from "./routers.ts";
+import type { PathView, RouterPlan, RouterSession, SessionView } from "./routers.ts";
 
 export function birdConfig(router: RouterPlan): string {
   const families = [4, 6] as const;
@@ -15,9 +15,9 @@ export function birdConfig(router: RouterPlan): string {
         ({ family, own }) =>
           `protocol static own${family} { ipv${family}; ${own.map(({ prefix }) => `route ${prefix} blackhole;`).join(" ")} }`,
       ),
-    ...router.sessions.map(({ name, asn, local, remote, family, shared, passive, password }) =>
+    ...router.sessions.map(({ asn, local, remote, family, shared, passive, password }, index) =>
       [
-        `protocol bgp ${name.replaceAll("-", "_")}_${family} {`,
+        `protocol bgp ${birdProtocol(router.sessions[index], router.sessions)} {`,
         `  local ${local} as ${router.asn};`,
         `  neighbor ${remote} as ${asn};`,
         `  hold time ${router.holdTime};`,
@@ -30,6 +30,12 @@ export function birdConfig(router: RouterPlan): string {
     ),
   ];
   return `${lines.join("\n")}\n`;
+}
+
+/** A name as BIRD allows it; the link is in it where the neighbour is on several. */
+export function birdProtocol({ name, link, family }: RouterSession, all: RouterSession[]): string {
+  const alone = all.filter(other => other.name === name && other.family === family).length === 1;
+  return [name, ...(alone ? [] : [link]), family].join("_").replaceAll("-", "_");
 }
 
 /** `show protocols all`: a block for each protocol, headed by its line in the table. */

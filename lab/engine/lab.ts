@@ -3,6 +3,7 @@
  * can finish the work of one that died.
  */
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { isDeepStrictEqual } from "node:util";
 import { stringify } from "yaml";
 import { type LabPlan, type MachinePlan, namespacePrefix, planLab } from "../topology/plan.ts";
@@ -238,25 +239,23 @@ async function build(lab: Lab, progress: Progress, abort?: AbortSignal): Promise
   const nodes = plan.machines.filter(machine => machine.kind === "node");
   if (routers.length > 0) {
     await progress.step("routers", async detail => {
-      await all(routers.map(machine => lab.start(machine, abort)));
+      await each(routers, machine => lab.start(machine, abort));
       detail(routers.map(machine => `${machine.name} (${machine.kind === "frr" ? "FRR" : "BIRD"})`).join(", "));
     });
   }
   if (nodes.length > 0) {
     await progress.step("podlane agents", async detail => {
       writeObjects(lab);
-      await all(nodes.map(machine => lab.start(machine, abort)));
+      await each(nodes, machine => lab.start(machine, abort));
       detail(nodes.map(machine => machine.name).join(", "));
     });
   }
   if (plan.pods.length > 0) {
     await progress.step("pods, attached by the CNI executable", async detail => {
       const plugin = await buildCniPlugin(`${stateRoot}/${lab.id}/bin`);
-      await all(
-        plan.pods.map(async pod => {
-          state.pods[pod.name] = await addPod(lab, pod, plugin, abort);
-        }),
-      );
+      await each(plan.pods, async pod => {
+        state.pods[pod.name] = await addPod(lab, pod, plugin, abort);
+      });
       detail(`${plan.pods.length}`);
     });
   }
@@ -266,10 +265,20 @@ async function build(lab: Lab, progress: Progress, abort?: AbortSignal): Promise
   writeState(state);
 }
 
-/** Promise.all that waits for the rest too when one fails: nothing may still be at work when the lab is removed. */
-async function all(work: Promise<unknown>[]): Promise<void> {
-  const failed = (await Promise.allSettled(work)).find(result => result.status === "rejected");
-  if (failed !== undefined) throw failed.reason;
+/** How many programs start at once: sixty agents on two processors would all be too slow. */
+const starters = Math.max(4, 2 * availableParallelism());
+
+/** All of them, some at a time. When one fails no other is begun, and those at work are waited for: nothing may run on while the lab is removed. */
+async function each<Item>(items: Item[], work: (item: Item) => Promise<void>): Promise<void> {
+  const waiting = [...items];
+  const errors: unknown[] = [];
+  const worker = async () => {
+    for (let item = waiting.shift(); item !== undefined && errors.length === 0; item = waiting.shift()) {
+      await work(item).catch(error => errors.push(error));
+    }
+  };
+  await Promise.all(Array.from({ length: starters }, worker));
+  if (errors.length > 0) throw errors[0];
 }
 
 /** The agents' configuration directory: one for all nodes, as one cluster has one API server. Written whole, then renamed. */

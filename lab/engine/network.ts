@@ -2,7 +2,7 @@
  * Namespaces, links and addresses of a plan. Devices are created directly in their namespaces (`link add … netns A type veth peer … netns B`),
  * so no name ever appears in the machine's own namespace.
  */
-import type { LabPlan, MachinePlan } from "../topology/plan.ts";
+import { bridgeName, type LabPlan, type MachinePlan } from "../topology/plan.ts";
 import { ipBatch, type RunOptions, run, sysctls } from "./system.ts";
 
 export async function makeNamespaces(plan: LabPlan, options?: RunOptions): Promise<void> {
@@ -57,7 +57,7 @@ export async function makeLinks(plan: LabPlan, options?: RunOptions): Promise<vo
       root.push(cable([a.interface, namespaceOf(a.machine)], [b.interface, namespaceOf(b.machine)], mtu, root.length));
     } else {
       const bridgeNamespace = link.bridgeNamespace as string;
-      const bridge = link.spec.name.slice(0, 15);
+      const bridge = bridgeName(link.spec.name);
       lines(bridgeNamespace).push(`link add name ${bridge}${mtu} type bridge mcast_snooping 0`, `link set ${bridge} up`);
       for (const attachment of link.attachments) {
         if (attachment.machine === link.spec.inside) continue;

@@ -5,6 +5,7 @@ import { countPackets } from "../probe/stream.ts";
 import { deletedRoutes } from "../scenario.ts";
 import { parseBirdProtocols, parseBirdRoutes } from "./bird.ts";
 import { parseFrrRoutes, parseFrrSummary } from "./frr.ts";
+import { sumColumn } from "./neighbours.ts";
 
 test("FRR: a session that carries two families is one session", () => {
   const peer = { remoteAs: 65011, state: "Established", desc: "node1", pfxRcd: 1, pfxSnt: 3 };
@@ -127,6 +128,11 @@ Deleted local 10.9.9.9 dev eth0 table local
 Deleted fd00::/64 via fe80::1 dev eth0 proto 201 metric 1024 pref medium
 `;
   expect(deletedRoutes(output, new Set(["10.244.1.0/24"]))).toEqual(["Deleted 10.244.1.0/24 proto 201 metric 0"]);
+});
+
+test("/proc/net/stat: hexadecimal, a line for each processor; what an older kernel lacks is 0", () => {
+  const text = "entries  allocs   table_fulls\n0000003e 00003638 0000000a\n0000003e 0000402f 00000010\n";
+  expect([sumColumn(text, "table_fulls"), sumColumn(text, "nonsense")]).toEqual([26, 0]);
 });
 
 test("the longest match decides", () => {

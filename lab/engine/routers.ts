@@ -6,9 +6,9 @@ import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parsePrefix } from "../../net/address.ts";
 import type { LabPlan, MachinePlan } from "../topology/plan.ts";
 import type { RouterSpec } from "../topology/schema.ts";
-import { birdConfig, parseBirdProtocols, parseBirdRoutes } from "./bird.ts";
+import { birdConfig, birdProtocol, parseBirdProtocols, parseBirdRoutes } from "./bird.ts";
 import { frrConfig, parseFrrRoutes, parseFrrSummary } from "./frr.ts";
-import { type ProcessId, run, startDaemon, until } from "./system.ts";
+import { isAlive, type ProcessId, run, startDaemon, until } from "./system.ts";
 
 /** A session as its machine shows it. */
 export interface SessionView {
@@ -36,6 +36,7 @@ export interface PathView {
 /** A neighbour of a router, with the addresses of both ends: one session each. */
 export interface RouterSession {
   name: string;
+  link: string;
   asn: number;
   local: string;
   remote: string;
@@ -70,6 +71,7 @@ export function planRouter(plan: LabPlan, machine: MachinePlan): RouterPlan {
       const family = address.includes(":") ? 6 : 4;
       return {
         name: neighbor.name,
+        link: link.spec.name,
         asn: neighbor.asn,
         local: address,
         remote: other.addresses[index].address,
@@ -108,7 +110,27 @@ export async function startRouter(
   const config =
     machine.router?.config ?? (machine.kind === "frr" ? frrConfig(planRouter(plan, machine)) : birdConfig(planRouter(plan, machine)));
   const log = `${own}/log`;
-  const start = (program: string, command: string, args: string[]) => record(program, startDaemon(machine.namespace, command, args, log));
+  const daemons: ProcessId[] = [];
+  const start = (program: string, command: string, args: string[]) => {
+    const id = startDaemon(machine.namespace, command, args, log);
+    daemons.push(id);
+    record(program, id);
+  };
+  const speaks = async (daemon?: string) => {
+    let ended = false;
+    const up = await until(
+      async () => {
+        ended = !daemons.every(isAlive);
+        return ended || (await answers(machine, own, daemon));
+      },
+      10_000,
+      50,
+      abort,
+    );
+    if (up && !ended) return;
+    const what = ended ? "ended at its start" : "does not answer";
+    throw new Error(`${machine.kind === "frr" ? "FRR" : "BIRD"} of ${machine.name} ${what}; the end of ${log}:\n${logEnd(log)}`);
+  };
   if (machine.kind === "bird") {
     writeFileSync(`${own}/bird.conf`, config);
     start("bird", "bird", ["-f", "-c", `${own}/bird.conf`, "-s", `${own}/bird.ctl`]);
@@ -133,10 +155,10 @@ export async function startRouter(
       "stdout",
     ];
     start("zebra", "/usr/lib/frr/zebra", common("zebra"));
-    if (!(await until(() => answers(machine, own, "zebra"), 10_000, 50, abort))) throw silent(machine, log);
+    await speaks("zebra");
     start("bgpd", "/usr/lib/frr/bgpd", common("bgpd"));
   }
-  if (!(await until(() => answers(machine, own), 10_000, 50, abort))) throw silent(machine, log);
+  await speaks();
 }
 
 async function answers(machine: MachinePlan, own: string, daemon = "bgpd"): Promise<boolean> {
@@ -147,10 +169,6 @@ async function answers(machine: MachinePlan, own: string, daemon = "bgpd"): Prom
   } catch {
     return false;
   }
-}
-
-function silent(machine: MachinePlan, log: string): Error {
-  return new Error(`${machine.kind === "frr" ? "FRR" : "BIRD"} of ${machine.name} does not answer; the end of ${log}:\n${logEnd(log)}`);
 }
 
 /** Last lines of a log, for error texts. */
@@ -175,7 +193,12 @@ export async function routerSessions(plan: LabPlan, machine: MachinePlan, folder
 
 export async function routerPaths(plan: LabPlan, machine: MachinePlan, folder: string): Promise<PathView[]> {
   const own = routerFolder(folder, machine.name);
-  if (machine.kind === "bird") return parseBirdRoutes(await run("birdc", ["-r", "-s", `${own}/bird.ctl`, "show route"]));
+  if (machine.kind === "bird") {
+    const { sessions } = planRouter(plan, machine);
+    const names = new Map(sessions.map(session => [birdProtocol(session, sessions), session.name]));
+    const paths = parseBirdRoutes(await run("birdc", ["-r", "-s", `${own}/bird.ctl`, "show route"]));
+    return paths.map(path => ({ ...path, from: names.get(path.from) ?? (/^own[46]$/.test(path.from) ? "itself" : path.from) }));
+  }
   const show = (family: string) => run("vtysh", ["--vty_socket", own, "-d", "bgpd", "-c", `show bgp ${family} unicast json`]);
   const owner = ownerOf(plan);
   return [...parseFrrRoutes(await show("ipv4")), ...parseFrrRoutes(await show("ipv6"))].map(path => ({

@@ -23,7 +23,8 @@ export interface Cell {
 const pingBound = 2;
 const parallel = 8;
 
-export async function pingMatrix(lab: Lab): Promise<Cell[]> {
+/** `only`: these cells again. */
+export async function pingMatrix(lab: Lab, only?: Cell[]): Promise<Cell[]> {
   const pods = lab.plan.pods.map(pod => ({
     name: pod.name,
     netns: netnsPath(pod.namespace),
@@ -33,11 +34,13 @@ export async function pingMatrix(lab: Lab): Promise<Cell[]> {
   const mirrors = new Map<string, Listener>();
   try {
     for (const pod of pods) for (const address of pod.addresses) mirrors.set(address, await mirror(pod.netns, address));
-    const pairs = pods.flatMap(from =>
+    const all = pods.flatMap(from =>
       pods
         .filter(to => to !== from)
         .flatMap(to => to.addresses.map(address => ({ from, to, address, family: address.includes(":") ? (6 as const) : (4 as const) }))),
     );
+    const asked = only && new Set(only.map(({ from, address }) => `${from} ${address}`));
+    const pairs = asked === undefined ? all : all.filter(({ from, address }) => asked.has(`${from.name} ${address}`));
     return await inParallel(pairs, parallel, async ({ from, to, address, family }) => {
       const own = from.addresses.find(each => each.includes(":") === (family === 6));
       const [ping, seen] = await Promise.all([

@@ -92,12 +92,15 @@ export function renderScenario(result: ScenarioResult, paint: Paint): string[] {
   const lost = result.streams.reduce((sum, stream) => sum + stream.lost, 0);
   const packets = result.streams.length === 0 ? "" : `${sent} packets sent, ${lost} lost`;
   const losses = table(
-    result.losses,
+    lost === 0 ? [] : result.losses,
     [
       { title: "", text: each => each.after },
       { title: "", text: each => `IPv${each.family}` },
       { title: "", align: "right", text: each => `${each.lost} lost` },
-      { title: "", text: each => `in ${each.hit} of ${each.of} streams, longest gap ${formatTime(each.longestGap)}` },
+      {
+        title: "",
+        text: each => (each.lost === 0 ? "" : `in ${each.hit} of ${each.of} streams, longest gap ${formatTime(each.longestGap)}`),
+      },
     ],
     paint,
     "    ",

@@ -95,6 +95,7 @@ test("a scenario shows what was lost after which action, in each family by itsel
     "  ✘ s: 300 packets sent, 10 lost",
     "    cut the power of a      IPv4  3 lost  in 1 of 1 streams, longest gap 60 ms",
     "    cut the power of a      IPv6  2 lost  in 1 of 2 streams, longest gap 40 ms",
+    "    restore the power of a  IPv4  0 lost",
     "    restore the power of a  IPv6  5 lost  in 1 of 2 streams, longest gap 90 ms",
     "    bad",
   ]);

@@ -3,7 +3,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { describe, expect, test } from "vitest";
 import { shippedTopologies } from "../names.ts";
-import { loadTopology, parseTopology, podNames, TopologyError } from "./load.ts";
+import { loadTopology, parseTopology, TopologyError } from "./load.ts";
+import { podNames } from "./plan.ts";
 
 const good = `
 name: two
@@ -57,6 +58,27 @@ describe("topology files", () => {
     ["two members with one number", text => text.replace("b: 1 }", "b: 0 }"), /links\[0\]\.members\.b: has the host number of a/],
     ["a host number outside its subnet", text => text.replace("b: 1 }", "b: 2 }"), /192\.0\.2\.0\/31 has no host number 2 \(b\)/],
     ["a subnet with host bits", text => text.replace("192.0.2.0/31", "192.0.2.1/31"), /did you mean 192\.0\.2\.0\/31/],
+    [
+      "the subnet's own address for a member",
+      text => text.replace("192.0.2.0/31", "192.0.2.0/24"),
+      /subnets\[0\]: host number 0 \(a\) is the address of 192\.0\.2\.0\/24 itself; count from 1/,
+    ],
+    [
+      "the broadcast address for a member",
+      text => text.replace("192.0.2.0/31", "192.0.2.0/30").replace("{ a: 0, b: 1 }", "{ a: 1, b: 3 }"),
+      /host number 3 \(b\) is the broadcast address/,
+    ],
+    [
+      "two links with one subnet",
+      text => `${text}  - { name: second, subnets: [192.0.2.0/24], members: { a: 1, b: 2 } }\n`,
+      /links\[1\]\.subnets\[0\]: 192\.0\.2\.0\/24 overlaps 192\.0\.2\.0\/31 of cable \(links\[0\]\.subnets\[0\]\); give each link/,
+    ],
+    [
+      "two switches of a router whose interfaces would have one name",
+      text =>
+        `${text}  - { name: switch-number-one, inside: a, subnets: [192.0.3.0/24], members: { a: 1, b: 2 } }\n  - { name: switch-number-onf, inside: a, subnets: [192.0.4.0/24], members: { a: 1, b: 2 } }\n`,
+      /links\[2\]\.name: would be the interface of switch-number-one of a too; give it a name that differs in its first 15/,
+    ],
     ["both configurations", text => text.replace("kind: frr,", "kind: frr, config: x,"), /routers\.a: has both `config` and a short form/],
     [
       "no configuration",
@@ -88,6 +110,54 @@ describe("topology files", () => {
     const problems = problemsOf(change(good));
     expect(problems.join("\n")).toMatch(expected);
     for (const problem of problems) expect(problem).toMatch(/^file\.yaml: /);
+  });
+
+  const node = `
+name: node
+title: One node
+nodes: { node1: { pods: 1 }, node2: {} }
+links:
+  - { name: lan, subnets: [192.0.2.0/24], members: { node1: 1, node2: 2 } }
+objects:
+  - { apiVersion: v1, kind: Node, metadata: { name: node1 }, spec: { podCIDRs: [10.244.1.0/24] }, status: { addresses: [{ type: InternalIP, address: 192.0.2.1 }] } }
+  - { apiVersion: v1, kind: Node, metadata: { name: node2 }, spec: { podCIDRs: [10.244.2.0/24] }, status: { addresses: [{ type: InternalIP, address: 192.0.2.2 }] } }
+`;
+
+  const objectMistakes: [what: string, change: (text: string) => string, expected: RegExp][] = [
+    [
+      "an object with a field that does not exist",
+      text =>
+        `${text}  - { apiVersion: podlane.io/v1alpha1, kind: Fabric, metadata: { name: f }, spec: { nodeSelector: {}, asn: 65001, mesch: {} } }\n`,
+      /^file\.yaml: objects\[2\] \(Fabric\/f\)\.spec\.mesch: unknown field "mesch"; did you mean "mesh"\?$/,
+    ],
+    [
+      "an object of an unknown kind",
+      text => `${text}  - { apiVersion: v2, kind: Pear, metadata: { name: p } }\n`,
+      /objects\[2\].*"Pear".*; /,
+    ],
+    [
+      "an object twice",
+      text => `${text}${text.split("\n").find(line => line.includes("kind: Node"))}\n`,
+      /objects\[2\] \(Node\/node1\): is objects\[0\] \(Node\/node1\) again; /,
+    ],
+    [
+      "a node with the address of nobody",
+      text => text.replace("address: 192.0.2.2", "address: 192.0.2.9"),
+      /objects\[1\] \(Node\/node2\)\.status\.addresses: 192\.0\.2\.9 is on no link of node2; use one of 192\.0\.2\.2/,
+    ],
+    [
+      "a peer whose policy does not exist",
+      text =>
+        `${text}  - { apiVersion: podlane.io/v1alpha1, kind: Peer, metadata: { name: p }, spec: { nodeSelector: {}, asn: 65000, address: 192.0.2.7, import: { policies: [nosuch] } } }\n`,
+      /objects\[2\] \(Peer\/p\)\.spec\.import.*nosuch/,
+    ],
+  ];
+
+  test.each(objectMistakes)("objects: %s", (_what, change, expected) => {
+    expect(problemsOf(node)).toEqual([]);
+    const problems = problemsOf(change(node));
+    expect(problems.join("\n")).toMatch(expected);
+    expect(problems.length).toBe(1);
   });
 
   test("a file that is absent or far too large", () => {

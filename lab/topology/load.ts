@@ -5,7 +5,9 @@
 import { readFileSync, statSync } from "node:fs";
 import { Value } from "typebox/value";
 import { parseDocument } from "yaml";
-import { AddressError, isAddress, parsePrefix } from "../../net/address.ts";
+import { AddressError, formatPrefix, isAddress, overlaps, type Prefix, parsePrefix } from "../../net/address.ts";
+import { objectProblems } from "./objects.ts";
+import { bridgeName, hostNumber, podNames } from "./plan.ts";
 import { type Condition, type Topology, TopologySchema } from "./schema.ts";
 
 /** A topology has no business being larger. Octets. */
@@ -71,6 +73,8 @@ export function parseTopology(text: string, file = "topology"): Topology {
   const topology = value as Topology;
   const semantic = semanticProblems(topology);
   if (semantic.length > 0) throw new TopologyError(file, semantic);
+  const objects = objectProblems(topology);
+  if (objects.length > 0) throw new TopologyError(file, objects);
   return topology;
 }
 
@@ -185,16 +189,13 @@ function semanticProblems(topology: Topology): TopologyProblem[] {
 
 export const stepActions = ["kill", "stop", "start", "powerOff", "powerOn", "observe", "await"] as const;
 
-/** Pods are named after their node: node1-1, node1-2, … */
-export function podNames(node: string, count: number): string[] {
-  return Array.from({ length: count }, (_, index) => `${node}-${index + 1}`);
-}
-
 type Report = (path: string, what: string, remedy: string) => void;
 type Known = (path: string, name: string, among: ReadonlySet<string> | string[], what?: string) => void;
 
 function checkLinks(topology: Topology, machines: ReadonlySet<string>, report: Report, known: Known): void {
   const seen = new Set<string>();
+  const subnets: { prefix: Prefix; path: string; link: string }[] = [];
+  const bridges = new Map<string, string>();
   for (const [index, link] of topology.links.entries()) {
     const path = `links[${index}]`;
     if (seen.has(link.name)) report(`${path}.name`, `"${link.name}" is used twice`, "give each link its own name");
@@ -206,6 +207,13 @@ function checkLinks(topology: Topology, machines: ReadonlySet<string>, report: R
     if (link.inside !== undefined) {
       known(`${path}.inside`, link.inside, Object.keys(topology.routers ?? {}), "router");
       if (!members.includes(link.inside)) report(`${path}.inside`, "is no member of the link", `add ${link.inside} to the members`);
+      const bridge = `${link.inside} ${bridgeName(link.name)}`;
+      const other = bridges.get(bridge);
+      if (other !== undefined || /^(eth\d+|lo)$/.test(link.name)) {
+        const taken = other === undefined ? "an interface" : `the interface of ${other}`;
+        report(`${path}.name`, `would be ${taken} of ${link.inside} too`, "give it a name that differs in its first 15 characters");
+      }
+      bridges.set(bridge, link.name);
     }
     const hosts = new Map<number, string>();
     for (const [member, host] of Object.entries(link.members)) {
@@ -213,22 +221,39 @@ function checkLinks(topology: Topology, machines: ReadonlySet<string>, report: R
       if (other !== undefined) report(`${path}.members.${member}`, `has the host number of ${other}`, "give each its own");
       hosts.set(host, member);
     }
-    for (const [at, subnet] of link.subnets.entries()) checkSubnet(`${path}.subnets[${at}]`, subnet, link.members, report);
+    for (const [at, text] of link.subnets.entries()) {
+      const prefix = checkSubnet(`${path}.subnets[${at}]`, text, link.members, report);
+      if (prefix === undefined) continue;
+      const other = subnets.find(each => each.prefix.family === prefix.family && overlaps(each.prefix, prefix));
+      if (other !== undefined) {
+        const where = `${formatPrefix(other.prefix)} of ${other.link} (${other.path})`;
+        report(`${path}.subnets[${at}]`, `${text} overlaps ${where}`, "give each link subnets of its own");
+      }
+      subnets.push({ prefix, path: `${path}.subnets[${at}]`, link: link.name });
+    }
   }
 }
 
-function checkSubnet(path: string, text: string, members: Record<string, number>, report: Report): void {
+function checkSubnet(path: string, text: string, members: Record<string, number>, report: Report): Prefix | undefined {
+  let prefix: Prefix;
   try {
-    const prefix = parsePrefix(text);
-    const bits = prefix.address.length * 8 - prefix.length;
-    for (const [member, host] of Object.entries(members)) {
-      const number = prefix.family === 6 ? Number.parseInt(String(host), 16) : host;
-      if (number >= 2 ** bits) report(path, `${text} has no host number ${host} (${member})`, "use a larger subnet or smaller number");
-    }
+    prefix = parsePrefix(text);
   } catch (error) {
     if (!(error instanceof AddressError)) throw error;
     report(path, error.message, "write a prefix such as 172.16.1.0/24");
+    return undefined;
   }
+  const bits = prefix.address.length * 8 - prefix.length;
+  for (const [member, host] of Object.entries(members)) {
+    const number = hostNumber(prefix.family, host);
+    const of = `host number ${host} (${member})`;
+    if (number >= 2 ** bits) report(path, `${text} has no ${of}`, "use a larger subnet or smaller number");
+    else if (bits > 1 && number === 0) report(path, `${of} is the address of ${text} itself`, "count from 1");
+    else if (bits > 1 && prefix.family === 4 && number === 2 ** bits - 1) {
+      report(path, `${of} is the broadcast address of ${text}`, "use a smaller number");
+    }
+  }
+  return prefix;
 }
 
 function checkRouters(topology: Topology, machines: ReadonlySet<string>, report: Report, known: Known): void {

@@ -3,7 +3,6 @@
  * know the same addresses as the engine without asking the kernel.
  */
 import { formatAddress, parsePrefix } from "../../net/address.ts";
-import { podNames } from "./load.ts";
 import type { LinkSpec, RouterSpec, Topology } from "./schema.ts";
 
 /** Name of a lab: the topology's, with an instance so that two of one topology can run at once. */
@@ -107,12 +106,22 @@ function planLink(spec: LinkSpec, prefix: string, machines: ReadonlyMap<string, 
     const addresses = spec.subnets.map(subnet => hostAddress(subnet, host));
     // The bridge itself is the interface of the router that the switch is part of.
     const ethernets = machine.interfaces.filter(({ interface: own }) => own.startsWith("eth")).length;
-    const own = spec.inside === name ? spec.name.slice(0, 15) : `eth${ethernets}`;
+    const own = spec.inside === name ? bridgeName(spec.name) : `eth${ethernets}`;
     machine.interfaces.push({ link: spec.name, interface: own, addresses });
     return { machine: name, interface: own, addresses };
   });
   const bridgeNamespace = kind === "inside" ? `${prefix}${spec.inside}` : kind === "switch" ? `${prefix}sw-${spec.name}` : undefined;
   return { spec, kind, bridgeNamespace, attachments };
+}
+
+/** Linux allows 15 characters (IFNAMSIZ). */
+export function bridgeName(link: string): string {
+  return link.slice(0, 15);
+}
+
+/** Pods are named after their node: node1-1, node1-2, … */
+export function podNames(node: string, count: number): string[] {
+  return Array.from({ length: count }, (_, index) => `${node}-${index + 1}`);
 }
 
 /** Address number `host` of a subnet. In IPv6 its decimal digits are written as they are, so that 172.16.1.11 and fd00::11 belong together. */

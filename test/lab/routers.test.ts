@@ -173,7 +173,7 @@ describe("what a lab leaves behind", () => {
   test("a daemon that does not start is an error with the end of its log, and nothing stays", async () => {
     const broken = structuredClone(empty);
     broken.routers = { ...broken.routers, a: { kind: "bird", config: "this is no configuration;\n" } };
-    await expect(up(broken, { instance: `x${process.pid}` })).rejects.toThrow(/BIRD of a does not answer[\s\S]*syntax error/);
+    await expect(up(broken, { instance: `x${process.pid}` })).rejects.toThrow(/BIRD of a ended at its start[\s\S]*syntax error/);
     expect(leftovers(`empty_x${process.pid}`)).toEqual([]);
   });
 });

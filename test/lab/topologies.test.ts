@@ -1,7 +1,7 @@
 /** The topologies that ship with podlane: their own checks, every ping without NAT, and their scenarios, as `npm run lab -- --chaos --once` runs them. */
 import { describe, expect, test } from "vitest";
 import { down, leftovers, silentProgress, up } from "../../lab/engine/lab.ts";
-import { awaitChecks, inspect } from "../../lab/inspect.ts";
+import { awaitChecks, awaitMatrix, inspect } from "../../lab/inspect.ts";
 import { shippedTopologies } from "../../lab/names.ts";
 import { runScenario } from "../../lab/scenario.ts";
 import { loadTopology } from "../../lab/topology/load.ts";
@@ -17,7 +17,7 @@ describe.each(shippedTopologies())("$name: $title", ({ name, file }) => {
     const { lab } = await up(topology, { instance });
     try {
       await awaitChecks(lab, silentProgress);
-      const found = await inspect(lab);
+      const found = await inspect(lab, await awaitMatrix(lab));
       const pods = lab.plan.pods.length;
       expect(found.problems).toEqual([]);
       expect(found.matrix.flatMap(cell => cell.problem ?? [])).toEqual([]);

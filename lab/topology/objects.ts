@@ -1,0 +1,62 @@
+/**
+ * The objects of a topology, checked before anything is built: each by its schema, all together as each node's agent will compile them, and
+ * that a node's document names addresses which the node has in this topology. An agent would go on with what is good; a lab would wait in vain.
+ */
+import { compile } from "../../config/compile.ts";
+import { checkObject } from "../../config/resources/documents.ts";
+import { type AnyResource, collect, type Node } from "../../config/resources/kinds.ts";
+import { formatAddress, isAddress, parseAddress } from "../../net/address.ts";
+import type { TopologyProblem } from "./load.ts";
+import { type MachinePlan, planLab } from "./plan.ts";
+import type { Topology } from "./schema.ts";
+
+/** The topology must be good otherwise: its links are planned. */
+export function objectProblems(topology: Topology): TopologyProblem[] {
+  const problems: TopologyProblem[] = [];
+  const places = new Map<string, string>();
+  const objects: AnyResource[] = [];
+  for (const [index, value] of (topology.objects ?? []).entries()) {
+    const { object, name, faults } = checkObject(value);
+    const place = `objects[${index}]${name === undefined ? "" : ` (${name})`}`;
+    for (const fault of faults) {
+      problems.push({ path: [place, ...fault.path].join("."), what: fault.message, remedy: fault.remedy });
+    }
+    if (name !== undefined && places.has(name)) {
+      problems.push({ path: place, what: `is ${places.get(name)} again`, remedy: "give each object of a kind its own name" });
+    }
+    if (name !== undefined) places.set(name, place);
+    if (object) objects.push(object);
+  }
+  if (problems.length > 0) return problems;
+  const { resources } = collect(objects);
+  const found = new Map<string, TopologyProblem>();
+  for (const machine of planLab(topology).machines.filter(each => each.kind === "node")) {
+    const node = resources.nodes.get(machine.name);
+    if (node) problems.push(...foreignAddresses(node, machine, places.get(`Node/${machine.name}`) ?? "objects"));
+    for (const { severity, object, field, message, remedy } of compile(resources, { name: machine.name, addresses: facts(machine) })
+      .problems) {
+      if (severity !== "error") continue;
+      const path = [places.get(object) ?? object, field].filter(Boolean).join(".");
+      found.set(`${path} ${message}`, { path, what: message, remedy });
+    }
+  }
+  return [...problems, ...found.values()];
+}
+
+function facts(machine: MachinePlan): { interface: string; address: string; prefixLength: number }[] {
+  return machine.interfaces.flatMap(each =>
+    each.addresses.map(({ address, length }) => ({ interface: each.interface, address, prefixLength: length })),
+  );
+}
+
+/** Its neighbours in the mesh would connect to an address that nobody has. */
+function foreignAddresses(node: Node, machine: MachinePlan, place: string): TopologyProblem[] {
+  const own = facts(machine).map(({ address }) => address);
+  return node.status.addresses
+    .filter(({ type, address }) => type === "InternalIP" && isAddress(address) && !own.includes(formatAddress(parseAddress(address))))
+    .map(({ address }) => ({
+      path: `${place}.status.addresses`,
+      what: `${address} is on no link of ${machine.name}`,
+      remedy: `use one of ${own.join(", ") || "(none: connect it to a link)"}`,
+    }));
+}
