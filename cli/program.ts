@@ -2,8 +2,9 @@
  * The commands of `podlane`: their arguments, help and examples. What a command does stands in commands.ts, so that `--help` and the
  * offline commands load nothing of the agent.
  */
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { Families } from "../bgpd/config.ts";
+import { isAddress, parsePrefix } from "../net/address.ts";
 import { CliError } from "./error.ts";
 import { type Paint, paintFor } from "./render/paint.ts";
 
@@ -62,6 +63,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     const widest = Math.max(...examples.map(([command]) => command.length));
     const lines = examples.map(([command, what]) => `  ${command.padEnd(widest)}  ${what}`);
     const command = program.command(usage).description(description).allowExcessArguments(false);
+    command.showHelpAfterError(`Try "podlane ${command.name()} --help".`);
     return command.addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
   };
   const ask = (usage: string, description: string, examples: [command: string, what: string][]) =>
@@ -100,21 +102,24 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .addOption(new Option("--reset <reason>", "end the session and start again").conflicts("refresh"))
     .action(async (name, options) => (await commands()).peer(name, options, terminal));
 
-  ask("routes [prefix]", "List the routes in the BGP table: all candidates of each prefix.", [
+  ask("routes", "List the routes in the BGP table: all candidates of each prefix.", [
     ["podlane routes", "the first hundred"],
     ["podlane routes 10.244.0.0/16", "this prefix and all inside it"],
     ["podlane routes --neighbor tor-a --family ipv6-unicast --limit 1000", "what one neighbour offers"],
   ])
+    .addArgument(new Argument("[prefix]", "this prefix and all inside it").argParser(readPrefix))
     .option("--neighbor <name>", "only what this neighbour sent")
     .addOption(new Option("--family <family>", "only this family").choices(Families))
     .addOption(new Option("--limit <number>", "how many to show, 1 to 10000").argParser(readLimit).default(100))
     .action(async (prefix, options) => (await commands()).routes(prefix, options, terminal));
 
-  ask("explain <prefix>", "Explain a prefix: who offers it, why this path, who hears it, what the kernel does.", [
+  ask("explain", "Explain a prefix: who offers it, why this path, who hears it, what the kernel does.", [
     ["podlane explain 10.244.2.0/24", "why the traffic goes where it goes"],
     ["podlane explain 10.244.2.7", "the prefix that covers this address"],
     ["podlane explain 0.0.0.0/0 --json", "the same for programs"],
-  ]).action(async (prefix, options) => (await commands()).explain(prefix, options, terminal));
+  ])
+    .addArgument(new Argument("<prefix>", "a prefix, or an address: then the prefix that covers it").argParser(readPrefix))
+    .action(async (prefix, options) => (await commands()).explain(prefix, options, terminal));
 
   ask("status", "Show on one screen how this node is doing.", [
     ["podlane status", "sessions, routes, pods, problems"],
@@ -159,6 +164,17 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
 }
 
 const commands = () => import("./commands.ts");
+
+/** Here and not only in the agent: a slip of the pen is one whether or not an agent runs. */
+function readPrefix(text: string): string {
+  if (isAddress(text)) return text;
+  try {
+    parsePrefix(text);
+    return text;
+  } catch (error) {
+    throw new CliError((error as Error).message, "write an address, or a prefix such as 10.244.2.0/24 or fd00:10:244:2::/64", 2);
+  }
+}
 
 function readLimit(text: string): number {
   const value = /^\d{1,5}$/.test(text) ? Number(text) : 0;

@@ -67,7 +67,7 @@ function unmetSessions(
   const others = sessions
     .filter(session => session.state !== "Established")
     .map(session => `${session.neighbor} ${session.address} ${session.state}${session.reason ? `: ${session.reason}` : ""}`);
-  return [`${name} has ${established} established sessions, not ${expected}${others.length > 0 ? ` (${others.join("; ")})` : ""}`];
+  return [`${name} has ${established} established sessions, not ${expected}${others.length > 0 ? ` (${first(others, 4, "; ")})` : ""}`];
 }
 
 /** Routes of a dead link do not count: the kernel keeps them, and no packet takes them. */
@@ -85,6 +85,12 @@ function unmetRoute(name: string, routes: KernelRoute[], prefix: string, via: st
   return problems;
 }
 
+/** No more than `limit` of them, and how many there are beyond. */
+export function first(texts: string[], limit: number, separator: string): string {
+  const rest = texts.length - limit;
+  return [...texts.slice(0, limit), ...(rest > 0 ? [`and ${rest} more`] : [])].join(separator);
+}
+
 /** A condition that did not come true in time. */
 export class UnmetError extends Error {
   override readonly name = "UnmetError";
@@ -94,7 +100,8 @@ export class UnmetError extends Error {
     const logs = lab.plan.machines.map(machine =>
       machine.kind === "node" ? agentLog(lab.folder, machine.name) : `${routerFolder(lab.folder, machine.name)}/log`,
     );
-    super(`after ${seconds} s still missing:\n${missing.map(each => `  - ${each}`).join("\n")}\nlogs: ${logs.join(" ")}`);
+    const list = missing.map(each => `  - ${each}`);
+    super(`after ${seconds} s still missing:\n${first(list, 20, "\n")}\nlogs: ${first(logs, 8, " ")}`);
     this.missing = missing;
   }
 }

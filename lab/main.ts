@@ -3,8 +3,8 @@ import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync } from "node:fs";
 import { constants } from "node:os";
 import { Command, CommanderError } from "commander";
-import { paintFor } from "../cli/render/paint.ts";
-import { table } from "../cli/render/table.ts";
+import { duration, paintFor, plain } from "../cli/render/paint.ts";
+import { table, width } from "../cli/render/table.ts";
 import { UnmetError } from "./check.ts";
 import { down, Lab, type Progress, populationOf, silentProgress, up } from "./engine/lab.ts";
 import { neighbourTableAdvice, neighbourTableFulls } from "./engine/neighbours.ts";
@@ -23,6 +23,8 @@ import { labId } from "./topology/plan.ts";
 const paint = paintFor(process.stdout, process.env);
 const paintErrors = paintFor(process.stderr, process.env);
 const buildFolder = new URL("../build/lab", import.meta.url).pathname;
+/** Columns of a drawing where the output is no terminal. */
+const widest = 240;
 const print = (lines: string | string[]) => process.stdout.write(`${typeof lines === "string" ? lines : lines.join("\n")}\n`);
 const heading = (text: string) => print(`\n${paint("strong", text)}`);
 
@@ -90,7 +92,11 @@ async function runChecks(lab: Lab, title: string, begin: number, flags: UpFlags,
 
 function printDrawing(lab: Lab, title: string): void {
   heading(title);
-  print(["", ...drawTerminal(pictureOfLab(lab), paint).map(line => `  ${line}`)]);
+  const lines = drawTerminal(pictureOfLab(lab), plain).map(line => `  ${line}`);
+  const needed = Math.max(...lines.map(width));
+  const room = process.stdout.columns ?? widest;
+  if (needed > room) print(`  the drawing needs ${needed} columns, there are ${room}: see the one in the file`);
+  else print(["", ...drawTerminal(pictureOfLab(lab), paint).map(line => `  ${line}`.trimEnd())]);
 }
 
 function printInspection(inspection: Inspection): void {
@@ -111,10 +117,11 @@ function printInspection(inspection: Inspection): void {
 
 function printHints(lab: Lab): void {
   const router = lab.plan.machines.find(machine => machine.kind !== "node");
+  const node = lab.plan.machines.find(machine => machine.kind === "node");
   const [pod] = lab.plan.pods;
   const lab_ = listStates().length > 1 ? `--lab ${lab.id} ` : "";
   const commands = [
-    ...(lab.plan.machines.some(machine => machine.kind === "node") ? [`exec ${lab_}node1 podlane peers`] : []),
+    ...(node === undefined ? [] : [`exec ${lab_}${node.name} podlane peers`]),
     ...(router === undefined
       ? []
       : [`exec ${lab_}${router.name} ${router.kind === "frr" ? "vtysh -c 'show bgp summary'" : "birdc show route"}`]),
@@ -167,14 +174,17 @@ function runList(flags: { json?: boolean }): void {
       topologies,
       [
         { title: "NAME", text: each => each.name, tone: () => "strong" },
-        { title: "", text: each => each.title },
+        { title: "TITLE", text: each => each.title },
       ],
       paint,
       "  ",
     ),
   );
   heading("Labs");
-  if (running.length === 0) print("  none");
+  if (running.length === 0) {
+    print("  none");
+    return;
+  }
   print(
     table(
       running,
@@ -183,7 +193,7 @@ function runList(flags: { json?: boolean }): void {
         { title: "STATE", text: each => each.phase, tone: each => (each.phase === "up" ? "good" : "warn") },
         { title: "NAMESPACES", align: "right", text: each => String(each.namespaces) },
         { title: "PROCESSES", align: "right", text: each => String(each.processes) },
-        { title: "SINCE", text: each => each.created },
+        { title: "FOR", text: each => (each.created === "" ? "" : duration(Date.now() - Date.parse(each.created))) },
         { title: "FILE", text: each => each.file },
       ],
       paint,
@@ -245,7 +255,7 @@ function abortOnSignals(): AbortSignal {
 }
 
 function program(): Command {
-  const root = new Command("lab")
+  const root = new Command("npm run lab --")
     .usage("[TOPOLOGY] [options] | COMMAND …")
     .description("Topologies of real network namespaces with podlane, FRR and BIRD. See docs/lab.md.")
     .enablePositionalOptions()
@@ -281,6 +291,14 @@ Examples:
     .argument("<command...>")
     .option("--lab <name>", "which lab, when several run")
     .passThroughOptions()
+    .addHelpText(
+      "after",
+      `
+Examples:
+  npm run lab -- exec node1 podlane explain 10.244.2.0/24
+  npm run lab -- exec tor-a vtysh -c 'show bgp summary'
+  npm run lab -- exec --lab mesh node1-1 ping -c 3 10.244.2.2`,
+    )
     .action(runExec);
   root.command("list").description("shipped topologies and labs that run").option("--json", "print JSON").action(runList);
   root

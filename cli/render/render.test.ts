@@ -72,9 +72,9 @@ test("a peer that is down, with what it sent made harmless", () => {
 test("routes", () => {
   expect(renderRoutes({ routes: fixtures.routes, total: 1203 }, plain)).toMatchInlineSnapshot(`
     "   PREFIX               NEXT HOP     FROM                KIND  AS PATH      LOCAL PREF  MED  REASON
+    >  10.244.1.0/24        0.0.0.0      PodNetwork/default  pod                                 only path
     >  10.244.2.0/24        10.1.0.1     tor-a                     65001 65000                0  best: lowest neighbour address
     =  10.244.2.0/24        10.2.0.1     tor-b                     65002 65000                0  equal (ECMP)
-    >  10.244.1.0/24        0.0.0.0      PodNetwork/default  pod                                 only path
     ✗  2001:db8:244:2::/64  2001:db8::2  node2                                         100       next hop 2001:db8::2: no route
 
     > best   = shares the traffic (ECMP)   · not chosen   ✗ not eligible

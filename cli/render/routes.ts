@@ -1,5 +1,6 @@
 /** `podlane routes`. */
 import type { AttributesView, RouteView } from "../../bgpd/snapshot.ts";
+import { compareOctets, parsePrefix } from "../../net/address.ts";
 import { count, type Paint, type Tone } from "./paint.ts";
 import { table } from "./table.ts";
 
@@ -8,7 +9,7 @@ const legend = "> best   = shares the traffic (ECMP)   · not chosen   ✗ not e
 export function renderRoutes(answer: { routes: readonly RouteView[]; total: number }, paint: Paint): string {
   if (answer.routes.length === 0) return "no routes\n";
   const lines = table(
-    answer.routes,
+    inOrder(answer.routes),
     [
       { title: " ", text: markOf, tone: toneOf },
       { title: "PREFIX", text: route => route.prefix, tone: route => (route.best ? "strong" : "plain") },
@@ -29,6 +30,14 @@ export function renderRoutes(answer: { routes: readonly RouteView[]; total: numb
     );
   }
   return `${lines.join("\n")}\n`;
+}
+
+/** IPv4 before IPv6, then by address and length; the candidates of a prefix stay as they are, the best first. */
+function inOrder(routes: readonly RouteView[]): RouteView[] {
+  return routes
+    .map(route => ({ route, prefix: parsePrefix(route.prefix) }))
+    .sort(({ prefix: a }, { prefix: b }) => a.family - b.family || compareOctets(a.address, b.address) || a.length - b.length)
+    .map(({ route }) => route);
 }
 
 export function markOf(route: Pick<RouteView, "best" | "multipath" | "eligible">): string {

@@ -233,21 +233,21 @@ async function build(lab: Lab, progress: Progress, abort?: AbortSignal): Promise
   });
   await progress.step("links and addresses", async detail => {
     await makeLinks(plan, options);
-    detail(plan.links.map(link => link.spec.name).join(", "));
+    detail(namesOf(plan.links.map(link => link.spec.name)));
   });
   const routers = plan.machines.filter(machine => machine.kind !== "node");
   const nodes = plan.machines.filter(machine => machine.kind === "node");
   if (routers.length > 0) {
     await progress.step("routers", async detail => {
       await each(routers, machine => lab.start(machine, abort));
-      detail(routers.map(machine => `${machine.name} (${machine.kind === "frr" ? "FRR" : "BIRD"})`).join(", "));
+      detail(namesOf(routers.map(machine => `${machine.name} (${machine.kind === "frr" ? "FRR" : "BIRD"})`)));
     });
   }
   if (nodes.length > 0) {
     await progress.step("podlane agents", async detail => {
       writeObjects(lab);
       await each(nodes, machine => lab.start(machine, abort));
-      detail(nodes.map(machine => machine.name).join(", "));
+      detail(namesOf(nodes.map(machine => machine.name)));
     });
   }
   if (plan.pods.length > 0) {
@@ -263,6 +263,10 @@ async function build(lab: Lab, progress: Progress, abort?: AbortSignal): Promise
   state.phase = "up";
   state.owner = undefined;
   writeState(state);
+}
+
+function namesOf(names: string[]): string {
+  return names.length <= 6 ? names.join(", ") : `${names.length}`;
 }
 
 /** How many programs start at once: sixty agents on two processors would all be too slow. */

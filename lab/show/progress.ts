@@ -7,6 +7,7 @@ import type { Progress } from "../engine/lab.ts";
 
 export interface Output {
   isTTY?: boolean;
+  columns?: number;
   write(text: string): unknown;
 }
 
@@ -21,7 +22,9 @@ export function terminalProgress(output: Output, paint: Paint): Progress {
       // An outer step's line is ended before the first inner one begins.
       if (output.isTTY && depth > 0 && open) output.write("\n");
       open = true;
-      if (output.isTTY) output.write(`${indent}${paint("dim", "·")} ${title}`);
+      // A line that wraps could not be overwritten.
+      const room = Math.max(1, (output.columns ?? 80) - indent.length - 3);
+      if (output.isTTY) output.write(`${indent}${paint("dim", "·")} ${title.slice(0, room)}`);
       depth++;
       written++;
       const mine = written;

@@ -7,12 +7,48 @@ import type { Hop } from "../probe/path.ts";
 import type { ScenarioResult } from "../scenario.ts";
 import { formatTime } from "./progress.ts";
 
+/** More sessions than this are summed up by machine, and only those that are not established shown. */
+const manySessions = 80;
+/** More pods than this make no matrix that fits a screen. */
+const manyPods = 16;
+/** Paths shown of one machine. */
+const maxPaths = 40;
+
 export function renderSessions(sessions: SessionView[], paint: Paint): string[] {
+  if (sessions.length <= manySessions) return sessionTable(sessions, paint);
+  const machines = [...new Set(sessions.map(each => each.machine))];
+  const down = sessions.filter(each => each.state !== "Established");
+  const count = (machine: string) => sessions.filter(each => each.machine === machine);
+  const sums = machines.map(name => ({ name, all: count(name), up: count(name).filter(each => each.state === "Established").length }));
+  return [
+    ...table(
+      sums,
+      [
+        { title: "MACHINE", text: each => each.name, tone: () => "strong" },
+        {
+          title: "ESTABLISHED",
+          text: each => `${each.up} of ${each.all.length}`,
+          tone: each => (each.up === each.all.length ? "good" : "bad"),
+        },
+      ],
+      paint,
+      "  ",
+    ),
+    ...sessionTable(down.slice(0, maxPaths), paint),
+    ...more(down.length - maxPaths, "sessions that are not established"),
+  ];
+}
+
+function more(count: number, what: string): string[] {
+  return count > 0 ? [`  … and ${count} more ${what}`] : [];
+}
+
+function sessionTable(sessions: SessionView[], paint: Paint): string[] {
   return table(
     sessions,
     [
       { title: "MACHINE", text: each => each.machine, tone: () => "strong" },
-      { title: "NEIGHBOUR", text: each => each.neighbor },
+      { title: "NEIGHBOR", text: each => each.neighbor },
       { title: "ADDRESS", text: each => each.address },
       { title: "AS", align: "right", text: each => each.asn },
       { title: "STATE", text: each => each.state, tone: each => (each.state === "Established" ? "good" : "bad") },
@@ -45,17 +81,20 @@ export function renderMatrix(cells: Cell[], paint: Paint): string[] {
   ];
   const bad = cells.filter(cell => cell.problem !== undefined);
   const worst = bad.slice(0, 10).map(cell => `  ${paint("bad", "✘")} ${cell.from} to ${cell.to}: ${cell.problem}`);
+  const hint = bad
+    .slice(0, 1)
+    .map(({ from, address }) => `  why? ${paint("accent", `npm run lab -- exec ${from.replace(/-\d+$/, "")} podlane explain ${address}`)}`);
   const summary =
     bad.length === 0
       ? `${paint("good", "✔")} all ${cells.length} of ${cells.length} echoes answered, every receiver saw the sender's own address: no NAT (ms, IPv4/IPv6)`
       : `${paint("bad", "✘")} ${bad.length} of ${cells.length} failed`;
-  return [...table(names, columns, paint, "  "), `  ${summary}`, ...worst];
+  return [...(names.length > manyPods ? [] : table(names, columns, paint, "  ")), `  ${summary}`, ...worst, ...hint];
 }
 
 export function renderPaths(machine: string, paths: PathView[], paint: Paint): string[] {
   const rows = [...paths].sort((a, b) => a.prefix.localeCompare(b.prefix, "en", { numeric: true }) || Number(b.best) - Number(a.best));
-  return table(
-    rows,
+  const shown = table(
+    rows.slice(0, maxPaths),
     [
       { title: machine, text: each => each.prefix, tone: () => "strong" },
       { title: "", text: each => (each.best ? "best" : ""), tone: () => "good" },
@@ -66,6 +105,7 @@ export function renderPaths(machine: string, paths: PathView[], paint: Paint): s
     paint,
     "  ",
   );
+  return [...shown, ...more(rows.length - maxPaths, `paths of ${machine}`)];
 }
 
 export function renderHops(hops: Hop[], paint: Paint): string[] {

@@ -7,7 +7,7 @@ import { loadTopology } from "../topology/load.ts";
 import { planLab } from "../topology/plan.ts";
 import { pictureOf } from "./picture.ts";
 import { terminalProgress } from "./progress.ts";
-import { renderHops, renderMatrix, renderScenario } from "./report.ts";
+import { renderHops, renderMatrix, renderPaths, renderScenario, renderSessions } from "./report.ts";
 import { drawSvg } from "./svg.ts";
 import { drawTerminal } from "./terminal.ts";
 
@@ -65,6 +65,29 @@ test("the matrix counts and explains what failed", () => {
   const text = renderMatrix([bad], plain).join("\n");
   expect(text).toContain("1 of 1 failed");
   expect(text).toContain("a to b: b saw 10.0.0.9");
+});
+
+test("what would fill more than a screen is summed up, and says so", () => {
+  const session = { machine: "a", neighbor: "b", address: "10.0.0.1", asn: "1", state: "Established" };
+  const sessions = [...Array.from({ length: 99 }, () => session), { ...session, state: "Active" }];
+  expect(renderSessions(sessions, plain).map(line => line.trim().split(/ {2,}/).slice(0, 5))).toEqual([
+    ["MACHINE", "ESTABLISHED"],
+    ["a", "99 of 100"],
+    ["MACHINE", "NEIGHBOR", "ADDRESS", "AS", "STATE"],
+    ["a", "b", "10.0.0.1", "1", "Active"],
+  ]);
+  const cells = Array.from({ length: 20 }, (_, index) => ({
+    from: `a-${index}`,
+    to: "b-1",
+    family: 4 as const,
+    address: "10.0.0.2",
+    ping: 0.25,
+    untranslated: true,
+  }));
+  expect(renderMatrix(cells, plain)).toEqual([expect.stringContaining("all 20 of 20 echoes answered")]);
+  const path = { best: true, asPath: "", nextHops: [], from: "b" };
+  const paths = Array.from({ length: 50 }, (_, index) => ({ ...path, prefix: `10.0.${index}.0/24` }));
+  expect(renderPaths("a", paths, plain).at(-1)).toBe("  … and 10 more paths of a");
 });
 
 test("a silent hop is named as such", () => {
