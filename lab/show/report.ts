@@ -86,7 +86,7 @@ export function renderMatrix(cells: Cell[], paint: Paint): string[] {
     .map(({ from, address }) => `  why? ${paint("accent", `npm run lab -- exec ${from.replace(/-\d+$/, "")} podlane explain ${address}`)}`);
   const summary =
     bad.length === 0
-      ? `${paint("good", "✔")} all ${cells.length} of ${cells.length} echoes answered, every receiver saw the sender's own address: no NAT (ms, IPv4/IPv6)`
+      ? `${paint("good", "✔")} all ${cells.length} of ${cells.length} echoes answered, every receiver saw the sender's own address: no NAT${names.length > manyPods ? "" : " (ms, IPv4/IPv6)"}`
       : `${paint("bad", "✘")} ${bad.length} of ${cells.length} failed`;
   return [...(names.length > manyPods ? [] : table(names, columns, paint, "  ")), `  ${summary}`, ...worst, ...hint];
 }

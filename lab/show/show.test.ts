@@ -58,6 +58,16 @@ test("boxes of the SVG lie within it and do not overlap", () => {
   }
 });
 
+test("a long title and a long legend widen the SVG, and eight links have eight colours", () => {
+  const widthOf = (svg: string) => Number(/width="([\d.]+)"/.exec(svg)?.[1]);
+  const [link] = rack().links;
+  expect(widthOf(drawSvg({ ...rack(), title: "W".repeat(200) }))).toBeGreaterThan(2000);
+  expect(widthOf(drawSvg({ ...rack(), links: [{ ...link, subnets: Array(20).fill("fd00:172:16:1::/64") }] }))).toBeGreaterThan(2000);
+  const links = Array.from({ length: 8 }, (_, index) => ({ ...link, name: `link-${index}` }));
+  const legend = drawSvg({ ...rack(), links }).match(/height="4" rx="2" fill="#\w+"/g);
+  expect(new Set(legend).size).toBe(8);
+});
+
 test("the matrix counts and explains what failed", () => {
   const cell = { from: "a", to: "b", family: 4 as const, address: "10.0.0.2", ping: 0.25, untranslated: true };
   expect(renderMatrix([cell], plain).join("\n")).toContain("all 1 of 1 echoes answered");

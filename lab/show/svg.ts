@@ -4,12 +4,17 @@
  */
 import type { Picture, PictureBox, PictureLink } from "./picture.ts";
 
-const colours = ["#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2"];
+const colours = [
+  ...["#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2"],
+  ...["#65a30d", "#db2777", "#92400e", "#4f46e5", "#0f766e", "#64748b"],
+];
 const line = 18;
 const margin = 40;
 const boxGap = 36;
 const tierGap = 110;
 const characterWidth = 7.0;
+/** Of a character of the title. */
+const titleWidth = 11.5;
 const chipHeight = 40;
 
 interface Frame {
@@ -30,7 +35,8 @@ interface Wire {
 export function drawSvg(picture: Picture): string {
   const routers = frames(picture.routers, 0);
   const nodes = frames(picture.nodes, 0);
-  const inner = Math.max(rowWidth(routers), rowWidth(nodes), 420);
+  const legendWidth = Math.max(...picture.links.map(link => 32 + legendText(link).length * characterWidth));
+  const inner = Math.max(rowWidth(routers), rowWidth(nodes), picture.title.length * titleWidth, legendWidth, 420);
   spread(routers, inner);
   spread(nodes, inner);
   const switches = picture.links.map((link, index) => ({ link, index })).filter(({ link }) => link.kind === "switch");
@@ -181,10 +187,13 @@ function boxShape(frame: Frame, fill: string, ink: string, pale: string): string
   return parts.join("\n");
 }
 
-function legendLine(link: PictureLink, index: number, y: number): string {
+function legendText(link: PictureLink): string {
   const kinds = { "point-to-point": "cable", switch: "switch", inside: `switch in ${link.members[0]}` };
-  const label = `${link.name}   ${link.subnets.join("   ")}   (${kinds[link.kind]})`;
-  return `<rect x="${margin}" y="${y - 10}" width="22" height="4" rx="2" fill="${colours[index % colours.length]}"/>\n${text(margin + 32, y - 3, label, { size: 12, fill: "#475569" })}`;
+  return `${link.name}   ${link.subnets.join("   ")}   (${kinds[link.kind]})`;
+}
+
+function legendLine(link: PictureLink, index: number, y: number): string {
+  return `<rect x="${margin}" y="${y - 10}" width="22" height="4" rx="2" fill="${colours[index % colours.length]}"/>\n${text(margin + 32, y - 3, legendText(link), { size: 12, fill: "#475569" })}`;
 }
 
 function curve(index: number, path: string): string {
