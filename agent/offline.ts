@@ -5,6 +5,9 @@ import type { Resources } from "../config/resources/kinds.ts";
 import { DirectorySource } from "../config/sources/directory.ts";
 import { withoutSecrets } from "./secrets.ts";
 
+/** node2 before node10. */
+const byNumber = new Intl.Collator("en", { numeric: true });
+
 /** The kernel's addresses are not asked for: this may be another machine. Rejects in words when the directory cannot be read. */
 export async function planOffline(directory: string, node: string): Promise<NodePlan> {
   const { resources, problems } = await readDirectory(directory);
@@ -16,20 +19,29 @@ export interface Validation {
   nodes: string[];
   /** How many objects could be read. */
   objects: number;
-  /** Each once, though it may concern many nodes. */
-  problems: Problem[];
+  problems: NodesProblem[];
+}
+
+/** Each once, though it may show on many nodes. */
+export interface NodesProblem extends Problem {
+  /** The nodes whose plan has it; absent where it is one of reading the objects. */
+  nodes?: string[];
 }
 
 export async function validateOffline(directory: string): Promise<Validation> {
   const { resources, problems } = await readDirectory(directory);
-  const nodes = [...resources.nodes.keys()].sort();
+  const nodes = [...resources.nodes.keys()].sort(byNumber.compare);
   if (nodes.length === 0) {
     const message = "there is no Node object: what the objects mean for a node could not be checked";
     problems.push({ severity: "warning", object: directory, field: "", message, remedy: "add the Node objects" });
   }
-  const found = new Map(problems.map(one => [formatProblem(one), one]));
+  const found = new Map<string, NodesProblem>(problems.map(one => [formatProblem(one), one]));
   for (const name of nodes) {
-    for (const one of compile(resources, { name, addresses: [] }).problems) found.set(formatProblem(one), one);
+    for (const one of compile(resources, { name, addresses: [] }).problems) {
+      const known = found.get(formatProblem(one));
+      if (known) known.nodes?.push(name);
+      else found.set(formatProblem(one), { ...one, nodes: [name] });
+    }
   }
   const objects = Object.values(resources).reduce((sum, kind) => sum + kind.size, 0);
   return { nodes, objects, problems: [...found.values()] };

@@ -97,8 +97,8 @@ export interface RouteView {
   /** Why it was chosen, or the step at which it lost, or why it is not eligible. */
   reason: string;
   attributes: AttributesView;
-  /** Milliseconds since the epoch. */
-  since: number;
+  /** RFC 3339: when it came with these attributes. */
+  since: string;
 }
 
 export interface Explanation {

@@ -290,9 +290,41 @@ describe("explain", () => {
     expect([unknown.candidates, unknown.decision]).toEqual([[], "no neighbour announced it and nothing here originates it"]);
     expect(() => a.speaker.explain("10.2.0.1/16")).toThrow();
     expect(a.speaker.routes({ prefix: "10.2.3.4" }).routes.map(route => route.prefix)).toEqual(["10.2.3.0/24"]);
-    expect(a.speaker.routes({ prefix: "10.0.0.0/8" }).total).toBe(2);
+    expect(a.speaker.routes({ prefix: "10.2.0.0/16" }).routes.map(route => route.prefix)).toEqual(["10.2.0.0/16"]);
+    expect(a.speaker.routes({ prefix: "10.0.0.0/8" }).total).toBe(0);
+    expect(a.speaker.routes({ prefix: "10.0.0.0/8", longer: true }).total).toBe(2);
     expect(a.speaker.routes({ neighbor: C }).total).toBe(0);
-    expect(a.speaker.routes({ limit: 1 })).toMatchObject({ total: 2, routes: [{}] });
+  });
+
+  it("lists routes a page at a time, in the order of their prefixes, whatever the order they came in", async () => {
+    const prefixes = ["10.9.0.0/16", "10.2.3.0/24", "fd00:2::/64", "10.2.0.0/16", "9.0.0.0/8", "fd00:1::/64"];
+    b.apply({ networks: prefixes.map(prefix => network(prefix)) });
+    await world.run(1);
+    const sorted = ["9.0.0.0/8", "10.2.0.0/16", "10.2.3.0/24", "10.9.0.0/16"];
+    for (const limit of [1, 2, 3, 4, 5]) {
+      const seen: string[] = [];
+      let after: string | undefined;
+      do {
+        const page = a.speaker.routes({ limit, after });
+        expect(page.total).toBe(sorted.length);
+        expect(page.routes.length).toBeLessThanOrEqual(limit);
+        seen.push(...page.routes.map(route => route.prefix));
+        after = page.next;
+      } while (after !== undefined);
+      expect(seen, `limit ${limit}`).toEqual(sorted);
+    }
+    expect(b.speaker.routes({ limit: 4 })).toMatchObject({ total: 6, next: "10.9.0.0/16" });
+    expect(b.speaker.routes({ after: "10.9.0.0/16" }).routes.map(route => route.prefix)).toEqual(["fd00:1::/64", "fd00:2::/64"]);
+    expect(b.speaker.routes({ after: "fd00:1::/64" }).routes.map(route => route.prefix)).toEqual(["fd00:2::/64"]);
+  });
+
+  it("says since when a route is there, the same at each look", async () => {
+    b.apply({ networks: [network("10.2.0.0/16")] });
+    await world.run(1);
+    const [{ since }] = a.speaker.routes().routes;
+    expect(new Date(since).toISOString()).toBe(since);
+    await world.run(1.7);
+    expect(a.speaker.routes().routes[0].since).toBe(since);
   });
 
   it("names the rule that rejected, the loop, and the protection", async () => {

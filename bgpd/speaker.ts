@@ -15,15 +15,16 @@ import { Peer, type PeerHooks } from "./peer.ts";
 import { peerProblems } from "./peer-problems.ts";
 import type { Platform, Timer } from "./platform.ts";
 import { Rib } from "./rib/rib.ts";
+import { listRoutes, type RouteFilter, type RouteList } from "./route-list.ts";
 import { BgpListener, type ListenerOptions } from "./session/listener.ts";
 import { createSession } from "./session/session.ts";
 import { type TransportOptions, tcpTransport } from "./session/transport.ts";
 import type { SessionState } from "./session/types.ts";
 import type { Transport } from "./session/wire.ts";
 import type { ApplyReport, Explanation, RouteView, SpeakerProblem, SpeakerSnapshot } from "./snapshot.ts";
-import { neighborSnapshot, type RouteFilter, routeViews, sentRoutes, tableCounts } from "./views.ts";
+import { neighborSnapshot, sentRoutes, tableCounts } from "./views.ts";
 
-export type { RouteFilter } from "./views.ts";
+export type { RouteFilter } from "./route-list.ts";
 
 export type SpeakerEvent =
   | { type: "neighbor"; neighbor: string; state: SessionState; reason: string }
@@ -158,9 +159,9 @@ export class Speaker {
     return problems;
   }
 
-  /** `total` counts all that match; `routes` is cut at filter.limit (1000). Throws AddressError. */
-  routes(filter: RouteFilter = {}): { routes: RouteView[]; total: number } {
-    return routeViews(this.#rib, filter);
+  /** A page of the routes that match. Throws AddressError. */
+  routes(filter: RouteFilter = {}): RouteList {
+    return listRoutes(this.#rib, filter);
   }
 
   /** For a prefix, or the longest match of an address. Throws AddressError. */

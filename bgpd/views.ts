@@ -1,6 +1,6 @@
 /** The RIB as people read it: objects with names, made only when somebody asks. */
-import { contains, formatAddress, formatPrefix, isPrefix, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
-import { Families, type Family, type RouteKind } from "./config.ts";
+import { formatAddress, formatPrefix } from "../net/address.ts";
+import { Families, type RouteKind } from "./config.ts";
 import { describeCapability } from "./message/capability.ts";
 import { attributesView, formatId } from "./message/format.ts";
 import type { Peer } from "./peer.ts";
@@ -10,16 +10,6 @@ import type { Rib } from "./rib/rib.ts";
 import { LOCAL_SLOT } from "./rib/slots.ts";
 import { Rejected, type RibTable } from "./rib/table.ts";
 import type { AttributesView, NeighborSnapshot, RouteView, SpeakerSnapshot } from "./snapshot.ts";
-
-export interface RouteFilter {
-  /** A prefix: that prefix and everything inside it. An address: its longest match. */
-  prefix?: string;
-  family?: Family;
-  /** Only routes from this neighbour. */
-  neighbor?: string;
-  /** Most routes to return; default 1000. */
-  limit?: number;
-}
 
 export function tableCounts(rib: Rib): SpeakerSnapshot["tables"] {
   const count = (table: RibTable) => ({ prefixes: table.prefixes.size, paths: table.pathCount, best: table.bestCount });
@@ -87,24 +77,6 @@ function sentCount(rib: Rib, family: 0 | 1, neighborIndex: number): number {
   return group.heldBy(neighborIndex).reduce((sum, held) => sum + held, 0);
 }
 
-export function routeViews(rib: Rib, filter: RouteFilter): { routes: RouteView[]; total: number } {
-  const limit = filter.limit ?? 1000;
-  const wanted = filter.prefix === undefined ? undefined : isPrefix(filter.prefix) ? parsePrefix(filter.prefix) : undefined;
-  const address = filter.prefix !== undefined && !wanted ? parseAddress(filter.prefix) : undefined;
-  const routes: RouteView[] = [];
-  let total = 0;
-  for (const table of rib.tables) {
-    if (filter.family && Families[table.family] !== filter.family) continue;
-    for (const prefix of address ? [longestMatch(table, address)] : prefixIds(table, wanted)) {
-      if (prefix === 0) continue;
-      const views = prefixViews(rib, table, prefix).filter(view => !filter.neighbor || view.from === filter.neighbor);
-      total += views.length;
-      for (const view of views) if (routes.length < limit) routes.push(view);
-    }
-  }
-  return { routes, total };
-}
-
 /** All candidates for a prefix, the best first. */
 export function prefixViews(rib: Rib, table: RibTable, prefix: number): RouteView[] {
   const best = table.evaluate(prefix);
@@ -127,22 +99,27 @@ export function prefixViews(rib: Rib, table: RibTable, prefix: number): RouteVie
 }
 
 function pathView(rib: Rib, table: RibTable, path: number): RouteView {
-  const slotId = table.pathSlot[path];
-  const slot = rib.slots.get(slotId);
-  const network = slotId === LOCAL_SLOT ? rib.locals[table.family].network(path) : undefined;
+  const network = table.pathSlot[path] === LOCAL_SLOT ? rib.locals[table.family].network(path) : undefined;
   const eligible = table.isEligible(path);
   return {
     prefix: formatPrefix(table.prefixes.prefix(table.pathPrefix[path])),
     family: Families[table.family],
     kind: network?.kind ?? ("learned" satisfies RouteKind),
-    from: network?.source ?? slot?.neighbor ?? "?",
+    from: sourceOf(rib, table, path),
     best: false,
     multipath: false,
     eligible,
     reason: eligible ? "" : ineligibility(rib, table, path),
     attributes: viewOf(rib, table.pathAttributes[path] || table.pathRaw[path]),
-    since: rib.learnedAt(table.pathTime[path]),
+    since: new Date(rib.learnedAt(table.pathTime[path])).toISOString(),
   };
+}
+
+/** Neighbour name, or the object that a local route comes from. */
+export function sourceOf(rib: Rib, table: RibTable, path: number): string {
+  const slotId = table.pathSlot[path];
+  const name = slotId === LOCAL_SLOT ? rib.locals[table.family].network(path)?.source : rib.slots.get(slotId)?.neighbor;
+  return name ?? "?";
 }
 
 /** Why a path takes no part in the decision. */
@@ -184,26 +161,4 @@ export function sentRoutes(
     }
   }
   return { routes, total };
-}
-
-/** Id of the longest prefix with a path that contains the address; 0 = none. */
-export function longestMatch(table: RibTable, address: Uint8Array): number {
-  if (address.length !== table.prefixes.words * 4) return 0;
-  for (let length = address.length * 8; length >= 0; length--) {
-    const prefix = parsePrefix(`${formatAddress(address)}/${length}`, "clear");
-    const id = table.prefixes.findPrefix(prefix);
-    if (id !== 0 && table.head[id] !== 0) return id;
-  }
-  return 0;
-}
-
-function* prefixIds(table: RibTable, within: Prefix | undefined): Iterable<number> {
-  if (within && within.address.length !== table.prefixes.words * 4) return;
-  for (let id = 1; id < table.prefixes.limit; id++) {
-    if (table.head[id] === 0) continue;
-    if (within) {
-      if (table.prefixes.length(id) < within.length || !contains(within, table.prefixes.prefix(id).address)) continue;
-    }
-    yield id;
-  }
 }

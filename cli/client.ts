@@ -25,14 +25,18 @@ export class AgentClient {
     return JSON.parse(await this.#text("POST", path, query)) as View;
   }
 
-  /** Each line of a stream that does not end by itself. */
+  /** Each line of a stream, until the agent ends it. Throws CliError when it breaks off. */
   async *lines(path: string): AsyncGenerator<string> {
     const response = await this.#send("GET", path, {}, 0);
     let rest = "";
-    for await (const chunk of response.setEncoding("utf8")) {
-      const lines = (rest + chunk).split("\n");
-      rest = lines.pop()!;
-      yield* lines;
+    try {
+      for await (const chunk of response.setEncoding("utf8")) {
+        const lines = (rest + chunk).split("\n");
+        rest = lines.pop()!;
+        yield* lines;
+      }
+    } catch {
+      throw new CliError("the connection to the agent broke off", "it was killed, or nobody read its events fast enough: see its log");
     }
   }
 

@@ -13,6 +13,7 @@ import { renderPeer, renderPeers } from "./render/peers.ts";
 import { renderPlan } from "./render/plan.ts";
 import { renderRoutes } from "./render/routes.ts";
 import { renderProblems, renderStatus } from "./render/status.ts";
+import { renderValidation } from "./render/validation.ts";
 
 interface Options {
   socket: string;
@@ -44,11 +45,13 @@ export async function peer(name: string, options: Options & { refresh?: string; 
 
 export async function routes(
   prefix: string | undefined,
-  options: Options & { neighbor?: string; family?: string; limit: number },
+  options: Options & { longer?: boolean; neighbor?: string; family?: string; limit: number; after?: string },
   terminal: Terminal,
 ): Promise<void> {
-  const { neighbor, family, limit } = options;
-  const view = await new AgentClient(options.socket).get<RoutesView>("/v1/routes", { prefix, neighbor, family, limit });
+  const { longer, neighbor, family, limit, after } = options;
+  if (longer && prefix === undefined) throw new CliError("--longer needs a PREFIX", "without one all routes are listed anyway", 2);
+  const query = { prefix, longer: longer ? "true" : undefined, neighbor, family, limit, after };
+  const view = await new AgentClient(options.socket).get<RoutesView>("/v1/routes", query);
   show(view, options, terminal, () => renderRoutes(view, terminal.paint));
 }
 
@@ -86,7 +89,7 @@ export async function validate(directory: string, options: { json?: boolean }, t
   const valid = !hasErrors(found);
   show({ valid, nodes, objects, problems: found }, options, terminal, () => {
     const verdict = valid ? terminal.paint("good", "valid") : terminal.paint("bad", "not valid");
-    return `${renderProblems(found, terminal.paint)}\n${verdict}: ${count(objects)} objects, checked for ${count(nodes.length)} nodes\n`;
+    return `${renderValidation(found, nodes, terminal.paint)}\n${verdict}: ${count(objects)} objects, checked for ${count(nodes.length)} nodes\n`;
   });
   return valid ? 0 : 1;
 }
@@ -99,6 +102,7 @@ export async function reload(options: Options, terminal: Terminal): Promise<void
   });
 }
 
+/** Ends only with the agent, which is why that is a failure. */
 export async function events(options: Options, terminal: Terminal): Promise<void> {
   for await (const line of new AgentClient(options.socket).lines("/v1/events")) {
     if (options.json) terminal.print(`${line}\n`);
@@ -107,6 +111,7 @@ export async function events(options: Options, terminal: Terminal): Promise<void
       terminal.print(`${terminal.paint("dim", event.at)}  ${terminal.paint("accent", event.type.padEnd(8))}  ${printable(event.text)}\n`);
     }
   }
+  throw new CliError("the agent has ended, and its events with it", "start it again, then follow the new one's events");
 }
 
 export async function version(options: { json?: boolean }, terminal: Terminal): Promise<void> {

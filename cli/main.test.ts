@@ -50,6 +50,8 @@ describe("usage", () => {
     [["routes", "--limit", "0"], "It is a whole number from 1 to 10000."],
     [["routes", "--limit", "1e3"], "It is a whole number from 1 to 10000."],
     [["routes", "--family", "ipx"], "Allowed choices are ipv4-unicast, ipv6-unicast."],
+    [["routes", "--longer"], "--longer needs a PREFIX"],
+    [["routes", "--after", "soon"], '"soon" is not a prefix'],
     [["peer", "a", "--refresh", "in", "--reset", "b"], "cannot be used with option"],
     [["plan", "--config", "."], "--node is missing"],
     [["plan", "--node", "a"], "--config is missing"],
@@ -71,6 +73,26 @@ describe("usage", () => {
     for (const help of helps) {
       expect(help.status).toBe(0);
       expect(help.stdout).toMatch(/\nExamples:\n {2}podlane /);
+    }
+    expect(await Promise.all(commands.map(command => podlane("help", command)))).toEqual(helps);
+    expect(await podlane("help")).toMatchObject({ status: 0, stdout });
+    expect(await podlane("help", "frobnicate")).toMatchObject({ status: 2, stdout: "" });
+  });
+
+  test("with --json errors are JSON, too: one object on standard error, nothing else anywhere", async () => {
+    const socket = join(folder, "none.sock");
+    const wrong: [words: string[], status: number, error: string, remedy: string][] = [
+      [["peers", "--json", "--socket", socket], 1, `no agent runs here: ${socket} does not exist`, "start it with"],
+      [["peers", "--json", "--colour"], 2, "unknown option '--colour'", "see podlane peers --help"],
+      [["frobnicate", "--json"], 2, "unknown command 'frobnicate'", "see podlane --help"],
+      [["explain", "node1", "--json"], 2, '"node1" is not a prefix', "write an address"],
+    ];
+    for (const [words, expected, error, remedy] of wrong) {
+      const { status, stdout, stderr } = await podlane(...words);
+      expect([words, status, stdout]).toEqual([words, expected, ""]);
+      const view = JSON.parse(stderr);
+      expect(Object.keys(view)).toEqual(["error", "remedy"]);
+      expect([view.error, view.remedy]).toEqual([expect.stringContaining(error), expect.stringContaining(remedy)]);
     }
   });
 });
@@ -109,8 +131,24 @@ describe("without an agent", () => {
     ]);
   });
 
+  test.each<[how: string, answer: string, stdout: RegExp, stderr: string]>([
+    ["in order", '24\r\n{"at":"now","type":"end","text":""}\n\r\n0\r\n\r\n', /^now {2}end/, "the agent has ended, and its events with it"],
+    ["killed", "", /^$/, "the connection to the agent broke off"],
+  ])("events of an agent that ends %s end in words", async (_how, answer, stdout, stderr) => {
+    const socket = join(folder, "agent.sock");
+    const agent = createServer(connection => {
+      connection.once("data", () => connection.end(`HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n${answer}`));
+    });
+    await new Promise<void>(resolve => agent.listen(socket, resolve));
+    const ended = await podlane("events", "--socket", socket);
+    agent.close();
+    expect(ended).toEqual({ status: 1, stdout: expect.stringMatching(stdout), stderr: expect.stringContaining(stderr) });
+  });
+
   test("version", async () => {
-    expect((await podlane("version")).stdout).toMatch(/^podlane \d+\.\d+\.\d+\n$/);
+    const { stdout } = await podlane("version");
+    expect(stdout).toMatch(/^podlane \d+\.\d+\.\d+\n$/);
+    for (const option of ["--version", "-V"]) expect(await podlane(option)).toEqual({ status: 0, stdout, stderr: "" });
     expect(JSON.parse((await podlane("version", "--json")).stdout)).toMatchObject({ node: process.versions.node });
   });
 });
@@ -133,6 +171,21 @@ describe("offline", () => {
       expect.objectContaining({ severity: "error", field: "spec.address", place: expect.stringContaining("peers.yaml") }),
     );
     expect((await podlane("validate", folder)).stdout).toContain("not valid: 2 objects");
+  });
+
+  test("validate: what shows on many nodes is told once, names in the order of people", async () => {
+    const nodes = Array.from({ length: 12 }, (_, i) => node(`node${i + 1}`, i + 1));
+    write("nodes.yaml", nodes.join("---"));
+    const fabric =
+      "apiVersion: podlane.io/v1alpha1\nkind: Fabric\nmetadata: { name: racks }\nspec: { asn: 64512, nodeSelector: { matchLabels: { rack: a } } }\n";
+    write("fabric.yaml", fabric);
+    const { stdout } = await podlane("validate", folder);
+    const lonely = [...stdout.matchAll(/no Fabric selects this node[^\n]*/g)].map(([line]) => line);
+    expect(lonely).toEqual(["no Fabric selects this node: it takes no part in BGP (on all 12 nodes)"]);
+    expect(stdout).toContain("selects no node (on all 12 nodes)");
+    const json = JSON.parse((await podlane("validate", folder, "--json")).stdout);
+    expect(json.nodes.slice(0, 3)).toEqual(["node1", "node2", "node3"]);
+    expect(json.problems.find((one: { object: string }) => one.object === "Fabric/racks").nodes).toEqual(json.nodes);
   });
 
   test("validate: a directory without nodes is a warning, one that is missing an error", async () => {

@@ -3,6 +3,7 @@
  * offline commands load nothing of the agent.
  */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { version } from "../agent/version.ts";
 import { Families } from "../bgpd/config.ts";
 import { isAddress, parsePrefix } from "../net/address.ts";
 import { CliError } from "./error.ts";
@@ -34,25 +35,39 @@ export async function run(words: readonly string[], terminal: Terminal, complain
   const program = buildProgram(terminal, code => {
     exitCode = code;
   });
-  const output = { writeOut: terminal.print, writeErr: complain };
+  const json = words.includes("--json");
+  const fail = (error: string, remedy: string) =>
+    complain(json ? `${JSON.stringify({ error, remedy })}\n` : `podlane: ${error}\n  ${remedy}\n`);
+  const output = { writeOut: terminal.print, writeErr: json ? () => {} : complain };
   for (const command of [program, ...program.commands]) command.configureOutput(output).exitOverride();
   try {
     await program.parseAsync(words as string[], { from: "user" });
     return exitCode;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return 0;
+      // Without --json the parser has printed it already, with its hint.
+      if (json)
+        fail(error.message.replace(/^error: /, ""), `see podlane ${words.find(isCommandOf(program)) ?? ""} --help`.replace("  ", " "));
+      return 2;
+    }
     if (error instanceof CliError) {
-      complain(`podlane: ${error.message}\n  ${error.remedy}\n`);
+      fail(error.message, error.remedy);
       return error.exitCode;
     }
     throw error;
   }
 }
 
+function isCommandOf(program: Command): (word: string) => boolean {
+  return word => program.commands.some(command => command.name() === word);
+}
+
 function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): Command {
   const program = new Command("podlane")
     .description("BGP pod networking for bare-metal Kubernetes.")
-    .helpCommand(false)
+    .helpCommand("help [command]", "Show the help of a command.")
+    .version(`podlane ${version}`, "-V, --version", "print the version")
     .showHelpAfterError('Try "podlane --help".')
     .addHelpText(
       "after",
@@ -104,13 +119,17 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
 
   ask("routes", "List the routes in the BGP table: all candidates of each prefix.", [
     ["podlane routes", "the first hundred"],
-    ["podlane routes 10.244.0.0/16", "this prefix and all inside it"],
+    ["podlane routes 10.244.2.0/24", "the candidates for this prefix"],
+    ["podlane routes 10.244.0.0/16 --longer", "this prefix and all inside it"],
     ["podlane routes --neighbor tor-a --family ipv6-unicast --limit 1000", "what one neighbour offers"],
+    ["podlane routes --limit 1000 --after 10.3.7.0/24", "the next page"],
   ])
-    .addArgument(new Argument("[prefix]", "this prefix and all inside it").argParser(readPrefix))
+    .addArgument(new Argument("[prefix]", "a prefix, or an address: then the longest prefix that covers it").argParser(readPrefix))
+    .option("--longer", "also all inside the prefix")
     .option("--neighbor <name>", "only what this neighbour sent")
     .addOption(new Option("--family <family>", "only this family").choices(Families))
-    .addOption(new Option("--limit <number>", "how many to show, 1 to 10000").argParser(readLimit).default(100))
+    .addOption(new Option("--limit <number>", "how many to show on a page, 1 to 10000").argParser(readLimit).default(100))
+    .addOption(new Option("--after <prefix>", "the page that begins after this prefix").argParser(readPrefix))
     .action(async (prefix, options) => (await commands()).routes(prefix, options, terminal));
 
   ask("explain", "Explain a prefix: who offers it, why this path, who hears it, what the kernel does.", [

@@ -1,6 +1,6 @@
 /**
  * GET /v1/events: one JSON object per line, from now on, until the client goes. A client that does not read is cut off rather than
- * buffered for without end.
+ * buffered for without end. The last line says why there is no other.
  */
 import type { ServerResponse } from "node:http";
 import { ApiError } from "./error.ts";
@@ -33,7 +33,8 @@ export class EventStream {
     }
   }
 
-  close(): void {
-    for (const client of this.#clients) client.end();
+  /** `last` tells the clients why the stream ends. */
+  close(last: EventView): void {
+    for (const client of this.#clients) client.end(`${JSON.stringify(last)}\n`);
   }
 }

@@ -38,13 +38,14 @@ export function readQuery<Name extends string>(query: URLSearchParams, names: re
   return found;
 }
 
-/** A prefix or address as it was written, checked. */
-export function readPrefix(text: string): string {
-  if (isPrefix(text) || isAddress(text)) return text;
+/** A prefix or, unless it must be one, an address as it was written, checked. */
+export function readPrefix(text: string, allowed: "address too" | "prefix only" = "address too"): string {
+  const both = allowed === "address too";
+  if (isPrefix(text) || (both && isAddress(text))) return text;
   throw new ApiError(
     400,
-    `"${text.slice(0, 64)}" is neither a prefix nor an address`,
-    "write ADDRESS/LENGTH without bits set beyond the length, or an address",
+    `"${text.slice(0, 64)}" is ${both ? "neither a prefix nor an address" : "not a prefix"}`,
+    `write ADDRESS/LENGTH without bits set beyond the length${both ? ", or an address" : ""}`,
   );
 }
 

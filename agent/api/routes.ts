@@ -1,6 +1,7 @@
 /** What the local API knows: one row for each path and method. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { Families, type Family } from "../../bgpd/config.ts";
+import { Families } from "../../bgpd/config.ts";
+import type { RouteFilter } from "../../bgpd/route-list.ts";
 import type { Explanation, NeighborSnapshot } from "../../bgpd/snapshot.ts";
 import { type CniAnswer, serveCni } from "../../cni/http.ts";
 import type { RawRequest } from "../../cni/protocol/request.ts";
@@ -8,13 +9,6 @@ import type { Problem } from "../../config/plan.ts";
 import { ApiError } from "./error.ts";
 import { readBody, readChoice, readInteger, readPrefix, readQuery, type Target } from "./request.ts";
 import type { PeersView, ProblemsView, ReloadView, RoutesView, StatusView } from "./views.ts";
-
-export interface RouteFilter {
-  prefix?: string;
-  family?: Family;
-  neighbor?: string;
-  limit: number;
-}
 
 /** What the agent offers to the API. */
 export interface ApiBackend {
@@ -58,9 +52,11 @@ const maxLimit = 10_000;
 export const apiRoutes: ApiRoute[] = [
   get("/v1/status", [], (_query, backend) => backend.status()),
   get("/v1/peers", [], (_query, backend) => ({ peers: backend.peers() }) satisfies PeersView),
-  get("/v1/routes", ["prefix", "family", "neighbor", "limit"], (query, backend) =>
+  get("/v1/routes", ["prefix", "longer", "family", "neighbor", "limit", "after"], (query, backend) =>
     backend.routes({
       ...(query.prefix !== undefined && { prefix: readPrefix(query.prefix) }),
+      ...(query.longer !== undefined && { longer: readChoice("value of longer", query.longer, ["true", "false"]) === "true" }),
+      ...(query.after !== undefined && { after: readPrefix(query.after, "prefix only") }),
       ...(query.family !== undefined && { family: readChoice("family", query.family, Families) }),
       ...(query.neighbor !== undefined && { neighbor: knownPeer(query.neighbor, backend) }),
       limit: query.limit === undefined ? defaultLimit : readInteger("limit", query.limit, 1, maxLimit),

@@ -8,8 +8,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { RouteFilter } from "../../bgpd/route-list.ts";
 import type { NeighborSnapshot } from "../../bgpd/snapshot.ts";
-import type { ApiBackend, RouteFilter } from "./routes.ts";
+import type { ApiBackend } from "./routes.ts";
 import { type ApiServer, type Limits, startApi } from "./server.ts";
 
 let folder: string;
@@ -124,6 +125,8 @@ describe("a bad request", () => {
     ["GET", "/v1/routes?limit=10001", 400, 'limit "10001" is not a whole number from 1 to 10000'],
     ["GET", "/v1/routes?family=ipv5", 400, '"ipv5" is no family'],
     ["GET", "/v1/routes?prefix=10.0.0.1/8", 400, '"10.0.0.1/8" is neither a prefix nor an address'],
+    ["GET", "/v1/routes?after=10.0.0.1", 400, '"10.0.0.1" is not a prefix'],
+    ["GET", "/v1/routes?prefix=10.0.0.0/8&longer=yes", 400, '"yes" is no value of longer'],
     ["GET", "/v1/routes?prefix=", 400, '"" is neither a prefix nor an address'],
     ["GET", "/v1/routes?neighbor=nobody", 404, 'there is no neighbour "nobody"'],
     ["GET", "/v1/explain", 400, 'parameter "prefix" is missing'],
@@ -232,7 +235,10 @@ describe("a good request", () => {
     server!.events.publish({ at: "2026-01-01T00:00:00.000Z", type: "session", text: "tor-a is up" });
     await server!.close(1000);
     server = undefined;
-    for (const text of await Promise.all(texts)) expect(text).toContain('"text":"tor-a is up"}\n');
+    for (const text of await Promise.all(texts)) {
+      expect(text).toContain('"text":"tor-a is up"}\n');
+      expect(text).toContain('"type":"end","text":"the agent ends"}\n');
+    }
   });
 });
 

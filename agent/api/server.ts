@@ -130,7 +130,7 @@ const unreadable: Record<string, [status: string, error: string, remedy: string]
 };
 
 async function close(server: Server, events: EventStream, milliseconds: number): Promise<void> {
-  events.close();
+  events.close({ at: new Date().toISOString(), type: "end", text: "the agent ends" });
   const closed = new Promise<void>(resolve => server.close(() => resolve()));
   server.closeIdleConnections();
   const timer = setTimeout(() => server.closeAllConnections(), milliseconds);

@@ -1,6 +1,7 @@
 /** What the local API answers, as JSON: the border between the agent and the command line, tests and anybody else on the socket. */
 
-import type { NeighborSnapshot, RouteView, SpeakerSnapshot } from "../../bgpd/snapshot.ts";
+import type { RouteList } from "../../bgpd/route-list.ts";
+import type { NeighborSnapshot, SpeakerSnapshot } from "../../bgpd/snapshot.ts";
 import type { Problem } from "../../config/plan.ts";
 
 /** Every answer with status 400 or more. */
@@ -37,11 +38,7 @@ export interface ProblemsView {
   problems: Problem[];
 }
 
-export interface RoutesView {
-  routes: RouteView[];
-  /** How many there are without the limit. */
-  total: number;
-}
+export type RoutesView = RouteList;
 
 export interface ReloadView {
   /** One line for each thing done. */

@@ -213,6 +213,15 @@ function bury(index: Uint32Array, hash: number, id: number): void {
   index[slot] = DELETED;
 }
 
+/** Order of two prefixes of a table: by address, the shorter first. */
+export function comparePrefixIds(prefixes: PrefixTable, a: number, b: number): number {
+  for (let n = 0; n < prefixes.words; n++) {
+    const difference = prefixes.word(a, n) - prefixes.word(b, n);
+    if (difference !== 0) return difference;
+  }
+  return prefixes.length(a) - prefixes.length(b);
+}
+
 /** An address as four 32-bit words; an IPv4 address is the first of them. */
 export function wordsOf(address: Uint8Array): [number, number, number, number] {
   const word = (at: number) => ((address[at] << 24) | (address[at + 1] << 16) | (address[at + 2] << 8) | address[at + 3]) >>> 0;

@@ -51,7 +51,9 @@ export class Rib {
    */
   endOfRibTo: "all" | "restarting" | "nobody" = "all";
   readonly #clock: Clock;
+  /** Clock.monotonic() and Clock.now() of the start. */
   readonly #started: number;
+  readonly #startedAt: number;
   readonly #jobs: Job[] = [];
   readonly #idle: (() => void)[] = [];
   #scheduled = false;
@@ -63,6 +65,7 @@ export class Rib {
   constructor(options: { clock: Clock; tracker?: NextHopTracker; fib?: Fib }) {
     this.#clock = options.clock;
     this.#started = options.clock.monotonic();
+    this.#startedAt = options.clock.now();
     this.nextHops = new NextHopColumns(options.tracker);
     this.attributes = new AttributeTable({
       trackNextHop: (nextHop, ifindex) => this.nextHops.track(nextHop, ifindex),
@@ -92,9 +95,9 @@ export class Rib {
     return Math.floor((this.#clock.monotonic() - this.#started) / 1000);
   }
 
-  /** Milliseconds since the epoch at which a path was learned. */
+  /** Milliseconds since the epoch at which a path was learned: the same at each look, also where the machine's clock is set meanwhile. */
   learnedAt(seconds: number): number {
-    return this.#clock.now() - (this.now() - seconds) * 1000;
+    return this.#startedAt + seconds * 1000;
   }
 
   configure(globals: RibGlobals): void {

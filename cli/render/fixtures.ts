@@ -72,18 +72,10 @@ const route: RouteView = {
   eligible: true,
   reason: "best: lowest neighbour address",
   attributes: { origin: "igp", asPath: "65001 65000", nextHop: "10.1.0.1", med: 0, communities: ["65001:100"] },
-  since: now - 60_000,
+  since: new Date(now - 60_000).toISOString(),
 };
 
 export const routes: RouteView[] = [
-  route,
-  {
-    ...route,
-    from: "tor-b",
-    best: false,
-    reason: "equal (ECMP)",
-    attributes: { ...route.attributes, asPath: "65002 65000", nextHop: "10.2.0.1" },
-  },
   {
     ...route,
     prefix: "10.244.1.0/24",
@@ -91,6 +83,14 @@ export const routes: RouteView[] = [
     from: "PodNetwork/default",
     reason: "only path",
     attributes: { origin: "igp", asPath: "", nextHop: "0.0.0.0" },
+  },
+  route,
+  {
+    ...route,
+    from: "tor-b",
+    best: false,
+    reason: "equal (ECMP)",
+    attributes: { ...route.attributes, asPath: "65002 65000", nextHop: "10.2.0.1" },
   },
   {
     ...route,
@@ -110,7 +110,7 @@ export const explanation: Explanation = {
   matched: "10.244.2.0/24",
   candidates: [
     {
-      ...routes[0],
+      ...route,
       import: {
         accepted: true,
         decidedBy: 'policy "from-tor", rule "pods"',
@@ -120,7 +120,7 @@ export const explanation: Explanation = {
         ],
       },
     },
-    routes[1],
+    routes[2],
     {
       ...routes[3],
       prefix: "10.244.2.0/24",

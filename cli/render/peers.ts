@@ -1,7 +1,7 @@
 /** `podlane peers` and `podlane peer NAME`. */
 import type { NeighborSnapshot } from "../../bgpd/snapshot.ts";
 import { count, duration, type Paint, printable, type Tone } from "./paint.ts";
-import { pairs, table } from "./table.ts";
+import { compareNames, pairs, table } from "./table.ts";
 
 /** Milliseconds since the epoch; given, so that output can be tested. */
 type Now = number;
@@ -9,7 +9,7 @@ type Now = number;
 export function renderPeers(peers: readonly NeighborSnapshot[], now: Now, paint: Paint): string {
   if (peers.length === 0) return "no neighbours are configured\n";
   const lines = table(
-    peers,
+    [...peers].sort((a, b) => compareNames(a.name, b.name)),
     [
       { title: "NEIGHBOR", text: peer => peer.name, tone: () => "strong" },
       { title: "ADDRESS", text: addressOf },

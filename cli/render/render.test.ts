@@ -70,7 +70,7 @@ test("a peer that is down, with what it sent made harmless", () => {
 });
 
 test("routes", () => {
-  expect(renderRoutes({ routes: fixtures.routes, total: 1203 }, plain)).toMatchInlineSnapshot(`
+  expect(renderRoutes({ routes: fixtures.routes, total: 1203, next: "2001:db8:244:2::/64" }, plain)).toMatchInlineSnapshot(`
     "   PREFIX               NEXT HOP     FROM                KIND  AS PATH      LOCAL PREF  MED  REASON
     >  10.244.1.0/24        0.0.0.0      PodNetwork/default  pod                                 only path
     >  10.244.2.0/24        10.1.0.1     tor-a                     65001 65000                0  best: lowest neighbour address
@@ -78,7 +78,7 @@ test("routes", () => {
     ✗  2001:db8:244:2::/64  2001:db8::2  node2                                         100       next hop 2001:db8::2: no route
 
     > best   = shares the traffic (ECMP)   · not chosen   ✗ not eligible
-    4 of 1,203 routes shown; narrow with PREFIX, --neighbor or --family, or raise --limit
+    4 of 1,203 routes shown; the next page: --after 2001:db8:244:2::/64
     "
   `);
   expect(renderRoutes({ routes: [], total: 0 }, plain)).toBe("no routes\n");

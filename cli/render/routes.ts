@@ -1,15 +1,15 @@
 /** `podlane routes`. */
+import type { RouteList } from "../../bgpd/route-list.ts";
 import type { AttributesView, RouteView } from "../../bgpd/snapshot.ts";
-import { compareOctets, parsePrefix } from "../../net/address.ts";
 import { count, type Paint, type Tone } from "./paint.ts";
 import { table } from "./table.ts";
 
 const legend = "> best   = shares the traffic (ECMP)   · not chosen   ✗ not eligible";
 
-export function renderRoutes(answer: { routes: readonly RouteView[]; total: number }, paint: Paint): string {
+export function renderRoutes(answer: RouteList, paint: Paint): string {
   if (answer.routes.length === 0) return "no routes\n";
   const lines = table(
-    inOrder(answer.routes),
+    answer.routes,
     [
       { title: " ", text: markOf, tone: toneOf },
       { title: "PREFIX", text: route => route.prefix, tone: route => (route.best ? "strong" : "plain") },
@@ -25,19 +25,10 @@ export function renderRoutes(answer: { routes: readonly RouteView[]; total: numb
   );
   lines.push("", paint("dim", legend));
   if (answer.total > answer.routes.length) {
-    lines.push(
-      `${count(answer.routes.length)} of ${count(answer.total)} routes shown; narrow with PREFIX, --neighbor or --family, or raise --limit`,
-    );
+    const rest = answer.next === undefined ? "this is the last page" : `the next page: --after ${answer.next}`;
+    lines.push(`${count(answer.routes.length)} of ${count(answer.total)} routes shown; ${rest}`);
   }
   return `${lines.join("\n")}\n`;
-}
-
-/** IPv4 before IPv6, then by address and length; the candidates of a prefix stay as they are, the best first. */
-function inOrder(routes: readonly RouteView[]): RouteView[] {
-  return routes
-    .map(route => ({ route, prefix: parsePrefix(route.prefix) }))
-    .sort(({ prefix: a }, { prefix: b }) => a.family - b.family || compareOctets(a.address, b.address) || a.length - b.length)
-    .map(({ route }) => route);
 }
 
 export function markOf(route: Pick<RouteView, "best" | "multipath" | "eligible">): string {

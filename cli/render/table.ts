@@ -1,6 +1,11 @@
 /** Tables with aligned columns and no lines, as `ip` and `kubectl` print them: easy to read, to grep and to cut. */
 import { type Paint, printable, type Tone } from "./paint.ts";
 
+const collator = new Intl.Collator("en", { numeric: true });
+
+/** Order of names for people: node2 before node10. */
+export const compareNames = (a: string, b: string): number => collator.compare(a, b);
+
 export interface Column<Row> {
   title: string;
   align?: "left" | "right";
