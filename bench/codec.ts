@@ -1,7 +1,8 @@
 /**
- * The message codec alone, on one real session: UPDATEs decoded to canonical attributes and prefixes, and written again packed by
- * attribute set. No sockets and no RIB; the best of several rounds counts.
+ * The message codec alone, on one session, recorded or made: UPDATEs decoded to canonical attributes and prefixes, and written again packed
+ * by attribute set. No sockets and no RIB; the best of several rounds counts.
  */
+import { buildAttributes } from "../bgpd/message/attributes.ts";
 import { MessageFramer, MessageType } from "../bgpd/message/header.ts";
 import { UpdateDecoder } from "../bgpd/message/update-decoder.ts";
 import { UpdateWriter } from "../bgpd/message/update-writer.ts";
@@ -10,7 +11,9 @@ import { count, describeMachine, type Machine, machine, printTable, program, Usa
 
 const usage = `usage: npm run bench -- codec [--file SESSION.mrt[.gz]] [--rounds N] [--json]
 
-  --file     an MRT recording (BGP4MP) of an IPv4 session; default: the recorded session of shared/vectors
+  --file     an MRT recording (RFC 6396, BGP4MP) of an IPv4 session from its OPEN on, as route collectors publish them. Default: the
+             recorded session of 2015 that stands in the folder shared beside the repository, or in $PODLANE_SHARED; where there is
+             none, a session of the same size that is made from a seed
   --rounds   how often each step is measured, 1..1000; default 10
   --json     one JSON object instead of a table`;
 
@@ -29,12 +32,7 @@ const checksum = new Int32Array(1);
 
 function main(values: Values): void {
   const rounds = count(values, "rounds", 10, 1000);
-  const recorded = recordedSession();
-  if (values.file === undefined && !recorded.exists) {
-    throw new UsageError(`the recorded session is not at ${recorded.path}: set PODLANE_SHARED, or name a recording with --file`);
-  }
-  const file = String(values.file ?? recorded.path);
-  const stream = readStream(file);
+  const { name, stream } = chooseStream(values.file === undefined ? undefined : String(values.file));
   const facts = machine();
   const steps: [string, (stream: Stream) => { prefixes: number; octets: number; updates: number }][] = [
     ["frame", frame],
@@ -43,8 +41,8 @@ function main(values: Values): void {
     ["… for a 2-octet neighbour", octets => decode(octets, new UpdateWriter({ fourOctetAsn: false, maxMessageLength: 4096 }))],
   ];
   const figures = steps.map(([step, run]) => measure(step, rounds, () => run(stream)));
-  if (values.json) console.log(JSON.stringify({ bench: "codec", machine: facts, file, rounds, figures }));
-  else print(facts, figures);
+  if (values.json) console.log(JSON.stringify({ bench: "codec", machine: facts, session: name, rounds, figures }));
+  else print(facts, name, figures);
 }
 
 /** The UPDATEs of a session as TCP would bring them: chunks of 64 KiB that cut messages anywhere. */
@@ -54,13 +52,67 @@ interface Stream {
   internal: boolean;
 }
 
+/** Throws UsageError for a file that is not there or no recording. */
+function chooseStream(file: string | undefined): { name: string; stream: Stream } {
+  const recorded = recordedSession();
+  if (file === undefined && !recorded.exists) {
+    const name = `a made session of ${made.updates.toLocaleString("en-US")} UPDATEs: there is no recorded one at ${recorded.path}`;
+    return { name, stream: makeStream() };
+  }
+  const path = file ?? recorded.path;
+  try {
+    return { name: `the session recorded in ${path}`, stream: readStream(path) };
+  } catch (error) {
+    throw new UsageError(`${path} cannot be read as a recorded session: ${(error as Error).message}`);
+  }
+}
+
 function readStream(file: string): Stream {
   const records = [...mrtMessages(readMrtFile(file))].filter(({ message }) => message[18] === MessageType.Update);
-  const octets = Buffer.concat(records.map(({ message }) => message));
+  const first = records[0];
+  if (!first) throw new Error("it holds no UPDATE");
+  return { chunks: cut(records.map(({ message }) => message)), fourOctetAsn: first.fourOctetAsn, internal: first.peerAs === first.localAs };
+}
+
+/** As many UPDATEs and prefixes as the recorded session has, one attribute set each. */
+const made = { updates: 89_679, prefixes: 577_737 };
+
+function makeStream(): Stream {
+  // Marsaglia's xorshift of 32 bits: the same session at every run.
+  let state = 2463534242;
+  const below = (bound: number) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % bound;
+  };
+  const writer = new UpdateWriter({ fourOctetAsn: true, maxMessageLength: 4096 });
+  const messages: Uint8Array[] = [];
+  let prefixes = 0;
+  for (let update = 1; update <= made.updates; update++) {
+    const octets = buildAttributes({
+      origin: 0,
+      asPath: [{ type: 2, asns: Array.from({ length: 2 + below(6) }, () => 1 + below(400_000)) }],
+      nextHop: Uint8Array.of(192, 0, 2, 1 + below(8)),
+      ...(below(3) === 0 && { communities: Array.from({ length: 1 + below(8) }, () => 1 + below(0xfffffffe)).sort((a, b) => a - b) }),
+      localPref: 100,
+    });
+    writer.announce(0, octets, 0, octets.length);
+    for (const due = Math.round((made.prefixes * update) / made.updates); prefixes < due; prefixes++) {
+      // Five lengths, each counted up in an eighth of the addresses of its own: all are different.
+      const length = 24 - (prefixes % 5);
+      writer.prefix4((((prefixes % 5) << 29) | (Math.floor(prefixes / 5) << (32 - length))) >>> 0, length);
+    }
+    messages.push(writer.take().slice());
+  }
+  return { chunks: cut(messages), fourOctetAsn: true, internal: true };
+}
+
+function cut(messages: Uint8Array[]): Uint8Array[] {
+  const octets = Buffer.concat(messages);
   const chunks: Uint8Array[] = [];
   for (let at = 0; at < octets.length; at += 65536) chunks.push(Uint8Array.from(octets.subarray(at, at + 65536)));
-  const first = records[0];
-  return { chunks, fourOctetAsn: first?.fourOctetAsn ?? true, internal: first === undefined || first.peerAs === first.localAs };
+  return chunks;
 }
 
 function frame({ chunks }: Stream) {
@@ -136,8 +188,8 @@ function measure(step: string, rounds: number, run: () => { prefixes: number; oc
   };
 }
 
-function print(facts: Machine, figures: Figures[]): void {
-  console.log(`${describeMachine(facts)}\n`);
+function print(facts: Machine, session: string, figures: Figures[]): void {
+  console.log(`${describeMachine(facts)}\n${session}\n`);
   const number = (value: number) => value.toLocaleString("en-US");
   const rows = figures.map(one => [
     one.step,

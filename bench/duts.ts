@@ -3,8 +3,7 @@
  * accepted and passed on. Nothing is written to the kernel unless that is what is measured.
  */
 import { join } from "node:path";
-import { missing, startBird, startFrr, startGobgp, startOpenbgpd } from "../test/neighbours.ts";
-import { packageVersion } from "./common.ts";
+import { missing, neighbourVersion, startBird, startFrr, startGobgp, startOpenbgpd } from "../test/neighbours.ts";
 import { Driven } from "./processes.ts";
 import { addresses } from "./traffic.ts";
 
@@ -28,15 +27,13 @@ export interface DutOptions {
   gaps?: boolean;
 }
 
-const debianPackage = { bird: "bird2", frr: "frr", gobgp: "gobgpd", openbgpd: "openbgpd" };
-
 /** Why it cannot run here; undefined = it can. */
 export function dutMissing(name: DutName): string | undefined {
   return name === "podlane" ? undefined : missing(name);
 }
 
 export function dutVersion(name: DutName): string {
-  return name === "podlane" ? `Node ${process.version}` : (packageVersion(debianPackage[name]) ?? "unknown");
+  return name === "podlane" ? `Node ${process.version}` : (neighbourVersion(name) ?? "unknown");
 }
 
 export function startDut(name: DutName, namespace: string, options: DutOptions): Promise<Dut> {

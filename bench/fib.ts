@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { TestNetwork } from "../test/network.ts";
 import { count, describeMachine, machine, median, needRoot, packageVersion, printTable, program, round, type Values } from "./common.ts";
-import { type Dut, dutMissing, startDut } from "./duts.ts";
+import { type Dut, dutMissing, dutVersion, startDut } from "./duts.ts";
 import { usage as processUsage } from "./processes.ts";
 import { addresses, buildTraffic, Feed, listTable, type Table } from "./traffic.ts";
 
@@ -87,7 +87,7 @@ async function main(values: Values): Promise<void> {
     }
   }
   const figures = phases.flatMap(phase => contenders.map(contender => summarise(contender, phase, routes, results.get(contender)!)));
-  const versions = { podlane: `Node ${process.version}`, bird: packageVersion("bird2"), "ip -batch": packageVersion("iproute2") };
+  const versions = { podlane: `Node ${process.version}`, bird: dutVersion("bird"), "ip -batch": packageVersion("iproute2") };
   if (values.json) console.log(JSON.stringify({ bench: "fib", machine: facts, versions, routes, sets, seed: table.seed, rounds, figures }));
   else print(`${describeMachine(facts)}\nbird ${versions.bird}, iproute2 ${versions["ip -batch"]}`, table, rounds, figures);
   if (figures.some(({ failures }) => failures.length > 0)) process.exitCode = 1;

@@ -3,7 +3,7 @@
  * configuration, ready when its control socket answers, and ended with everything it started. PODLANE_NEIGHBOURS names another root
  * directory to take the daemons from, for example one with another Debian release: they run in it by chroot.
  */
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
@@ -114,6 +114,22 @@ export function missing(daemon: "frr" | "bird" | "gobgp" | "openbgpd"): string |
   if (!existsSync(outside(file))) return `${outside(file)} is not installed (Debian package ${name})`;
   return process.getuid?.() === 0 ? undefined : "network namespaces need root";
 }
+
+/** What a daemon says of its own version, such as "2.0.12"; undefined where it says none. Of the same root directory as the daemons. */
+export function neighbourVersion(daemon: keyof typeof versionCommands): string | undefined {
+  const command = versionCommands[daemon];
+  const [program, ...args] = ROOT === "/" ? command : ["chroot", ROOT, ...command];
+  // Some say it on standard output, some on standard error.
+  const { stdout, stderr } = spawnSync(program, args, { encoding: "utf8", timeout: 10_000 });
+  return /\d+\.\d[\w.-]*/.exec(`${stdout} ${stderr}`)?.[0];
+}
+
+const versionCommands = {
+  frr: ["/usr/lib/frr/bgpd", "--version"],
+  bird: ["/usr/sbin/bird", "--version"],
+  gobgp: ["/usr/bin/gobgpd", "--version"],
+  openbgpd: ["/usr/sbin/bgpd", "-V"],
+};
 
 interface Recipe {
   command: string[];
