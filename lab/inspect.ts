@@ -90,8 +90,7 @@ export async function inspect(lab: Lab, matrix?: Cell[]): Promise<Inspection> {
   const [from] = pods;
   const to = pods.find(pod => pod.node !== from?.node);
   const way: Inspection["way"] = [];
-  for (const text of to === undefined ? [] : (lab.state.pods[to.name]?.addresses ?? [])) {
-    const address = text.slice(0, text.lastIndexOf("/"));
+  for (const { address } of from && to ? lab.addressPairs(from.name, to.name) : []) {
     way.push({ from: from.name, to: to?.name ?? "", address, hops: await tracePath(lab, from.name, to?.name ?? "", address) });
   }
   return {
@@ -106,11 +105,7 @@ export async function inspect(lab: Lab, matrix?: Cell[]): Promise<Inspection> {
 }
 
 export function pictureOfLab(lab: Lab): Picture {
-  const addresses = Object.entries(lab.state.pods).map(([name, pod]) => [
-    name,
-    pod.addresses.map(text => text.slice(0, text.lastIndexOf("/"))),
-  ]);
-  return pictureOf(lab.plan, Object.fromEntries(addresses));
+  return pictureOf(lab.plan, Object.fromEntries(lab.plan.pods.map(({ name }) => [name, lab.podAddresses(name)])));
 }
 
 /** Writes the drawing; returns the file. */

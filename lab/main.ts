@@ -92,11 +92,11 @@ async function runChecks(lab: Lab, title: string, begin: number, flags: UpFlags,
 
 function printDrawing(lab: Lab, title: string): void {
   heading(title);
-  const lines = drawTerminal(pictureOfLab(lab), plain).map(line => `  ${line}`);
-  const needed = Math.max(...lines.map(width));
-  const room = process.stdout.columns ?? widest;
-  if (needed > room) print(`  the drawing needs ${needed} columns, there are ${room}: see the one in the file`);
-  else print(["", ...drawTerminal(pictureOfLab(lab), paint).map(line => `  ${line}`.trimEnd())]);
+  const room = (process.stdout.columns ?? widest) - 2;
+  const picture = pictureOfLab(lab);
+  const needed = Math.max(...drawTerminal(picture, plain, room).map(width));
+  if (needed > room) print(`  the drawing needs ${needed + 2} columns, there are ${room + 2}: see the one in the file`);
+  else print(["", ...drawTerminal(picture, paint, room).map(line => `  ${line}`.trimEnd())]);
 }
 
 function printInspection(inspection: Inspection): void {

@@ -120,19 +120,14 @@ function judge(scenario: Scenario, result: ScenarioResult): string[] {
   return problems;
 }
 
-/** Every pod named on one side, directly or by its node, to every one of the other, in each family. */
+/** Every pod named on one side, directly or by its node, to every one of the other, in each family that both have. */
 export function streamPairs(lab: Lab, scenario: Scenario): StreamPair[] {
   const pods = (names: string[]) => lab.plan.pods.filter(pod => names.includes(pod.name) || names.includes(pod.node));
   return pods(scenario.ping?.from ?? []).flatMap(from =>
     pods(scenario.ping?.to ?? [])
       .filter(to => to !== from)
       .flatMap(to =>
-        (lab.state.pods[to.name]?.addresses ?? []).map(text => ({
-          from: from.name,
-          to: to.name,
-          namespace: from.namespace,
-          address: text.slice(0, text.lastIndexOf("/")),
-        })),
+        lab.addressPairs(from.name, to.name).map(({ address }) => ({ from: from.name, to: to.name, namespace: from.namespace, address })),
       ),
   );
 }

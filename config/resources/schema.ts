@@ -14,7 +14,7 @@ export interface CelRule {
 
 /** JSON Schema as the CRD has it: what walkers over a schema (validation, CRDs, reference) see of a TypeBox schema. */
 export interface SchemaNode {
-  type?: "object" | "array" | "string" | "integer" | "boolean";
+  type?: "object" | "array" | "string" | "integer" | "number" | "boolean";
   description?: string;
   default?: unknown;
   enum?: readonly string[];
@@ -31,6 +31,8 @@ export interface SchemaNode {
   properties?: Record<string, SchemaNode>;
   patternProperties?: Record<string, SchemaNode>;
   required?: readonly string[];
+  /** true: fields that are not named here are not looked at. */
+  additionalProperties?: boolean;
   "x-kubernetes-list-type"?: "atomic" | "map" | "set";
   "x-kubernetes-list-map-keys"?: readonly string[];
   "x-kubernetes-map-type"?: "atomic";

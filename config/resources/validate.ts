@@ -18,6 +18,9 @@ export interface Fault {
 
 const maxFaults = 50;
 
+/** The remedy where the schema says nothing of the field. */
+export const noHelp = "see docs/objects.md";
+
 /** A copy of `value` with defaults filled in, and what is wrong with it (at most 50 faults). `value` is not changed. */
 export function validate(schema: SchemaNode, value: unknown, at: Path = []): { value: unknown; faults: Fault[] } {
   const faults: Fault[] = [];
@@ -51,6 +54,10 @@ function checkNode(schema: SchemaNode, value: unknown, path: Path, faults: Fault
       return value;
     case "integer":
       if (typeof value !== "number" || !Number.isInteger(value)) return wrongType(value, "a whole number", path, faults);
+      checkNumber(schema, value, path, faults);
+      return value;
+    case "number":
+      if (typeof value !== "number" || !Number.isFinite(value)) return wrongType(value, "a number", path, faults);
       checkNumber(schema, value, path, faults);
       return value;
     case "boolean":
@@ -98,6 +105,7 @@ function checkObject(schema: SchemaNode, value: Record<string, unknown>, path: P
   for (const key of keys) {
     const child = Object.hasOwn(properties, key) ? properties[key] : free;
     if (child) result[key] = checkNode(child, value[key], [...path, key], faults);
+    else if (schema.additionalProperties === true) result[key] = value[key];
     else unknownField(key, Object.keys(properties), path, faults);
   }
   for (const [key, child] of Object.entries(properties)) {
@@ -173,11 +181,12 @@ function checkText(schema: SchemaNode, value: string, path: Path, faults: Fault[
 function checkNumber(schema: SchemaNode, value: number, path: Path, faults: Fault[]): void {
   const { minimum = Number.NEGATIVE_INFINITY, maximum = Number.POSITIVE_INFINITY } = schema;
   if (value >= minimum && value <= maximum) return;
-  faults.push({ path, message: `${value} is out of range`, remedy: `give a number from ${minimum} to ${maximum}` });
+  const range = maximum === Number.POSITIVE_INFINITY ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`;
+  faults.push({ path, message: `${value} is out of range`, remedy: `give a number ${range}` });
 }
 
 function shortHelp(schema: SchemaNode): string {
-  return schema.description ? `wanted: ${schema.description}` : "see docs/objects.md";
+  return schema.description ? `wanted: ${schema.description}` : noHelp;
 }
 
 /** CEL rules, innermost first; only asked when the shape is right, as in the API server. */

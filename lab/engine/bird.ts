@@ -60,22 +60,25 @@ export function parseBirdProtocols(text: string): Omit<SessionView, "machine">[]
   });
 }
 
-/** `show route`: a prefix stands only on its first path; next hops are indented below each path. The best one has *, or ! when the kernel refused it. */
+/**
+ * `show route all`: a prefix stands only on its first path; next hops and attributes are indented below each path. The best one has *, or !
+ * when the kernel refused it. BIRD 2 calls the AS path BGP.as_path, BIRD 3 bgp_path.
+ */
 export function parseBirdRoutes(text: string): PathView[] {
   const paths: PathView[] = [];
   let prefix = "";
   for (const line of text.split("\n")) {
-    const route =
-      /^(\S+\/\d+)?\s+(?:unicast|blackhole|unreachable|prohibit)\s+\[(\S+) [^\]]*\](\s+[*!])?\s+\([^)]*\)(?:\s+\[AS(\d*)[^\]]*\])?/.exec(
-        line,
-      );
+    const route = /^(\S+\/\d+)?\s+(?:unicast|blackhole|unreachable|prohibit)\s+\[(\S+) [^\]]*\](\s+[*!])?\s+\([^)]*\)/.exec(line);
     if (route !== null) {
       prefix = route[1] ?? prefix;
-      paths.push({ prefix, best: route[3] !== undefined, asPath: route[4] ?? "", nextHops: [], from: route[2] });
+      paths.push({ prefix, best: route[3] !== undefined, asPath: "", nextHops: [], from: route[2] });
       continue;
     }
+    const path = paths.at(-1);
     const hop = /^\s+via (\S+) on /.exec(line);
-    if (hop !== null) paths.at(-1)?.nextHops.push(hop[1]);
+    const asPath = /^\s+(?:BGP\.as_path|bgp_path): *(.*?)\s*$/.exec(line);
+    if (path && hop !== null) path.nextHops.push(hop[1]);
+    if (path && asPath !== null) path.asPath = asPath[1];
   }
   return paths;
 }

@@ -78,6 +78,21 @@ export class Lab {
     throw new Error(`lab ${this.id} has no "${name}"; it has ${names.join(", ")}`);
   }
 
+  /** Without lengths; none before the pod is attached. */
+  podAddresses(pod: string): string[] {
+    return (this.state.pods[pod]?.addresses ?? []).map(text => text.slice(0, text.lastIndexOf("/")));
+  }
+
+  /** The address of `to` in each family that both have, and that of `from` in the same family. */
+  addressPairs(from: string, to: string): { family: 4 | 6; own: string; address: string }[] {
+    const family = (address: string) => (address.includes(":") ? 6 : 4);
+    const mine = this.podAddresses(from);
+    return this.podAddresses(to).flatMap(address => {
+      const own = mine.find(each => family(each) === family(address));
+      return own === undefined ? [] : [{ family: family(address), own, address }];
+    });
+  }
+
   sessions(machine: MachinePlan): Promise<SessionView[]> {
     return machine.kind === "node"
       ? agentSessions(machine, this.folder, ownerOf(this.plan))

@@ -46,17 +46,24 @@ test("BIRD: routes, with further paths of the same prefix and one the kernel ref
 Table master4:
 10.244.1.0/24        unicast [node1_4 09:11:02.338] * (100) [AS65011i]
 	via 172.16.2.11 on leaf-b
+	Type: BGP univ
+	BGP.origin: IGP
+	BGP.as_path: 65001 65011
+	BGP.next_hop: 172.16.2.11
                      unicast [node2_4 09:11:02.338] (100) [AS65011i]
 	via 172.16.2.12 on leaf-b
+	bgp_path: 65002 65001 65011
 203.0.113.128/25     blackhole [own4 09:54:23.565] * (200)
+	Type: static univ
 
 Table master6:
 fd00:10:244:1::/64   unicast [node1_6 10:15:14.571] ! (100) [AS65011i]
 	via fd00:172:16:2::11 on leaf-b
+	BGP.as_path: 65011
 `;
   expect(parseBirdRoutes(text)).toEqual([
-    { prefix: "10.244.1.0/24", best: true, asPath: "65011", nextHops: ["172.16.2.11"], from: "node1_4" },
-    { prefix: "10.244.1.0/24", best: false, asPath: "65011", nextHops: ["172.16.2.12"], from: "node2_4" },
+    { prefix: "10.244.1.0/24", best: true, asPath: "65001 65011", nextHops: ["172.16.2.11"], from: "node1_4" },
+    { prefix: "10.244.1.0/24", best: false, asPath: "65002 65001 65011", nextHops: ["172.16.2.12"], from: "node2_4" },
     { prefix: "203.0.113.128/25", best: true, asPath: "", nextHops: [], from: "own4" },
     { prefix: "fd00:10:244:1::/64", best: true, asPath: "65011", nextHops: ["fd00:172:16:2::11"], from: "node1_6" },
   ]);

@@ -196,7 +196,7 @@ export async function routerPaths(plan: LabPlan, machine: MachinePlan, folder: s
   if (machine.kind === "bird") {
     const { sessions } = planRouter(plan, machine);
     const names = new Map(sessions.map(session => [birdProtocol(session, sessions), session.name]));
-    const paths = parseBirdRoutes(await run("birdc", ["-r", "-s", `${own}/bird.ctl`, "show route"]));
+    const paths = parseBirdRoutes(await run("birdc", ["-r", "-s", `${own}/bird.ctl`, "show route all"]));
     return paths.map(path => ({ ...path, from: names.get(path.from) ?? (/^own[46]$/.test(path.from) ? "itself" : path.from) }));
   }
   const show = (family: string) => run("vtysh", ["--vty_socket", own, "-d", "bgpd", "-c", `show bgp ${family} unicast json`]);

@@ -1,5 +1,5 @@
 /**
- * The ping matrix: every pod to every other pod over each family, with ICMP and with TCP. The receiver tells from which address it was
+ * The ping matrix: every pod to every other pod over each family that both have, with ICMP and with TCP. The receiver tells from which address it was
  * called, so an address translation on the way cannot hide.
  */
 import type { Lab } from "../engine/lab.ts";
@@ -29,20 +29,17 @@ export async function pingMatrix(lab: Lab, only?: Cell[]): Promise<Cell[]> {
     name: pod.name,
     netns: netnsPath(pod.namespace),
     namespace: pod.namespace,
-    addresses: (lab.state.pods[pod.name]?.addresses ?? []).map(text => text.slice(0, text.lastIndexOf("/"))),
+    addresses: lab.podAddresses(pod.name),
   }));
   const mirrors = new Map<string, Listener>();
   try {
     for (const pod of pods) for (const address of pod.addresses) mirrors.set(address, await mirror(pod.netns, address));
     const all = pods.flatMap(from =>
-      pods
-        .filter(to => to !== from)
-        .flatMap(to => to.addresses.map(address => ({ from, to, address, family: address.includes(":") ? (6 as const) : (4 as const) }))),
+      pods.filter(to => to !== from).flatMap(to => lab.addressPairs(from.name, to.name).map(pair => ({ from, to, ...pair }))),
     );
     const asked = only && new Set(only.map(({ from, address }) => `${from} ${address}`));
     const pairs = asked === undefined ? all : all.filter(({ from, address }) => asked.has(`${from.name} ${address}`));
-    return await inParallel(pairs, parallel, async ({ from, to, address, family }) => {
-      const own = from.addresses.find(each => each.includes(":") === (family === 6));
+    return await inParallel(pairs, parallel, async ({ from, to, own, address, family }) => {
       const [ping, seen] = await Promise.all([
         pingOnce(from.namespace, address),
         askMirror(from.netns, address, mirrors.get(address)?.port ?? 0, pingBound * 1000).catch(error => error as Error),

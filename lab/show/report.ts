@@ -61,21 +61,26 @@ function sessionTable(sessions: SessionView[], paint: Paint): string[] {
   );
 }
 
-/** Rows send, columns receive. A cell holds the two round trips in milliseconds, IPv4 / IPv6, or ✘. */
+/**
+ * Rows send, columns receive. A cell holds the round trips in milliseconds, or ✘; where pods of both families are there, IPv4 / IPv6, and -
+ * for a family that one of the two has not.
+ */
 export function renderMatrix(cells: Cell[], paint: Paint): string[] {
   const names = [...new Set(cells.flatMap(cell => [cell.from, cell.to]))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
-  const find = (from: string, to: string, family: 4 | 6) =>
-    cells.find(cell => cell.from === from && cell.to === to && cell.family === family);
+  const families = ([4, 6] as const).filter(family => cells.some(cell => cell.family === family));
+  const pair = (from: string, to: string) =>
+    families.map(family => cells.find(cell => cell.from === from && cell.to === to && cell.family === family));
   const one = (cell: Cell | undefined) => (cell === undefined ? "-" : cell.problem === undefined ? (cell.ping ?? 0).toFixed(2) : "✘");
+  const tone = (pings: (Cell | undefined)[]) =>
+    pings.every(cell => cell === undefined) ? "dim" : pings.some(cell => cell?.problem !== undefined) ? "bad" : "good";
   const columns: Column<string>[] = [
     { title: "FROM \\ TO", text: from => from, tone: () => "strong" },
     ...names.map(
       (to): Column<string> => ({
         title: to,
         align: "right",
-        text: from => (from === to ? "·" : `${one(find(from, to, 4))}/${one(find(from, to, 6))}`),
-        tone: from =>
-          from === to ? "dim" : [find(from, to, 4), find(from, to, 6)].some(cell => cell?.problem !== undefined) ? "bad" : "good",
+        text: from => (from === to ? "·" : pair(from, to).map(one).join("/")),
+        tone: from => (from === to ? "dim" : tone(pair(from, to))),
       }),
     ),
   ];
@@ -84,9 +89,10 @@ export function renderMatrix(cells: Cell[], paint: Paint): string[] {
   const hint = bad
     .slice(0, 1)
     .map(({ from, address }) => `  why? ${paint("accent", `npm run lab -- exec ${from.replace(/-\d+$/, "")} podlane explain ${address}`)}`);
+  const unit = names.length > manyPods ? "" : ` (ms, ${families.map(family => `IPv${family}`).join("/")})`;
   const summary =
     bad.length === 0
-      ? `${paint("good", "✔")} all ${cells.length} of ${cells.length} echoes answered, every receiver saw the sender's own address: no NAT${names.length > manyPods ? "" : " (ms, IPv4/IPv6)"}`
+      ? `${paint("good", "✔")} all ${cells.length} of ${cells.length} echoes answered, every receiver saw the sender's own address: no NAT${unit}`
       : `${paint("bad", "✘")} ${bad.length} of ${cells.length} failed`;
   return [...(names.length > manyPods ? [] : table(names, columns, paint, "  ")), `  ${summary}`, ...worst, ...hint];
 }

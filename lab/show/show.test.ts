@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { plain } from "../../cli/render/paint.ts";
 import { shippedTopologies, topologyFile } from "../names.ts";
 import { lossesByAction } from "../scenario.ts";
-import { loadTopology } from "../topology/load.ts";
+import { loadTopology, parseTopology } from "../topology/load.ts";
 import { planLab } from "../topology/plan.ts";
 import { pictureOf } from "./picture.ts";
 import { terminalProgress } from "./progress.ts";
@@ -30,8 +30,77 @@ test("every line of a link meets a mark in the frame above or below it", () => {
     const lines = drawTerminal(picture, plain);
     const top = lines.findLastIndex(line => line.includes("┌") && line.includes("┴"));
     const marks = [...lines[top]].flatMap((character, column) => (character === "┴" ? [column] : []));
-    expect(marks).toHaveLength(picture.nodes.flatMap(node => node.interfaces).length);
+    expect(marks).toHaveLength(picture.tiers.at(-1)!.flatMap(node => node.interfaces).length);
     for (const column of marks) expect("┌┬┐│").toContain(lines[top - 1][column]);
+  }
+});
+
+/** Eight nodes in two racks, a leaf in each, a spine above both. */
+function spineAndLeaves() {
+  const nodes = [1, 2, 3, 4, 5, 6, 7, 8].map(n => ({ name: `node${n}`, rack: n < 5 ? 1 : 2, n }));
+  const members = (rack: number) => nodes.filter(node => node.rack === rack).map(({ name, n }) => `${name}: ${10 + n}`);
+  const topology = parseTopology(`
+name: racks
+title: Two racks and a spine
+nodes: { ${nodes.map(({ name }) => `${name}: { pods: 1 }`).join(", ")} }
+routers:
+  leaf-1: { kind: frr, asn: 65001, neighbors: [{ name: spine, asn: 65000 }] }
+  leaf-2: { kind: bird, asn: 65002, neighbors: [{ name: spine, asn: 65000 }] }
+  spine: { kind: frr, asn: 65000, neighbors: [{ name: leaf-1, asn: 65001 }, { name: leaf-2, asn: 65002 }] }
+links:
+  - { name: rack-1, inside: leaf-1, subnets: [10.1.0.0/24, "fd00:11::/64"], members: { leaf-1: 1, ${members(1).join(", ")} } }
+  - { name: rack-2, inside: leaf-2, subnets: [10.2.0.0/24, "fd00:12::/64"], members: { leaf-2: 1, ${members(2).join(", ")} } }
+  - { name: up-1, subnets: [192.0.2.0/30, "fd00:1::/64"], members: { spine: 1, leaf-1: 2 } }
+  - { name: up-2, subnets: [192.0.2.4/30, "fd00:2::/64"], members: { spine: 1, leaf-2: 2 } }
+objects:
+${nodes.map(({ name, rack, n }) => `  - { apiVersion: v1, kind: Node, metadata: { name: ${name} }, spec: { podCIDRs: [10.244.${n}.0/24, "fd00:244:${n}::/64"] }, status: { addresses: [{ type: InternalIP, address: 10.${rack}.0.${10 + n} }] } }`).join("\n")}
+  - { apiVersion: podlane.io/v1alpha1, kind: Fabric, metadata: { name: all }, spec: { nodeSelector: {}, asn: 64999 } }
+`);
+  return pictureOf(planLab(topology), { "node8-1": ["10.244.8.2", "fd00:244:8::2"] });
+}
+
+test("a spine stands above its leaves, and these above the nodes, in both drawings", () => {
+  const picture = spineAndLeaves();
+  expect(picture.tiers.map(tier => tier.map(({ title }) => title).join(" "))).toEqual([
+    "spine",
+    "leaf-1 leaf-2",
+    "node1 node2 node3 node4 node5 node6 node7 node8",
+  ]);
+  const lines = drawTerminal(picture, plain);
+  const rowOf = (name: string) => lines.findIndex(line => line.includes(`│ ${name} `));
+  expect(rowOf("spine")).toBeLessThan(rowOf("leaf-1"));
+  expect(rowOf("leaf-1")).toBeLessThan(rowOf("node1"));
+  const svg = drawSvg(picture);
+  const [, spine, leaf, node] = /y="(\d+)"[^>]*>spine[\s\S]*y="(\d+)"[^>]*>leaf-1[\s\S]*y="(\d+)"[^>]*>node1</.exec(svg)!.map(Number);
+  expect([spine, leaf, node]).toEqual([spine, leaf, node].toSorted((a, b) => a - b));
+});
+
+test("eight nodes fit into 120 columns, each with its AS and every address of both families", () => {
+  const picture = spineAndLeaves();
+  const lines = drawTerminal(picture, plain, 118);
+  expect(Math.max(...lines.map(line => line.length))).toBeLessThanOrEqual(118);
+  expect(lines.filter(line => /(│AS 64999){1}│( │AS 64999│){7}$/.test(line))).toHaveLength(1);
+  const text = lines.join("\n");
+  for (const box of picture.tiers.flat()) {
+    const addresses = [...box.interfaces, ...box.pods].flatMap(one => one.addresses);
+    for (const shown of [box.title, ...addresses, ...box.subnets]) expect(text).toContain(shown);
+  }
+});
+
+test("both drawings show the AS of each node and both families of interfaces, pod ranges and pods", () => {
+  const picture = pictureOf(planLab(loadTopology(topologyFile("rack"))), { "node1-1": ["10.244.1.2", "fd00:10:244:1::2"] });
+  for (const text of [drawTerminal(picture, plain).join("\n"), drawSvg(picture)]) {
+    for (const shown of [
+      "AS 65011",
+      "AS 65013",
+      "172.16.1.11",
+      "fd00:172:16:1::11",
+      "10.244.1.0/24",
+      "fd00:10:244:1::/64",
+      "fd00:10:244:1::2",
+    ]) {
+      expect(text).toContain(shown);
+    }
   }
 });
 
@@ -75,6 +144,27 @@ test("the matrix counts and explains what failed", () => {
   const text = renderMatrix([bad], plain).join("\n");
   expect(text).toContain("1 of 1 failed");
   expect(text).toContain("a to b: b saw 10.0.0.9");
+});
+
+test("the matrix of pods of one family and of both shows what there is", () => {
+  const cell = { ping: 0.25, untranslated: true };
+  const cells = [
+    { ...cell, from: "a", to: "b", family: 4 as const, address: "10.0.0.2" },
+    { ...cell, from: "b", to: "a", family: 4 as const, address: "10.0.0.1" },
+  ];
+  expect(
+    renderMatrix(cells, plain)
+      .slice(0, 3)
+      .map(line => line.trim().split(/ {2,}/)),
+  ).toEqual([
+    ["FROM \\ TO", "a", "b"],
+    ["a", "·", "0.25"],
+    ["b", "0.25", "·"],
+  ]);
+  expect(renderMatrix(cells, plain).at(-1)).toContain("no NAT (ms, IPv4)");
+  const mixed = [...cells, { ...cell, from: "a", to: "c", family: 6 as const, address: "fd00::3" }];
+  expect(renderMatrix(mixed, plain)[1].trim().split(/ {2,}/)).toEqual(["a", "·", "0.25/-", "-/0.25"]);
+  expect(renderMatrix(mixed, plain)[2].trim().split(/ {2,}/)).toEqual(["b", "0.25/-", "·", "-/-"]);
 });
 
 test("what would fill more than a screen is summed up, and says so", () => {

@@ -15,7 +15,7 @@ const tierGap = 110;
 const characterWidth = 7.0;
 /** Of a character of the title. */
 const titleWidth = 11.5;
-const chipHeight = 40;
+const chipLine = 15;
 
 interface Frame {
   box: PictureBox;
@@ -33,27 +33,19 @@ interface Wire {
 
 /** A whole SVG document. */
 export function drawSvg(picture: Picture): string {
-  const routers = frames(picture.routers, 0);
-  const nodes = frames(picture.nodes, 0);
+  const tiers = picture.tiers.map(boxes => frames(boxes, 0));
   const legendWidth = Math.max(...picture.links.map(link => 32 + legendText(link).length * characterWidth));
-  const inner = Math.max(rowWidth(routers), rowWidth(nodes), picture.title.length * titleWidth, legendWidth, 420);
-  spread(routers, inner);
-  spread(nodes, inner);
-  const switches = picture.links.map((link, index) => ({ link, index })).filter(({ link }) => link.kind === "switch");
-  let y = 92;
-  y = setRow(routers, y);
-  const bars = switches.map(({ index }) => {
-    const bar = { index, y };
-    y += 46;
-    return bar;
-  });
-  if (bars.length > 0) y += tierGap - 60;
-  y = setRow(nodes, y);
-  // Between routers alone the lines hang below them and need the room.
-  const legend = nodes.length > 0 ? y - tierGap + 44 : y - tierGap + 90;
+  const inner = Math.max(...tiers.map(rowWidth), picture.title.length * titleWidth, legendWidth, 420);
+  for (const tier of tiers) spread(tier, inner);
+  const bars: { index: number; y: number }[] = [];
+  let y = setBars(picture, -1, bars, 92);
+  for (const [at, tier] of tiers.entries()) y = setBars(picture, at, bars, setRow(tier, y));
+  // Lines that hang below the last tier need the room.
+  const hanging = picture.links.some(link => link.below === tiers.length - 1);
+  const legend = y - tierGap + (hanging ? 90 : 44);
   const width = inner + 2 * margin;
   const height = legend + picture.links.length * 22 + 16;
-  const all = new Map([...routers, ...nodes].map(frame => [frame.box.id, frame]));
+  const all = new Map(tiers.flat().map(frame => [frame.box.id, frame]));
   const wires = picture.links.flatMap((link, index) =>
     link.kind === "switch" ? barLines(link, index, bars.find(bar => bar.index === index)?.y ?? 0, all) : spokes(link, index, all),
   );
@@ -62,8 +54,11 @@ export function drawSvg(picture: Picture): string {
     text(margin, 44, picture.title, { size: 20, weight: 600, fill: "#0f172a" }),
     ...wires.map(wire => wire.path),
     ...bars.map(bar => barShape(picture.links[bar.index], bar.index, bar.y, inner)),
-    ...routers.map(frame => boxShape(frame, "#0f172a", "#ffffff", "#cbd5e1")),
-    ...nodes.map(frame => boxShape(frame, "#ffffff", "#0f172a", "#475569")),
+    ...tiers
+      .flat()
+      .map(frame =>
+        frame.box.router ? boxShape(frame, "#0f172a", "#ffffff", "#cbd5e1") : boxShape(frame, "#ffffff", "#0f172a", "#475569"),
+      ),
     ...wires.flatMap(wire => wire.dots),
     ...picture.links.map((link, index) => legendLine(link, index, legend + index * 22)),
   ];
@@ -84,7 +79,7 @@ function frames(boxes: PictureBox[], y: number): Frame[] {
     const chips = box.pods.length === 0 ? 0 : Math.min(2, box.pods.length) * chipWidth(box) + 12;
     const width = Math.max(170, chips + 20, 32 + Math.max(...boxTexts(box).map(each => each.length)) * characterWidth);
     const rows = Math.ceil(box.pods.length / 2);
-    const height = 44 + box.interfaces.length * line + (box.subnets.length > 0 ? line + 6 : 0) + rows * (chipHeight + 8);
+    const height = 44 + box.interfaces.length * line + (box.subnets.length > 0 ? line + 6 : 0) + rows * (chipHeight(box) + 8);
     const frame = { box, x, y, width, height };
     x += width + boxGap;
     return frame;
@@ -93,6 +88,11 @@ function frames(boxes: PictureBox[], y: number): Frame[] {
 
 function chipWidth(box: PictureBox): number {
   return 24 + Math.max(...box.pods.flatMap(pod => [pod.name, ...pod.addresses]).map(each => each.length)) * 6.4;
+}
+
+/** A line for the name and one for each address. */
+function chipHeight(box: PictureBox): number {
+  return 25 + chipLine * Math.max(1, ...box.pods.map(pod => pod.addresses.length));
 }
 
 function rowWidth(row: Frame[]): number {
@@ -109,6 +109,13 @@ function spread(row: Frame[], inner: number): void {
 function setRow(row: Frame[], y: number): number {
   for (const frame of row) frame.y = y;
   return row.length === 0 ? y : y + Math.max(...row.map(frame => frame.height)) + tierGap;
+}
+
+/** Places the bars of a band, from `y` on, and returns where the next row may begin. */
+function setBars({ links }: Picture, at: number, bars: { index: number; y: number }[], y: number): number {
+  const here = links.flatMap((link, index) => (link.kind === "switch" && link.below === at ? [index] : []));
+  for (const [number, index] of here.entries()) bars.push({ index, y: y + number * 46 });
+  return here.length === 0 ? y : y + here.length * 46 + tierGap - 60;
 }
 
 /** Where on a box's edge the line of a link arrives: interfaces side by side. */
@@ -177,12 +184,14 @@ function boxShape(frame: Frame, fill: string, ink: string, pale: string): string
   const chip = box.pods.length === 0 ? 0 : (width - 32 - 8) / Math.min(2, box.pods.length);
   for (const [index, pod] of box.pods.entries()) {
     const chipX = x + 16 + (index % 2) * (chip + 8);
-    const chipY = at - 10 + Math.floor(index / 2) * (chipHeight + 8);
+    const chipY = at - 10 + Math.floor(index / 2) * (chipHeight(box) + 8);
     parts.push(
-      `<rect x="${chipX}" y="${chipY}" width="${box.pods.length === 1 ? width - 32 : chip}" height="${chipHeight}" rx="6" fill="#dcfce7" stroke="#16a34a" stroke-opacity="0.5"/>`,
+      `<rect x="${chipX}" y="${chipY}" width="${box.pods.length === 1 ? width - 32 : chip}" height="${chipHeight(box)}" rx="6" fill="#dcfce7" stroke="#16a34a" stroke-opacity="0.5"/>`,
     );
     parts.push(text(chipX + 10, chipY + 17, pod.name, { size: 12, weight: 600, fill: "#14532d" }));
-    parts.push(text(chipX + 10, chipY + 32, pod.addresses[0] ?? "", { size: 11, fill: "#166534" }));
+    for (const [n, address] of pod.addresses.entries()) {
+      parts.push(text(chipX + 10, chipY + 32 + n * chipLine, address, { size: 11, fill: "#166534" }));
+    }
   }
   return parts.join("\n");
 }

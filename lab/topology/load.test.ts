@@ -44,12 +44,16 @@ describe("topology files", () => {
 
   const mistakes: [what: string, change: (text: string) => string, expected: RegExp][] = [
     ["broken YAML", () => "name: [", /not YAML: .*; mend the syntax/],
-    ["a list", () => "- 1", /file.yaml: must be object/],
-    ["an unknown field", text => `${text}nonsense: 1\n`, /unknown field "nonsense"; remove it/],
-    ["a field missing", text => text.replace("title: Two routers\n", ""), /"title" is missing; add it/],
-    ["a bad lab name", text => text.replace("name: two", "name: Two_1"), /name: must match pattern.*; use lower-case/],
-    ["a wrong type", text => text.replace("title: Two routers", "title: [1]"), /title: must be string; write a value of type string/],
-    ["an unknown router kind", text => text.replace("kind: frr", "kind: cisco"), /routers\.a\.kind/],
+    ["a list", () => "- 1", /file.yaml: must be a mapping, not a list/],
+    ["an unknown field", text => `${text}nonsense: 1\n`, /unknown field "nonsense"; known fields: name, title/],
+    ["a field missing", text => text.replace("title: Two routers\n", ""), /field "title" is missing; add title/],
+    [
+      "a bad lab name",
+      text => text.replace("name: two", "name: Two_1"),
+      /name: "Two_1" does not have the right form; wanted: at most 12 lower-case letters/,
+    ],
+    ["a wrong type", text => text.replace("title: Two routers", "title: [1]"), /title: must be text, not a list; write text here/],
+    ["an unknown router kind", text => text.replace("kind: frr", "kind: cisco"), /routers\.a\.kind: "cisco" is not one of frr, bird/],
     [
       "a member that does not exist",
       text => text.replace("b: 1 }", "c: 1 }"),
@@ -110,6 +114,13 @@ describe("topology files", () => {
     const problems = problemsOf(change(good));
     expect(problems.join("\n")).toMatch(expected);
     for (const problem of problems) expect(problem).toMatch(/^file\.yaml: /);
+  });
+
+  test("all mistakes of form are told at once", () => {
+    const nodes = Array.from({ length: 12 }, (_, at) => `n${at}: { pods: ${100 + at} }`).join(", ");
+    expect(problemsOf(`${good}nodes: { ${nodes} }\n`)).toEqual(
+      Array.from({ length: 12 }, (_, at) => `file.yaml: nodes.n${at}.pods: ${100 + at} is out of range; give a number from 0 to 50`),
+    );
   });
 
   const node = `

@@ -3,10 +3,11 @@
  * checks what only the whole document can tell: that names exist, addresses fit their subnets, and nothing is defined twice.
  */
 import { readFileSync, statSync } from "node:fs";
-import { Value } from "typebox/value";
 import { parseDocument } from "yaml";
+import type { SchemaNode } from "../../config/resources/schema.ts";
+import { formatPath, noHelp, validate } from "../../config/resources/validate.ts";
 import { AddressError, formatPrefix, isAddress, overlaps, type Prefix, parsePrefix } from "../../net/address.ts";
-import { objectProblems } from "./objects.ts";
+import { objectProblems, readObjects } from "./objects.ts";
 import { bridgeName, hostNumber, podNames } from "./plan.ts";
 import { type Condition, type Topology, TopologySchema } from "./schema.ts";
 
@@ -72,54 +73,19 @@ export function parseTopology(text: string, file = "topology"): Topology {
   if (problems.length > 0) throw new TopologyError(file, problems);
   const topology = value as Topology;
   const semantic = semanticProblems(topology);
-  if (semantic.length > 0) throw new TopologyError(file, semantic);
-  const objects = objectProblems(topology);
-  if (objects.length > 0) throw new TopologyError(file, objects);
+  const { objects, problems: unreadable } = readObjects(topology);
+  if (semantic.length + unreadable.length > 0) throw new TopologyError(file, [...semantic, ...unreadable]);
+  const wrong = objectProblems(topology, objects);
+  if (wrong.length > 0) throw new TopologyError(file, wrong);
   return topology;
 }
 
 function schemaProblems(value: unknown): TopologyProblem[] {
-  const problems: TopologyProblem[] = [];
-  for (const error of Value.Errors(TopologySchema, value)) {
-    // The parent's additionalProperties error names the key; this one repeats it.
-    if (error.keyword === "boolean") continue;
-    problems.push({
-      path: pathText(error.instancePath),
-      ...describe(error.keyword, error.params as Record<string, unknown>, error.message),
-    });
-  }
-  return problems;
-}
-
-function describe(keyword: string, params: Record<string, unknown>, message: string): { what: string; remedy: string } {
-  switch (keyword) {
-    case "additionalProperties":
-      return {
-        what: `unknown field ${quoteAll(params.additionalProperties)}`,
-        remedy: "remove it or mend its spelling (docs/lab.md lists the fields)",
-      };
-    case "required":
-      return { what: `${quoteAll(params.requiredProperties)} is missing`, remedy: "add it" };
-    case "type":
-      return { what: message, remedy: `write a value of type ${String(params.type)}` };
-    case "pattern":
-      return { what: message, remedy: "use lower-case letters and digits (machine names also hyphens), beginning with a letter" };
-    default:
-      return { what: message, remedy: "see docs/lab.md for what is allowed here" };
-  }
-}
-
-function quoteAll(names: unknown): string {
-  return (Array.isArray(names) ? names : [names]).map(name => `"${String(name)}"`).join(", ");
-}
-
-function pathText(pointer: string): string {
-  return pointer
-    .split("/")
-    .slice(1)
-    .map(part => part.replaceAll("~1", "/").replaceAll("~0", "~"))
-    .map((part, index) => (/^\d+$/.test(part) ? `[${part}]` : `${index === 0 ? "" : "."}${part}`))
-    .join("");
+  return validate(TopologySchema as SchemaNode, value).faults.map(({ path, about, message, remedy }) => ({
+    path: formatPath(about === "key" ? path.slice(0, -1) : path),
+    what: message,
+    remedy: remedy === noHelp ? "docs/lab.md describes it" : remedy,
+  }));
 }
 
 const machineName = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;

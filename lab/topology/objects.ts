@@ -4,14 +4,21 @@
  */
 import { compile } from "../../config/compile.ts";
 import { checkObject } from "../../config/resources/documents.ts";
-import { type AnyResource, collect, type Node } from "../../config/resources/kinds.ts";
+import { type AnyResource, collect, type Node, type Resources } from "../../config/resources/kinds.ts";
+import { formatPath } from "../../config/resources/validate.ts";
 import { formatAddress, isAddress, parseAddress } from "../../net/address.ts";
 import type { TopologyProblem } from "./load.ts";
 import { type MachinePlan, planLab } from "./plan.ts";
 import type { Topology } from "./schema.ts";
 
-/** The topology must be good otherwise: its links are planned. */
-export function objectProblems(topology: Topology): TopologyProblem[] {
+/** `places`: where each stands, by "Kind/name". */
+export interface TopologyObjects {
+  objects: AnyResource[];
+  places: ReadonlyMap<string, string>;
+}
+
+/** Each for itself, by its schema. */
+export function readObjects(topology: Topology): { objects: TopologyObjects; problems: TopologyProblem[] } {
   const problems: TopologyProblem[] = [];
   const places = new Map<string, string>();
   const objects: AnyResource[] = [];
@@ -19,7 +26,7 @@ export function objectProblems(topology: Topology): TopologyProblem[] {
     const { object, name, faults } = checkObject(value);
     const place = `objects[${index}]${name === undefined ? "" : ` (${name})`}`;
     for (const fault of faults) {
-      problems.push({ path: [place, ...fault.path].join("."), what: fault.message, remedy: fault.remedy });
+      problems.push({ path: [place, formatPath(fault.path)].filter(Boolean).join("."), what: fault.message, remedy: fault.remedy });
     }
     if (name !== undefined && places.has(name)) {
       problems.push({ path: place, what: `is ${places.get(name)} again`, remedy: "give each object of a kind its own name" });
@@ -27,7 +34,17 @@ export function objectProblems(topology: Topology): TopologyProblem[] {
     if (name !== undefined) places.set(name, place);
     if (object) objects.push(object);
   }
-  if (problems.length > 0) return problems;
+  return { objects: { objects, places }, problems };
+}
+
+/** Of a topology that was found good. */
+export function readResources(topology: Topology): Resources {
+  return collect(readObjects(topology).objects.objects).resources;
+}
+
+/** All together, as the agents will compile them. The topology must be good otherwise: its links are planned. */
+export function objectProblems(topology: Topology, { objects, places }: TopologyObjects): TopologyProblem[] {
+  const problems: TopologyProblem[] = [];
   const { resources } = collect(objects);
   const found = new Map<string, TopologyProblem>();
   for (const machine of planLab(topology).machines.filter(each => each.kind === "node")) {

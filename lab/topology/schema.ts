@@ -5,12 +5,14 @@
 import { type Static, Type } from "typebox";
 
 const strict = { additionalProperties: false };
+/** Checked as what they are, by objects.ts. */
+const open = { additionalProperties: true };
 
 /** Also part of namespace names: short, and without the separator of lab names. */
 const Name = Type.String({
   pattern: "^[a-z][a-z0-9]*(-[a-z0-9]+)*$",
   maxLength: 20,
-  description: "lower-case letters, digits and hyphens",
+  description: "at most 20 lower-case letters, digits and hyphens, beginning with a letter",
 });
 const Asn = Type.Integer({ minimum: 1, maximum: 4294967295 });
 const Text = Type.String({ minLength: 1 });
@@ -36,7 +38,7 @@ const RouterNeighbor = Type.Object(
 
 const Router = Type.Object(
   {
-    kind: Type.Union([Type.Literal("frr"), Type.Literal("bird")]),
+    kind: Type.Enum(["frr", "bird"], { type: "string" }),
     /** Short form: the daemon's configuration is generated from these. */
     asn: Type.Optional(Asn),
     neighbors: Type.Optional(Type.Array(RouterNeighbor)),
@@ -85,7 +87,7 @@ const Checks = Type.Object(
   {
     ...conditionProperties,
     /** Every pod to every pod, IPv4 and IPv6, ICMP and TCP; the receiver must see the sender's own address. */
-    pods: Type.Optional(Type.Literal("all")),
+    pods: Type.Optional(Type.Enum(["all"], { type: "string" })),
     /** Reachability without pods: from a machine to an address. */
     ping: Type.Optional(Type.Array(Type.Object({ from: Name, to: Text }, strict))),
     within: Type.Optional(Seconds),
@@ -151,14 +153,17 @@ const Scenario = Type.Object(
 export const TopologySchema = Type.Object(
   {
     /** Also the lab's name: letters and digits. */
-    name: Type.String({ pattern: "^[a-z][a-z0-9]{0,11}$", description: "lower-case letters and digits, at most 12" }),
+    name: Type.String({
+      pattern: "^[a-z][a-z0-9]{0,11}$",
+      description: "at most 12 lower-case letters and digits, beginning with a letter",
+    }),
     title: Text,
     description: Type.Optional(Type.String()),
     nodes: Type.Optional(Type.Record(Type.String(), Node)),
     routers: Type.Optional(Type.Record(Type.String(), Router)),
     links: Type.Array(Link, { minItems: 1 }),
     /** Kubernetes Node and podlane.io objects: literally what stands in the agents' configuration directory. */
-    objects: Type.Optional(Type.Array(Type.Object({ apiVersion: Text, kind: Text, metadata: Type.Object({ name: Text }) }))),
+    objects: Type.Optional(Type.Array(Type.Object({ apiVersion: Text, kind: Text, metadata: Type.Object({ name: Text }, open) }, open))),
     checks: Type.Optional(Checks),
     scenarios: Type.Optional(Type.Array(Scenario)),
   },
