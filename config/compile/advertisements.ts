@@ -110,7 +110,7 @@ function itemsOf(context: Context, object: string, spec: Advertisement["spec"]):
       problems.error(
         object,
         "spec.type",
-        "services are known only to the kubernetes source: nothing is announced",
+        "type Service is not supported yet: nothing is announced",
         "announce the addresses with type Static until then",
       );
       return [];

@@ -1,6 +1,6 @@
 /** Advertisement: what the selected nodes announce to which peers. */
 import { community, communitySet, interfaceName, largeCommunity, objectName, plainStatus, prefix, selector } from "./common.ts";
-import { flag, integer, keyed, object, oneOf, optional, set } from "./schema.ts";
+import { flag, integer, keyed, notYet, object, oneOf, optional, set } from "./schema.ts";
 
 const attributes = object("Attributes of what is announced, towards the selected peers.", {
   communities: optional(communitySet("Communities (RFC 1997) to add.", community)),
@@ -34,9 +34,12 @@ export const advertisementSpec = object(
   "What is wanted.",
   {
     nodeSelector: selector("The nodes that announce."),
-    type: oneOf(
-      "PodCIDR: the node's pod subnets. Interface: addresses of named interfaces. Static: given prefixes. Service: addresses of services.",
-      ["PodCIDR", "Interface", "Static", "Service"],
+    type: notYet(
+      oneOf(
+        "PodCIDR: the node's pod subnets. Interface: addresses of named interfaces. Static: given prefixes. Service: addresses of services.",
+        ["PodCIDR", "Interface", "Static", "Service"],
+      ),
+      "Service",
     ),
     interface: optional(
       object("For type Interface.", {
@@ -48,10 +51,12 @@ export const advertisementSpec = object(
     ),
     static: optional(object("For type Static.", { prefixes: keyed("What to announce.", "prefix", staticPrefix, 256, { minItems: 1 }) })),
     service: optional(
-      object("For type Service.", {
-        addresses: set("Which addresses.", oneOf("Kind of address.", ["ClusterIP", "ExternalIP", "LoadBalancerIP"]), 3, { minItems: 1 }),
-        selector: selector("The services, by their labels."),
-      }),
+      notYet(
+        object("For type Service.", {
+          addresses: set("Which addresses.", oneOf("Kind of address.", ["ClusterIP", "ExternalIP", "LoadBalancerIP"]), 3, { minItems: 1 }),
+          selector: selector("The services, by their labels."),
+        }),
+      ),
     ),
     peerSelector: optional(selector("The peers that hear it, by labels of the Peer objects.")),
     peers: optional(

@@ -106,7 +106,7 @@ export const Kinds = {
     plural: "nodestates",
     singular: "nodestate",
     shortNames: ["pns"],
-    description: "What the agent of one node reports. The name is that of the node.",
+    description: "What the agent of one node reports. The name is that of the node. No agent writes it yet: podlane status shows the same.",
     columns: [
       { name: "ASN", type: "integer", jsonPath: ".status.asn" },
       { name: "RouterID", type: "string", jsonPath: ".status.routerID" },

@@ -11,7 +11,7 @@ import {
   selector,
   timers,
 } from "./common.ts";
-import { flag, integer, keyed, list, object, oneOf, optional, text } from "./schema.ts";
+import { flag, integer, keyed, list, notYet, object, oneOf, optional, text } from "./schema.ts";
 
 const outcome = (description: string) => oneOf(description, ["Accept", "Reject"]);
 const policies = (what: string) => optional(list(`Policies on what ${what}, asked in order.`, objectName("Name of a Policy."), 16));
@@ -80,8 +80,10 @@ export const peerSpec = object(
     nodeSelector: optional(selector("The nodes that hold a session. Needed unless `template` is true.")),
     description: optional(text("For people.", 256)),
     address: optional(address("The neighbour's address; a link-local one needs bindInterface.")),
-    interface: optional(interfaceName("The neighbour at the other end of this interface, found by its link-local address (unnumbered).")),
-    gateway: optional(oneOf("The node's default gateway of this family.", ["IPv4", "IPv6"])),
+    interface: optional(
+      notYet(interfaceName("The neighbour at the other end of this interface, found by its link-local address (unnumbered).")),
+    ),
+    gateway: optional(notYet(oneOf("The node's default gateway of this family.", ["IPv4", "IPv6"]))),
     peerSelector: optional(selector("Nodes that are the neighbours, by their InternalIPs.")),
     port: optional(integer("The neighbour's TCP port, 1..65535. Default 179.", 1, 65535)),
     localAddress: optional(address("Bind the session to this address of the node. Default: the kernel's choice.")),

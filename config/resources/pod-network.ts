@@ -1,14 +1,15 @@
 /** PodNetwork: how the pods of the selected nodes are attached. */
 import { objectName, plainStatus, prefix, selector } from "./common.ts";
-import { flag, integer, keyed, object, oneOf, optional, set, text } from "./schema.ts";
+import { flag, integer, keyed, notYet, object, oneOf, optional, set, text } from "./schema.ts";
 
 const masquerade = object("Source NAT of what pods send out.", {
-  mode: oneOf(
-    "None: pods keep their addresses everywhere. External: towards everything but pod subnets and `exceptions`.",
-    ["None", "External"],
-    {
-      default: "None",
-    },
+  mode: notYet(
+    oneOf(
+      "None: pods keep their addresses everywhere. External: towards everything but pod subnets and `exceptions`.",
+      ["None", "External"],
+      { default: "None" },
+    ),
+    "External",
   ),
   exceptions: optional(set("Destinations that see the pod's own address.", prefix("A prefix."), 64)),
 });
@@ -20,9 +21,12 @@ const allocation = object("The pod subnets of one node.", {
 
 export const podNetworkSpec = object("What is wanted.", {
   nodeSelector: selector("The nodes whose pods are attached this way."),
-  mode: oneOf("Bridge: pods of a node share a bridge. Routed: each pod has a point-to-point link.", ["Bridge", "Routed"], {
-    default: "Bridge",
-  }),
+  mode: notYet(
+    oneOf("Bridge: pods of a node share a bridge. Routed: each pod has a point-to-point link.", ["Bridge", "Routed"], {
+      default: "Bridge",
+    }),
+    "Routed",
+  ),
   bridgeName: text("Name of the bridge, 1..15 characters.", 15, {
     minLength: 1,
     pattern: "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$",
@@ -34,12 +38,11 @@ export const podNetworkSpec = object("What is wanted.", {
   hairpin: flag("Let a pod reach itself through a service address.", true),
   serviceCIDRs: optional(set("The cluster's service ranges; no neighbour can take them over.", prefix("A service range."), 8)),
   masquerade: optional(masquerade),
-  overlay: oneOf(
-    "Whether packets between nodes are encapsulated in VXLAN: Never, CrossSubnet, Always.",
-    ["Never", "CrossSubnet", "Always"],
-    {
+  overlay: notYet(
+    oneOf("Whether packets between nodes are encapsulated in VXLAN: Never, CrossSubnet, Always.", ["Never", "CrossSubnet", "Always"], {
       default: "Never",
-    },
+    }),
+    "CrossSubnet, Always",
   ),
   allocations: optional(
     keyed("Pod subnets of nodes for which Kubernetes assigns none (Node.spec.podCIDRs wins).", "node", allocation, 1024),

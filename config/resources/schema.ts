@@ -108,6 +108,17 @@ export function labels(description: string, maxProperties: number, options: Extr
   return Type.Record(Type.String(), Type.String({ maxLength: options.maxLength ?? 63 }), { description, maxProperties, ...extra(options) });
 }
 
+/**
+ * Marks what the schema has room for and podlane does not do yet, in the reference and in the CRD; `what`: only these values. compile() answers its
+ * use with a problem.
+ */
+export function notYet<Schema extends TSchema>(schema: Schema, what?: string): Schema {
+  const { description = "" } = schema as SchemaNode;
+  return { ...schema, description: `${description} ${notYetText}${what === undefined ? "" : `: ${what}`}.` };
+}
+
+export const notYetText = "Not supported yet";
+
 function count(maxItems: number, options: { minItems?: number }) {
   return { ...(options.minItems === undefined ? {} : { minItems: options.minItems }), maxItems };
 }
