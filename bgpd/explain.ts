@@ -68,7 +68,7 @@ function withImport(rib: Rib, table: RibTable, id: number, view: RouteView): Exp
     if (!slot || slot.neighbor !== view.from || table.pathRaw[path] === 0 || !slot.imports[Families[table.family]]) continue;
     const trace: TraceStep[] = [];
     const { result } = evaluateImport(rib, slot, table.family, table.pathRaw[path], table.prefixes.prefix(id), trace);
-    const barred = (table.pathFlags[path] & (Rejected.AsLoop | Rejected.ReflectionLoop | Rejected.Protected)) !== 0;
+    const barred = (table.pathFlags[path] & ~Rejected.Policy) !== 0;
     const policyText = (table.pathFlags[path] & Rejected.Policy) !== 0 ? `rejected by ${result.decidedBy}` : view.reason;
     return {
       ...view,

@@ -10,7 +10,7 @@ export function peerProblems(peer: Peer, rib: Rib): SpeakerProblem[] {
   const object = peer.config.source ?? peer.config.name;
   const families = Families.filter(family => peer.config.families[family]);
   return families
-    .flatMap(family => [...prefixLimitProblems(peer, family), ...tooLargeProblems(peer, rib, family)])
+    .flatMap(family => [...prefixLimitProblems(peer, family), ...tooLargeProblems(peer, rib, family), ...overgrownProblems(peer, family)])
     .concat(malformedProblems(peer))
     .map(problem => ({ ...problem, object }));
 }
@@ -41,10 +41,24 @@ function tooLargeProblems(peer: Peer, rib: Rib, family: Family): Finding[] {
   const { maxMessageLength } = group.options;
   const example = formatPrefix(rib.tables[f].prefixes.prefix(prefixes[0]));
   const routes = prefixes.length === 1 ? `${example} is` : `${prefixes.length} routes, ${example} among them, are`;
-  const message = `${routes} not sent to ${peer.config.name}: the attributes leave no room for the prefix in a message of ${maxMessageLength} octets`;
+  const message = `${routes} not sent to ${peer.config.name}: with their attributes no message of ${maxMessageLength} octets can hold them`;
   const longer = maxMessageLength === MAX_LENGTH ? ", or give it longer messages (RFC 8654), which it does not announce" : "";
   const remedy = `remove communities by an export policy of this neighbour${longer}; podlane explain ${example} shows the attributes`;
   return [{ severity: "error", field: `export (${family})`, message, remedy }];
+}
+
+function overgrownProblems({ config, slot }: Peer, family: Family): Finding[] {
+  const count = slot?.rejected[Families.indexOf(family) as 0 | 1].TooLarge ?? 0;
+  if (count === 0) return [];
+  const message = `${count} routes of ${config.name} are not used: import policy makes an attribute longer than 65535 octets`;
+  return [
+    {
+      severity: "error",
+      field: `import (${family})`,
+      message,
+      remedy: "reject routes with so many communities or so long a path by policy",
+    },
+  ];
 }
 
 function malformedProblems({ config, malformed }: Peer): Finding[] {

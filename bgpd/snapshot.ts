@@ -60,6 +60,8 @@ export interface NeighborFamilySnapshot {
   received: number;
   accepted: number;
   rejected: number;
+  /** How many for each reason, in words. Absent: none. */
+  rejectedBecause?: Record<string, number>;
   sent: number;
   /** Routes that would be sent, but that no message of the session can hold with their attributes (RFC 4271 section 9.2). Absent: none. */
   tooLarge?: number;

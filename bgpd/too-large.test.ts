@@ -62,7 +62,7 @@ describe("a route that no message to a neighbour can hold", () => {
         severity: "error",
         object: `Peer/${OLD}`,
         field: "export (ipv4-unicast)",
-        message: `10.1.2.0/24 is not sent to ${OLD}: the attributes leave no room for the prefix in a message of 4096 octets`,
+        message: `10.1.2.0/24 is not sent to ${OLD}: with their attributes no message of 4096 octets can hold them`,
         remedy: expect.stringContaining("remove communities by an export policy of this neighbour, or give it longer messages (RFC 8654)"),
       },
     ]);

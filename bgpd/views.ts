@@ -7,8 +7,8 @@ import type { Peer } from "./peer.ts";
 import { DecisionSteps } from "./rib/decision.ts";
 import { protectionOf } from "./rib/import.ts";
 import type { Rib } from "./rib/rib.ts";
-import { LOCAL_SLOT } from "./rib/slots.ts";
-import { Rejected, type RibTable } from "./rib/table.ts";
+import { LOCAL_SLOT, type RejectedCounts } from "./rib/slots.ts";
+import { Rejected, type RejectedReason, type RibTable } from "./rib/table.ts";
 import type { AttributesView, NeighborSnapshot, RouteView, SpeakerSnapshot } from "./snapshot.ts";
 
 export function tableCounts(rib: Rib): SpeakerSnapshot["tables"] {
@@ -30,6 +30,7 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
       received,
       accepted,
       rejected: received - accepted,
+      rejectedBecause: rejectedTexts(peer.slot?.rejected[f]),
       sent: sentCount(rib, f, peer.index),
       tooLarge: rib.groupOf(f, peer.index)?.tooLarge(peer.index).length || undefined,
       endOfRib: peer.endOfRib.has(family),
@@ -66,6 +67,21 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
     counters: session.counters,
     malformed: peer.malformed.snapshot(),
   };
+}
+
+/** In words; a path that is rejected for several reasons counts for each. */
+const rejectedWords: Record<RejectedReason, string> = {
+  Policy: "import policy",
+  AsLoop: "our own AS in the AS path",
+  ReflectionLoop: "reflected back to us",
+  Protected: "protected prefix",
+  TooLarge: "too large after import policy",
+};
+
+function rejectedTexts(counts: RejectedCounts = {}): Record<string, number> | undefined {
+  const found = Object.entries(counts).filter(([, amount]) => amount > 0);
+  if (found.length === 0) return undefined;
+  return Object.fromEntries(found.map(([reason, amount]) => [rejectedWords[reason as RejectedReason], amount]));
 }
 
 function sentCount(rib: Rib, family: 0 | 1, neighborIndex: number): number {
@@ -131,6 +147,7 @@ function ineligibility(rib: Rib, table: RibTable, path: number): string {
     const guard = protectionOf(rib.context, table.prefixes.prefix(table.pathPrefix[path]));
     return `protected prefix: ${guard?.reason ?? "no policy names it"}`;
   }
+  if (flags & Rejected.TooLarge) return "too large: import policy makes an attribute longer than 65535 octets";
   if (flags & Rejected.Policy) return "rejected by import policy";
   if (rib.slots.get(table.pathSlot[path])?.state === "dead") return "its session is gone";
   const resolution = rib.nextHops.resolution(rib.attributes.nextHop[table.pathAttributes[path]]);

@@ -40,7 +40,18 @@ export function parseAttributes(octets: Uint8Array, start = 0, end = octets.leng
   return attributes;
 }
 
-/** Canonical octets, whatever the order of sets in the input. Throws RangeError for a value above 65535 octets. */
+/** Octets of an attribute's value: its length has two octets (RFC 4271 section 4.3). */
+export const MAX_VALUE = 0xffff;
+
+/** What somebody added to an attribute made it longer than any message can say: the route cannot be used or passed on like this. */
+export class OversizeError extends RangeError {
+  override readonly name = "OversizeError";
+  constructor(code: number, length: number) {
+    super(`${attributeName(code)} would have ${length} octets, and an attribute has at most ${MAX_VALUE}`);
+  }
+}
+
+/** Canonical octets, whatever the order of sets in the input. Throws OversizeError. */
 export function buildAttributes(attributes: PathAttributes): Uint8Array {
   const parts: { flags: number; code: number; value: Uint8Array }[] = [];
   for (const row of AttributeRows) {
@@ -54,7 +65,7 @@ export function buildAttributes(attributes: PathAttributes): Uint8Array {
   const octets = new Uint8Array(parts.reduce((length, { value }) => length + CANONICAL_HEADER + value.length, 0));
   let at = 0;
   for (const { flags, code, value } of parts) {
-    if (value.length > 0xffff) throw new RangeError(`${attributeName(code)} of ${value.length} octets: at most 65535 fit`);
+    if (value.length > MAX_VALUE) throw new OversizeError(code, value.length);
     octets.set([flags, code, value.length >>> 8, value.length & 0xff], at);
     at = copyOctets(value, 0, value.length, octets, at + CANONICAL_HEADER);
   }

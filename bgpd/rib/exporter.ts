@@ -5,7 +5,7 @@
  */
 import { isLinkLocal, sameOctets } from "../../net/address.ts";
 import type { RouteKind } from "../config.ts";
-import { asPathContains, buildAttributes, CommunityFlag } from "../message/attributes.ts";
+import { asPathContains, buildAttributes, CommunityFlag, OversizeError } from "../message/attributes.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { UpdateWriter, type UpdateWriterOptions } from "../message/update-writer.ts";
 import type { CompiledPolicy, TraceStep } from "../policy/types.ts";
@@ -123,6 +123,16 @@ export class Exporter {
 
   /** The answer with its reason; the caller owns one reference of `attributes`. */
   compute(prefix: number, path: number, trace?: TraceStep[]): Answer {
+    try {
+      return this.#compute(prefix, path, trace);
+    } catch (error) {
+      if (error instanceof OversizeError) return { attributes: 0, reason: error.message, tooLarge: true };
+      throw error;
+    }
+  }
+
+  /** Throws OversizeError. */
+  #compute(prefix: number, path: number, trace: TraceStep[] | undefined): Answer {
     const refusal = this.#refusal(path);
     if (refusal) return { attributes: 0, reason: refusal };
     const table = this.#table;

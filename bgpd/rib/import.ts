@@ -4,8 +4,9 @@
  */
 import { contains, covers, type Prefix } from "../../net/address.ts";
 import { Families } from "../config.ts";
-import { asPathContains, buildAttributes, clusterListContains } from "../message/attributes.ts";
+import { asPathContains, buildAttributes, clusterListContains, OversizeError } from "../message/attributes.ts";
 import { unexpectedPrefix } from "../message/nlri.ts";
+import type { PathAttributes } from "../message/types.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
 import type { PolicyResult, TraceStep } from "../policy/types.ts";
 import type { AttributeTable } from "./attribute-table.ts";
@@ -128,8 +129,19 @@ function judge(context: ImportContext, slot: Slot, family: number, raw: number, 
     context.attributes.retain(raw);
     return { attributes: raw, flags: 0, namedPrefix: result.namedPrefix };
   }
-  const octets = buildAttributes(result.attributes);
+  const octets = built(result.attributes);
+  if (!octets) return { attributes: 0, flags: Rejected.TooLarge, namedPrefix: result.namedPrefix };
   return { attributes: context.attributes.intern(octets, 0, octets.length, slot.ifindex), flags: 0, namedPrefix: result.namedPrefix };
+}
+
+/** undefined: policy made an attribute longer than any can be. */
+function built(attributes: PathAttributes): Uint8Array | undefined {
+  try {
+    return buildAttributes(attributes);
+  } catch (error) {
+    if (error instanceof OversizeError) return undefined;
+    throw error;
+  }
 }
 
 /** Runs import policy on the attributes as received, with a trace for `explain`. */

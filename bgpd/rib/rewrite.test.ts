@@ -1,5 +1,6 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { buildAttributes, parseAttributes } from "../message/attributes.ts";
+import { buildAttributes, OversizeError, parseAttributes } from "../message/attributes.ts";
 import { type AsPathSegment, Origin, type PathAttributes, SegmentType } from "../message/types.ts";
 import { type Rewrite, rewriteAttributes } from "./rewrite.ts";
 
@@ -96,3 +97,35 @@ describe("towards an internal neighbour", () => {
     expect(rewrite(learned, { ...internal, reflect })).toEqual({ ...learned, originatorId, clusterList: [88, ...(clusterList ?? [])] });
   });
 });
+
+describe("an attribute near its greatest length", () => {
+  it("is either written right or refused, never with a length that wraps", () => {
+    const path = (octets: number): AsPathSegment[] => {
+      const segments: AsPathSegment[] = [];
+      for (let left = octets; left >= 6; left -= 2 + 4 * segments.at(-1)!.asns.length) {
+        segments.push(sequence(...new Array(Math.min(255, (left - 2) >> 2)).fill(65001)));
+      }
+      return segments;
+    };
+    const near = fc.integer({ min: 65_400, max: 65_535 });
+    const change = fc.record({ prepend: fc.option(fc.constant(65000), { nil: undefined }), reflects: fc.boolean() });
+    fc.assert(
+      fc.property(near, fc.integer({ min: 16_370, max: 16_383 }), change, (octets, clusters, { prepend, reflects }) => {
+        const attributes = { ...learned, asPath: path(octets), clusterList: new Array(clusters).fill(7) };
+        const how: Rewrite = { ...internal, prepend, ...(reflects && { reflect: { originatorId: 9, clusterId: 8 } }) };
+        const first = attributes.asPath[0].asns.length;
+        const asPath = buildAttributes({ ...attributes, clusterList: [] }).length;
+        const grows = prepend !== undefined && pathOctets(attributes.asPath) + (first < 255 ? 4 : 6) > 65_535;
+        const tooLong = grows || (reflects && 4 * (clusters + 1) > 65_535);
+        expect(asPath).toBeGreaterThan(65_000);
+        if (tooLong) expect(() => rewrite(attributes, how)).toThrow(OversizeError);
+        else expect(rewrite(attributes, how).clusterList).toHaveLength(clusters + (reflects ? 1 : 0));
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+function pathOctets(path: readonly AsPathSegment[]): number {
+  return path.reduce((sum, { asns }) => sum + 2 + 4 * asns.length, 0);
+}

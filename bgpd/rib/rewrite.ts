@@ -2,6 +2,7 @@
  * What every speaker must change in an attribute set when it passes a route on (RFC 4271 section 5.1, RFC 4456 section 8), done on the
  * canonical octets: a table of 150,000 sets is rewritten without building an object per set. Pure.
  */
+import { MAX_VALUE, OversizeError } from "../message/attributes.ts";
 
 /** Everything absent is left as it is. */
 export interface Rewrite {
@@ -30,11 +31,14 @@ const AS_SEQUENCE = 2;
 /** Bit in the first octet of an extended community that is not to leave the AS (RFC 4360 section 3). */
 const NON_TRANSITIVE = 0x40;
 
-/** Scratch for results: valid until the next call. Large enough for the largest set plus what a rewrite adds. */
-const scratch = new Uint8Array(2 * 65536 + 1024);
+/** What a rewrite adds at most: a next hop, LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST, a segment of AS_PATH. */
+const ADDED = 128;
+/** Scratch for results: valid until the next call. Grows with the largest set: a policy may have added to one of a full message. */
+let scratch = new Uint8Array(2 * 65536 + ADDED);
 
-/** Writes the rewritten set into a shared buffer and returns the view of it, valid until the next call. */
+/** Writes the rewritten set into a shared buffer and returns the view of it, valid until the next call. Throws OversizeError. */
 export function rewriteAttributes(octets: Uint8Array, start: number, end: number, rewrite: Rewrite): Uint8Array {
+  if (end - start + ADDED > scratch.length) scratch = new Uint8Array(2 * (end - start) + ADDED);
   let out = 0;
   let at = start;
   // Attributes come in ascending order; `pending` walks through the ones to be inserted.
@@ -181,7 +185,9 @@ export function isPrivateAsn(asn: number): boolean {
   return (asn >= 64512 && asn <= 65534) || (asn >= 4200000000 && asn <= 4294967294);
 }
 
+/** Of the attribute that begins at `at`. */
 function writeLength(at: number, length: number): void {
+  if (length > MAX_VALUE) throw new OversizeError(scratch[at + 1], length);
   scratch[at + 2] = length >> 8;
   scratch[at + 3] = length & 255;
 }

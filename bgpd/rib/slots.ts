@@ -6,6 +6,7 @@ import { compareOctets } from "../../net/address.ts";
 import type { Family } from "../config.ts";
 import type { CompiledPolicy } from "../policy/types.ts";
 import { grown } from "./growth.ts";
+import type { RejectedReason } from "./table.ts";
 
 export const LOCAL_SLOT = 0;
 
@@ -42,7 +43,11 @@ export interface Slot {
   /** Paths by family index. */
   paths: [number, number];
   accepted: [number, number];
+  /** How many of its paths are rejected for each reason. */
+  rejected: [RejectedCounts, RejectedCounts];
 }
+
+export type RejectedCounts = Partial<Record<RejectedReason, number>>;
 
 export class Slots {
   readonly #slots: (Slot | undefined)[] = [];
@@ -52,7 +57,7 @@ export class Slots {
   serial = new Uint32Array(256);
   #serials = 0;
 
-  add(fields: Omit<Slot, "id" | "state" | "staleSlot" | "paths" | "accepted" | "addressRank">): Slot {
+  add(fields: Omit<Slot, "id" | "state" | "staleSlot" | "paths" | "accepted" | "rejected" | "addressRank">): Slot {
     let id = this.#slots.findIndex((slot, at) => slot === undefined && at > 0);
     if (id < 0) id = Math.max(1, this.#slots.length);
     if (id > 0xfffe) throw new Error("more than 65,534 sessions at once");
@@ -60,7 +65,7 @@ export class Slots {
       this.alive = grown(this.alive, this.alive.length * 2);
       this.serial = grown(this.serial, this.serial.length * 2);
     }
-    const slot: Slot = { ...fields, id, state: "live", staleSlot: -1, paths: [0, 0], accepted: [0, 0], addressRank: 0 };
+    const slot: Slot = { ...fields, id, state: "live", staleSlot: -1, paths: [0, 0], accepted: [0, 0], rejected: [{}, {}], addressRank: 0 };
     this.#slots[id] = slot;
     this.alive[id] = 1;
     this.serial[id] = ++this.#serials;

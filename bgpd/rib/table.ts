@@ -10,8 +10,9 @@ import { PrefixTable } from "./prefix-table.ts";
 import { LOCAL_SLOT, type Slots } from "./slots.ts";
 
 /** Why a path takes no part in the decision; bits of `pathFlags`. */
-export const Rejected = { Policy: 1, AsLoop: 2, ReflectionLoop: 4, Protected: 8 } as const;
-const REJECTED = Rejected.Policy | Rejected.AsLoop | Rejected.ReflectionLoop | Rejected.Protected;
+export const Rejected = { Policy: 1, AsLoop: 2, ReflectionLoop: 4, Protected: 8, TooLarge: 16 } as const;
+export type RejectedReason = keyof typeof Rejected;
+const reasons = Object.keys(Rejected) as RejectedReason[];
 
 /** Bits of the per-prefix state. */
 const QUEUED = 1;
@@ -153,6 +154,7 @@ export class RibTable {
         this.pathCount++;
         this.#assign(path, raw, attributes, flags, 0, 0);
         this.#count(slotId, 1, attributes !== 0 ? 1 : 0);
+        if (flags !== 0) this.#countRejected(slotId, flags, 1);
         this.enqueue(prefix, 0);
         return true;
       }
@@ -160,6 +162,10 @@ export class RibTable {
     if (this.pathRaw[path] === raw && this.pathAttributes[path] === attributes && this.pathFlags[path] === flags) return added;
     const wasAccepted = this.pathAttributes[path] !== 0;
     const attributesChanged = this.pathAttributes[path] !== attributes;
+    if (this.pathFlags[path] !== flags) {
+      this.#countRejected(slotId, this.pathFlags[path], -1);
+      this.#countRejected(slotId, flags, 1);
+    }
     this.#assign(path, raw, attributes, flags, this.pathRaw[path], this.pathAttributes[path]);
     if (attributesChanged) this.pathTime[path] = now;
     this.#count(slotId, 0, (attributes !== 0 ? 1 : 0) - (wasAccepted ? 1 : 0));
@@ -182,6 +188,7 @@ export class RibTable {
     else this.pathNext[before] = this.pathNext[path];
     this.#count(slotId, -1, this.pathAttributes[path] !== 0 ? -1 : 0);
     this.#dropReferences(path);
+    if (this.pathFlags[path] !== 0) this.#countRejected(slotId, this.pathFlags[path], -1);
     const wasBest = this.best[prefix] === path;
     if (wasBest) this.#dethrone(prefix);
     this.pathPrefix[path] = 0;
@@ -231,7 +238,7 @@ export class RibTable {
   }
 
   isEligible(path: number): boolean {
-    if ((this.pathFlags[path] & REJECTED) !== 0 || this.slots.alive[this.pathSlot[path]] === 0) return false;
+    if (this.pathFlags[path] !== 0 || this.slots.alive[this.pathSlot[path]] === 0) return false;
     const nextHop = this.attributes.nextHop[this.pathAttributes[path]];
     return nextHop === 0 || this.nextHops.reachable[nextHop] !== 0;
   }
@@ -344,6 +351,11 @@ export class RibTable {
     const accepted = this.pathAttributes[path] !== 0 ? 1 : 0;
     this.#count(staleSlot, -1, -accepted);
     this.#count(slotId, 1, accepted);
+    const flags = this.pathFlags[path];
+    if (flags !== 0) {
+      this.#countRejected(staleSlot, flags, -1);
+      this.#countRejected(slotId, flags, 1);
+    }
     this.pathSlot[path] = slotId;
     // The new session may have another BGP Identifier, which decides between equal paths and goes out as ORIGINATOR_ID.
     if (this.slots.get(staleSlot)?.routerId !== this.slots.get(slotId)?.routerId) this.enqueue(prefix, BEST_TOUCHED);
@@ -377,6 +389,13 @@ export class RibTable {
     if (!slot) return;
     slot.paths[this.family] += paths;
     slot.accepted[this.family] += accepted;
+  }
+
+  /** Rare beside accepted paths: objects with names cost nothing here. */
+  #countRejected(slotId: number, flags: number, change: 1 | -1): void {
+    const rejected = this.slots.get(slotId)?.rejected[this.family];
+    if (!rejected) return;
+    for (const reason of reasons) if ((flags & Rejected[reason]) !== 0) rejected[reason] = (rejected[reason] ?? 0) + change;
   }
 
   #newPath(): number {

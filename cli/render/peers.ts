@@ -47,6 +47,7 @@ export function renderPeer(peer: NeighborSnapshot, now: Now, paint: Paint): stri
         ["notification", lastDown?.code === undefined ? undefined : `${lastDown.direction} ${lastDown.code}/${lastDown.subcode ?? 0}`],
         ["offending", lastDown?.offending && wrapHex(lastDown.offending)],
         ["too large", tooLarge === 0 ? undefined : `${count(tooLarge)} routes are not sent: no message holds them with their attributes`],
+        ["rejected", rejections(peer)],
         ["malformed", malformed && `${count(malformed.withdrawn)} UPDATEs withdrawn, ${count(malformed.discarded)} attributes discarded`],
         ["last", malformed && `${malformed.last.at}  ${printable(malformed.last.text)}`],
         ["octets", malformed && wrapHex(malformed.last.offending)],
@@ -74,6 +75,15 @@ export function renderPeer(peer: NeighborSnapshot, now: Now, paint: Paint): stri
     ...messageTable(peer, paint),
   ];
   return `${lines.join("\n")}\n`;
+}
+
+/** "3 import policy, 1 protected prefix"; of all families. */
+function rejections({ families }: NeighborSnapshot): string | undefined {
+  const counts = new Map<string, number>();
+  for (const { rejectedBecause = {} } of Object.values(families)) {
+    for (const [reason, amount] of Object.entries(rejectedBecause)) counts.set(reason, (counts.get(reason) ?? 0) + amount);
+  }
+  return counts.size === 0 ? undefined : [...counts].map(([reason, amount]) => `${count(amount)} ${reason}`).join(", ");
 }
 
 function blankBefore(lines: string[]): string[] {

@@ -32,6 +32,7 @@ const methods = {
   apply: (config: SpeakerConfig) => speaker.apply(config),
   snapshot: () => speaker.snapshot(),
   routes: (filter?: RouteFilter) => speaker.routes(filter),
+  problems: () => speaker.problems(),
   adjRibOut: (neighbor: string, limit?: number) => speaker.adjRibOut(neighbor, limit),
   explain: (prefix: string) => speaker.explain(prefix),
   refresh: (neighbor: string, direction: "in" | "out") => speaker.refresh(neighbor, direction),

@@ -48,6 +48,7 @@ export class SpeakerProcess {
   snapshot: Call<"snapshot"> = () => this.#ask("snapshot", []);
   routes: Call<"routes"> = (...params) => this.#ask("routes", params);
   explain: Call<"explain"> = (...params) => this.#ask("explain", params);
+  problems: Call<"problems"> = () => this.#ask("problems", []);
   adjRibOut: Call<"adjRibOut"> = (...params) => this.#ask("adjRibOut", params);
   refresh: Call<"refresh"> = (...params) => this.#ask("refresh", params);
   settled: Call<"settled"> = () => this.#ask("settled", []);
