@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { NeighborConfig } from "./config.ts";
 import { PROTOCOL, TestNamespace } from "./fib/testing.ts";
 import { attractsTraffic, familiesToDrop, familiesToKeep } from "./graceful-restart.ts";
+import { MessageType } from "./message/header.ts";
 import type { KernelAccess } from "./platform.ts";
 import type { DownReason, Negotiated } from "./session/types.ts";
 import { accepting, type MemorySpeaker, MemoryWorld, neighborAt, network } from "./testing/memory-speakers.ts";
@@ -194,6 +195,33 @@ describe("our own restart", () => {
       await world.run(1);
       expect(namespace.routes("10.77.0.0/16")).toEqual([]);
     });
+  });
+
+  it.each([
+    ["of IPv6 only", (ns: TestNamespace) => ns.ip(`-6 route add 2001:db8:77::/48 via 2001:db8::9 proto ${PROTOCOL}`)],
+    [
+      "behind 3,000 of somebody else",
+      (ns: TestNamespace) => {
+        const foreign = Array.from({ length: 3000 }, (_, n) => `route add 10.${100 + (n >> 8)}.${n & 255}.0/24 via 10.0.0.9 proto static`);
+        ns.ip("-batch -", foreign.join("\n"));
+        ns.ip(`route add 198.51.100.0/24 via 10.0.0.9 proto ${PROTOCOL}`);
+      },
+    ],
+  ])("is known for one by routes %s: R and F are in the first OPEN", async (_what, leave) => {
+    const namespace = new TestNamespace();
+    try {
+      leave(namespace);
+      const a = world.speaker(A, { asn: 65001, neighbors: [neighborAt(B, 65002)], fib }, namespace.kernel());
+      const connections = world.rawPeer(B, 65002);
+      expect(a.apply()).toEqual([`${B}: add: added`]);
+      await expect.poll(async () => (await world.run(1), a.neighbor(B).state)).toBe("Established");
+      expect(connections).toHaveLength(1);
+      // Capability 64: R with a restart time of 90 s, then (1, 1) with F.
+      expect(Buffer.from(connections[0].ofType(MessageType.Open)[0]).toString("hex")).toContain("4006805a00010180");
+      await world.close();
+    } finally {
+      namespace.remove();
+    }
   });
 
   it("ends after a bounded wait for a neighbour that does not come", async () => {

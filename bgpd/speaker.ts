@@ -59,7 +59,12 @@ export class Speaker {
   #nextIndex = 0;
   readonly #freeIndexes: number[] = [];
   #converged = false;
-  #restarting = false;
+  /**
+   * Whether this start is a restart. Set when that is known, which takes a look at the kernel's routes: no session starts before, as its OPEN
+   * says so (RFC 4724 section 4.1).
+   */
+  #opening: { restarting: boolean } | undefined;
+  #listens: SpeakerConfig["listen"] | undefined;
   #startTimer: Timer | undefined;
   #closed = false;
 
@@ -102,9 +107,7 @@ export class Speaker {
     }
     this.#rib.setNetworks(config.networks);
     for (const neighbor of config.neighbors) this.#applyNeighbor(neighbor, config, report);
-    this.#listen(config, before);
-    for (const peer of this.#peers.values()) if (!peer.started) this.#startPeer(peer);
-    this.#checkConverged();
+    this.#startSessions();
     return report;
   }
 
@@ -146,6 +149,15 @@ export class Speaker {
     }
     for (const peer of this.#peers.values()) problems.push(...peerProblems(peer, this.#rib));
     const { failed = 0, lastError } = this.#fib?.counters() ?? {};
+    if (!this.#opening && lastError !== undefined) {
+      problems.push({
+        severity: "error",
+        object: "speaker",
+        field: "fib",
+        message: `no session starts yet: the kernel's routes cannot be read: ${lastError}`,
+        remedy: `it is tried again; after ${this.#config?.startupWait} s sessions start all the same`,
+      });
+    }
     if (failed > 0) {
       const message = `${failed} routes are not in the kernel; the last error: ${lastError}`;
       problems.push({
@@ -196,7 +208,7 @@ export class Speaker {
 
   reset(neighbor: string, reason: string): boolean {
     const peer = this.#peers.get(neighbor);
-    peer?.session.reset(reason);
+    if (peer?.started) peer.session.reset(reason);
     return peer !== undefined;
   }
 
@@ -236,25 +248,44 @@ export class Speaker {
     this.#tracker?.onChange(ids => {
       for (const peer of this.#peers.values()) peer.nextHopsChanged(ids);
     });
+    this.#startTimer = clock.after(config.startupWait * 1000, () => {
+      this.#open(true);
+      this.#converge(`waited ${config.startupWait} s for all neighbours`);
+    });
     // Routes of ours in the kernel: forwarding outlived a former agent (RFC 4724 section 4.1). Without any, nothing tells a restart from a
     // first start, and every start is taken for a restart: it costs no more than a later End-of-RIB.
-    this.#restarting = config.fib.enabled ? (this.#fib?.counters().adopted ?? 0) > 0 : true;
-    this.#rib.endOfRibTo = this.#restarting ? "nobody" : "all";
-    this.#startTimer = clock.after(config.startupWait * 1000, () => this.#converge(`waited ${config.startupWait} s for all neighbours`));
+    if (this.#fib) void this.#fib.outlived.then(outlived => this.#open(outlived));
+    else this.#open(!config.fib.enabled);
+  }
+
+  /** From now on sessions may start. */
+  #open(restarting: boolean): void {
+    if (this.#opening || this.#closed) return;
+    this.#opening = { restarting };
+    this.#rib.endOfRibTo = restarting ? "nobody" : "all";
+    this.#startSessions();
+  }
+
+  #startSessions(): void {
+    if (!this.#opening || !this.#config) return;
+    this.#listen(this.#config);
+    for (const peer of this.#peers.values()) if (!peer.started) this.#startPeer(peer);
+    this.#checkConverged();
   }
 
   /** Keys of all neighbours are on the listening sockets before anybody connects, in either direction. */
-  #listen(config: SpeakerConfig, before: SpeakerConfig | undefined): void {
+  #listen(config: SpeakerConfig): void {
     const neighbors = [...this.#peers.values()].map(peer => ({ config: peer.config, localAsn: peer.localAsn, session: peer.session }));
-    if (!before || !same(before.listen, config.listen)) {
-      void this.#listener?.close();
-      const { port, addresses } = config.listen;
-      this.#listener = port === 0 ? undefined : this.#doors.listener({ port, addresses, platform: this.#platform });
+    if (same(this.#listens, config.listen)) {
       this.#listener?.setNeighbors(neighbors);
-      this.#listener?.start();
-    } else {
-      this.#listener?.setNeighbors(neighbors);
+      return;
     }
+    this.#listens = config.listen;
+    void this.#listener?.close();
+    const { port, addresses } = config.listen;
+    this.#listener = port === 0 ? undefined : this.#doors.listener({ port, addresses, platform: this.#platform });
+    this.#listener?.setNeighbors(neighbors);
+    this.#listener?.start();
   }
 
   #startPeer(peer: Peer): void {
@@ -307,7 +338,7 @@ export class Speaker {
       listener: peer,
       transport: this.#doors.transport({ config: neighbor, localAsn: neighbor.localAsn ?? config.asn, clock: platform.clock }),
       gracefulRestart: () => ({
-        restarted: this.#restarting && !this.#converged,
+        restarted: this.#opening?.restarting === true && !this.#converged,
         // RFC 4724 suggests at most the hold time; a neighbour that stays away is then gone as soon as a silent one.
         restartTime: Math.min(neighbor.holdTime, 4095),
         forwarding: this.#converged || this.#forwardingSurvived(neighbor),
@@ -319,7 +350,7 @@ export class Speaker {
   /** What we say before our start is complete: whether what forwards the routes that the neighbour has from us is still there. */
   #forwardingSurvived(neighbor: NeighborConfig): boolean {
     const config = this.#config;
-    if (!config || config.fib.enabled) return this.#restarting;
+    if (!config || config.fib.enabled) return this.#opening?.restarting === true;
     return !attractsTraffic(config, neighbor);
   }
 
@@ -336,9 +367,9 @@ export class Speaker {
    * Neighbours that restart as well hear it when the others have: both would wait for each other otherwise.
    */
   #checkConverged(): void {
-    if (this.#converged || this.#closed || !this.#config) return;
+    if (this.#converged || this.#closed || !this.#opening) return;
     // A restarted agent without neighbours yet must not sweep what the former one left: it waits for the time limit.
-    if (this.#peers.size === 0 && this.#restarting) return;
+    if (this.#peers.size === 0 && this.#opening.restarting) return;
     const peers = [...this.#peers.values()];
     if (peers.every(peer => peer.complete)) this.#converge("all neighbours have sent their tables");
     else if (this.#rib.endOfRibTo === "nobody" && peers.every(peer => peer.synchronized)) {

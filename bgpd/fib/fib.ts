@@ -49,6 +49,8 @@ const RETRY_ON_EVENT = 20;
 const MANY_FAILURES = 1000;
 
 class KernelFib implements Fib {
+  readonly outlived: Promise<boolean>;
+  #tellOutlived: (found: boolean) => void = () => {};
   readonly #options: FibOptions;
   readonly #entries = new Entries();
   readonly #families: Record<4 | 6, FamilyState>;
@@ -80,6 +82,9 @@ class KernelFib implements Fib {
   constructor(options: FibOptions) {
     const { kernel, table, protocol, metric, clock } = options;
     this.#options = options;
+    this.outlived = new Promise(resolve => {
+      this.#tellOutlived = resolve;
+    });
     this.#batch = Math.max(1, options.batch ?? 256);
     this.#families = { 4: new FamilyState(4, metric, this.#entries), 6: new FamilyState(6, metric, this.#entries) };
     this.#writer = new FibWriter({ netlink: kernel.netlink, entries: this.#entries, table, protocol });
@@ -365,6 +370,7 @@ class KernelFib implements Fib {
         const leftovers = chunk.filter(route => !this.#found(state, route));
         if (this.#swept) this.#sweptCount += this.#delete(leftovers);
         else if (leftovers.length > 0) this.#leftovers = true;
+        if (this.#adopted > 0) this.#tellOutlived(true);
         await turn();
         if (this.#closed) return true;
       }
@@ -373,6 +379,7 @@ class KernelFib implements Fib {
     if (this.#swept) this.#leftovers = false;
     if (this.#ready) return true;
     this.#ready = true;
+    this.#tellOutlived(this.#adopted > 0);
     if (this.#swept) this.sweep();
     this.#kick();
     this.#checkSettled();

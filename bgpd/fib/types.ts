@@ -40,6 +40,11 @@ export type FibEntry = { type: "unicast"; nextHops: NextHop[] } | { type: "black
  * batches, between slices of other work. Until `sweep()` routes that were found at start (adopted) stay, also when nobody wants them yet.
  */
 export interface Fib {
+  /**
+   * Whether routes of ours were there at start, so that forwarding outlived a former agent (RFC 4724 section 4.1). Known, true, with the first
+   * that is found, and false not before the tables of both families were read to their ends.
+   */
+  readonly outlived: Promise<boolean>;
   want(prefix: Prefix, entry: FibEntry | undefined): void;
   /** The initial table is complete: remove our kernel routes that nobody wants. */
   sweep(): void;
@@ -54,6 +59,7 @@ export interface Fib {
 
 export interface FibCounters {
   installed: number;
+  /** Found so far by the read at start. */
   adopted: number;
   pending: number;
   failed: number;

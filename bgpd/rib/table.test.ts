@@ -7,6 +7,7 @@ const P = "10.0.0.0/8";
 
 /** What the kernel was asked for last, as text: gateways, "blackhole", or nothing. */
 class RecordingFib implements Fib {
+  readonly outlived = Promise.resolve(false);
   readonly wants = new Map<string, string>();
   calls = 0;
   want(prefix: { address: Uint8Array; length: number }, entry: FibEntry | undefined): void {
