@@ -110,6 +110,33 @@ describe("two agents", () => {
   });
 });
 
+describe("a fault of podlane that no boundary caught", () => {
+  /** Runs in the agent's process: an exception at each SIGUSR2. */
+  const poison = { NODE_OPTIONS: `--import "data:text/javascript,process.on('SIGUSR2',()=>{throw(new(TypeError)('poisoned'))})"` };
+
+  test("costs nothing but itself, and is a problem; too many of them end the process", async () => {
+    const agent = pair.start(0, [], poison);
+    pair.start(1);
+    await expect.poll(() => state(0), within).toBe("Established");
+    const poisonAgain = () => agent.process.kill("SIGUSR2");
+    poisonAgain();
+    await logged(agent, "fault of podlane: uncaughtException: poisoned");
+    expect(agent.log.find(line => line.place === "uncaughtException")?.stack).toContain("TypeError: poisoned");
+    await expect
+      .poll(async () => (await pair.ask<ProblemsView>(0, "problems"))?.problems.map(({ field }) => field), within)
+      .toContain("faults");
+    expect(await state(0)).toBe("Established");
+    const timer = setInterval(poisonAgain, 5);
+    try {
+      expect(await agent.ended).toBe(1);
+    } finally {
+      clearInterval(timer);
+    }
+    expect(agent.log.at(-1)?.msg).toBe("20 faults within 60 s: ending; the kernel keeps its routes");
+    expect(pair.kernelRoutes(0)).toContain("10.244.2.0/24");
+  });
+});
+
 describe("configuration", () => {
   const extra = (number: number) => `
 apiVersion: v1

@@ -2,6 +2,8 @@
  * The daemon of a node: source -> compile -> speaker and pod attachment -> status. Each change of the objects or of the node's addresses
  * compiles the whole plan again; what cannot be used leaves the last good plan in force, on disk as in memory, and is a problem.
  */
+
+import type { Faults } from "../bgpd/faults.ts";
 import type { Clock, KernelAccess, Logger } from "../bgpd/platform.ts";
 import { Speaker, type SpeakerEvent } from "../bgpd/speaker.ts";
 import { compile } from "../config/compile.ts";
@@ -29,6 +31,7 @@ export interface AgentParts {
   log: Logger;
   kernel: KernelAccess;
   source: ResourceSource;
+  faults: Faults;
   publish(event: EventView): void;
 }
 
@@ -158,7 +161,8 @@ export class Agent {
 
   async #startSource(): Promise<void> {
     try {
-      await this.#parts.source.start((resources, problems) => this.#take(resources, problems));
+      const { faults } = this.#parts;
+      await this.#parts.source.start((resources, problems) => faults.guard("configuration", () => this.#take(resources, problems)));
     } catch (error) {
       const message = (error as Error).message;
       this.#sourceProblems = [agentProblem("configuration", message, `it is tried again every ${sourceRetry / 1000} s`)];
@@ -261,9 +265,9 @@ export class Agent {
       return;
     }
     if (this.#leaving) return;
-    const { clock, log, kernel } = this.#parts;
+    const { clock, log, kernel, faults } = this.#parts;
     if (!this.#speaker) {
-      this.#speaker = new Speaker({ clock, log, kernel });
+      this.#speaker = new Speaker({ clock, log, kernel, faults });
       this.#speaker.on(event => this.#speakerEvent(event));
     }
     for (const { neighbor, text } of this.#speaker.apply(plan.speaker).actions) this.#done(neighbor ? `${neighbor}: ${text}` : text);

@@ -2,7 +2,8 @@
  * `podlane agent`: checks the machine, takes the lock and the socket, runs the agent until a signal. SIGTERM and SIGINT end it in order,
  * a second one at once; SIGHUP reloads. However it ends, the kernel keeps forwarding.
  */
-import { type Logger, systemClock } from "../bgpd/platform.ts";
+import { Faults, guardedClock, guardedKernel } from "../bgpd/faults.ts";
+import { type KernelAccess, type Logger, systemClock } from "../bgpd/platform.ts";
 import { DirectorySource } from "../config/sources/directory.ts";
 import { checkRequirements, openRtnetlink, watchKernel } from "../kernel/index.ts";
 import { Agent } from "./agent.ts";
@@ -30,7 +31,8 @@ const stopBound = 15_000;
 /** Resolves with the exit code when the agent has ended. */
 export async function runAgent(options: RunOptions): Promise<number> {
   const log = createLog(options.logLevel, options.logFormat ?? (process.stderr.isTTY ? "pretty" : "json"));
-  surviveNothing(log);
+  const faults = new Faults(systemClock, log);
+  survive(faults, log);
   const missing = checkRequirements({ netAdmin: true, sysAdmin: true, links: ["veth", "bridge"] });
   for (const sentence of missing) log.error({}, sentence);
   if (missing.length > 0) return 1;
@@ -38,25 +40,27 @@ export async function runAgent(options: RunOptions): Promise<number> {
   let unlock: (() => void) | undefined;
   try {
     unlock = lockStateDirectory(options.state);
-    await serve(options, log);
+    await serve(options, log, faults);
     return 0;
   } catch (error) {
-    if (!isExpected(error)) throw error;
-    log.error({}, error.message);
+    if (isExpected(error)) log.error({}, error.message);
+    else faults.note("start", error);
     return 1;
   } finally {
     unlock?.();
   }
 }
 
-async function serve(options: RunOptions, log: Logger): Promise<void> {
+async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<void> {
   const stopping = stopSignal(log);
   const netlink = openRtnetlink();
-  const kernel = { netlink, watch: (listener: Parameters<typeof watchKernel>[1]) => watchKernel({ ignore: [netlink.port] }, listener) };
+  const watch: KernelAccess["watch"] = listener => watchKernel({ ignore: [netlink.port] }, listener);
+  const kernel = guardedKernel({ netlink, watch }, faults);
+  const clock = guardedClock(systemClock, faults);
   let api: ApiServer | undefined;
   const agent = new Agent(
     { node: options.node, sourceName: options.config, stateDirectory: options.state },
-    { clock: systemClock, log, kernel, source: new DirectorySource(options.config), publish: event => api?.events.publish(event) },
+    { clock, log, kernel, faults, source: new DirectorySource(options.config), publish: event => api?.events.publish(event) },
   );
   try {
     api = await startApi(options.socket, agent.backend(), log);
@@ -90,12 +94,26 @@ function stopSignal(log: Logger): Promise<NodeJS.Signals> {
   });
 }
 
-/** An error nobody expected leaves the process in an unknown state: it is logged with its stack and the process ends. Kernel routes stay. */
-function surviveNothing(log: Logger): void {
-  process.on("uncaughtException", (error, origin) => {
-    log.error({ err: error, origin }, `fault of podlane: ${error instanceof Error ? error.message : String(error)}`);
-    end(log, 1, "ending after a fault; the kernel keeps its routes");
-  });
+/** So many exceptions that no boundary caught, within so many milliseconds, are more than one piece of work gone wrong. */
+const faultLimit = { count: 20, within: 60_000 };
+
+/**
+ * The last net under the boundaries of bgpd/faults.ts, for exceptions and rejections that nobody expected. One of them costs the piece of work it came
+ * from; going on is right because each session, route and call keeps its own state. A process that throws all the time is worth less than a new
+ * one: it ends, the kernel keeps its routes, and graceful restart keeps the neighbours'.
+ */
+function survive(faults: Faults, log: Logger): void {
+  const recent: number[] = [];
+  const fault = (place: string, error: unknown) => {
+    faults.note(place, error);
+    const now = performance.now();
+    recent.push(now);
+    while (now - recent[0] > faultLimit.within) recent.shift();
+    if (recent.length < faultLimit.count) return;
+    end(log, 1, `${faultLimit.count} faults within ${faultLimit.within / 1000} s: ending; the kernel keeps its routes`);
+  };
+  process.on("uncaughtException", (error, origin) => fault(origin, error));
+  process.on("unhandledRejection", error => fault("unhandledRejection", error));
 }
 
 function end(log: Logger, code: number, text: string): never {

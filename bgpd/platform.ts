@@ -2,6 +2,7 @@
  * What the speaker needs from the world, behind interfaces that tests replace: time, log, kernel, TCP.
  */
 import type { KernelEvent, Rtnetlink } from "../kernel/types.ts";
+import type { Faults } from "./faults.ts";
 
 export interface Timer {
   cancel(): void;
@@ -35,6 +36,8 @@ export interface Platform {
   log: Logger;
   /** Absent: no kernel at all (a pure route server in a test). */
   kernel?: KernelAccess;
+  /** Where exceptions of ours are counted; absent: the speaker keeps its own. */
+  faults?: Faults;
 }
 
 export const systemClock: Clock = {

@@ -1,5 +1,6 @@
 /** What the speaker shows of itself: plain JSON for CLI, API, status and tests. */
 import type { Family, RouteKind } from "./config.ts";
+import type { FaultView } from "./faults.ts";
 import type { FibCounters } from "./fib/types.ts";
 import type { TraceStep } from "./policy/types.ts";
 import type { SessionCounters, SessionState } from "./session/types.ts";
@@ -15,6 +16,8 @@ export interface SpeakerSnapshot {
   fib?: FibCounters;
   /** All expected End-of-RIBs came (or the bounded wait ended) and stale kernel routes were swept. */
   converged: boolean;
+  /** Exceptions of podlane's own. Absent: none. */
+  faults?: FaultView;
 }
 
 /** Something that is wrong while the speaker runs; what is wrong with its configuration compile() has said. */

@@ -6,6 +6,7 @@ import { addressToUint32, isLinkLocal, parseAddress, parsePrefix, sameOctets } f
 import { checkConfig, globalResetReasons, resetReasons, same } from "./apply.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
 import { explain } from "./explain.ts";
+import { Faults, guardedClock, guardedKernel } from "./faults.ts";
 import { createFib } from "./fib/fib.ts";
 import { createNextHopTracker } from "./fib/next-hop.ts";
 import type { Fib, NextHopTracker } from "./fib/types.ts";
@@ -47,6 +48,7 @@ const tcpDoors: Doors = { transport: tcpTransport, listener: options => new BgpL
 
 export class Speaker {
   readonly #platform: Platform;
+  readonly #faults: Faults;
   readonly #doors: Doors;
   #config: SpeakerConfig | undefined;
   #rib: Rib;
@@ -69,9 +71,16 @@ export class Speaker {
   #closed = false;
 
   constructor(platform: Platform, doors = tcpDoors) {
-    this.#platform = platform;
+    const faults = platform.faults ?? new Faults(platform.clock, platform.log);
+    this.#faults = faults;
+    this.#platform = {
+      ...platform,
+      faults,
+      clock: guardedClock(platform.clock, faults),
+      ...(platform.kernel && { kernel: guardedKernel(platform.kernel, faults) }),
+    };
     this.#doors = doors;
-    this.#rib = new Rib({ clock: platform.clock });
+    this.#rib = new Rib({ clock: this.#platform.clock, faults });
   }
 
   /**
@@ -123,6 +132,7 @@ export class Speaker {
       updateGroups: this.#rib.groups[0].size + this.#rib.groups[1].size,
       fib: this.#fib?.counters(),
       converged: this.#converged,
+      faults: this.#faults.snapshot(),
     };
   }
 
@@ -148,6 +158,17 @@ export class Speaker {
       });
     }
     for (const peer of this.#peers.values()) problems.push(...peerProblems(peer, this.#rib));
+    const faults = this.#faults.snapshot();
+    if (faults) {
+      const { place, text, about, at } = faults.last;
+      problems.push({
+        severity: "error",
+        object: "speaker",
+        field: "faults",
+        message: `${faults.count} faults of podlane since the start; the last at ${at}: ${place}${about === undefined ? "" : ` of ${about}`}: ${text}`,
+        remedy: "what it was about was given up and all else goes on; please report it with the stack and the octets from the agent's log",
+      });
+    }
     const { failed = 0, lastError } = this.#fib?.counters() ?? {};
     if (!this.#opening && lastError !== undefined) {
       problems.push({
@@ -238,12 +259,13 @@ export class Speaker {
 
   #start(config: SpeakerConfig): void {
     const { kernel, clock, log } = this.#platform;
+    const faults = this.#faults;
     if (kernel) {
-      const common = { kernel, clock, log, table: config.fib.table, protocol: config.fib.protocol };
+      const common = { kernel, clock, log, faults, table: config.fib.table, protocol: config.fib.protocol };
       this.#tracker = createNextHopTracker(common);
       if (config.fib.enabled) this.#fib = createFib({ ...common, metric: config.fib.metric });
     }
-    this.#rib = new Rib({ clock, tracker: this.#tracker, fib: this.#fib });
+    this.#rib = new Rib({ clock, tracker: this.#tracker, fib: this.#fib, faults });
     // After the RIB, which asks for each of these ids: a session that ends gives its own back.
     this.#tracker?.onChange(ids => {
       for (const peer of this.#peers.values()) peer.nextHopsChanged(ids);
@@ -408,6 +430,6 @@ export class Speaker {
   }
 
   #emit(event: SpeakerEvent): void {
-    for (const listener of this.#listeners) listener(event);
+    for (const listener of this.#listeners) this.#faults.guard("event listener", () => listener(event));
   }
 }

@@ -62,8 +62,8 @@ export class Pair {
     writeFileSync(join(this.config, file), text);
   }
 
-  /** `more` comes last, so that it overrides. */
-  start(at: 0 | 1, more: string[] = []): RunningAgent {
+  /** `more` comes last, so that it overrides. `env`: beside that of this process. */
+  start(at: 0 | 1, more: string[] = [], env: Record<string, string> = {}): RunningAgent {
     const own = ["--node", `node${at + 1}`, "--config", this.config, "--state", this.state(at), "--socket", this.socket(at)];
     const words = [
       "netns",
@@ -79,7 +79,7 @@ export class Pair {
       "json",
       ...more,
     ];
-    const child = spawn("ip", words, { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn("ip", words, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, ...env } });
     const log: RunningAgent["log"] = [];
     const noise: string[] = [];
     let rest = "";

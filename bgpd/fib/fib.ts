@@ -6,6 +6,7 @@
 import type { KernelEvent, Link, Route, RouteChange } from "../../kernel/types.ts";
 import type { Prefix } from "../../net/address.ts";
 import { formatPrefix } from "../../net/address.ts";
+import type { Faults } from "../faults.ts";
 import type { Clock, KernelAccess, Logger, Timer } from "../platform.ts";
 import { BLACKHOLE, Entries, NONE } from "./entries.ts";
 import { DISCARD_METRIC, FamilyState, Flag } from "./family-state.ts";
@@ -24,6 +25,7 @@ export interface FibOptions {
   metric: number;
   clock: Clock;
   log: Logger;
+  faults?: Faults;
   /** Prefixes written in one slice, at most; default 256, about 3 ms. */
   batch?: number;
 }
@@ -180,9 +182,27 @@ class KernelFib implements Fib {
       // Half of a slice for each family, so that neither waits for a full table of the other.
       for (const id of state.dequeue(Math.ceil(this.#batch / 2))) tasks.push({ state, id });
     }
-    this.#write(tasks);
+    this.#writeSafely(tasks);
     if (this.#states().some(state => state.pending > 0)) this.#kick();
     else this.#checkSettled();
+  }
+
+  /** What throws is found by writing one by one; it counts as refused by the kernel and is tried again later. */
+  #writeSafely(tasks: Task[]): void {
+    try {
+      this.#write(tasks);
+    } catch (error) {
+      if (!this.#options.faults) throw error;
+      if (tasks.length > 1) {
+        for (const task of tasks) this.#writeSafely([task]);
+        return;
+      }
+      const [{ state, id }] = tasks;
+      this.#options.faults.note("kernel route", error, { about: formatPrefix(state.prefixes.prefix(id)) });
+      state.failed.add(id);
+      this.#lastError = error instanceof Error ? error.message : String(error);
+      this.#retryTimer ??= this.#options.clock.after(this.#retryDelay, () => this.#retry());
+    }
   }
 
   #write(tasks: Task[]): void {
@@ -261,6 +281,16 @@ class KernelFib implements Fib {
 
   #onEvents(events: KernelEvent[]): void {
     if (this.#closed) return;
+    try {
+      this.#takeEvents(events);
+    } catch (error) {
+      // What the rest of the events would have told, a dump tells.
+      this.#resyncSoon(RESYNC_DELAY);
+      throw error;
+    }
+  }
+
+  #takeEvents(events: KernelEvent[]): void {
     for (const event of events) {
       if (event.type === "route") this.#onRoute(event.action, event.route);
       else if (event.type === "link") this.#onLink(event.action, event.link);

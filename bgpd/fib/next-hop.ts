@@ -116,8 +116,14 @@ class KernelNextHopTracker implements NextHopTracker {
   #onEvents(events: KernelEvent[]): void {
     if (this.#closed) return;
     let relevant = false;
-    for (const event of events) relevant = this.#onEvent(event) || relevant;
-    if (relevant) this.#resolveAll();
+    try {
+      for (const event of events) relevant = this.#onEvent(event) || relevant;
+      if (relevant) this.#resolveAll();
+    } catch (error) {
+      // What the rest of the events would have told, a dump tells.
+      this.#rereadSoon();
+      throw error;
+    }
   }
 
   /** Whether resolutions may have changed. */

@@ -5,6 +5,7 @@
  */
 import type { Prefix } from "../../net/address.ts";
 import type { NetworkConfig } from "../config.ts";
+import type { Faults } from "../faults.ts";
 import type { Fib, NextHopTracker } from "../fib/types.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
 import type { Clock, Timer } from "../platform.ts";
@@ -51,6 +52,7 @@ export class Rib {
    */
   endOfRibTo: "all" | "restarting" | "nobody" = "all";
   readonly #clock: Clock;
+  readonly #faults: Faults | undefined;
   /** Clock.monotonic() and Clock.now() of the start. */
   readonly #started: number;
   readonly #startedAt: number;
@@ -62,8 +64,9 @@ export class Rib {
   #groupSerial = 0;
   readonly context: ImportContext;
 
-  constructor(options: { clock: Clock; tracker?: NextHopTracker; fib?: Fib }) {
+  constructor(options: { clock: Clock; tracker?: NextHopTracker; fib?: Fib; faults?: Faults }) {
     this.#clock = options.clock;
+    this.#faults = options.faults;
     this.#started = options.clock.monotonic();
     this.#startedAt = options.clock.now();
     this.nextHops = new NextHopColumns(options.tracker);
@@ -77,7 +80,10 @@ export class Rib {
       const fib = options.fib;
       this.kernel = [new KernelWriter(fib, this.tables[0], this.locals[0]), new KernelWriter(fib, this.tables[1], this.locals[1])];
     }
-    for (const table of this.tables) this.#listen(table);
+    for (const table of this.tables) {
+      table.faults = options.faults;
+      this.#listen(table);
+    }
     this.context = {
       attributes: this.attributes,
       tables: this.tables,
@@ -176,7 +182,7 @@ export class Rib {
     const groups = this.groups[family];
     let group = groups.get(key);
     if (!group) {
-      group = new UpdateGroup(key, rules(), options, this.tables[family], this.locals[family], this.#clock, () => this.kick());
+      group = this.#newGroup(family, key, rules(), options);
       groups.set(key, group);
     }
     group.join(sink, endOfRib);
@@ -225,6 +231,17 @@ export class Rib {
     });
   }
 
+  /** One piece of a slice; one that throws is given up until something else asks for it, so that it does not keep the event loop busy. */
+  #guarded(place: string, piece: () => boolean): boolean {
+    try {
+      return piece();
+    } catch (error) {
+      if (!this.#faults) throw error;
+      this.#faults.note(place, error);
+      return false;
+    }
+  }
+
   /** Resolves when all that arrived so far has been decided and handed to the sockets that take data. */
   settled(): Promise<void> {
     return new Promise(resolve => {
@@ -243,18 +260,19 @@ export class Rib {
     const end = this.#clock.monotonic() + SLICE;
     const until = () => this.#clock.monotonic() >= end;
     let more = false;
-    for (const table of this.tables) more = table.run(until) || more;
+    for (const table of this.tables) more = this.#guarded("decision", () => table.run(until)) || more;
     while (this.#jobs.length > 0) {
-      if (this.#jobs[0](until)) {
+      if (this.#guarded("table walk", () => this.#jobs[0](until))) {
         more = true;
         break;
       }
       this.#jobs.shift();
     }
     for (const family of [0, 1] as const) {
-      for (const group of this.groups[family].values()) more = group.run(until, this.endOfRibTo) || more;
-      more = this.#balance(family) || more;
-      if (!more) more = this.#freeOrphans(family, until);
+      for (const group of this.groups[family].values())
+        more = this.#guarded("update group", () => group.run(until, this.endOfRibTo)) || more;
+      more = this.#guarded("update groups", () => this.#balance(family)) || more;
+      if (!more) more = this.#guarded("table walk", () => this.#freeOrphans(family, until));
     }
     if (this.tables.some(table => table.pending > 0)) more = true;
     if (!more) for (const resolve of this.#idle.splice(0)) resolve();
@@ -269,9 +287,7 @@ export class Rib {
       for (const member of group.slowMembers(SLOW_NEIGHBOR)) {
         const key = `${group.key}#slow${this.#groupSerial++}`;
         const { exporter, options } = group;
-        const apart = new UpdateGroup(key, exporter.rules, options, this.tables[family], this.locals[family], this.#clock, () =>
-          this.kick(),
-        );
+        const apart = this.#newGroup(family, key, exporter.rules, options);
         apart.adopt(group, member);
         groups.set(key, apart);
         changed = true;
@@ -294,6 +310,12 @@ export class Rib {
       this.#slowTimer = undefined;
       this.kick();
     });
+  }
+
+  #newGroup(family: 0 | 1, key: string, rules: ExportRules, options: GroupOptions): UpdateGroup {
+    const group = new UpdateGroup(key, rules, options, this.tables[family], this.locals[family], this.#clock, () => this.kick());
+    group.faults = this.#faults;
+    return group;
   }
 
   #table(family: 0 | 1): RibTable {

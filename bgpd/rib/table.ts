@@ -2,6 +2,8 @@
  * Adj-RIB-In and Loc-RIB of one family: for each prefix a chain of paths, one per slot, and the best of them. Everything is arrays of
  * numbers indexed by prefix id or path id; objects with names are made at the edges only.
  */
+import { formatPrefix } from "../../net/address.ts";
+import type { Faults } from "../faults.ts";
 import type { AttributeTable } from "./attribute-table.ts";
 import { Candidates, type DecisionOptions, decide, isMultipathEqual, Step } from "./decision.ts";
 import { Growth, grown } from "./growth.ts";
@@ -48,6 +50,7 @@ export class RibTable {
   decision: DecisionOptions = { alwaysCompareMed: false, preferOldest: false };
   multipath: MultipathOptions = { ebgp: 1, ibgp: 1, asPathRelax: false };
   listener: TableListener | undefined;
+  faults: Faults | undefined;
 
   /** By prefix id: first path, best path. 0 = none. */
   head: Uint32Array;
@@ -211,9 +214,14 @@ export class RibTable {
 
   /** Decides queued prefixes until the queue is empty or `until()` says stop. Returns whether more are left. */
   run(until: () => boolean): boolean {
-    while (this.#queueAt < this.#queue.length) {
-      if ((this.#queueAt & 255) === 255 && until()) break;
-      this.#decide(this.#queue[this.#queueAt++]);
+    // Around the loop and not within: a boundary for each prefix would cost each prefix.
+    for (let stopped = false; !stopped; ) {
+      try {
+        this.#runQueue(until);
+        stopped = true;
+      } catch (error) {
+        this.#giveUp(this.#queue[this.#queueAt - 1], error);
+      }
     }
     if (this.#queueAt === this.#queue.length) {
       // A burst leaves a large array behind; a quiet table keeps none of it.
@@ -222,6 +230,28 @@ export class RibTable {
       return false;
     }
     return true;
+  }
+
+  #runQueue(until: () => boolean): void {
+    while (this.#queueAt < this.#queue.length) {
+      if ((this.#queueAt & 255) === 255 && until()) return;
+      this.#decide(this.#queue[this.#queueAt++]);
+    }
+  }
+
+  /** No route is chosen for a prefix whose decision threw: those who heard of one are told that it is gone, as far as that can be done. */
+  #giveUp(prefix: number, error: unknown): void {
+    const first = this.head[prefix];
+    const raw = first === 0 ? 0 : this.pathRaw[first];
+    const octets = raw === 0 ? undefined : this.attributes.octets(raw);
+    this.faults?.note("decision", error, { about: formatPrefix(this.prefixes.prefix(prefix)), octets });
+    if (this.best[prefix] !== 0) this.#dethrone(prefix);
+    try {
+      this.listener?.bestChanged(prefix, 0);
+      this.listener?.decided(prefix, 0, true);
+    } catch (second) {
+      this.faults?.note("decision", second, { about: formatPrefix(this.prefixes.prefix(prefix)) });
+    }
   }
 
   /** Calls `visit` for the paths from id `from` on, until `until()`; returns the id to go on from, 0 = done. */

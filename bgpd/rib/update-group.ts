@@ -6,7 +6,8 @@
  * A route is never sent back to the member it came from. That member is the route's "source"; per prefix the group remembers attributes and
  * source, and a member M has the prefix exactly when attributes are set and M is not the source.
  */
-import { sameOctets } from "../../net/address.ts";
+import { formatPrefix, sameOctets } from "../../net/address.ts";
+import type { Faults } from "../faults.ts";
 import { UpdateWriter } from "../message/update-writer.ts";
 import type { Clock, Timer } from "../platform.ts";
 import { Exporter, type ExportRules, type LocalRoutes } from "./exporter.ts";
@@ -72,6 +73,7 @@ export class UpdateGroup {
   readonly exporter: Exporter;
   readonly members = new Map<number, Member>();
   readonly options: GroupOptions;
+  faults: Faults | undefined;
   readonly #table: RibTable;
   readonly #clock: Clock;
   readonly #kick: () => void;
@@ -304,7 +306,7 @@ export class UpdateGroup {
     for (let n = 0; n < count; n++) {
       const prefix = this.#queue[this.#queueAt++];
       const best = table.best[prefix];
-      const attributes = this.exporter.exported(prefix, best);
+      const attributes = this.#exported(prefix, best);
       this.#dirty[prefix] &= ~QUEUED;
       if (attributes !== 0 && hold) {
         table.attributes.release(attributes);
@@ -345,11 +347,34 @@ export class UpdateGroup {
     if (this.#announced && this.#queue.length === 0) this.#startHold();
   }
 
-  /** Writes the entries of one attribute set. Entries with a source among the members go into the stream for all but that source. */
+  /** Attribute id to announce; 0 also for a route whose export threw: it is given up, and withdrawn where it was announced. */
+  #exported(prefix: number, best: number): number {
+    try {
+      return this.exporter.exported(prefix, best);
+    } catch (error) {
+      const sets = this.#table.attributes;
+      const octets = best === 0 ? undefined : sets.octets(this.#table.pathAttributes[best]);
+      this.faults?.note("export", error, { about: formatPrefix(this.#table.prefixes.prefix(prefix)), octets });
+      return 0;
+    }
+  }
+
+  /** Writes the entries of one attribute set. A set that cannot be written is given up with its prefixes: they are withdrawn. */
   #flushBucket(attributes: number): void {
+    const first = this.#takeBucket(attributes);
+    try {
+      this.#writeEntries(attributes, first);
+    } catch (error) {
+      const octets = attributes === 0 ? undefined : this.#table.attributes.octets(attributes).slice();
+      this.faults?.note("encoding", error, { octets });
+      if (attributes !== 0) this.#withdrawEntries(first);
+    }
+  }
+
+  /** First entry of the set's chain, -1 = none. Entries were pushed in front: turned round, prefixes leave in the order in which they came. */
+  #takeBucket(attributes: number): number {
     let head = this.#bucket[attributes] - 1;
     this.#bucket[attributes] = 0;
-    // Entries were pushed in front: turn the chain round, so that prefixes leave in the order in which they came.
     let previous = -1;
     while (head >= 0) {
       const next = this.#entryNext[head];
@@ -357,7 +382,12 @@ export class UpdateGroup {
       previous = head;
       head = next;
     }
-    for (let entry = previous; entry >= 0; entry = this.#entryNext[entry]) {
+    return previous;
+  }
+
+  /** Entries with a source among the members go into the stream for all but that source. */
+  #writeEntries(attributes: number, first: number): void {
+    for (let entry = first; entry >= 0; entry = this.#entryNext[entry]) {
       const stream = this.#stream(this.#entrySource[entry]);
       if (stream.attributes !== attributes) {
         stream.attributes = attributes;
@@ -365,6 +395,16 @@ export class UpdateGroup {
         else announceSet(stream.writer, this.#table, attributes);
       }
       writePrefix(stream.writer, this.#table, this.#entryPrefix[entry]);
+    }
+  }
+
+  #withdrawEntries(first: number): void {
+    for (let entry = first; entry >= 0; entry = this.#entryNext[entry]) {
+      const stream = this.#stream(this.#entrySource[entry]);
+      stream.writer.withdraw(this.#table.family);
+      stream.attributes = 0;
+      writePrefix(stream.writer, this.#table, this.#entryPrefix[entry]);
+      this.#remember(this.#entryPrefix[entry], 0, NO_SOURCE);
     }
   }
 

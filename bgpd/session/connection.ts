@@ -30,6 +30,8 @@ export interface OpenSettings {
 
 export interface ConnectionOwner {
   event(event: FsmEvent): void;
+  /** Reading these octets threw what nobody expected. */
+  fault(error: unknown, octets: Uint8Array): void;
   writable(): void;
   readonly counters: SessionCounters;
 }
@@ -106,9 +108,10 @@ export class Connection implements WireHandler {
     try {
       this.#framer.push(chunk, message => this.#message(message));
     } catch (error) {
-      if (!(error instanceof MessageError)) throw error;
       const start = Math.max(0, this.#delivered - pending);
-      this.#owner.event({ type: "BgpHeaderErr", error, offending: chunk.slice(start, start + MAX_OFFENDING) });
+      const offending = chunk.slice(start, start + MAX_OFFENDING);
+      if (error instanceof MessageError) this.#owner.event({ type: "BgpHeaderErr", error, offending });
+      else this.#owner.fault(error, offending);
     }
   }
 

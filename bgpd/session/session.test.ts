@@ -351,8 +351,8 @@ describe("what comes in Established", () => {
     };
     send(peer, END_OF_RIB);
     expect(peer.notifications).toEqual(["6/8"]);
-    expect(session.snapshot().state).toBe("Active");
-    expect(log.lines).toContain("error defect: the listener's update() threw: x is not a function");
+    expect(session.snapshot()).toMatchObject({ state: "Idle", reason: expect.stringContaining("internal error: x is not a function") });
+    expect(log.lines).toContain("error fault of podlane: a message: x is not a function");
   });
 
   it.each([

@@ -31,7 +31,7 @@ export interface SessionOptions {
   localId: number;
   /** Announced; default: those of the configuration. */
   families?: readonly Family[];
-  platform: Pick<Platform, "clock" | "log">;
+  platform: Pick<Platform, "clock" | "log" | "faults">;
   listener: SessionListener;
   transport: Transport;
   /** Announced to the neighbour (capability 73). */
@@ -55,6 +55,9 @@ export function createSession(options: SessionOptions): AcceptingSession {
 /** KEEPALIVEs are never closer than this (RFC 4271 section 4.4: one second, of which clocks may round a little away). Milliseconds. */
 const KEEPALIVE_SPACING = 990;
 
+/** Seconds that a session stays down after a fault of ours. */
+const FAULT_HOLD_DOWN = 60;
+
 class BgpSession implements AcceptingSession {
   readonly #options: SessionOptions;
   readonly #clock: Clock;
@@ -66,6 +69,8 @@ class BgpSession implements AcceptingSession {
   readonly #closing = new Set<Promise<void>>();
   readonly #queue: NeighborEvent[] = [];
   #working = false;
+  /** A fault is being dealt with. */
+  #failing = false;
   #neighbor: Neighbor;
   #since: number;
   #lastDown: SessionSnapshot["lastDown"];
@@ -98,9 +103,7 @@ class BgpSession implements AcceptingSession {
       timers: new TimerSet(this.#clock, random, timer => this.#connectionEvent(direction, { type: timerEvents[timer] })),
     });
     this.#sides = { outgoing: side("outgoing"), incoming: side("incoming") };
-    const { passive, connectRetryTime } = config;
-    const shutdown = cease(CeaseSubcode.AdministrativeShutdown, config.shutdown?.message);
-    this.#neighbor = createNeighbor({ passive, connectRetryTime, localAsn, localId, shutdown });
+    this.#neighbor = this.#newNeighbor();
     this.#since = this.#clock.now();
   }
 
@@ -184,12 +187,21 @@ class BgpSession implements AcceptingSession {
     this.#working = true;
     try {
       for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
-        const [neighbor, actions] = step(this.#neighbor, next);
-        this.#neighbor = neighbor;
-        for (const action of actions) this.#perform(action);
+        this.#work(next);
       }
     } finally {
       this.#working = false;
+    }
+  }
+
+  #work(event: NeighborEvent): void {
+    try {
+      const [neighbor, actions] = step(this.#neighbor, event);
+      this.#neighbor = neighbor;
+      for (const action of actions) this.#perform(action);
+      if (event.type === "Fail") this.#failing = false;
+    } catch (error) {
+      this.#defect(`handling ${event.type}`, error);
     }
   }
 
@@ -258,6 +270,7 @@ class BgpSession implements AcceptingSession {
     const owner = {
       counters: this.#counters,
       event: (event: FsmEvent) => this.#connectionEvent(direction, event),
+      fault: (error: unknown, octets: Uint8Array) => this.#defect("a message", error, octets),
       writable: () => {
         if (this.#established() === connection) this.#tell("writable", () => this.#options.listener.writable());
       },
@@ -286,7 +299,7 @@ class BgpSession implements AcceptingSession {
 
   #refuse(wire: IncomingWire, { code, subcode, data }: NotificationMessage, reason: string): void {
     this.#log.info({ port: wire.remote.port }, `connection from the neighbour refused: ${reason}`);
-    const refused = new Connection(this.#openSettings, { counters: this.#counters, event: () => {}, writable: () => {} });
+    const refused = new Connection(this.#openSettings, { counters: this.#counters, event: () => {}, fault: () => {}, writable: () => {} });
     refused.use(wire.attach(refused));
     this.#track(refused.close({ code, subcode, data }));
   }
@@ -315,7 +328,7 @@ class BgpSession implements AcceptingSession {
       if (error instanceof MessageError) {
         this.#connectionEvent(direction, { type: "UpdateMsgErr", error, offending: message.slice(0, 4096) });
       } else {
-        this.#defect("update", error);
+        this.#defect("a message", error, message);
       }
     }
   }
@@ -347,14 +360,49 @@ class BgpSession implements AcceptingSession {
     try {
       call();
     } catch (error) {
-      this.#defect(what, error);
+      this.#defect(`${what}()`, error);
     }
   }
 
-  #defect(what: string, error: unknown): void {
+  /**
+   * A fault of ours ends the session, and only this one. It stays down for a while: the neighbour would send the same again. Where even ending it in
+   * order throws, its connections are cut.
+   */
+  #defect(what: string, error: unknown, octets?: Uint8Array): void {
+    const { platform, config } = this.#options;
     const text = error instanceof Error ? error.message : String(error);
-    this.#log.error({ stack: error instanceof Error ? error.stack : undefined }, `defect: the listener's ${what}() threw: ${text}`);
-    this.fail(`internal error: ${text}`, cease(CeaseSubcode.OutOfResources));
+    const stack = error instanceof Error ? error.stack : undefined;
+    if (platform.faults) platform.faults.note("session", error, { about: `${config.name}, ${what}`, octets });
+    else this.#log.error({ stack }, `fault of podlane: ${what}: ${text}`);
+    if (this.#failing) this.#startAnew(text);
+    else {
+      this.#failing = true;
+      this.fail(`internal error: ${text}`, cease(CeaseSubcode.OutOfResources), FAULT_HOLD_DOWN);
+    }
+  }
+
+  /** Ending the session in order threw as well: its connections are cut, its machine is replaced, and it is tried again later. */
+  #startAnew(text: string): void {
+    this.#failing = false;
+    this.#queue.length = 0;
+    const wasEstablished = this.#established() !== undefined;
+    void this.abandon();
+    this.#neighbor = this.#newNeighbor();
+    this.#since = this.#clock.now();
+    this.#clock.after(FAULT_HOLD_DOWN * 1000, () => this.start());
+    if (!wasEstablished) return;
+    try {
+      this.#options.listener.down({ text: `internal error: ${text}` });
+    } catch (error) {
+      this.#options.platform.faults?.note("session", error, { about: this.#options.config.name });
+    }
+  }
+
+  #newNeighbor(): Neighbor {
+    const { config, localId } = this.#options;
+    const { passive, connectRetryTime } = config;
+    const shutdown = cease(CeaseSubcode.AdministrativeShutdown, config.shutdown?.message);
+    return createNeighbor({ passive, connectRetryTime, localAsn: this.#openSettings.localAsn, localId, shutdown });
   }
 
   #track(closing: Promise<void> | undefined): void {
