@@ -2,7 +2,7 @@
  * One neighbour as the speaker sees it: its configuration, its session, and its routes in the RIB. Turns what the session reports into
  * RIB operations, and keeps routes over a graceful restart of the neighbour (RFC 4724).
  */
-import { addressToUint32, parseAddress } from "../net/address.ts";
+import { addressToUint32, formatAddress, parseAddress, sameOctets } from "../net/address.ts";
 import { policyKey, same } from "./apply.ts";
 import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
 import type { NextHopTracker } from "./fib/types.ts";
@@ -10,6 +10,7 @@ import { familiesToDrop, familiesToKeep, type NeighborGracefulRestart, neighborG
 import { MalformedUpdates } from "./malformed.ts";
 import { CeaseSubcode, ErrorCode } from "./message/notification.ts";
 import { UpdateDecoder } from "./message/update-decoder.ts";
+import { type OwnAddress, ownAddress } from "./own-address.ts";
 import type { Logger, Platform, Timer } from "./platform.ts";
 import { compilePolicies } from "./policy/index.ts";
 import type { ExportRules } from "./rib/exporter.ts";
@@ -20,8 +21,6 @@ import type { AcceptingSession } from "./session/session.ts";
 import type { DownReason, Negotiated, SessionListener, SessionState } from "./session/types.ts";
 
 export interface PeerHooks {
-  /** Our address in this family for NEXT_HOP, on the interface `ifindex`, or where that is 0, on the one that has `localAddress`. */
-  selfNextHop(family: 0 | 1, localAddress: Uint8Array, ifindex: number): Uint8Array | undefined;
   /** Something changed that may complete the start: a session, an End-of-RIB. */
   progressed(): void;
   stateChanged(peer: Peer, state: SessionState, reason: string): void;
@@ -64,6 +63,10 @@ export class Peer implements SessionListener {
   #writable = true;
   /** Of the interface that the session is bound to; 0 = none. */
   #ifindex = 0;
+  /** That one, or else the one that has our end of the session; 0 = unknown. */
+  #home = 0;
+  /** Our address for NEXT_HOP in each family, or why there is none. */
+  #self: [OwnAddress, OwnAddress] | undefined;
   /** The tracker's id for the neighbour's own address, while its session stands and falls with the link between us. */
   #link: number | undefined;
 
@@ -127,14 +130,40 @@ export class Peer implements SessionListener {
       this.#rib.reimport(this.slot);
       done.push("import policy applied again to the routes at hand");
     }
-    for (const family of this.negotiated.families) {
-      const f = Families.indexOf(family) as 0 | 1;
-      if (this.#groupKeys()[f] === keyBefore[f]) continue;
-      this.#rib.move(f, this.#groupKey(f), () => this.#exportRules(f), this.#groupOptions(), this.#sink(), this.index);
-      done.push(`${family}: export rules changed, routes sent again where they differ`);
-    }
+    for (const family of this.#moveGroups(keyBefore)) done.push(`${family}: export rules changed, routes sent again where they differ`);
     if (done.length === 0 && !same(before, config)) done.push("settings changed");
     return done;
+  }
+
+  /** Addresses of ours, or their flags, have changed: the neighbour hears of it where its next hop is another now. */
+  ownAddressesChanged(): void {
+    if (!this.negotiated) return;
+    const keyBefore = this.#groupKeys();
+    this.#self = this.#ownAddresses(this.negotiated);
+    for (const family of this.#moveGroups(keyBefore)) {
+      const own = this.#self[Families.indexOf(family)];
+      const text = "address" in own ? `is ${formatAddress(own.address.subarray(0, 16))} now` : `is none now: ${own.obstacle}`;
+      this.#log.info({ family }, `our own next hop ${text}`);
+    }
+  }
+
+  /** Why routes that need our own address as their next hop are not sent; undefined = there is one, or no session. */
+  nextHopObstacle(family: Family): string | undefined {
+    if (!this.negotiated?.families.includes(family)) return undefined;
+    const own = this.#self?.[Families.indexOf(family)];
+    return own && "obstacle" in own ? own.obstacle : undefined;
+  }
+
+  #moveGroups(keyBefore: readonly string[]): Family[] {
+    const moved = (this.negotiated?.families ?? []).filter(family => {
+      const f = Families.indexOf(family) as 0 | 1;
+      return this.#groupKey(f) !== keyBefore[f];
+    });
+    for (const family of moved) {
+      const f = Families.indexOf(family) as 0 | 1;
+      this.#rib.move(f, this.#groupKey(f), () => this.#exportRules(f), this.#groupOptions(), this.#sink(), this.index);
+    }
+    return moved;
   }
 
   // SessionListener
@@ -147,6 +176,8 @@ export class Peer implements SessionListener {
     this.negotiated = negotiated;
     this.#writable = true;
     this.#ifindex = this.#interfaceIndex();
+    this.#home = this.#ifindex || this.#interfaceOf(negotiated.localAddress);
+    this.#self = this.#ownAddresses(negotiated);
     this.endOfRib.clear();
     this.overLimit = undefined;
     this.gracefulRestart = neighborGracefulRestart(negotiated);
@@ -338,7 +369,7 @@ export class Peer implements SessionListener {
       client: this.config.routeReflectorClient,
       localAsn: this.localAsn,
       clusterId: this.#clusterId,
-      selfNextHop: this.#hooks.selfNextHop(f, negotiated.localAddress, this.#ifindex),
+      selfNextHop: this.#selfNextHop(f),
       nextHopSelf: settings.nextHopSelf,
       removePrivateAsn: settings.removePrivateAsn ?? false,
       neighbor: this.config.name,
@@ -364,7 +395,7 @@ export class Peer implements SessionListener {
     const family = Families[f];
     const settings = this.config.families[family];
     const n = this.negotiated;
-    const self = n ? this.#hooks.selfNextHop(f, n.localAddress, this.#ifindex) : undefined;
+    const self = this.#selfNextHop(f);
     const uses = settings
       ? compilePolicies({
           names: settings.exportPolicies,
@@ -405,6 +436,25 @@ export class Peer implements SessionListener {
       neighbors?.includes(this.config.name) ? [JSON.stringify(neighbors)] : [],
     );
     return [...new Set(lists)].sort();
+  }
+
+  #selfNextHop(f: 0 | 1): Uint8Array | undefined {
+    const own = this.#self?.[f];
+    return own && "address" in own ? own.address : undefined;
+  }
+
+  #ownAddresses({ localAddress }: Negotiated): [OwnAddress, OwnAddress] {
+    const tracker = this.#tracker;
+    const addresses = tracker?.addresses();
+    const ask = (family: 0 | 1) => {
+      const question = { family, local: localAddress, ifindex: this.#home, current: this.#selfNextHop(family) };
+      return ownAddress(question, addresses, ifindex => tracker?.linkName(ifindex) ?? `ifindex ${ifindex}`);
+    };
+    return [ask(0), ask(1)];
+  }
+
+  #interfaceOf(address: Uint8Array): number {
+    return this.#tracker?.addresses().find(one => sameOctets(one.address, address))?.ifindex ?? 0;
   }
 
   #interfaceIndex(): number {

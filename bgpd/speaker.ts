@@ -2,7 +2,7 @@
  * The only door into the BGP speaker: apply() a configuration, ask for snapshots and explanations, listen to events, close. Adding a
  * neighbour, a policy or a network never resets another session; apply() says what it did (RFC 4271; DESIGN.md, "The way of the data").
  */
-import { addressToUint32, isLinkLocal, parseAddress, parsePrefix, sameOctets } from "../net/address.ts";
+import { addressToUint32, parseAddress, parsePrefix } from "../net/address.ts";
 import { checkConfig, globalResetReasons, resetReasons, same } from "./apply.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
 import { explain } from "./explain.ts";
@@ -12,6 +12,7 @@ import { createNextHopTracker } from "./fib/next-hop.ts";
 import type { Fib, NextHopTracker } from "./fib/types.ts";
 import { attractsTraffic } from "./graceful-restart.ts";
 import { CeaseSubcode } from "./message/notification.ts";
+import { nextHopProblems } from "./next-hop-problems.ts";
 import { Peer, type PeerHooks } from "./peer.ts";
 import { peerProblems } from "./peer-problems.ts";
 import type { Platform, Timer } from "./platform.ts";
@@ -46,6 +47,9 @@ export interface Doors {
 
 const tcpDoors: Doors = { transport: tcpTransport, listener: options => new BgpListener(options) };
 
+/** Milliseconds between a change of our addresses and what sessions say of it. */
+const ADDRESS_DELAY = 100;
+
 export class Speaker {
   readonly #platform: Platform;
   readonly #faults: Faults;
@@ -68,6 +72,7 @@ export class Speaker {
   #opening: { restarting: boolean } | undefined;
   #listens: SpeakerConfig["listen"] | undefined;
   #startTimer: Timer | undefined;
+  #addressTimer: Timer | undefined;
   #closed = false;
 
   constructor(platform: Platform, doors = tcpDoors) {
@@ -157,7 +162,7 @@ export class Speaker {
         remedy: `take ${prefix} out of one of them${used === ignored ? "" : ", and put the attributes and neighbours that are wanted into the other"}`,
       });
     }
-    for (const peer of this.#peers.values()) problems.push(...peerProblems(peer, this.#rib));
+    for (const peer of this.#peers.values()) problems.push(...peerProblems(peer, this.#rib), ...nextHopProblems(peer, this.#rib));
     const faults = this.#faults.snapshot();
     if (faults) {
       const { place, text, about, at } = faults.last;
@@ -249,6 +254,7 @@ export class Speaker {
     if (this.#closed) return;
     this.#closed = true;
     this.#startTimer?.cancel();
+    this.#addressTimer?.cancel();
     this.#rib.close();
     await this.#listener?.close();
     await Promise.all([...this.#peers.values()].map(peer => (options.graceful ? peer.session.stop() : peer.session.abandon())));
@@ -270,6 +276,7 @@ export class Speaker {
     this.#tracker?.onChange(ids => {
       for (const peer of this.#peers.values()) peer.nextHopsChanged(ids);
     });
+    this.#tracker?.onAddressChange(() => this.#addressesChanged());
     this.#startTimer = clock.after(config.startupWait * 1000, () => {
       this.#open(true);
       this.#converge(`waited ${config.startupWait} s for all neighbours`);
@@ -342,7 +349,6 @@ export class Speaker {
   #addPeer(neighbor: NeighborConfig, config: SpeakerConfig): void {
     const platform = this.#platform;
     const hooks: PeerHooks = {
-      selfNextHop: (family, local, ifindex) => this.#selfNextHop(family, local, ifindex),
       progressed: () => this.#checkConverged(),
       stateChanged: (peer, state, reason) => this.#emit({ type: "neighbor", neighbor: peer.config.name, state, reason }),
     };
@@ -417,16 +423,12 @@ export class Speaker {
     });
   }
 
-  /** The session's own address where it is of the family, else a global address of the same interface, else none. */
-  #selfNextHop(family: 0 | 1, local: Uint8Array, bound: number): Uint8Array | undefined {
-    const octets = family === 0 ? 4 : 16;
-    if (local.length === octets && !isLinkLocal(local)) return local;
-    const addresses = this.#platform.kernel?.netlink.addresses() ?? [];
-    const ifindex = bound || addresses.find(entry => sameOctets(entry.address, local))?.ifindex;
-    const own = addresses.find(entry => entry.ifindex === ifindex && entry.address.length === octets && entry.scope === 0)?.address;
-    if (own || !isLinkLocal(local) || family === 0) return own;
-    // An interface with nothing but its link-local address: it stands in both places (RFC 2545 section 3 knows no other way).
-    return Uint8Array.of(...local, ...local);
+  /** A renumbering takes one address away before it adds the next, and a link that comes up brings several. */
+  #addressesChanged(): void {
+    this.#addressTimer ??= this.#platform.clock.after(ADDRESS_DELAY, () => {
+      this.#addressTimer = undefined;
+      for (const peer of this.#peers.values()) peer.ownAddressesChanged();
+    });
   }
 
   #emit(event: SpeakerEvent): void {

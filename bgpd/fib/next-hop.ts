@@ -2,7 +2,7 @@
  * Next-hop tracking (RFC 4271 sections 5.1.3 and 9.1.2.1): follows links, addresses and the routes of other owners in the kernel, and tells
  * which BGP next hops they make reachable now. What to conclude is in routing-table.ts; here are dumps, events and ids.
  */
-import type { KernelEvent, Link, Route } from "../../kernel/types.ts";
+import type { InterfaceAddress, KernelEvent, Link, Route } from "../../kernel/types.ts";
 import type { Address } from "../../net/address.ts";
 import type { Clock, KernelAccess, Logger, Timer } from "../platform.ts";
 import { RoutingTable, resolve, sameResolution } from "./routing-table.ts";
@@ -43,6 +43,7 @@ class KernelNextHopTracker implements NextHopTracker {
   readonly #tracked: (Tracked | undefined)[] = [];
   readonly #free: number[] = [];
   readonly #listeners: ((ids: number[]) => void)[] = [];
+  readonly #addressListeners: (() => void)[] = [];
   readonly #stop: () => void;
   #table = new RoutingTable();
   /** The copy that a running reread fills; events go into both. */
@@ -89,6 +90,18 @@ class KernelNextHopTracker implements NextHopTracker {
     return this.#get(id).resolution;
   }
 
+  addresses(): InterfaceAddress[] {
+    return this.#table.addresses();
+  }
+
+  onAddressChange(listener: () => void): void {
+    this.#addressListeners.push(listener);
+  }
+
+  linkName(ifindex: number): string {
+    return this.#table.linkName(ifindex);
+  }
+
   isLocal(address: Address): boolean {
     return this.#table.isLocal(address);
   }
@@ -119,6 +132,7 @@ class KernelNextHopTracker implements NextHopTracker {
     try {
       for (const event of events) relevant = this.#onEvent(event) || relevant;
       if (relevant) this.#resolveAll();
+      if (events.some(({ type }) => type === "address" || type === "link")) this.#addressesChanged();
     } catch (error) {
       // What the rest of the events would have told, a dump tells.
       this.#rereadSoon();
@@ -176,6 +190,10 @@ class KernelNextHopTracker implements NextHopTracker {
     if (changed.length > 0) for (const listener of this.#listeners) listener(changed);
   }
 
+  #addressesChanged(): void {
+    for (const listener of this.#addressListeners) listener();
+  }
+
   #rereadSoon(): void {
     if (this.#next) this.#rereadAgain = true;
     else this.#reread ??= this.#options.clock.after(REREAD_DELAY, () => void this.#rereadNow());
@@ -198,6 +216,7 @@ class KernelNextHopTracker implements NextHopTracker {
       this.#next = undefined;
     }
     this.#resolveAll();
+    this.#addressesChanged();
     if (!this.#rereadAgain) return;
     this.#rereadAgain = false;
     this.#rereadSoon();

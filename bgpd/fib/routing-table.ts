@@ -89,6 +89,10 @@ export class RoutingTable {
     prefixes.free(id);
   }
 
+  addresses(): InterfaceAddress[] {
+    return [...this.#addresses.values()];
+  }
+
   isLocal(address: Address): boolean {
     if (address.length === 4 && address[0] === 127) return true;
     for (const local of this.#addresses.values()) if (sameOctets(local.address, address)) return true;

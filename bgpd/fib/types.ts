@@ -1,5 +1,5 @@
 /** The border between RIB, next-hop tracking and the kernel table. */
-import type { NextHop } from "../../kernel/types.ts";
+import type { InterfaceAddress, NextHop } from "../../kernel/types.ts";
 import type { Address, Prefix } from "../../net/address.ts";
 
 /** What the kernel's routes say about a BGP next hop (RFC 4271 section 5.1.3, 9.1.2.1). */
@@ -23,6 +23,12 @@ export interface NextHopTracker {
   track(nextHop: Uint8Array, ifindex: number): number;
   release(id: number): void;
   resolution(id: number): Resolution;
+  /** All of ours, of both families, with their flags as they are now. */
+  addresses(): InterfaceAddress[];
+  /** Called when addresses or their flags have changed, once per burst of kernel events. */
+  onAddressChange(listener: () => void): void;
+  /** Its name, or "ifindex 7" where it is gone. */
+  linkName(ifindex: number): string;
   /** Whether this address is one of ours. */
   isLocal(address: Address): boolean;
   /** The prefixes on links shared with this address: for third-party next hops. */

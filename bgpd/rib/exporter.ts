@@ -52,6 +52,8 @@ export interface Answer {
   tooLarge?: boolean;
 }
 
+/** A reason. */
+export const NO_OWN_ADDRESS = "no address of our own in this family to put into NEXT_HOP";
 /** Octets of an UPDATE that are neither attributes nor more than one prefix: header, lengths, MP_REACH_NLRI around the next hop, an IPv6 prefix. */
 const AROUND_ATTRIBUTES = 64;
 const UNKNOWN = 0;
@@ -165,7 +167,7 @@ export class Exporter {
       }
     }
     const nextHop = this.#nextHop(path, policyNextHop);
-    if (nextHop === "none") return { attributes: 0, reason: "no address of our own in this family to put into NEXT_HOP" };
+    if (nextHop === "none") return { attributes: 0, reason: NO_OWN_ADDRESS };
     rewrite.nextHop = nextHop;
     const rewritten = rewriteAttributes(octets, 0, octets.length, rewrite);
     const needed = this.#mayBeTooLarge(rewritten.length) ? this.#messageLength(prefix, rewritten) : 0;

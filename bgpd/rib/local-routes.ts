@@ -44,6 +44,10 @@ export class LocalTable implements LocalRoutes {
     return this.#byPath.get(path);
   }
 
+  prefixes(): string[] {
+    return [...this.#byPrefix.keys()];
+  }
+
   kind(path: number): RouteKind {
     return this.#byPath.get(path)?.kind ?? "learned";
   }

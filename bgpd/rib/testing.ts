@@ -311,6 +311,16 @@ export class TestTracker implements NextHopTracker {
     return { reachable, metric: this.metrics.get(address) ?? 0, hops, connected: true, reason: reachable ? "connected" : "no route" };
   }
 
+  addresses(): [] {
+    return [];
+  }
+
+  onAddressChange(): void {}
+
+  linkName(ifindex: number): string {
+    return `ifindex ${ifindex}`;
+  }
+
   isLocal(): boolean {
     return false;
   }

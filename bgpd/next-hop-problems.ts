@@ -1,0 +1,42 @@
+/** What is wrong with next hops while the speaker runs: ours towards a neighbour, and those that neighbours gave us. */
+
+import { parsePrefix } from "../net/address.ts";
+import { Families, type Family } from "./config.ts";
+import type { Peer } from "./peer.ts";
+import { NO_OWN_ADDRESS } from "./rib/exporter.ts";
+import type { Rib } from "./rib/rib.ts";
+import type { SpeakerProblem } from "./snapshot.ts";
+
+/** Prefixes that a problem names, at most. */
+const NAMED = 3;
+
+export function nextHopProblems(peer: Peer, rib: Rib): SpeakerProblem[] {
+  const object = peer.config.source ?? peer.config.name;
+  return Families.flatMap(family => ownProblems(peer, rib, family)).map(problem => ({ ...problem, object }));
+}
+
+type Finding = Omit<SpeakerProblem, "object">;
+
+/** Routes of ours that the neighbour does not hear, because we have no address to put into NEXT_HOP. */
+function ownProblems(peer: Peer, rib: Rib, family: Family): Finding[] {
+  const obstacle = peer.nextHopObstacle(family);
+  if (obstacle === undefined) return [];
+  const prefixes = withoutNextHop(peer, rib, Families.indexOf(family) as 0 | 1);
+  if (prefixes.length === 0) return [];
+  const more = prefixes.length > NAMED ? ` and ${prefixes.length - NAMED} more` : "";
+  const message = `${prefixes.slice(0, NAMED).join(", ")}${more} not announced to ${peer.config.name}: ${obstacle}`;
+  const remedy = "give it one, which is used at once, or set a next hop in the export policy of this neighbour";
+  return [{ severity: "error", field: `export (${family})`, message, remedy }];
+}
+
+function withoutNextHop(peer: Peer, rib: Rib, f: 0 | 1): string[] {
+  const table = rib.tables[f];
+  const exporter = rib.groupOf(f, peer.index)?.exporter;
+  return rib.locals[f].prefixes().filter(text => {
+    const id = table.prefixes.findPrefix(parsePrefix(text));
+    if (!exporter || table.best[id] === 0) return false;
+    const { attributes, reason } = exporter.compute(id, table.best[id]);
+    if (attributes !== 0) rib.attributes.release(attributes);
+    return reason === NO_OWN_ADDRESS;
+  });
+}
