@@ -12,7 +12,7 @@ import { decodeNeighbour } from "./neighbour.ts";
 import { forEachMessage, holdNetns, openNetlinkDescriptor } from "./netlinksocket.ts";
 import { pollDescriptor } from "./poll.ts";
 import { decodeRoute } from "./route.ts";
-import type { KernelEvent } from "./types.ts";
+import type { KernelEvent, Route, RouteOrder } from "./types.ts";
 
 export type EventTopic = "link" | "address" | "route" | "neighbour";
 
@@ -105,10 +105,13 @@ export function decodeEvent(message: Message): KernelEvent | undefined {
       const address = decodeAddress(message);
       return address && { type: "address", action: message.type === C.RTM_NEWADDR ? "new" : "delete", address };
     }
-    case C.RTM_NEWROUTE:
+    case C.RTM_NEWROUTE: {
+      const route = decodeRoute(message);
+      return route && { type: "route", action: "new", route, order: orderOf(message.flags, route) };
+    }
     case C.RTM_DELROUTE: {
       const route = decodeRoute(message);
-      return route && { type: "route", action: message.type === C.RTM_NEWROUTE ? "new" : "delete", route };
+      return route && { type: "route", action: "delete", route };
     }
     case C.RTM_NEWNEIGH:
     case C.RTM_DELNEIGH: {
@@ -118,4 +121,10 @@ export function decodeEvent(message: Message): KernelEvent | undefined {
     default:
       return undefined;
   }
+}
+
+/** The flags of a notification say what became of the request, not what was asked (net/ipv4/fib_trie.c, net/ipv6/ip6_fib.c). */
+function orderOf(flags: number, { family }: Route): RouteOrder {
+  if ((flags & C.NLM_F_REPLACE) !== 0) return "replace";
+  return family === 6 || (flags & C.NLM_F_APPEND) !== 0 ? "append" : "prepend";
 }

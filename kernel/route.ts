@@ -53,6 +53,9 @@ export function decodeRoute(message: Message): Route | undefined {
     metric: 0,
     nextHops: [],
   };
+  const [sourceLength, tos] = [bytes.u8[start + 2], bytes.u8[start + 3]];
+  if (tos !== 0) route.tos = tos;
+  if (sourceLength !== 0) route.sourceLength = sourceLength;
   const hop: NextHop = { ifindex: 0 };
   // rtm_flags has the flags of the only next hop.
   if ((bytes.view.getUint32(start + 8, true) & C.RTNH_F_ONLINK) !== 0) hop.onlink = true;

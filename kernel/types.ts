@@ -126,7 +126,17 @@ export interface Route {
   source?: Address;
   /** RTAX_MTU. */
   mtu?: number;
+  /** rtm_tos: IPv4 packets with this DS field only. Absent: all. */
+  tos?: number;
+  /** rtm_src_len: packets from a source prefix of this length only. Absent: all. */
+  sourceLength?: number;
 }
+
+/**
+ * Where a new route stands among those of the same prefix, table and metric: behind them, before them, or in the place of the first. IPv6 has
+ * no "prepend", and gives the whole of a multipath route that a member joined.
+ */
+export type RouteOrder = "append" | "prepend" | "replace";
 
 /** What to install; absent fields have the kernel's defaults (table main, scope from type). */
 export type NewRoute = Pick<Route, "family" | "destination" | "length" | "protocol" | "nextHops"> &
@@ -151,7 +161,8 @@ export interface Rule {
 export type KernelEvent =
   | { type: "link"; action: "new" | "delete"; link: Link }
   | { type: "address"; action: "new" | "delete"; address: InterfaceAddress }
-  | { type: "route"; action: "new" | "delete"; route: Route }
+  | { type: "route"; action: "new"; route: Route; order: RouteOrder }
+  | { type: "route"; action: "delete"; route: Route }
   | { type: "neighbour"; action: "new" | "delete"; neighbour: Neighbour }
   /** ENOBUFS: events were lost; whoever keeps state dumps again. */
   | { type: "overrun" };

@@ -153,6 +153,7 @@ export class FamilyState {
 
   /** Whether a route stands where one of ours would: its place is what the kernel tells routes of one table apart by. */
   placeOf(route: Route): string | undefined {
+    if (route.tos !== undefined || route.sourceLength !== undefined) return undefined;
     if (route.metric !== this.metric && route.metric !== DISCARD_METRIC) return undefined;
     return this.place(route, route.metric);
   }

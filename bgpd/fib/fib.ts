@@ -466,6 +466,7 @@ class KernelFib implements Fib {
 
   /** As we write them: a unicast route of our metric, or a blackhole of the discard metric. */
   #isRegular(route: Route): boolean {
+    if (route.tos !== undefined || route.sourceLength !== undefined) return false;
     if (route.type === "blackhole") return route.metric === DISCARD_METRIC;
     return route.type === "unicast" && route.metric === this.#families[route.family].metric;
   }

@@ -120,6 +120,59 @@ describe("next hops against a real kernel", () => {
     expect(track("10.0.0.9")).toBe(id);
   });
 
+  it.each([
+    ["append", "192.0.2.0/24", "192.0.2.1", ["10.0.0.7", "10.0.1.7", "10.0.0.8"]],
+    ["prepend", "192.0.2.0/24", "192.0.2.1", ["10.0.0.7", "10.0.1.7", "10.0.0.8"]],
+    ["append", "2001:db8:9::/48", "2001:db8:9::1", ["2001:db8::7", "2001:db8:0:1::7", "2001:db8::8"]],
+    ["prepend", "2001:db8:9::/48", "2001:db8:9::1", ["2001:db8::7", "2001:db8:0:1::7", "2001:db8::8"]],
+  ])("go where the kernel goes with several routes of one prefix and metric: %s %s", async (verb, prefix, address, gateways) => {
+    const ip = `-${address.includes(":") ? 6 : 4} route`;
+    const kernel = ns.kernel();
+    /** What the kernel itself does with a packet; of several ways one, that it chooses by the packet. */
+    const agrees = async (id: number) =>
+      eventually(() => {
+        const found = kernel.netlink.lookup(parseAddress(address));
+        const now = found === undefined ? ["no route"] : found.nextHops.map(hop => formatAddress(hop.gateway!));
+        const told = way(id);
+        expect(now.every(gateway => told.includes(gateway))).toBe(true);
+        const later = createNextHopTracker({ kernel: ns.kernel(), protocol: PROTOCOL, table: 254, clock: systemClock, log: silent });
+        const read = later.resolution(later.track(parseAddress(address), 0));
+        later.close();
+        expect(read.hops).toEqual(tracker.resolution(id).hops);
+      });
+    const id = track(address);
+    ns.ip(`${ip} add ${prefix} via ${gateways[0]} metric 50`);
+    for (const gateway of gateways.slice(1)) {
+      ns.ip(`${ip} ${verb} ${prefix} via ${gateway} metric 50`);
+      await eventually(() => expect(ns.routes(prefix).join(" ")).toContain(`via ${gateway} `));
+      await agrees(id);
+    }
+    for (const gateway of [gateways[1], gateways[0], gateways[2]]) {
+      ns.ip(`${ip} del ${prefix} via ${gateway} metric 50`);
+      await agrees(id);
+    }
+    await becomes(id, "no route");
+  });
+
+  it("are not led astray by a replaced first of several, nor by a route for some packets only", async () => {
+    const id = track("192.0.2.1");
+    const far = track("2001:db8:9::1");
+    ns.ip("route add 192.0.2.0/24 via 10.0.0.7 metric 50");
+    ns.ip("route append 192.0.2.0/24 via 10.0.1.7 metric 50");
+    ns.ip("route replace 192.0.2.0/24 via 10.0.0.8 metric 50");
+    await becomes(id, "10.0.0.8%v0");
+    ns.ip("route add 192.0.2.0/24 tos 0x10 via 10.0.1.9 metric 50");
+    ns.ip("-6 route add 2001:db8:9::/48 from 2001:db8::1 via 2001:db8::9");
+    ns.ip("route del 192.0.2.0/24 tos 0 via 10.0.0.8 metric 50");
+    await becomes(id, "10.0.1.7%v1");
+    expect(way(far)).toBe("no route");
+    ns.ip("route del 192.0.2.0/24 tos 0x10 via 10.0.1.9 metric 50");
+    ns.ip("route add 192.0.2.0/25 via 10.0.0.3");
+    await becomes(id, "10.0.0.3%v0");
+    ns.ip("route del 192.0.2.0/25");
+    await becomes(id, "10.0.1.7%v1");
+  });
+
   it("are read at start, IPv4 and IPv6", () => {
     ns.ip("route add 192.0.2.0/24 via 10.0.0.7");
     ns.ip("-6 route add 2001:db8:9::/48 via 2001:db8:0:1::9 metric 50");

@@ -5,7 +5,7 @@
 import type { InterfaceAddress, KernelEvent, Link, Route } from "../../kernel/types.ts";
 import type { Address } from "../../net/address.ts";
 import type { Clock, KernelAccess, Logger, Timer } from "../platform.ts";
-import { RoutingTable, resolve, sameResolution } from "./routing-table.ts";
+import { LOCAL_TABLE, RoutingTable, resolve, sameResolution } from "./routing-table.ts";
 import type { NextHopTracker, Resolution } from "./types.ts";
 
 export interface NextHopTrackerOptions {
@@ -32,7 +32,6 @@ interface Tracked {
 }
 
 const MAIN_TABLE = 254;
-const LOCAL_TABLE = 255;
 /** IPv4 routes vanish silently with their link or its last address: the routes are read again this many milliseconds after such an event. */
 const REREAD_DELAY = 50;
 
@@ -151,7 +150,7 @@ class KernelNextHopTracker implements NextHopTracker {
         return true;
       case "route":
         if (!this.#concerns(event.route)) return false;
-        this.#each(table => (event.action === "new" ? table.setRoute(event.route) : table.deleteRoute(event.route)));
+        this.#each(table => (event.action === "new" ? table.setRoute(event.route, event.order) : table.deleteRoute(event.route)));
         return true;
       case "overrun":
         this.#options.log.warn({}, "kernel events were lost; reading links, addresses and routes again");
@@ -175,7 +174,9 @@ class KernelNextHopTracker implements NextHopTracker {
     if (this.#next) change(this.#next);
   }
 
+  /** Not a route for some packets only: ours have no source or DS field of their own that it could ask for. */
   #concerns(route: Route): boolean {
+    if (route.tos !== undefined || route.sourceLength !== undefined) return false;
     return route.protocol !== this.#options.protocol && this.#tables.includes(route.table);
   }
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Link, NextHop, Route } from "../../kernel/types.ts";
+import type { Link, NextHop, Route, RouteOrder } from "../../kernel/types.ts";
 import { covers, formatAddress, parseAddress, parsePrefix } from "../../net/address.ts";
 import { RoutingTable, resolve, sameResolution } from "./routing-table.ts";
 
@@ -150,9 +150,30 @@ describe("resolve", () => {
 });
 
 describe("the table", () => {
-  it("takes a route of the same metric for a replacement, connected ones for neighbours", () => {
+  it("keeps routes of one prefix and metric in the kernel's order: appended, prepended, replaced", () => {
+    const t = new RoutingTable();
+    t.setLink(link(1));
+    const first = () => [...t.routesTo(parseAddress("172.16.0.1"))].map(({ row }) => `${row.hops[0].gateway![3]}/${row.metric}`).join(" ");
+    const set = (last: number, order: RouteOrder, metric = 5) =>
+      t.setRoute(route("172.16.0.0/16", `via 10.0.0.${last} dev 1`, { metric }), order);
+    set(1, "prepend");
+    set(2, "append");
+    set(3, "prepend");
+    set(4, "prepend", 4);
+    set(5, "append", 6);
+    expect(first()).toBe("4/4 3/5 1/5 2/5 5/6");
+    set(6, "replace");
+    expect(first()).toBe("4/4 6/5 1/5 2/5 5/6");
+    set(2, "append");
+    expect(first()).toBe("4/4 6/5 1/5 2/5 5/6");
+    t.deleteRoute(route("172.16.0.0/16", "via 10.0.0.6 dev 1", { metric: 5 }));
+    set(7, "replace", 3);
+    expect(first()).toBe("7/3 4/4 1/5 2/5 5/6");
+  });
+
+  it("takes a route in the place of another for a replacement, connected ones for neighbours", () => {
     const t = table(route("172.16.0.0/16", "via 10.0.0.9 dev 1"));
-    t.setRoute(route("172.16.0.0/16", "via 10.0.1.9 dev 2", { protocol: 12 }));
+    t.setRoute(route("172.16.0.0/16", "via 10.0.1.9 dev 2", { protocol: 12 }), "replace");
     expect([...t.routesTo(parseAddress("172.16.0.1"))]).toHaveLength(1);
     t.deleteRoute(route("172.16.0.0/16", "via 10.0.0.9 dev 1"));
     expect([...t.routesTo(parseAddress("172.16.0.1"))]).toHaveLength(1);

@@ -3,8 +3,18 @@
  * is fed with dumps and events and asked; it reads nothing itself. Like rows of routes are one object, so a foreign full table costs
  * about thirty octets a prefix.
  */
-import type { InterfaceAddress, Link, NextHop, Route } from "../../kernel/types.ts";
-import { type Address, contains, formatAddress, formatPrefix, isLinkLocal, maskAddress, sameOctets } from "../../net/address.ts";
+import type { InterfaceAddress, Link, NextHop, Route, RouteOrder } from "../../kernel/types.ts";
+import {
+  type Address,
+  compareOctets,
+  contains,
+  formatAddress,
+  formatPrefix,
+  type IpFamily,
+  isLinkLocal,
+  maskAddress,
+  sameOctets,
+} from "../../net/address.ts";
 import { PrefixTable, wordsOf } from "../rib/prefix-table.ts";
 import type { Resolution } from "./types.ts";
 
@@ -19,14 +29,15 @@ interface RouteRow {
 
 type FamilyRoutes = {
   prefixes: PrefixTable;
-  /** By prefix id; in order of metric. */
+  /** By prefix id; in the order in which the kernel tries them. */
   rows: RouteRow[][];
   /** How many prefixes there are of each length. */
   lengths: Uint32Array;
 };
 
-/** RTPROT_KERNEL: its connected routes stand beside each other where two links have one subnet. */
-const PROTOCOL_KERNEL = 2;
+/** RTPROT_RA: learned from a router advertisement. */
+const PROTOCOL_RA = 9;
+export const LOCAL_TABLE = 255;
 
 export class RoutingTable {
   readonly links = new Map<number, Link>();
@@ -51,11 +62,8 @@ export class RoutingTable {
     this.#addresses.delete(addressKey(address));
   }
 
-  /**
-   * A route with the prefix, table and metric of another takes its place: the kernel announces a replacement as a new route only. Only its own
-   * connected routes are added to others.
-   */
-  setRoute(route: Route): void {
+  /** Takes a route in where the kernel has it among those of its prefix. The routes of a dump come in order: each is appended. */
+  setRoute(route: Route, order: RouteOrder = "append"): void {
     const { prefixes, rows, lengths } = this.#families[route.family];
     const before = prefixes.size;
     const id = prefixes.internPrefix({ family: route.family, address: route.destination, length: route.length });
@@ -63,11 +71,7 @@ export class RoutingTable {
       rows[id] = [];
       lengths[route.length]++;
     }
-    const row = this.#row(route);
-    const others = rows[id].filter(
-      other => other !== row && (other.table !== row.table || other.metric !== row.metric || bothConnected(other, row)),
-    );
-    rows[id] = [...others, row].sort((a, b) => a.metric - b.metric);
+    rows[id] = withRow(rows[id], this.#row(route), order, route.family);
   }
 
   /** The loss of a member of an IPv6 multipath route is announced by itself: only the hops named go then. */
@@ -132,13 +136,14 @@ export class RoutingTable {
       protocol: route.protocol,
       table: route.table,
       metric: route.metric,
-      hops: route.nextHops,
+      // An event and a dump may name members in different order.
+      hops: route.nextHops.length > 1 ? [...route.nextHops].sort(compareHops) : route.nextHops,
     });
   }
 
   #internRow(row: RouteRow): RouteRow {
     const hops = row.hops.map(hop => `${hop.gateway?.join(".") ?? ""}%${hop.ifindex}*${hop.weight ?? 1}${hop.onlink ? "!" : ""}`);
-    const key = `${row.type} ${row.protocol} ${row.table} ${row.metric} ${hops.sort().join(" ")}`;
+    const key = `${row.type} ${row.protocol} ${row.table} ${row.metric} ${hops.join(" ")}`;
     const known = this.#rows.get(key);
     if (known) return known;
     // Rows are few; where an owner changes them without end, those in use go on being used, and only sharing is lost.
@@ -230,8 +235,41 @@ function sameHop(a: NextHop, b: NextHop): boolean {
   return a.gateway === undefined || sameOctets(a.gateway, b.gateway!);
 }
 
-function bothConnected(a: RouteRow, b: RouteRow): boolean {
-  return a.protocol === PROTOCOL_KERNEL && b.protocol === PROTOCOL_KERNEL;
+/** The rows of a prefix, in the order in which the kernel tries them, with another one. */
+function withRow(rows: readonly RouteRow[], row: RouteRow, order: RouteOrder, family: IpFamily): RouteRow[] {
+  const alike = (other: RouteRow) => other.table === row.table && other.metric === row.metric;
+  // Read twice, by a dump and an event.
+  if (order === "append" && rows.includes(row)) return [...rows];
+  const others = rows.filter(other => other !== row);
+  const rivals = others.filter(alike);
+  let gone: RouteRow[] = [];
+  if (order === "replace") {
+    // IPv6 looks for one that can share the load, or cannot, as the new one.
+    const first = (family === 6 && rivals.find(other => sharesLoad(other) === sharesLoad(row))) || rivals[0];
+    gone = first ? [first] : [];
+  } else if (family === 6 && sharesLoad(row)) {
+    // A member has joined: the route comes again as a whole.
+    gone = rivals.filter(other => sharesLoad(other) && other.hops.every(hop => row.hops.some(known => sameHop(known, hop))));
+  }
+  if (gone.length > 0) return others.flatMap(other => (other === gone[0] ? [row] : gone.includes(other) ? [] : [other]));
+  const at = others.findIndex(other => (order === "prepend" ? place(other) >= place(row) : place(other) > place(row)));
+  return at < 0 ? [...others, row] : others.toSpliced(at, 0, row);
+}
+
+function compareHops(a: NextHop, b: NextHop): number {
+  return compareOctets(a.gateway ?? noAddress, b.gateway ?? noAddress) || a.ifindex - b.ifindex;
+}
+
+const noAddress = new Uint8Array();
+
+/** The local table is asked first. */
+function place({ table, metric }: RouteRow): number {
+  return table === LOCAL_TABLE ? -1 : metric;
+}
+
+/** Whether IPv6 makes one multipath route of this one and others of its prefix and metric. */
+function sharesLoad({ protocol, hops }: RouteRow): boolean {
+  return protocol !== PROTOCOL_RA && hops.length > 0 && hops.every(hop => hop.gateway !== undefined);
 }
 
 const maxRows = 10_000;
