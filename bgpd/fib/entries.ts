@@ -17,6 +17,8 @@ export class Entries {
   readonly #rows: (Row | undefined)[] = [undefined, { key: "", entry: { type: "blackhole" }, references: 1 }];
   readonly #ids = new Map<string, EntryId>();
   readonly #free: EntryId[] = [];
+  /** How many of the sets use each link. */
+  readonly #links = new Map<number, number>();
 
   /** The id of an entry, with one more reference, which the caller gives back with release(). Order and repetition of hops do not matter. */
   intern(entry: FibEntry | undefined): EntryId {
@@ -29,6 +31,7 @@ export class Entries {
       id = this.#free.pop() ?? this.#rows.length;
       this.#rows[id] = { key, entry: { type: "unicast", nextHops }, references: 0 };
       this.#ids.set(key, id);
+      this.#countLinks(nextHops, 1);
     }
     this.#rows[id]!.references++;
     return id;
@@ -38,6 +41,7 @@ export class Entries {
     const row = this.#rows[id];
     if (id <= BLACKHOLE || row === undefined || --row.references > 0) return;
     this.#ids.delete(row.key);
+    if (row.entry.type === "unicast") this.#countLinks(row.entry.nextHops, -1);
     this.#rows[id] = undefined;
     this.#free.push(id);
   }
@@ -66,7 +70,15 @@ export class Entries {
   }
 
   usesLink(ifindex: number): boolean {
-    return this.#rows.some((_, id) => this.hops(id).some(hop => hop.ifindex === ifindex));
+    return this.#links.has(ifindex);
+  }
+
+  #countLinks(hops: readonly NextHop[], change: 1 | -1): void {
+    for (const { ifindex } of hops) {
+      const count = (this.#links.get(ifindex) ?? 0) + change;
+      if (count > 0) this.#links.set(ifindex, count);
+      else this.#links.delete(ifindex);
+    }
   }
 }
 

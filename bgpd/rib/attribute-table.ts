@@ -6,6 +6,7 @@ import { sameOctets } from "../../net/address.ts";
 import { type AttributeFacts, newFacts, parseAttributes, readFacts } from "../message/attributes.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { Growth, grown } from "./growth.ts";
+import { hashOctets, type RandomWords, secretWords } from "./keyed-hash.ts";
 
 /** LOCAL_PREF where the attribute is absent (RFC 4271 section 9.1.1 leaves it to us; every implementation takes 100). */
 export const DEFAULT_LOCAL_PREF = 100;
@@ -25,6 +26,8 @@ export class AttributeTable {
   /** All ids given out so far are below this. */
   limit = 1;
   readonly hooks: AttributeTableHooks;
+  /** Sets looked at by all searches so far. */
+  probes = 0;
 
   readonly #growth = new Growth(1024, capacity => this.#growers(capacity));
 
@@ -63,9 +66,12 @@ export class AttributeTable {
   /** Freed room by size in units. */
   #freeRoom = new Map<number, { chunk: number; offset: number }[]>();
   #facts: AttributeFacts = newFacts();
+  /** A hash that nobody can foresee needs no second key: without this one, chains are as long as chance makes them. */
+  readonly #key = new Uint32Array(2);
 
-  constructor(hooks: AttributeTableHooks) {
+  constructor(hooks: AttributeTableHooks, random: RandomWords = secretWords) {
     this.hooks = hooks;
+    random(this.#key);
   }
 
   /** What an array by attribute id that is made now must have room for. */
@@ -78,8 +84,9 @@ export class AttributeTable {
    * next hop is on, 0 = none: equal octets from two links are two sets. It is no attribute, so that it never leaves this speaker.
    */
   intern(octets: Uint8Array, start: number, end: number, ifindex = 0): number {
-    const hash = (hashOctets(octets, start, end) ^ Math.imul(ifindex, 0x9e3779b1)) >>> 0;
+    const hash = hashOctets(this.#key, octets, start, end, ifindex);
     for (let id = this.#buckets[this.#bucketOf(hash)]; id !== 0; id = this.#chain[id]) {
+      this.probes++;
       if (this.#hash[id] === hash && this.#ifindex[id] === ifindex && this.#same(id, octets, start, end)) {
         this.#references[id]++;
         return id;
@@ -305,13 +312,4 @@ export class AttributeTable {
       },
     ];
   }
-}
-
-/** FNV-1a over the octets with a final mix. */
-function hashOctets(octets: Uint8Array, start: number, end: number): number {
-  let hash = 0x811c9dc5;
-  for (let i = start; i < end; i++) hash = Math.imul(hash ^ octets[i], 0x01000193);
-  hash ^= hash >>> 15;
-  hash = Math.imul(hash, 0x2c1b3c6d);
-  return (hash ^ (hash >>> 13)) >>> 0;
 }

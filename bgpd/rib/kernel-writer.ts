@@ -14,6 +14,8 @@ const DISCARD = 1;
 const SINGLE = 2;
 /** Keys from here on: a set of next hops. */
 const SETS = 0x80000000;
+/** Sets that are remembered: a neighbour that changes its next hops for ever must not fill the memory. */
+const MAX_SETS = 65_536;
 
 export class KernelWriter {
   readonly #fib: Fib;
@@ -23,6 +25,7 @@ export class KernelWriter {
   /** By prefix id: what was asked for last. */
   #wanted: Uint32Array;
   readonly #sets = new Map<string, number>();
+  #lastSet = SETS;
 
   constructor(fib: Fib, table: RibTable, locals: LocalTable) {
     this.#fib = fib;
@@ -62,10 +65,12 @@ export class KernelWriter {
   #setKey(ids: number[]): number {
     const text = ids.join();
     let key = this.#sets.get(text);
-    if (key === undefined) {
-      key = SETS + this.#sets.size;
-      this.#sets.set(text, key);
-    }
+    if (key !== undefined) return key;
+    // Sets are not given back one by one: forgotten all at once, they cost a prefix a wish that changes nothing.
+    if (this.#sets.size >= MAX_SETS) this.#sets.clear();
+    this.#lastSet = this.#lastSet === 0xffffffff ? SETS : this.#lastSet + 1;
+    key = this.#lastSet;
+    this.#sets.set(text, key);
     return key;
   }
 

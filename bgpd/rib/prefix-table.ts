@@ -1,9 +1,11 @@
 /**
  * Prefixes as small integer ids: an open-addressing table in typed arrays, one per family. Id 0 is never given out, so that arrays of ids
- * can start zeroed. Ids are dense and reused after free(), so that everything known about a prefix is an array indexed by id.
+ * can start zeroed. Ids are dense and reused after free(), so that everything known about a prefix is an array indexed by id. Where a prefix
+ * stands in the index is a secret of the process (keyed-hash.ts); an index in which a search takes too long is replaced by one with another key.
  */
 import type { Prefix } from "../../net/address.ts";
 import { Growth, grown } from "./growth.ts";
+import { hashPrefix4, hashPrefix6, type RandomWords, secretWords, tabulation } from "./keyed-hash.ts";
 
 const EMPTY = 0;
 /** Tombstone in the index: keeps probe chains whole after a removal. */
@@ -12,6 +14,11 @@ const DELETED = 0xffffffff;
 const FREE = 255;
 /** Ids that go into the next index with each new one: it is whole long before the present one is full. */
 const MOVES = 8;
+/**
+ * Places looked at for one prefix, at most: then the next index is begun, with another key. With a million prefixes at the fullest the longest search
+ * is expected to take some 150 (ln n / (load - 1 - ln load)).
+ */
+const MAX_PROBES = 512;
 
 export class PrefixTable {
   /** Octets of an address in 32-bit words: 1 (IPv4) or 4 (IPv6). */
@@ -23,19 +30,27 @@ export class PrefixTable {
   #keys: Uint32Array;
   #lengths: Uint8Array;
   #index: Uint32Array;
+  #key: Uint32Array;
   #mask: number;
   /** Occupied index slots, tombstones included. */
   #filled = 0;
   /** The index that will take the place of the present one: holds the ids below `#moved` so far. */
   #next: Uint32Array | undefined;
+  #nextKey: Uint32Array = new Uint32Array(0);
   #nextFilled = 0;
   #moved = 0;
   #free: number[] = [];
   readonly #growth: Growth;
+  readonly #random: RandomWords;
+  /** Places looked at by all searches so far, and indexes that were replaced for their long searches. */
+  probes = 0;
+  rekeyed = 0;
 
   /** `growers` returns what grows the arrays that others keep by prefix id (growth.ts). */
-  constructor(words: 1 | 4, growers: (capacity: number) => (() => void)[] = () => [], capacity = 1024) {
+  constructor(words: 1 | 4, growers: (capacity: number) => (() => void)[] = () => [], capacity = 1024, random: RandomWords = secretWords) {
     this.words = words;
+    this.#random = random;
+    this.#key = this.#newKey();
     this.#keys = new Uint32Array(capacity * words);
     this.#lengths = new Uint8Array(capacity);
     this.#index = new Uint32Array(capacity * 2);
@@ -67,27 +82,32 @@ export class PrefixTable {
 
   /** Id of a prefix whose host bits are zero; 0 = not in the table. */
   find(w0: number, w1: number, w2: number, w3: number, length: number): number {
-    let slot = this.#hash(w0, w1, w2, w3, length) & this.#mask;
-    for (;;) {
+    const first = this.#hash(this.#key, w0, w1, w2, w3, length) & this.#mask;
+    for (let slot = first; ; slot = (slot + 1) & this.#mask) {
       const id = this.#index[slot];
-      if (id === EMPTY) return 0;
-      if (id !== DELETED && this.#matches(id, w0, w1, w2, w3, length)) return id;
-      slot = (slot + 1) & this.#mask;
+      if (id !== EMPTY && (id === DELETED || !this.#matches(id, w0, w1, w2, w3, length))) continue;
+      this.#count(first, slot);
+      return id;
     }
   }
 
   /** Id of a prefix, made when new. Bits beyond `length` must be zero. */
   intern(w0: number, w1: number, w2: number, w3: number, length: number): number {
-    let slot = this.#hash(w0, w1, w2, w3, length) & this.#mask;
+    const first = this.#hash(this.#key, w0, w1, w2, w3, length) & this.#mask;
+    let slot = first;
     let grave = -1;
     for (;;) {
       const id = this.#index[slot];
       if (id === EMPTY) break;
       if (id === DELETED) {
         if (grave < 0) grave = slot;
-      } else if (this.#matches(id, w0, w1, w2, w3, length)) return id;
+      } else if (this.#matches(id, w0, w1, w2, w3, length)) {
+        this.#count(first, slot);
+        return id;
+      }
       slot = (slot + 1) & this.#mask;
     }
+    const tooFar = this.#count(first, slot);
     const id = this.#newId();
     const at = id * this.words;
     this.#keys[at] = w0;
@@ -104,7 +124,10 @@ export class PrefixTable {
       this.#filled++;
     }
     if (this.#next) this.#moveSome(this.#next, id);
-    else if (this.#filled * 8 > this.#index.length * 5) this.#startNext();
+    else if (tooFar) {
+      this.rekeyed++;
+      this.#startNext();
+    } else if (this.#filled * 8 > this.#index.length * 5) this.#startNext();
     return id;
   }
 
@@ -120,9 +143,8 @@ export class PrefixTable {
 
   /** Gives the id back; whoever holds arrays indexed by it has cleared its entry. */
   free(id: number): void {
-    const hash = this.#hashOf(id);
-    bury(this.#index, hash, id);
-    if (this.#next && id < this.#moved) bury(this.#next, hash, id);
+    bury(this.#index, this.#hashOf(this.#key, id), id);
+    if (this.#next && id < this.#moved) bury(this.#next, this.#hashOf(this.#nextKey, id), id);
     this.#lengths[id] = FREE;
     this.#free.push(id);
     this.size--;
@@ -147,24 +169,26 @@ export class PrefixTable {
     return this.#keys[at] === w0 && this.#keys[at + 1] === w1 && this.#keys[at + 2] === w2 && this.#keys[at + 3] === w3;
   }
 
-  /** Multiplicative mixing: neighbouring prefixes differ in middle bits only. */
-  #hash(w0: number, w1: number, w2: number, w3: number, length: number): number {
-    let h = Math.imul(w0 ^ (length * 0x9e3779b1), 0x85ebca6b);
-    if (this.words === 4) {
-      h = Math.imul(h ^ (h >>> 15) ^ w1, 0xc2b2ae35);
-      h = Math.imul(h ^ (h >>> 13) ^ w2, 0x27d4eb2f);
-      h = Math.imul(h ^ (h >>> 15) ^ w3, 0x85ebca6b);
-    }
-    h ^= h >>> 15;
-    h = Math.imul(h, 0x2c1b3c6d);
-    return h ^ (h >>> 13);
+  /** Whether the search from one slot to the other took too long. */
+  #count(first: number, last: number): boolean {
+    const probes = ((last - first) & this.#mask) + 1;
+    this.probes += probes;
+    return probes > MAX_PROBES;
   }
 
-  #hashOf(id: number): number {
+  #newKey(): Uint32Array {
+    return tabulation(this.words * 4 + 1, this.#random);
+  }
+
+  #hash(key: Uint32Array, w0: number, w1: number, w2: number, w3: number, length: number): number {
+    return this.words === 1 ? hashPrefix4(key, w0, length) : hashPrefix6(key, w0, w1, w2, w3, length);
+  }
+
+  #hashOf(key: Uint32Array, id: number): number {
     const at = id * this.words;
     const keys = this.#keys;
-    if (this.words === 1) return this.#hash(keys[at], 0, 0, 0, this.#lengths[id]);
-    return this.#hash(keys[at], keys[at + 1], keys[at + 2], keys[at + 3], this.#lengths[id]);
+    if (this.words === 1) return this.#hash(key, keys[at], 0, 0, 0, this.#lengths[id]);
+    return this.#hash(key, keys[at], keys[at + 1], keys[at + 2], keys[at + 3], this.#lengths[id]);
   }
 
   #newId(): number {
@@ -174,8 +198,12 @@ export class PrefixTable {
     return this.limit++;
   }
 
-  /** A larger index, or one of the same size when most of the present one is tombstones. It fills while the present one still serves. */
+  /**
+   * A larger index, or one of the same size when most of the present one is tombstones, in any case with a key of its own. It fills while the present
+   * one still serves.
+   */
   #startNext(): void {
+    this.#nextKey = this.#newKey();
     this.#next = new Uint32Array(this.size * 2 > this.#index.length ? this.#index.length * 2 : this.#index.length);
     this.#nextFilled = 0;
     this.#moved = 1;
@@ -191,6 +219,7 @@ export class PrefixTable {
     }
     if (this.#moved < this.limit) return;
     this.#index = next;
+    this.#key = this.#nextKey;
     this.#mask = next.length - 1;
     this.#filled = this.#nextFilled;
     this.#next = undefined;
@@ -198,7 +227,7 @@ export class PrefixTable {
 
   #put(index: Uint32Array, id: number): void {
     const mask = index.length - 1;
-    let slot = this.#hashOf(id) & mask;
+    let slot = this.#hashOf(this.#nextKey, id) & mask;
     while (index[slot] !== EMPTY) slot = (slot + 1) & mask;
     index[slot] = id;
     this.#nextFilled++;

@@ -427,3 +427,49 @@ describe("the listening socket", () => {
     await bgp.close();
   });
 });
+
+describe("a neighbour whose octets are dear", () => {
+  it("is worked on for a few milliseconds in a turn, and loses no octet when it hangs up", async () => {
+    const server = createServer();
+    server.listen(0, loopback());
+    await once(server, "listening");
+    cleanups.push(() => server.close());
+    const { address, port } = server.address() as { address: string; port: number };
+    const config = neighborConfig({ address, port });
+    // Each look at this clock is 4 ms later than the last one.
+    let now = 0;
+    const clock = { ...systemClock, monotonic: () => (now += 4) };
+    const octets = Uint8Array.from({ length: 300_000 }, (_, n) => n % 251);
+    server.once("connection", socket => socket.end(octets));
+    const got: number[] = [];
+    let turns = 0;
+    let most = 0;
+    let inTurn = 0;
+    let counting = true;
+    const nextTurn = () => {
+      turns++;
+      most = Math.max(most, inTurn);
+      inTurn = 0;
+      if (counting) setImmediate(nextTurn);
+    };
+    setImmediate(nextTurn);
+    await new Promise<void>(resolve => {
+      const handler = {
+        opened() {},
+        received: (chunk: Uint8Array) => {
+          inTurn += chunk.length;
+          got.push(...chunk);
+        },
+        writable() {},
+        progressed() {},
+        closed: () => resolve(),
+      };
+      tcpTransport({ config, localAsn: 65000, clock }).connect(handler);
+    });
+    counting = false;
+    expect(Uint8Array.from(got)).toEqual(octets);
+    // Two looks and a piece or two fit into 5 ms.
+    expect(most).toBeLessThanOrEqual(2 * 2 * 8192);
+    expect(turns).toBeGreaterThan(10);
+  });
+});

@@ -23,6 +23,10 @@ import type { Endpoint, IncomingWire, Transport, Wire, WireHandler } from "./wir
 export const BGP_TOS = 0xc0;
 /** Octets taken from one neighbour before timers and the other neighbours get their turn: libuv alone would read 2 MiB, a fifth of a second of work. */
 const READ_TURN = 128 * 1024;
+/** Milliseconds of work on them, likewise: some octets cost more than others, for example where a policy looks at each prefix. */
+const READ_TIME = 5;
+/** Octets that are worked on between two looks at the clock. */
+const READ_PIECE = 8192;
 /** Milliseconds that a closing connection has to carry its last octets and take the neighbour's. */
 export const DRAIN_TIME = 2000;
 
@@ -97,26 +101,26 @@ class TcpWire implements Wire {
   readonly #clock: Clock;
   #handler: WireHandler | undefined;
   #closing: Promise<void> | undefined;
-  /** Octets taken in this turn of the event loop. */
+  /** Octets taken in this turn of the event loop, and when it ends (monotonic milliseconds). */
   #taken = 0;
+  #turnEnds = 0;
+  /** Read from the socket, and still to be worked on in the next turn. */
+  #backlog: Buffer | undefined;
+  /** How the connection ended while there was a backlog. */
+  #end: string | undefined;
 
   constructor(socket: Socket, remote: Endpoint, handler: WireHandler, clock: Clock, config: NeighborConfig) {
     this.#socket = socket;
     this.remote = remote;
     this.#handler = handler;
     this.#clock = clock;
-    const lost = (reason: string) => {
-      const heard = this.#handler;
-      this.#handler = undefined;
-      heard?.closed(reason);
-    };
     socket.setNoDelay(true);
     socket.on("connect", () => this.#handler?.opened());
     socket.on("data", (chunk: Buffer) => this.#received(chunk));
     socket.on("drain", () => this.#handler?.writable());
-    socket.on("error", error => lost(explainFailure(error, config)));
-    socket.on("end", () => lost("the neighbour closed the TCP connection"));
-    socket.on("close", () => lost("the TCP connection was closed"));
+    socket.on("error", error => this.#lost(explainFailure(error, config)));
+    socket.on("end", () => this.#ended("the neighbour closed the TCP connection"));
+    socket.on("close", () => this.#ended("the TCP connection was closed"));
   }
 
   get local(): Endpoint {
@@ -130,16 +134,51 @@ class TcpWire implements Wire {
     });
   }
 
+  #lost(reason: string): void {
+    const heard = this.#handler;
+    this.#handler = undefined;
+    heard?.closed(reason);
+  }
+
+  /** A paused socket tells of its end all the same; what came before it counts first. */
+  #ended(reason: string): void {
+    if (this.#backlog) this.#end ??= reason;
+    else this.#lost(reason);
+  }
+
   #received(chunk: Buffer): void {
-    if (this.#taken === 0) setImmediate(() => this.#nextTurn());
-    this.#taken += chunk.length;
-    if (this.#taken >= READ_TURN) this.#socket.pause();
-    this.#handler?.received(chunk);
+    // The socket may have one more in hand when it is paused.
+    if (this.#backlog) this.#backlog = Buffer.concat([this.#backlog, chunk]);
+    else this.#work(chunk);
+  }
+
+  #work(chunk: Buffer): void {
+    if (this.#taken === 0) {
+      this.#turnEnds = this.#clock.monotonic() + READ_TIME;
+      setImmediate(() => this.#nextTurn());
+    }
+    for (let at = 0; at < chunk.length; at += READ_PIECE) {
+      if (this.#taken >= READ_TURN || (this.#taken > 0 && this.#clock.monotonic() >= this.#turnEnds)) {
+        this.#backlog = chunk.subarray(at);
+        this.#socket.pause();
+        return;
+      }
+      const piece = chunk.subarray(at, at + READ_PIECE);
+      this.#taken += piece.length;
+      this.#handler?.received(piece);
+    }
   }
 
   #nextTurn(): void {
-    if (this.#taken >= READ_TURN) this.#socket.resume();
     this.#taken = 0;
+    const backlog = this.#backlog;
+    if (!backlog) return;
+    this.#backlog = undefined;
+    if (!this.#handler) return;
+    this.#work(backlog);
+    if (this.#backlog) return;
+    if (this.#end !== undefined) this.#lost(this.#end);
+    else this.#socket.resume();
   }
 
   close(last?: Uint8Array): Promise<void> {
