@@ -96,6 +96,8 @@ export interface NeighborConfig {
   /** MRAI, announcements only (RFC 4271 section 9.2.1.1). */
   advertisementInterval: number;
   families: Partial<Record<Family, NeighborFamilyConfig>>;
+  /** Octets of attribute sets that the neighbour may bring before the session is closed with Cease/8. 0 or absent = no limit. */
+  attributeOctetsLimit?: number;
   /** RFC 4456: this neighbour is our client. */
   routeReflectorClient: boolean;
   /** Session may stay down on purpose: administratively disabled. */
@@ -111,6 +113,8 @@ export interface NeighborFamilyConfig {
   exportDefault?: "accept" | "reject";
   /** Prefixes accepted from the neighbour before the session is closed with Cease/1 (RFC 4486). 0 = no limit. */
   prefixLimit: number;
+  /** Prefixes that are kept of the neighbour, rejected ones included, before the session is closed with Cease/1. 0 or absent = no limit. */
+  receivedLimit?: number;
   /** Seconds after which a session that the limit ended is tried again; 0 = not before reset() or a change of the limit. Absent: 300. */
   prefixLimitRestart?: number;
   /** Percent of the limit at which a problem is reported. */

@@ -2,7 +2,7 @@
 import { formatPrefix } from "../net/address.ts";
 import { Families, type Family } from "./config.ts";
 import { MAX_LENGTH } from "./message/header.ts";
-import type { Peer } from "./peer.ts";
+import { excessText, type Peer } from "./peer.ts";
 import type { Rib } from "./rib/rib.ts";
 import type { SpeakerProblem } from "./snapshot.ts";
 
@@ -11,26 +11,44 @@ export function peerProblems(peer: Peer, rib: Rib): SpeakerProblem[] {
   const families = Families.filter(family => peer.config.families[family]);
   return families
     .flatMap(family => [...prefixLimitProblems(peer, family), ...tooLargeProblems(peer, rib, family), ...overgrownProblems(peer, family)])
-    .concat(malformedProblems(peer))
+    .concat(limitProblems(peer), malformedProblems(peer))
     .map(problem => ({ ...problem, object }));
 }
 
 type Finding = Omit<SpeakerProblem, "object">;
 
 function prefixLimitProblems(peer: Peer, family: Family): Finding[] {
-  const { config, slot, overLimit, negotiated } = peer;
-  const { prefixLimit = 0, prefixWarning = 0 } = config.families[family] ?? {};
-  const accepted = slot?.accepted[Families.indexOf(family) as 0 | 1] ?? 0;
-  const field = `prefixLimit (${family})`;
-  if (overLimit === family && !negotiated) {
-    const message = `${config.name} announced more than ${prefixLimit} ${family} prefixes; the session was closed (Cease/1)`;
-    const seconds = peer.prefixLimitRestart(family);
-    const again = seconds === 0 ? "it stays down until the limit changes or it is reset" : `it is tried again after ${seconds} s`;
-    return [{ severity: "error", field, message, remedy: `raise the limit, or find out what the neighbour leaks; ${again}` }];
-  }
-  if (prefixLimit === 0 || prefixWarning === 0 || accepted * 100 < prefixLimit * prefixWarning) return [];
-  const message = `${accepted} of at most ${prefixLimit} ${family} prefixes from ${config.name}`;
-  return [{ severity: "warning", field, message, remedy: "raise the limit before it closes the session" }];
+  const { config, slot, negotiated } = peer;
+  if (!slot || !negotiated) return [];
+  const { prefixLimit = 0, receivedLimit = 0, prefixWarning = 0 } = config.families[family] ?? {};
+  const f = Families.indexOf(family) as 0 | 1;
+  const near = (field: string, count: number, limit: number, what: string): Finding[] =>
+    limit === 0 || prefixWarning === 0 || count * 100 < limit * prefixWarning
+      ? []
+      : [
+          {
+            severity: "warning",
+            field: `${field} (${family})`,
+            message: `${count} of at most ${limit} ${family} prefixes ${what}${config.name}`,
+            remedy: "raise the limit before it closes the session",
+          },
+        ];
+  return [
+    ...near("prefixLimit", slot.accepted[f], prefixLimit, "from "),
+    ...near("receivedLimit", slot.paths[f], receivedLimit, "kept, accepted or not, from "),
+  ];
+}
+
+function limitProblems(peer: Peer): Finding[] {
+  const { config, overLimit, negotiated } = peer;
+  if (!overLimit || negotiated) return [];
+  const fields = { accepted: "prefixLimit", received: "receivedLimit", octets: "attributeOctetsLimit" };
+  const field = fields[overLimit.limit] + (overLimit.limit === "octets" ? "" : ` (${overLimit.family})`);
+  const subcode = overLimit.limit === "octets" ? 8 : 1;
+  const seconds = peer.limitRestart(overLimit);
+  const again = seconds === 0 ? "it stays down until the limit changes or it is reset" : `it is tried again after ${seconds} s`;
+  const message = `${config.name} brought ${excessText(config, overLimit)}; the session was closed (Cease/${subcode})`;
+  return [{ severity: "error", field, message, remedy: `raise the limit, or find out what the neighbour leaks; ${again}` }];
 }
 
 function tooLargeProblems(peer: Peer, rib: Rib, family: Family): Finding[] {

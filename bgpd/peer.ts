@@ -15,7 +15,7 @@ import type { Logger, Platform, Timer } from "./platform.ts";
 import { compilePolicies } from "./policy/index.ts";
 import type { ExportRules } from "./rib/exporter.ts";
 import type { Rib } from "./rib/rib.ts";
-import type { ImportRules, Slot } from "./rib/slots.ts";
+import type { Excess, ImportRules, Slot } from "./rib/slots.ts";
 import type { GroupSink } from "./rib/update-group.ts";
 import type { AcceptingSession } from "./session/session.ts";
 import type { DownReason, Negotiated, SessionListener, SessionState } from "./session/types.ts";
@@ -33,9 +33,19 @@ const STALE_ROUTES_TIME = 360;
 const PREFIX_LIMIT_RESTART = 300;
 
 /** Changed, the neighbour may try again. */
-function limitOf({ families }: NeighborConfig, family: Family): string {
-  const { prefixLimit, prefixLimitRestart } = families[family] ?? {};
-  return `${prefixLimit} ${prefixLimitRestart}`;
+function limitOf({ families, attributeOctetsLimit }: NeighborConfig, excess: Excess): string {
+  if (excess.limit === "octets") return String(attributeOctetsLimit);
+  const { prefixLimit, receivedLimit, prefixLimitRestart } = families[excess.family] ?? {};
+  return `${prefixLimit} ${receivedLimit} ${prefixLimitRestart}`;
+}
+
+/** What the neighbour may have at most of what it had too much of, in words. */
+export function excessText(config: NeighborConfig, excess: Excess): string {
+  if (excess.limit === "octets") return `more than ${config.attributeOctetsLimit} octets of path attributes`;
+  const { prefixLimit, receivedLimit } = config.families[excess.family] ?? {};
+  return excess.limit === "accepted"
+    ? `more than ${prefixLimit} ${excess.family} prefixes accepted`
+    : `more than ${receivedLimit} ${excess.family} prefixes, accepted or not`;
 }
 
 export class Peer implements SessionListener {
@@ -50,8 +60,8 @@ export class Peer implements SessionListener {
   gracefulRestart: NeighborGracefulRestart | undefined;
   readonly endOfRib = new Set<Family>();
   readonly malformed: MalformedUpdates;
-  /** Prefixes over the limit ended the last session. */
-  overLimit: Family | undefined;
+  /** What ended the last session, where it was a limit. */
+  overLimit: Excess | undefined;
   #global: SpeakerConfig;
   readonly #rib: Rib;
   readonly #platform: Platform;
@@ -125,10 +135,15 @@ export class Peer implements SessionListener {
       return ["prefix limit changed, connecting again"];
     }
     if (!this.slot || !this.negotiated) return same(before, config) ? [] : ["settings changed"];
-    this.slot.imports = this.#importRules();
+    const { slot } = this;
+    slot.imports = this.#importRules();
+    slot.attributeOctetsLimit = config.attributeOctetsLimit ?? 0;
     if (importChanged) {
-      this.#rib.reimport(this.slot);
+      this.#rib.reimport(slot, () => this.#enforceLimits(slot));
       done.push("import policy applied again to the routes at hand");
+    } else {
+      const excess = this.#enforceLimits(slot);
+      if (excess) return [`session closed: ${excessText(config, excess)}`];
     }
     for (const family of this.#moveGroups(keyBefore)) done.push(`${family}: export rules changed, routes sent again where they differ`);
     if (done.length === 0 && !same(before, config)) done.push("settings changed");
@@ -198,6 +213,7 @@ export class Peer implements SessionListener {
       ifindex: this.#ifindex,
       self: { asn: this.localAsn, address: negotiated.localAddress },
       imports: this.#importRules(),
+      attributeOctetsLimit: this.config.attributeOctetsLimit ?? 0,
     });
     if (former?.state === "stale" && this.#rib.slots.has(former)) this.#comeBack(former, this.slot);
     for (const family of negotiated.families) {
@@ -217,8 +233,8 @@ export class Peer implements SessionListener {
       this.#endOfRib(Families[decoder.endOfRib]);
       return;
     }
-    const exceeded = this.#rib.update(slot, message, decoder);
-    if (exceeded >= 0) this.#limitExceeded(Families[exceeded]);
+    const excess = this.#rib.update(slot, message, decoder);
+    if (excess) this.#limitExceeded(excess);
   }
 
   routeRefresh(family: Family, subtype: number): void {
@@ -309,20 +325,34 @@ export class Peer implements SessionListener {
   }
 
   /** Seconds; 0 = never by itself. */
-  prefixLimitRestart(family: Family): number {
-    return this.config.families[family]?.prefixLimitRestart ?? PREFIX_LIMIT_RESTART;
+  limitRestart(excess: Excess): number {
+    const settings = excess.limit === "octets" ? undefined : this.config.families[excess.family];
+    return settings?.prefixLimitRestart ?? PREFIX_LIMIT_RESTART;
   }
 
-  #limitExceeded(family: Family): void {
-    const limit = this.config.families[family]?.prefixLimit ?? 0;
-    this.overLimit = family;
-    const f = Families.indexOf(family);
-    // RFC 4486 section 4: AFI, SAFI and the limit.
-    const data = Uint8Array.of(0, f + 1, 1, limit >>> 24, (limit >>> 16) & 255, (limit >>> 8) & 255, limit & 255);
-    const notification = { code: ErrorCode.Cease, subcode: CeaseSubcode.MaximumPrefixes, data };
+  /** A limit that was lowered, or a policy that accepts more, counts at once and not at some later UPDATE. */
+  #enforceLimits(slot: Slot): Excess | undefined {
+    if (slot !== this.slot || !this.negotiated) return undefined;
+    const excess = this.#rib.excess(slot);
+    if (excess) this.#limitExceeded(excess);
+    return excess;
+  }
+
+  #limitExceeded(excess: Excess): void {
+    this.overLimit = excess;
     // Without a hold-down the session would come up, exceed the limit and go down again for ever.
-    const holdDown = this.prefixLimitRestart(family) || Number.POSITIVE_INFINITY;
-    this.session.fail(`more than ${limit} ${family} prefixes accepted`, notification, holdDown);
+    const holdDown = this.limitRestart(excess) || Number.POSITIVE_INFINITY;
+    this.session.fail(excessText(this.config, excess), this.#excessNotification(excess), holdDown);
+  }
+
+  /** RFC 4486 section 4: AFI, SAFI and the limit. */
+  #excessNotification(excess: Excess): { code: number; subcode: number; data: Uint8Array } {
+    if (excess.limit === "octets") return { code: ErrorCode.Cease, subcode: CeaseSubcode.OutOfResources, data: new Uint8Array() };
+    const { prefixLimit = 0, receivedLimit = 0 } = this.config.families[excess.family] ?? {};
+    const limit = excess.limit === "accepted" ? prefixLimit : receivedLimit;
+    const afi = Families.indexOf(excess.family) + 1;
+    const data = Uint8Array.of(0, afi, 1, limit >>> 24, (limit >>> 16) & 255, (limit >>> 8) & 255, limit & 255);
+    return { code: ErrorCode.Cease, subcode: CeaseSubcode.MaximumPrefixes, data };
   }
 
   #importRules(): Partial<Record<Family, ImportRules>> {
@@ -339,6 +369,7 @@ export class Peer implements SessionListener {
         }),
         allowAsIn: settings.allowAsIn,
         prefixLimit: settings.prefixLimit,
+        receivedLimit: settings.receivedLimit ?? 0,
       };
     }
     return rules;

@@ -51,6 +51,11 @@ export interface NeighborSnapshot {
   localAddress?: string;
   capabilities?: string[];
   families: Partial<Record<Family, NeighborFamilySnapshot>>;
+  /** Of attribute sets that are kept because of this session, and how many may be. */
+  attributeOctets?: number;
+  attributeOctetsLimit?: number;
+  /** Routes of this session that were not kept, because a limit was reached. Absent: none. */
+  refused?: number;
   counters: SessionCounters;
   /**
    * What RFC 7606 was applied to since the neighbour was configured: UPDATEs whose announcements counted as withdrawn, attributes that were
@@ -69,7 +74,9 @@ export interface NeighborFamilySnapshot {
   /** Routes that would be sent, but that no message of the session can hold with their attributes (RFC 4271 section 9.2). Absent: none. */
   tooLarge?: number;
   endOfRib: boolean;
+  /** Of accepted prefixes, and of all that are kept. 0 or absent: none. */
   prefixLimit: number;
+  receivedLimit?: number;
 }
 
 /** Text forms throughout, as an operator reads them on a router. */

@@ -35,6 +35,7 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
       tooLarge: rib.groupOf(f, peer.index)?.tooLarge(peer.index).length || undefined,
       endOfRib: peer.endOfRib.has(family),
       prefixLimit: settings.prefixLimit,
+      receivedLimit: settings.receivedLimit || undefined,
     };
   }
   const down = session.lastDown;
@@ -64,6 +65,9 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
     localAddress: negotiated ? formatAddress(negotiated.localAddress) : config.localAddress,
     capabilities: negotiated?.remoteCapabilities.map(describeCapability),
     families,
+    attributeOctets: peer.slot && rib.attributes.octetsOf(peer.slot.serial),
+    attributeOctetsLimit: config.attributeOctetsLimit || undefined,
+    refused: peer.slot?.refused || undefined,
     counters: session.counters,
     malformed: peer.malformed.snapshot(),
   };

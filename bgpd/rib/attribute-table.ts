@@ -53,6 +53,7 @@ export class AttributeTable {
   #length = new Uint32Array(this.capacity);
   #hash = new Uint32Array(this.capacity);
   #ifindex = new Uint32Array(this.capacity);
+  #payer = new Uint32Array(this.capacity);
   /** Next id with the same bucket. */
   #chain = new Uint32Array(this.capacity);
   /** Heads of the chains. Linear hashing: one bucket is split for each set that is added, so that growing never stops the event loop. */
@@ -61,6 +62,7 @@ export class AttributeTable {
   #bucketCount = 1024;
   #bucketBase = 1024;
   #freeIds: number[] = [];
+  readonly #charged = new Map<number, number>();
   #chunks: Uint8Array[] = [];
   #used = CHUNK;
   /** Freed room by size in units. */
@@ -81,9 +83,10 @@ export class AttributeTable {
 
   /**
    * Id of the set with these canonical octets, with one more reference, which the caller owns. `ifindex` is the link that a link-local
-   * next hop is on, 0 = none: equal octets from two links are two sets. It is no attribute, so that it never leaves this speaker.
+   * next hop is on, 0 = none: equal octets from two links are two sets. It is no attribute, so that it never leaves this speaker. `payer`: whom a set
+   * that was not there before is charged to, until it goes; see octetsOf(). 0 = nobody.
    */
-  intern(octets: Uint8Array, start: number, end: number, ifindex = 0): number {
+  intern(octets: Uint8Array, start: number, end: number, ifindex = 0, payer = 0): number {
     const hash = hashOctets(this.#key, octets, start, end, ifindex);
     for (let id = this.#buckets[this.#bucketOf(hash)]; id !== 0; id = this.#chain[id]) {
       this.probes++;
@@ -96,6 +99,8 @@ export class AttributeTable {
     this.#store(id, octets, start, end);
     this.#hash[id] = hash;
     this.#ifindex[id] = ifindex;
+    this.#payer[id] = payer;
+    if (payer !== 0) this.#charge(payer, end - start);
     this.#references[id] = 1;
     this.#fill(id);
     this.size++;
@@ -114,6 +119,7 @@ export class AttributeTable {
     if (--this.#references[id] !== 0) return;
     this.#unlink(id);
     this.generation[id]++;
+    if (this.#payer[id] !== 0) this.#charge(this.#payer[id], -this.#length[id]);
     if (this.nextHop[id] !== 0) this.hooks.releaseNextHop(this.nextHop[id]);
     const units = Math.ceil(this.#length[id] / UNIT);
     const room = this.#freeRoom.get(units);
@@ -122,6 +128,17 @@ export class AttributeTable {
     else this.#freeRoom.set(units, [place]);
     this.#freeIds.push(id);
     this.size--;
+  }
+
+  /** Octets of the sets that are there because of this payer: who brings a set pays for it, and who brings it as well has it for nothing. */
+  octetsOf(payer: number): number {
+    return this.#charged.get(payer) ?? 0;
+  }
+
+  #charge(payer: number, octets: number): void {
+    const total = (this.#charged.get(payer) ?? 0) + octets;
+    if (total > 0) this.#charged.set(payer, total);
+    else this.#charged.delete(payer);
   }
 
   references(id: number): number {
@@ -306,6 +323,9 @@ export class AttributeTable {
       },
       () => {
         this.#ifindex = grown(this.#ifindex, capacity);
+      },
+      () => {
+        this.#payer = grown(this.#payer, capacity);
       },
       () => {
         this.#chain = grown(this.#chain, capacity);

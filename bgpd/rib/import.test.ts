@@ -116,18 +116,53 @@ describe("the prefix limit", () => {
     const test = new TestRib();
     const policy = policyOf([{ match: { prefixes: [{ prefix: "10.0.0.0/8", le: 32 }] }, action: { result: "accept" } }], "reject");
     const neighbor = test.neighbor({ listens: false, imports: { policy, prefixLimit: 2 } });
-    expect(neighbor.announce(attributes(), "10.1.0.0/16", "10.2.0.0/16", "11.0.0.0/8", "12.0.0.0/8")).toBe(-1);
-    expect(neighbor.announce(attributes({ med: 1 }), "10.1.0.0/16")).toBe(-1);
-    expect(neighbor.announce(attributes(), "10.3.0.0/16")).toBe(0);
+    expect(neighbor.announce(attributes(), "10.1.0.0/16", "10.2.0.0/16", "11.0.0.0/8", "12.0.0.0/8")).toBeUndefined();
+    expect(neighbor.announce(attributes({ med: 1 }), "10.1.0.0/16")).toBeUndefined();
+    expect(neighbor.announce(attributes(), "10.3.0.0/16")).toEqual({ limit: "accepted", family: "ipv4-unicast" });
   });
 
   it("holds per family", () => {
     const test = new TestRib();
     const neighbor = test.neighbor({ listens: false, imports: { prefixLimit: 1 } });
-    expect(neighbor.announce(attributes(), P)).toBe(-1);
+    expect(neighbor.announce(attributes(), P)).toBeUndefined();
     const v6 = attributes({ nextHop: "2001:db8::1" });
-    expect(neighbor.announce(v6, "2001:db8:1::/48")).toBe(-1);
-    expect(neighbor.announce(v6, "2001:db8:2::/48")).toBe(1);
+    expect(neighbor.announce(v6, "2001:db8:1::/48")).toBeUndefined();
+    expect(neighbor.announce(v6, "2001:db8:2::/48")).toEqual({ limit: "accepted", family: "ipv6-unicast" });
+  });
+});
+
+describe("the limit of what is kept", () => {
+  it("counts rejected prefixes, too, and keeps none beyond it; what replaces one is no new one", async () => {
+    const test = new TestRib();
+    const neighbor = test.neighbor({ listens: false, imports: { policy: rejectAll, receivedLimit: 2 } });
+    expect(neighbor.announce(attributes(), "10.1.0.0/16", "10.2.0.0/16")).toBeUndefined();
+    expect(neighbor.announce(attributes({ med: 1 }), "10.1.0.0/16", "10.2.0.0/16")).toBeUndefined();
+    neighbor.withdraw("10.2.0.0/16");
+    expect(neighbor.announce(attributes(), "10.3.0.0/16")).toBeUndefined();
+    const excess = { limit: "received", family: "ipv4-unicast" };
+    expect(neighbor.announce(attributes(), ...Array.from({ length: 100 }, (_, n) => `11.${n}.0.0/16`), "10.3.0.0/16")).toEqual(excess);
+    expect([neighbor.slot.paths, neighbor.slot.refused]).toEqual([[2, 0], 100]);
+    expect(test.prefixes()).toEqual(["10.1.0.0/16", "10.3.0.0/16"]);
+    await test.settled();
+  });
+
+  it("of attribute octets counts a set once, gives it back, and takes no route beyond it", async () => {
+    const test = new TestRib();
+    const neighbor = test.neighbor({ listens: false, imports: { policy: rejectAll }, attributeOctetsLimit: 10_000 });
+    const set = (n: number) => attributes({ communities: Array.from({ length: 1000 }, (_, at) => 65536 * n + at) });
+    expect(neighbor.announce(set(1), "10.1.0.0/16", "10.2.0.0/16")).toBeUndefined();
+    const one = test.rib.attributes.octetsOf(neighbor.slot.serial);
+    expect(one).toBeGreaterThan(4000);
+    expect(neighbor.announce(set(1), "10.3.0.0/16")).toBeUndefined();
+    expect(test.rib.attributes.octetsOf(neighbor.slot.serial)).toBe(one);
+    expect(neighbor.announce(set(2), "10.3.0.0/16")).toBeUndefined();
+    expect(neighbor.announce(set(3), "10.4.0.0/16", "10.5.0.0/16")).toEqual({ limit: "octets" });
+    expect([neighbor.slot.paths, neighbor.slot.refused, test.rib.attributes.octetsOf(neighbor.slot.serial)]).toEqual([[3, 0], 2, 2 * one]);
+    neighbor.withdraw("10.3.0.0/16");
+    expect(test.rib.attributes.octetsOf(neighbor.slot.serial)).toBe(one);
+    neighbor.withdraw("10.1.0.0/16", "10.2.0.0/16");
+    expect(test.rib.attributes.octetsOf(neighbor.slot.serial)).toBe(0);
+    await test.settled();
   });
 });
 
@@ -215,7 +250,7 @@ describe("import policy", () => {
     neighbor.announce(attributes({ communities: [5] }), P, "11.0.0.0/8");
     await test.settled();
     expect([neighbor.slot.accepted, neighbor.slot.paths, listener.table.size]).toEqual([[0, 0], [2, 0], 0]);
-    const rules = { allowAsIn: 0, prefixLimit: 0 };
+    const rules = { allowAsIn: 0, prefixLimit: 0, receivedLimit: 0 };
     neighbor.slot.imports = {
       "ipv4-unicast": { ...rules, policy: policyOf([{ action: { result: "accept", communities: { add: ["1:1"] } } }]) },
     };

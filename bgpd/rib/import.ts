@@ -10,7 +10,7 @@ import type { PathAttributes } from "../message/types.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
 import type { PolicyResult, TraceStep } from "../policy/types.ts";
 import type { AttributeTable } from "./attribute-table.ts";
-import type { Slot } from "./slots.ts";
+import type { Excess, Slot } from "./slots.ts";
 import { Rejected, type RibTable } from "./table.ts";
 
 export interface ImportContext {
@@ -31,12 +31,11 @@ interface Verdict {
   namedPrefix: boolean;
 }
 
-/** Takes one UPDATE in. Returns the family index whose prefix limit is now exceeded, -1 = none. */
-export function importUpdate(context: ImportContext, slot: Slot, message: Uint8Array, update: UpdateDecoder): number {
+/** Takes one UPDATE in. Returns which limit it exceeds, if any; the caller ends the session. */
+export function importUpdate(context: ImportContext, slot: Slot, message: Uint8Array, update: UpdateDecoder): Excess | undefined {
   for (let i = 0; i < update.withdrawnCount; i++) {
     withdrawRange(context, slot, message, update.withdrawnFamily[i], update.withdrawnStart[i], update.withdrawnEnd[i]);
   }
-  let exceeded = -1;
   for (let i = 0; i < update.announcedCount; i++) {
     const family = update.announcedFamily[i];
     const start = update.announcedStart[i];
@@ -46,13 +45,38 @@ export function importUpdate(context: ImportContext, slot: Slot, message: Uint8A
       continue;
     }
     update.canonical(i);
-    const raw = context.attributes.intern(update.octets, 0, update.octetsLength, slot.ifindex);
-    announceRange(context, slot, message, family, start, end, raw);
+    const raw = context.attributes.intern(update.octets, 0, update.octetsLength, slot.ifindex, slot.serial);
+    const excess = octetsExcess(context, slot);
+    if (excess) slot.refused += countPrefixes(message, start, end);
+    else announceRange(context, slot, message, family, start, end, raw);
     context.attributes.release(raw);
-    const limit = slot.imports[Families[family]]?.prefixLimit ?? 0;
-    if (limit > 0 && slot.accepted[family] > limit) exceeded = family;
+    if (excess) return excess;
   }
-  return exceeded;
+  return excessOf(context, slot);
+}
+
+/** Which limit a neighbour's routes exceed as they are now. */
+export function excessOf(context: ImportContext, slot: Slot): Excess | undefined {
+  for (let f = 0; f < Families.length; f++) {
+    const family = Families[f];
+    const rules = slot.imports[family];
+    if (!rules) continue;
+    if (rules.prefixLimit > 0 && slot.accepted[f] > rules.prefixLimit) return { limit: "accepted", family };
+    // At the limit something was refused, or will be by the next new prefix.
+    if (rules.receivedLimit > 0 && (slot.paths[f] > rules.receivedLimit || (slot.refused > 0 && slot.paths[f] === rules.receivedLimit)))
+      return { limit: "received", family };
+  }
+  return octetsExcess(context, slot);
+}
+
+function octetsExcess({ attributes }: ImportContext, { attributeOctetsLimit, serial }: Slot): Excess | undefined {
+  return attributeOctetsLimit > 0 && attributes.octetsOf(serial) > attributeOctetsLimit ? { limit: "octets" } : undefined;
+}
+
+function countPrefixes(message: Uint8Array, start: number, end: number): number {
+  let count = 0;
+  for (let at = start; at < end; at += 1 + ((message[at] + 7) >> 3)) count++;
+  return count;
 }
 
 function announceRange(
@@ -68,9 +92,16 @@ function announceRange(
   const policy = slot.imports[Families[family]]?.policy;
   if (!policy) return;
   const now = context.now();
+  const most = slot.imports[Families[family]]?.receivedLimit || Number.POSITIVE_INFINITY;
   const shared = policy.usesPrefix ? undefined : judge(context, slot, family, raw, undefined);
   for (let at = start; at < end; ) {
-    const prefix = readPrefix(table, message, at, true);
+    const full = slot.paths[family] >= most;
+    const prefix = readPrefix(table, message, at, !full);
+    if (full && !isStored(table, slot, prefix)) {
+      slot.refused++;
+      at += 1 + ((message[at] + 7) >> 3);
+      continue;
+    }
     const unexpected = unexpectedPrefix(message, at + 1, message[at], family === 1) !== undefined;
     at += 1 + ((message[at] + 7) >> 3);
     const verdict = shared ?? judge(context, slot, family, raw, table.prefixes.prefix(prefix));
@@ -87,6 +118,12 @@ function announceRange(
     if (!shared && verdict.attributes !== 0) context.attributes.release(verdict.attributes);
   }
   if (shared && shared.attributes !== 0) context.attributes.release(shared.attributes);
+}
+
+/** The neighbour has a path for the prefix, which another one replaces. */
+function isStored(table: RibTable, slot: Slot, prefix: number): boolean {
+  if (prefix === 0) return false;
+  return table.findPath(prefix, slot.id) !== 0 || (slot.staleSlot >= 0 && table.findPath(prefix, slot.staleSlot) !== 0);
 }
 
 function withdrawRange(context: ImportContext, slot: Slot, message: Uint8Array, family: number, start: number, end: number): void {
@@ -131,7 +168,11 @@ function judge(context: ImportContext, slot: Slot, family: number, raw: number, 
   }
   const octets = built(result.attributes);
   if (!octets) return { attributes: 0, flags: Rejected.TooLarge, namedPrefix: result.namedPrefix };
-  return { attributes: context.attributes.intern(octets, 0, octets.length, slot.ifindex), flags: 0, namedPrefix: result.namedPrefix };
+  return {
+    attributes: context.attributes.intern(octets, 0, octets.length, slot.ifindex, slot.serial),
+    flags: 0,
+    namedPrefix: result.namedPrefix,
+  };
 }
 
 /** undefined: policy made an attribute longer than any can be. */

@@ -12,11 +12,11 @@ import type { Clock, Timer } from "../platform.ts";
 import { AttributeTable } from "./attribute-table.ts";
 import type { DecisionOptions } from "./decision.ts";
 import type { ExportRules } from "./exporter.ts";
-import { type ImportContext, importUpdate, reimportPath } from "./import.ts";
+import { excessOf, type ImportContext, importUpdate, reimportPath } from "./import.ts";
 import { KernelWriter } from "./kernel-writer.ts";
 import { LocalTable } from "./local-routes.ts";
 import { NextHopColumns } from "./next-hops.ts";
-import { type Slot, Slots } from "./slots.ts";
+import { type Excess, type Slot, Slots } from "./slots.ts";
 import { type MultipathOptions, RibTable } from "./table.ts";
 import { type GroupOptions, type GroupSink, UpdateGroup } from "./update-group.ts";
 
@@ -136,10 +136,15 @@ export class Rib {
 
   // Sessions
 
-  update(slot: Slot, message: Uint8Array, decoder: UpdateDecoder): number {
-    const exceeded = importUpdate(this.context, slot, message, decoder);
+  /** Returns which limit the neighbour exceeds with it. */
+  update(slot: Slot, message: Uint8Array, decoder: UpdateDecoder): Excess | undefined {
+    const excess = importUpdate(this.context, slot, message, decoder);
     this.kick();
-    return exceeded;
+    return excess;
+  }
+
+  excess(slot: Slot): Excess | undefined {
+    return excessOf(this.context, slot);
   }
 
   /** The session is gone: its routes go too, or stay as stale until purgeStale() (RFC 4724 section 4.2). */
@@ -163,7 +168,8 @@ export class Rib {
   }
 
   /** Judges all routes of a neighbour again by its present import rules, without asking the neighbour to send them again. */
-  reimport(slot: Slot): void {
+  reimport(slot: Slot, done: () => void = () => {}): void {
+    let left = this.tables.length;
     for (const table of this.tables) {
       let from = 1;
       this.#job(until => {
@@ -171,6 +177,7 @@ export class Rib {
         from = table.eachPath(from, until, path => {
           if (table.pathSlot[path] === slot.id) reimportPath(this.context, slot, table, path);
         });
+        if (from === 0 && --left === 0) done();
         return from !== 0;
       });
     }

@@ -17,7 +17,12 @@ export interface ImportRules {
   allowAsIn: number;
   /** Accepted prefixes before the session is closed with Cease/1; 0 = no limit. */
   prefixLimit: number;
+  /** Stored prefixes, rejected ones included, likewise; what comes beyond is not stored. 0 = no limit. */
+  receivedLimit: number;
 }
+
+/** What a neighbour has brought too much of. */
+export type Excess = { limit: "accepted" | "received"; family: Family } | { limit: "octets" };
 
 export interface Slot {
   readonly id: number;
@@ -36,6 +41,12 @@ export interface Slot {
   /** Rank of the address among all neighbours, in numeric order. */
   addressRank: number;
   imports: Partial<Record<Family, ImportRules>>;
+  /** Octets of attribute sets that the session may bring before it is closed with Cease/8; 0 = no limit. */
+  attributeOctetsLimit: number;
+  /** Of its session, unique for ever: whom attribute sets are charged to. */
+  serial: number;
+  /** Routes that were not stored, because a limit was reached. */
+  refused: number;
   /** "live": a session feeds it; "stale": its session is gone but its routes are kept (graceful restart); "dead": being emptied. */
   state: "live" | "stale" | "dead";
   /** Stale slot of the neighbour's former session; its paths are taken over one by one. -1 = none. */
@@ -57,7 +68,7 @@ export class Slots {
   serial = new Uint32Array(256);
   #serials = 0;
 
-  add(fields: Omit<Slot, "id" | "state" | "staleSlot" | "paths" | "accepted" | "rejected" | "addressRank">): Slot {
+  add(fields: Omit<Slot, "id" | "state" | "staleSlot" | "paths" | "accepted" | "rejected" | "addressRank" | "serial" | "refused">): Slot {
     let id = this.#slots.findIndex((slot, at) => slot === undefined && at > 0);
     if (id < 0) id = Math.max(1, this.#slots.length);
     if (id > 0xfffe) throw new Error("more than 65,534 sessions at once");
@@ -65,10 +76,17 @@ export class Slots {
       this.alive = grown(this.alive, this.alive.length * 2);
       this.serial = grown(this.serial, this.serial.length * 2);
     }
-    const slot: Slot = { ...fields, id, state: "live", staleSlot: -1, paths: [0, 0], accepted: [0, 0], rejected: [{}, {}], addressRank: 0 };
+    const serial = ++this.#serials;
+    const counts: Pick<Slot, "paths" | "accepted" | "rejected" | "refused"> = {
+      paths: [0, 0],
+      accepted: [0, 0],
+      rejected: [{}, {}],
+      refused: 0,
+    };
+    const slot: Slot = { ...fields, ...counts, id, serial, state: "live", staleSlot: -1, addressRank: 0 };
     this.#slots[id] = slot;
     this.alive[id] = 1;
-    this.serial[id] = ++this.#serials;
+    this.serial[id] = serial;
     this.#rank();
     return slot;
   }

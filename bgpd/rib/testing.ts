@@ -12,7 +12,7 @@ import { FakeClock } from "../testing/fake-clock.ts";
 import type { ExportRules } from "./exporter.ts";
 import { wordsOf } from "./prefix-table.ts";
 import { Rib, type RibGlobals } from "./rib.ts";
-import type { ImportRules, Slot } from "./slots.ts";
+import type { Excess, ImportRules, Slot } from "./slots.ts";
 import type { GroupOptions, GroupSink } from "./update-group.ts";
 
 export interface NeighborOptions {
@@ -22,6 +22,7 @@ export interface NeighborOptions {
   routerId?: number;
   ifindex?: number;
   imports?: Partial<ImportRules>;
+  attributeOctetsLimit?: number;
   /** false: it only feeds. */
   listens?: boolean;
   rules?: Partial<ExportRules>;
@@ -137,17 +138,17 @@ export class TestNeighbor implements GroupSink {
     if (former.state === "stale" && this.test.rib.slots.has(former)) this.slot.staleSlot = former.id;
   }
 
-  announce(set: PathAttributes, ...prefixes: string[]): number {
+  announce(set: PathAttributes, ...prefixes: string[]): Excess | undefined {
     const octets = buildAttributes(set);
     return this.#feed(prefixes, (writer, family) => writer.announce(family, octets, 0, octets.length));
   }
 
-  withdraw(...prefixes: string[]): number {
+  withdraw(...prefixes: string[]): Excess | undefined {
     return this.#feed(prefixes, (writer, family) => writer.withdraw(family));
   }
 
   /** One UPDATE as it came from the wire; returns what Rib.update() says. */
-  receive(message: Uint8Array): number {
+  receive(message: Uint8Array): Excess | undefined {
     const decoder = new UpdateDecoder({ fourOctetAsn: true, internal: !this.#external, families: Families });
     decoder.decode(message);
     return this.test.rib.update(this.slot, message, decoder);
@@ -233,7 +234,7 @@ export class TestNeighbor implements GroupSink {
 
   #connect(): Slot {
     const { imports, client = false, routerId = 0x0a000100 + this.neighborIndex, ifindex = 0 } = this.options;
-    const rules: ImportRules = { policy: acceptAll, allowAsIn: 0, prefixLimit: 0, ...imports };
+    const rules: ImportRules = { policy: acceptAll, allowAsIn: 0, prefixLimit: 0, receivedLimit: 0, ...imports };
     const slot = this.test.rib.slots.add({
       neighbor: this.neighbor,
       neighborIndex: this.neighborIndex,
@@ -243,14 +244,15 @@ export class TestNeighbor implements GroupSink {
       address: this.address,
       ifindex,
       self: { asn: LOCAL_ASN, address: parseAddress("10.0.0.1") },
+      attributeOctetsLimit: this.options.attributeOctetsLimit ?? 0,
       imports: { "ipv4-unicast": rules, "ipv6-unicast": rules },
     });
     if (this.options.listens ?? true) this.join();
     return slot;
   }
 
-  #feed(prefixes: string[], begin: (writer: UpdateWriter, family: number) => void): number {
-    let exceeded = -1;
+  #feed(prefixes: string[], begin: (writer: UpdateWriter, family: number) => void): Excess | undefined {
+    let excess: Excess | undefined;
     for (const family of [0, 1]) {
       const own = prefixes.filter(prefix => prefix.includes(":") === (family === 1)).map(prefix => parsePrefix(prefix));
       if (own.length === 0) continue;
@@ -258,9 +260,9 @@ export class TestNeighbor implements GroupSink {
       const writer = new UpdateWriter({ fourOctetAsn: true, maxMessageLength: 65535 });
       begin(writer, family);
       for (const prefix of own) write(writer, prefix);
-      for (const message of split(writer.take())) exceeded = Math.max(exceeded, this.receive(message));
+      for (const message of split(writer.take())) excess = this.receive(message) ?? excess;
     }
-    return exceeded;
+    return excess;
   }
 }
 

@@ -48,6 +48,8 @@ export function renderPeer(peer: NeighborSnapshot, now: Now, paint: Paint): stri
         ["offending", lastDown?.offending && wrapHex(lastDown.offending)],
         ["too large", tooLarge === 0 ? undefined : `${count(tooLarge)} routes are not sent: no message holds them with their attributes`],
         ["rejected", rejections(peer)],
+        ["not kept", peer.refused === undefined ? undefined : `${count(peer.refused)} routes, beyond a limit`],
+        ["attributes", attributeOctets(peer)],
         ["malformed", malformed && `${count(malformed.withdrawn)} UPDATEs withdrawn, ${count(malformed.discarded)} attributes discarded`],
         ["last", malformed && `${malformed.last.at}  ${printable(malformed.last.text)}`],
         ["octets", malformed && wrapHex(malformed.last.offending)],
@@ -65,6 +67,7 @@ export function renderPeer(peer: NeighborSnapshot, now: Now, paint: Paint): stri
           { title: "REJECTED", align: "right", text: ([, one]) => count(one.rejected) },
           { title: "SENT", align: "right", text: ([, one]) => count(one.sent) },
           { title: "LIMIT", align: "right", text: ([, one]) => (one.prefixLimit === 0 ? "none" : count(one.prefixLimit)) },
+          { title: "KEPT AT MOST", align: "right", text: ([, one]) => (one.receivedLimit ? count(one.receivedLimit) : "") },
           { title: "END-OF-RIB", text: ([, one]) => (one.endOfRib ? "yes" : "no") },
         ],
         paint,
@@ -75,6 +78,10 @@ export function renderPeer(peer: NeighborSnapshot, now: Now, paint: Paint): stri
     ...messageTable(peer, paint),
   ];
   return `${lines.join("\n")}\n`;
+}
+
+function attributeOctets({ attributeOctets: octets, attributeOctetsLimit: limit }: NeighborSnapshot): string | undefined {
+  return octets === undefined || limit === undefined ? undefined : `${count(octets)} of at most ${count(limit)} octets`;
 }
 
 /** "3 import policy, 1 protected prefix"; of all families. */

@@ -8,6 +8,11 @@ import { resolvePassword } from "./secrets.ts";
 
 export const defaultPort = 179;
 export const externalPrefixLimit = 10000;
+/** Enough for the routes of some ten thousand nodes, or of a rack; little enough that a neighbour gone mad fills no memory. */
+const leastReceivedLimit = 100_000;
+const leastAttributeOctets = 64 * 1024 * 1024;
+/** Octets of attributes for a prefix, where many are expected: Internet routes have 60 and share them. */
+const attributeOctetsEach = 256;
 const defaults = { holdTime: 90, keepaliveTime: 0, connectRetryTime: 5, advertisementInterval: 0, prefixWarning: 75 };
 
 /** A neighbour together with what later steps need to know of it. */
@@ -130,11 +135,13 @@ function meshPair({ self, resources, problems }: Context, fabric: Fabric, other:
           importDefault: "accept",
           exportDefault: "accept",
           prefixLimit: 0,
+          receivedLimit: leastReceivedLimit,
           prefixWarning: defaults.prefixWarning,
           nextHopSelf: mesh.nextHopSelf,
           allowAsIn: 0,
         } satisfies NeighborFamilyConfig,
       },
+      attributeOctetsLimit: leastAttributeOctets,
       routeReflectorClient: client && !external,
     },
   }));
@@ -221,6 +228,7 @@ function peerSession(context: Context, fabric: Fabric, peer: ResolvedPeer, name:
     ? resolvePassword(resources, spec.passwordSecretRef, object, "spec.passwordSecretRef", problems)
     : {};
   const shutdown = spec.shutdown ? { shutdown: spec.shutdownMessage ? { message: spec.shutdownMessage } : {} } : {};
+  const families = peerFamilies(spec, familyOfText(address), external);
   const neighbor: NeighborConfig = {
     name,
     source: object,
@@ -236,7 +244,8 @@ function peerSession(context: Context, fabric: Fabric, peer: ResolvedPeer, name:
     ...password,
     passive: spec.passive ?? false,
     ...timersOf(fabric.spec.timers, spec.timers),
-    families: peerFamilies(spec, familyOfText(address), external),
+    families,
+    attributeOctetsLimit: spec.attributeOctetsLimit ?? defaultAttributeOctets(families),
     routeReflectorClient: !external && (spec.routeReflectorClient ?? false),
     ...shutdown,
   };
@@ -254,12 +263,14 @@ function peerFamilies(spec: Peer["spec"], family: IpFamily, external: boolean): 
     const importDefault = (entry.import ?? spec.import)?.default;
     const exportDefault = (entry.export ?? spec.export)?.default;
     const restart = entry.prefixLimitRestart ?? spec.prefixLimitRestart;
+    const prefixLimit = entry.prefixLimit ?? spec.prefixLimit;
     result[entry.name] = {
       importPolicies: [...((entry.import ?? spec.import)?.policies ?? [])],
       exportPolicies: [...((entry.export ?? spec.export)?.policies ?? [])],
       ...(importDefault ? { importDefault: importDefault === "Accept" ? "accept" : "reject" } : {}),
       ...(exportDefault ? { exportDefault: exportDefault === "Accept" ? "accept" : "reject" } : {}),
-      prefixLimit: entry.prefixLimit ?? spec.prefixLimit ?? (external ? externalPrefixLimit : 0),
+      prefixLimit: prefixLimit ?? (external ? externalPrefixLimit : 0),
+      receivedLimit: entry.receivedLimit ?? spec.receivedLimit ?? defaultReceivedLimit(prefixLimit),
       ...(restart === undefined ? {} : { prefixLimitRestart: restart }),
       prefixWarning: entry.prefixWarning ?? spec.prefixWarning ?? defaults.prefixWarning,
       nextHopSelf: entry.nextHopSelf ?? spec.nextHopSelf ?? false,
@@ -268,6 +279,15 @@ function peerFamilies(spec: Peer["spec"], family: IpFamily, external: boolean): 
     };
   }
   return result;
+}
+
+function defaultReceivedLimit(prefixLimit: number | undefined): number {
+  return prefixLimit === 0 ? 0 : Math.max(leastReceivedLimit, 10 * (prefixLimit ?? 0));
+}
+
+function defaultAttributeOctets(families: NeighborConfig["families"]): number {
+  const limits = Object.values(families).map(({ receivedLimit = 0 }) => receivedLimit);
+  return limits.includes(0) ? 0 : Math.max(leastAttributeOctets, attributeOctetsEach * Math.max(...limits));
 }
 
 /** An external session has TTL 1 unless told otherwise (RFC 4271 section 5.1.3): a neighbour off-link never answers. */

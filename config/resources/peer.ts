@@ -50,6 +50,13 @@ const familySettings = () => ({
       100000000,
     ),
   ),
+  receivedLimit: optional(
+    integer(
+      "Prefixes kept of a family, accepted or rejected, before the session is closed; what comes beyond is not kept. 0 = no limit. Default: ten times prefixLimit, at least 100000; 0 where prefixLimit is set to 0.",
+      0,
+      1000000000,
+    ),
+  ),
   prefixLimitRestart: optional(
     integer(
       "Seconds after which a session closed by prefixLimit is tried again. 0 = never: it stays down until the limit changes or the session is reset. Default 300.",
@@ -100,6 +107,13 @@ export const peerSpec = object(
       integer("Hops from which packets are trusted (GTSM, RFC 5082), 1..254; 1 = directly connected. Excludes multihop.", 1, 254),
     ),
     timers: optional(timers()),
+    attributeOctetsLimit: optional(
+      integer(
+        "Octets of path attributes that the session may bring before it is closed. 0 = no limit. Default: 67108864, or 256 for each prefix of receivedLimit where that is more; 0 where receivedLimit is 0.",
+        0,
+        1000000000000,
+      ),
+    ),
     families: optional(
       keyed("Address families of the session. Default: the one of the session's address.", "name", familyEntry, 2, { minItems: 1 }),
     ),
