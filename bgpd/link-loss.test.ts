@@ -85,6 +85,25 @@ describe.each([
     expect([a.neighbor(other).state, Object.keys(a.best)]).toEqual(["Established", [prefix]]);
   });
 
+  it("takes the routes that a graceful restart has kept for good, also when it is back before the neighbour", async () => {
+    const a = await joined(own, other, prefix, 65002);
+    // The router restarts: its sessions end without a word, then its ports go, and are back long before its BGP is.
+    world.network.lost = true;
+    world.cut(other);
+    await world.run(1);
+    expect([a.neighbor(other).state === "Established", Object.keys(a.best)]).toEqual([false, [prefix]]);
+    await cut("p0", "v0");
+    await world.run(1);
+    expect(a.speaker.snapshot().tables[`ipv${family}-unicast`].paths).toBe(0);
+    ns.ip("link set p0 up");
+    await eventually(() => expect(heard.findLast(({ name }) => name === "v0")?.carrier).toBe(true));
+    await world.run(1);
+    expect(a.best).toEqual({});
+    world.network.lost = false;
+    await world.run(60);
+    expect([a.neighbor(other).state, Object.keys(a.best)]).toEqual(["Established", [prefix]]);
+  });
+
   it("is nothing to a session over another link", async () => {
     const a = await joined(own, other, prefix, 65002);
     await cut("p1", "v1");

@@ -247,10 +247,11 @@ export class Peer implements SessionListener {
   down(reason: DownReason): void {
     const { slot, negotiated } = this;
     for (const family of [0, 1] as const) this.#rib.leave(family, this.index);
-    this.#releaseLink();
     this.negotiated = undefined;
     this.#decoder = undefined;
     if (slot && negotiated) this.#retire(slot, negotiated, reason);
+    // Routes that are kept stand and fall with the link as the session did.
+    if (slot?.state !== "stale") this.#releaseLink();
     this.#hooks.progressed();
   }
 
@@ -270,13 +271,18 @@ export class Peer implements SessionListener {
   /**
    * The ways to these next hops have changed. An external neighbour on a link of ours is lost with that link, as with other routers (FRR "fast
    * external failover", BIRD "check link"). Its routes could not be used until then, but all at once when the link is back: a switch after a
-   * power cut has a carrier long before it forwards. The NOTIFICATION keeps a graceful restart from saving those routes.
+   * power cut has a carrier long before it forwards. The NOTIFICATION keeps a graceful restart from saving those routes; those that one has
+   * saved already go for good.
    */
   nextHopsChanged(ids: readonly number[]): void {
     if (this.#link === undefined || !ids.includes(this.#link)) return;
     const resolution = this.#tracker?.resolution(this.#link);
     if (resolution?.connected) return;
     const text = resolution?.reachable ? `now only ${resolution.reason}` : resolution?.reason;
+    if (!this.negotiated) {
+      if (this.slot?.state === "stale") this.#forgetStale(this.slot, `the link to the neighbour is lost: ${text}`);
+      return;
+    }
     this.session.fail(`the link to the neighbour is lost: ${text}`, { code: ErrorCode.Cease, subcode: 0, data: new Uint8Array() });
   }
 
@@ -301,10 +307,14 @@ export class Peer implements SessionListener {
     for (const family of Families) if (!keep.includes(family)) this.#rib.purgeStale(slot, Families.indexOf(family) as 0 | 1);
     const seconds = this.gracefulRestart?.restartTime ?? 0;
     this.#log.info({ seconds, families: keep }, `graceful restart: keeping the neighbour's routes for ${seconds} s`);
-    this.#staleTimer = this.#platform.clock.after(seconds * 1000, () => {
-      this.#log.info({}, "graceful restart: the neighbour did not come back in time, its routes go");
-      this.#rib.closeSlot(slot, false);
-    });
+    this.#staleTimer = this.#platform.clock.after(seconds * 1000, () => this.#forgetStale(slot, "the neighbour did not come back in time"));
+  }
+
+  #forgetStale(slot: Slot, reason: string): void {
+    this.#log.info({}, `graceful restart: ${reason}, its routes go`);
+    this.#staleTimer?.cancel();
+    this.#releaseLink();
+    this.#rib.closeSlot(slot, false);
   }
 
   /** The neighbour is back after a graceful restart: its old routes wait for their replacements. */
