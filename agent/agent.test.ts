@@ -160,6 +160,39 @@ status: { addresses: [{ type: InternalIP, address: 192.0.2.${number} }] }
     expect(actions.every(text => text.includes("added"))).toBe(true);
   });
 
+  test("of forwarding moves the kernel routes, at run time and over a crash, and leaves none where none are wanted", async () => {
+    const fabric = (forwarding: string) =>
+      pair.write(
+        "fabric.yaml",
+        `apiVersion: podlane.io/v1alpha1
+kind: Fabric
+metadata: { name: cluster }
+spec: { nodeSelector: {}, asn: 64512, timers: { holdTime: 9, connectRetryTime: 1 }, forwarding: ${forwarding} }
+`,
+      );
+    const held = () =>
+      execFileSync("ip", ["-n", pair.names[0], "-N", "route", "show", "table", "all"], { encoding: "utf8" })
+        .split("\n")
+        .filter(line => line.startsWith("10.244.2.0/24 "))
+        .map(line => /(table \d+ )?proto \d+/.exec(line)?.[0]);
+    const first = pair.start(0);
+    pair.start(1);
+    await expect.poll(held, within).toEqual(["proto 201"]);
+    fabric("{ table: 1000 }");
+    await logged(first, "kernel routes move to table 1000, protocol 201, metric 0");
+    await expect.poll(held, within).toEqual(["table 1000 proto 201"]);
+    first.process.kill("SIGKILL");
+    await first.ended;
+    fabric("{ table: 1000, protocol: 210 }");
+    const second = pair.start(0);
+    await expect.poll(held, within).toEqual(["table 1000 proto 210"]);
+    second.process.kill("SIGKILL");
+    await second.ended;
+    fabric("{ enabled: false }");
+    pair.start(0);
+    await expect.poll(held, within).toEqual([]);
+  });
+
   test("is followed without a word, and events tell", async () => {
     pair.start(0);
     await answers(0);

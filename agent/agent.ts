@@ -4,7 +4,8 @@
  */
 
 import type { Faults } from "../bgpd/faults.ts";
-import type { Clock, KernelAccess, Logger } from "../bgpd/platform.ts";
+import { Forwarding } from "../bgpd/forwarding.ts";
+import type { Clock, KernelAccess, Logger, RoutePlaces } from "../bgpd/platform.ts";
 import { Speaker, type SpeakerEvent } from "../bgpd/speaker.ts";
 import { compile } from "../config/compile.ts";
 import type { NodeFacts, NodePlan, Problem } from "../config/plan.ts";
@@ -15,6 +16,7 @@ import type { ApiBackend } from "./api/routes.ts";
 import type { EventView, ReloadView, StatusView } from "./api/views.ts";
 import { nodeFacts } from "./facts.ts";
 import { Pods } from "./pods.ts";
+import { routeMemory } from "./route-memory.ts";
 import { loadPlan, planPath, type SavedPlan, savePlan } from "./saved-plan.ts";
 import { withoutSecrets } from "./secrets.ts";
 import { version } from "./version.ts";
@@ -49,6 +51,8 @@ export class Agent {
   readonly #startedAt: number;
   readonly #timers = new Map<string, { cancel(): void }>();
   #stopWatching: () => void = () => {};
+  readonly #places: RoutePlaces;
+  #leftRoutes: Forwarding | undefined;
   #speaker: Speaker | undefined;
   /** One that still says goodbye to its neighbours; until it has, its port is taken. */
   #leaving: Promise<void> | undefined;
@@ -72,6 +76,7 @@ export class Agent {
     this.#parts = parts;
     this.#startedAt = parts.clock.now();
     this.#pods = new Pods(options.stateDirectory, parts);
+    this.#places = routeMemory(options, parts.log);
     this.#facts = this.#readFacts();
   }
 
@@ -104,6 +109,7 @@ export class Agent {
     this.#stopWatching();
     await this.#parts.source.close();
     await this.#leaving;
+    await this.#leftRoutes?.close({ flush: false });
     await this.#speaker?.close({ graceful, flush: false });
     this.#pods.close();
   }
@@ -255,7 +261,10 @@ export class Agent {
   #applySpeaker(plan: NodePlan): void {
     if (!plan.speaker) {
       const old = this.#speaker;
-      if (!old) return;
+      if (!old) {
+        this.#removeLeftRoutes();
+        return;
+      }
       this.#speaker = undefined;
       this.#done("BGP stopped: the node has no part in it any more");
       this.#leaving = old
@@ -267,10 +276,20 @@ export class Agent {
     if (this.#leaving) return;
     const { clock, log, kernel, faults } = this.#parts;
     if (!this.#speaker) {
-      this.#speaker = new Speaker({ clock, log, kernel, faults });
+      void this.#leftRoutes?.close({ flush: false });
+      this.#speaker = new Speaker({ clock, log, kernel, faults, places: this.#places });
       this.#speaker.on(event => this.#speakerEvent(event));
     }
     for (const { neighbor, text } of this.#speaker.apply(plan.speaker).actions) this.#done(neighbor ? `${neighbor}: ${text}` : text);
+  }
+
+  /** Of a former agent, from when the node had a part in BGP. */
+  #removeLeftRoutes(): void {
+    if (this.#leftRoutes || this.#leaving) return;
+    const { clock, log, kernel, faults } = this.#parts;
+    this.#leftRoutes = new Forwarding({ clock, log, kernel, faults, memory: this.#places, moved: () => {} });
+    this.#leftRoutes.use(undefined);
+    this.#leftRoutes.sweep();
   }
 
   /** What was asked for in the meantime is done now. */

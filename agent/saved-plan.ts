@@ -1,10 +1,11 @@
 /**
  * The last good plan on disk, so that an agent can start and forward while its configuration is broken or out of reach. It holds
- * passwords: mode 0600, written to a file of its own, flushed and renamed, so that a crash leaves the old plan or the new one.
+ * passwords: mode 0600.
  */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
 import type { NodePlan } from "../config/plan.ts";
+import { replaceFile } from "./atomic-file.ts";
 
 export interface SavedPlan {
   /** RFC 3339. */
@@ -22,19 +23,7 @@ export function planPath(stateDirectory: string): string {
 
 /** Throws what the file system throws, such as ENOSPC; the old file is then still there. */
 export function savePlan(path: string, plan: NodePlan, now: Date): void {
-  const temporary = `${path}.new`;
-  const text = JSON.stringify({ format, savedAt: now.toISOString(), plan: { ...plan, problems: [] } });
-  // A leftover of a crash may have another mode.
-  rmSync(temporary, { force: true });
-  const fd = openSync(temporary, "wx", 0o600);
-  try {
-    writeFileSync(fd, text);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-  renameSync(temporary, path);
-  syncDirectory(dirname(path));
+  replaceFile(path, JSON.stringify({ format, savedAt: now.toISOString(), plan: { ...plan, problems: [] } }));
 }
 
 /** undefined where there is none. Throws an Error in words when it cannot be used. */
@@ -54,14 +43,4 @@ export function loadPlan(path: string, node: string): SavedPlan | undefined {
   }
   if (plan.node !== node) throw new Error(`${path} is the plan of node "${plan.node}", not of "${node}"`);
   return { savedAt: saved.savedAt, plan: { node, speaker: plan.speaker, pods: plan.pods, problems: [] } };
-}
-
-/** The rename itself is on disk only after this. */
-function syncDirectory(path: string): void {
-  const fd = openSync(path, "r");
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

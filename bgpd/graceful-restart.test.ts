@@ -214,7 +214,7 @@ describe("our own restart", () => {
       const a = world.speaker(A, { asn: 65001, neighbors: [neighborAt(B, 65002)], fib }, namespace.kernel());
       const connections = world.rawPeer(B, 65002);
       expect(a.apply()).toEqual([`${B}: add: added`]);
-      await expect.poll(async () => (await world.run(1), a.neighbor(B).state)).toBe("Established");
+      await expect.poll(() => world.later(() => a.neighbor(B).state)).toBe("Established");
       expect(connections).toHaveLength(1);
       // Capability 64: R with a restart time of 90 s, then (1, 1) with F.
       expect(Buffer.from(connections[0].ofType(MessageType.Open)[0]).toString("hex")).toContain("4006805a00010180");

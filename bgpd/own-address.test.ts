@@ -132,9 +132,7 @@ describe("with real addresses", () => {
     await hears({ [V4]: "10.0.0.1" });
     ns.ip("addr add 2001:db8::9/64 dev p0 nodad");
     ns.ip("addr add 2001:db8::9/64 dev v0");
-    await expect
-      .poll(async () => (await world.run(1), problems()))
-      .toEqual([expect.stringContaining("duplicate address detection failed")]);
+    await expect.poll(() => world.later(problems)).toEqual([expect.stringContaining("duplicate address detection failed")]);
     await hears({ [V4]: "10.0.0.1" });
     expect(us.neighbor("10.0.0.2").counters.establishedCount).toBe(1);
   });

@@ -3,6 +3,7 @@
  */
 import type { KernelEvent, Rtnetlink } from "../kernel/types.ts";
 import type { Faults } from "./faults.ts";
+import type { RoutePlace } from "./fib/route-places.ts";
 
 export interface Timer {
   cancel(): void;
@@ -31,11 +32,19 @@ export interface KernelAccess {
   watch(listener: (events: KernelEvent[]) => void): () => void;
 }
 
+export interface RoutePlaces {
+  read(): RoutePlace[];
+  /** Called before the first route is written to a place, and when all of a place are gone. Must not throw. */
+  write(places: readonly RoutePlace[]): void;
+}
+
 export interface Platform {
   clock: Clock;
   log: Logger;
   /** Absent: no kernel at all (a pure route server in a test). */
   kernel?: KernelAccess;
+  /** Remembers over restarts where routes of ours may be in the kernel; absent: nothing is remembered. */
+  places?: RoutePlaces;
   /** Where exceptions of ours are counted; absent: the speaker keeps its own. */
   faults?: Faults;
 }

@@ -7,9 +7,9 @@ import { checkConfig, globalResetReasons, resetReasons, same } from "./apply.ts"
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
 import { explain } from "./explain.ts";
 import { Faults, guardedClock, guardedKernel } from "./faults.ts";
-import { createFib } from "./fib/fib.ts";
 import { createNextHopTracker } from "./fib/next-hop.ts";
 import type { Fib, NextHopTracker } from "./fib/types.ts";
+import { describeMove, Forwarding } from "./forwarding.ts";
 import { attractsTraffic } from "./graceful-restart.ts";
 import { CeaseSubcode } from "./message/notification.ts";
 import { nextHopProblems } from "./next-hop-problems.ts";
@@ -56,6 +56,7 @@ export class Speaker {
   readonly #doors: Doors;
   #config: SpeakerConfig | undefined;
   #rib: Rib;
+  #forwarding: Forwarding | undefined;
   #fib: Fib | undefined;
   #tracker: NextHopTracker | undefined;
   #listener: ReturnType<Doors["listener"]> | undefined;
@@ -98,6 +99,7 @@ export class Speaker {
     const report: ApplyReport = { actions: [] };
     if (!before) this.#start(config);
     this.#config = config;
+    if (before) this.#moveRoutes(before, config, report);
     this.#rib.configure({
       asn: config.asn,
       routerId: addressToUint32(parseAddress(config.routerId)),
@@ -260,16 +262,17 @@ export class Speaker {
     await Promise.all([...this.#peers.values()].map(peer => (options.graceful ? peer.session.stop() : peer.session.abandon())));
     for (const peer of this.#peers.values()) peer.close();
     this.#tracker?.close();
-    await this.#fib?.close({ flush: options.flush });
+    await this.#forwarding?.close({ flush: options.flush });
   }
 
   #start(config: SpeakerConfig): void {
     const { kernel, clock, log } = this.#platform;
     const faults = this.#faults;
     if (kernel) {
-      const common = { kernel, clock, log, faults, table: config.fib.table, protocol: config.fib.protocol };
-      this.#tracker = createNextHopTracker(common);
-      if (config.fib.enabled) this.#fib = createFib({ ...common, metric: config.fib.metric });
+      const common = { kernel, clock, log, faults };
+      this.#forwarding = new Forwarding({ ...common, memory: this.#platform.places, moved: () => this.#followKernel() });
+      this.#fib = this.#forwarding.use(config.fib);
+      this.#tracker = createNextHopTracker({ ...common, table: config.fib.table, protocols: this.#forwarding.protocols });
     }
     this.#rib = new Rib({ clock, tracker: this.#tracker, fib: this.#fib, faults });
     // After the RIB, which asks for each of these ids: a session that ends gives its own back.
@@ -281,10 +284,29 @@ export class Speaker {
       this.#open(true);
       this.#converge(`waited ${config.startupWait} s for all neighbours`);
     });
+    this.#awaitOpening(config);
+  }
+
+  #awaitOpening(config: SpeakerConfig): void {
     // Routes of ours in the kernel: forwarding outlived a former agent (RFC 4724 section 4.1). Without any, nothing tells a restart from a
     // first start, and every start is taken for a restart: it costs no more than a later End-of-RIB.
     if (this.#fib) void this.#fib.outlived.then(outlived => this.#open(outlived));
     else this.#open(!config.fib.enabled);
+  }
+
+  /** Routes go to another place in the kernel: first they are written there, then they go from where they were. */
+  #moveRoutes(before: SpeakerConfig, config: SpeakerConfig, report: ApplyReport): void {
+    if (!this.#forwarding || same(before.fib, config.fib)) return;
+    this.#fib = this.#forwarding.use(config.fib);
+    this.#followKernel();
+    this.#rib.setFib(this.#fib);
+    this.#awaitOpening(config);
+    if (this.#converged) void this.#rib.settled().then(() => this.#forwarding?.sweep());
+    report.actions.push({ action: "change", text: describeMove(before.fib, config.fib) });
+  }
+
+  #followKernel(): void {
+    if (this.#config && this.#forwarding) this.#tracker?.follow(this.#config.fib.table, this.#forwarding.protocols);
   }
 
   /** From now on sessions may start. */
@@ -415,7 +437,7 @@ export class Speaker {
     this.#startTimer?.cancel();
     void this.#rib.settled().then(() => {
       if (this.#closed) return;
-      this.#fib?.sweep();
+      this.#forwarding?.sweep();
       this.#rib.endOfRibTo = "all";
       this.#rib.kick();
       this.#emit({ type: "converged", reason });

@@ -44,6 +44,8 @@ export class FamilyState {
   readonly suspects = new Map<number, Suspect>();
   /** Routes of other owners that stand where one of ours would: by place (see placeOf), protocol and the dump or event that last showed it. */
   readonly foreign = new Map<string, { protocol: number; generation: number }>();
+  /** Routes that stand in our place with a former protocol number of ours, by id and kind: they are written again, or go by that number. */
+  readonly #formerProtocols = new Map<number, number>();
   /** Prefixes for which the kernel holds a route of ours. */
   installed = 0;
   flags: Uint8Array;
@@ -87,6 +89,7 @@ export class FamilyState {
   /** Whether the kernel holds what is wanted. */
   satisfied(id: number): boolean {
     const want = this.#want[id];
+    if (want !== NONE && this.hasFormerProtocol(id, want === BLACKHOLE)) return false;
     if (want === BLACKHOLE) return this.hasDiscard(id) && this.#have[id] === NONE;
     if (want === NONE && (this.flags[id] & Flag.Adopted) !== 0) return true;
     return !this.hasDiscard(id) && this.#entries.equivalent(want, this.#have[id]);
@@ -103,6 +106,7 @@ export class FamilyState {
     const had = this.has(id);
     this.#entries.release(this.#have[id]);
     this.#have[id] = entry;
+    if (entry === NONE) this.setProtocol(id, false, undefined);
     this.#count(had, id);
   }
 
@@ -110,7 +114,22 @@ export class FamilyState {
     const had = this.has(id);
     if (present) this.flags[id] |= Flag.Discard;
     else this.flags[id] &= ~Flag.Discard;
+    if (!present) this.setProtocol(id, true, undefined);
     this.#count(had, id);
+  }
+
+  hasFormerProtocol(id: number, discard: boolean): boolean {
+    return this.#formerProtocols.size > 0 && this.#formerProtocols.has(2 * id + Number(discard));
+  }
+
+  /** With which number the kernel holds our route; undefined = none, or the present one. */
+  formerProtocol(id: number, discard: boolean): number | undefined {
+    return this.#formerProtocols.get(2 * id + Number(discard));
+  }
+
+  setProtocol(id: number, discard: boolean, former: number | undefined): void {
+    if (former !== undefined) this.#formerProtocols.set(2 * id + Number(discard), former);
+    else if (this.#formerProtocols.size > 0) this.#formerProtocols.delete(2 * id + Number(discard));
   }
 
   /** What events said of it before is past: it was written just now. */

@@ -3,7 +3,7 @@
  * wish of each prefix in slices between other work, sweeps what nobody wants, repairs what somebody else removed or changed, and never
  * touches a route of another owner.
  */
-import type { KernelEvent, Link, Route, RouteChange } from "../../kernel/types.ts";
+import type { KernelEvent, Link, Route } from "../../kernel/types.ts";
 import type { Prefix } from "../../net/address.ts";
 import { formatPrefix } from "../../net/address.ts";
 import type { Faults } from "../faults.ts";
@@ -11,6 +11,7 @@ import type { Clock, KernelAccess, Logger, Timer } from "../platform.ts";
 import { BLACKHOLE, Entries, NONE } from "./entries.ts";
 import { DISCARD_METRIC, FamilyState, Flag } from "./family-state.ts";
 import { protocolName } from "./protocol-names.ts";
+import { type RoutePlace, removePlace, removeRoutes, samePlace, turn } from "./route-places.ts";
 import { Suspicions } from "./suspicions.ts";
 import type { Fib, FibCounters, FibEntry } from "./types.ts";
 import { FibWriter, type Task, type TaskFailure } from "./writer.ts";
@@ -26,6 +27,8 @@ export interface FibOptions {
   clock: Clock;
   log: Logger;
   faults?: Faults;
+  /** Where routes of ours may still be from before: what nobody wants there goes with the sweep, once all that is wanted stands here. */
+  former?: readonly RoutePlace[];
   /** Prefixes written in one slice, at most; default 256, about 3 ms. */
   batch?: number;
 }
@@ -62,9 +65,12 @@ class KernelFib implements Fib {
   readonly #suspicions: Suspicions;
   readonly #stopWatching: () => void;
   #waiting: (() => void)[] = [];
+  #former: readonly RoutePlace[];
   #ready = false;
   #slicing = false;
   #swept = false;
+  /** What was wanted at the sweep is written: routes of ours that we do not write like that may go. */
+  #replaced = false;
   #closed = false;
   /** Routes of our protocol that are of another metric or type than we write: of an earlier configuration. */
   #leftovers = false;
@@ -84,6 +90,7 @@ class KernelFib implements Fib {
   constructor(options: FibOptions) {
     const { kernel, table, protocol, metric, clock } = options;
     this.#options = options;
+    this.#former = (options.former ?? []).filter(place => !samePlace(place, { table, protocol }));
     this.outlived = new Promise(resolve => {
       this.#tellOutlived = resolve;
     });
@@ -112,15 +119,19 @@ class KernelFib implements Fib {
     this.#enqueue(state, id);
   }
 
-  sweep(): void {
+  async sweep(): Promise<void> {
     this.#swept = true;
-    if (!this.#ready) return;
-    for (const state of this.#states()) {
-      state.each(id => {
-        if (state.want(id) === NONE) this.#enqueue(state, id);
-      });
+    if (this.#ready) this.#enqueueUnwanted();
+    await this.settled();
+    for (const place of this.#former) {
+      this.#sweptCount += await removePlace(this.#options.kernel.netlink, place, () => this.#closed);
     }
-    if (this.#leftovers) this.#resync();
+    if (this.#closed) return;
+    this.#former = [];
+    this.#replaced = true;
+    if (!this.#leftovers) return;
+    this.#resync();
+    await this.#resyncing;
   }
 
   settled(): Promise<void> {
@@ -159,6 +170,14 @@ class KernelFib implements Fib {
     await this.#resyncing;
     if (flush) await this.#flush();
     this.#checkSettled();
+  }
+
+  #enqueueUnwanted(): void {
+    for (const state of this.#states()) {
+      state.each(id => {
+        if (state.want(id) === NONE) this.#enqueue(state, id);
+      });
+    }
   }
 
   // --- writing ---
@@ -269,12 +288,8 @@ class KernelFib implements Fib {
   }
 
   async #flush(): Promise<void> {
-    const { netlink } = this.#options.kernel;
-    const { table, protocol } = this.#options;
-    for (const chunk of netlink.routes({ table, protocol })) {
-      this.#delete(chunk.filter(route => this.#isOurs(route)));
-      await turn();
-    }
+    const { kernel, table, protocol } = this.#options;
+    for (const place of [{ table, protocol }, ...this.#former]) await removePlace(kernel.netlink, place, () => false);
   }
 
   // --- events ---
@@ -398,7 +413,7 @@ class KernelFib implements Fib {
       for (let id = 1; id < state.prefixes.limit; id++) state.flags[id] &= ~(Flag.Seen | Flag.SeenDiscard);
       for (const chunk of this.#options.kernel.netlink.routes({ family: state.family, table: this.#options.table })) {
         const leftovers = chunk.filter(route => !this.#found(state, route));
-        if (this.#swept) this.#sweptCount += this.#delete(leftovers);
+        if (this.#replaced) this.#sweptCount += removeRoutes(this.#options.kernel.netlink, leftovers);
         else if (leftovers.length > 0) this.#leftovers = true;
         if (this.#adopted > 0) this.#tellOutlived(true);
         await turn();
@@ -406,14 +421,19 @@ class KernelFib implements Fib {
       }
       this.#afterDump(state);
     }
-    if (this.#swept) this.#leftovers = false;
+    if (this.#replaced) this.#leftovers = false;
     if (this.#ready) return true;
     this.#ready = true;
-    this.#tellOutlived(this.#adopted > 0);
-    if (this.#swept) this.sweep();
+    this.#tellOutlived(this.#adopted > 0 || this.#former.some(place => this.#isInUse(place)));
+    if (this.#swept) this.#enqueueUnwanted();
     this.#kick();
     this.#checkSettled();
     return true;
+  }
+
+  #isInUse(place: RoutePlace): boolean {
+    for (const chunk of this.#options.kernel.netlink.routes(place)) if (chunk.length > 0) return true;
+    return false;
   }
 
   /** False for a route of ours that we do not write like that. */
@@ -429,6 +449,7 @@ class KernelFib implements Fib {
     const seen = discard ? Flag.SeenDiscard : Flag.Seen;
     if ((state.flags[id] & seen) !== 0) return true;
     state.flags[id] |= seen;
+    state.setProtocol(id, discard, route.protocol === this.#options.protocol ? undefined : route.protocol);
     const known = state.has(id);
     if (discard) state.setDiscard(id, true);
     else this.#foundUnicast(state, id, route);
@@ -461,7 +482,9 @@ class KernelFib implements Fib {
   }
 
   #isOurs(route: Route): boolean {
-    return route.protocol === this.#options.protocol && route.table === this.#options.table;
+    const { table, protocol } = this.#options;
+    if (route.table !== table) return false;
+    return route.protocol === protocol || (this.#former.length > 0 && this.#former.some(place => samePlace(place, route)));
   }
 
   /** As we write them: a unicast route of our metric, or a blackhole of the discard metric. */
@@ -471,20 +494,7 @@ class KernelFib implements Fib {
     return route.type === "unicast" && route.metric === this.#families[route.family].metric;
   }
 
-  /** How many went. */
-  #delete(routes: readonly Route[]): number {
-    const changes = routes.map(({ family, destination, length, type, table, protocol, metric }): RouteChange => {
-      return { action: "delete", route: { family, destination, length, type, table, protocol, metric } };
-    });
-    return changes.length === 0 ? 0 : changes.length - this.#options.kernel.netlink.batchRoutes(changes).length;
-  }
-
   #states(): [FamilyState, FamilyState] {
     return [this.#families[4], this.#families[6]];
   }
-}
-
-/** Lets the event loop do everything else that is due. */
-function turn(): Promise<void> {
-  return new Promise(resolve => setImmediate(resolve));
 }

@@ -11,7 +11,7 @@ import type { NextHopTracker, Resolution } from "./types.ts";
 export interface NextHopTrackerOptions {
   kernel: KernelAccess;
   /** rtm_protocol of our own routes: next hops are never resolved through them. */
-  protocol: number;
+  protocols: readonly number[];
   /** The table that our routes are in; next hops are resolved in it and in the main and local tables. */
   table: number;
   clock: Clock;
@@ -37,7 +37,8 @@ const REREAD_DELAY = 50;
 
 class KernelNextHopTracker implements NextHopTracker {
   readonly #options: NextHopTrackerOptions;
-  readonly #tables: readonly number[];
+  #tables: readonly number[];
+  #protocols: readonly number[];
   readonly #ids = new Map<string, number>();
   readonly #tracked: (Tracked | undefined)[] = [];
   readonly #free: number[] = [];
@@ -53,7 +54,8 @@ class KernelNextHopTracker implements NextHopTracker {
 
   constructor(options: NextHopTrackerOptions) {
     this.#options = options;
-    this.#tables = [...new Set([MAIN_TABLE, LOCAL_TABLE, options.table])];
+    this.#tables = tablesWith(options.table);
+    this.#protocols = options.protocols;
     this.#stop = options.kernel.watch(events => this.#onEvents(events));
     try {
       for (const chunk of this.#read(this.#table)) this.#addRoutes(this.#table, chunk);
@@ -91,6 +93,13 @@ class KernelNextHopTracker implements NextHopTracker {
 
   addresses(): InterfaceAddress[] {
     return this.#table.addresses();
+  }
+
+  follow(table: number, protocols: readonly number[]): void {
+    if (String(this.#protocols) === String(protocols) && String(this.#tables) === String(tablesWith(table))) return;
+    this.#tables = tablesWith(table);
+    this.#protocols = protocols;
+    this.#rereadSoon();
   }
 
   onAddressChange(listener: () => void): void {
@@ -177,7 +186,7 @@ class KernelNextHopTracker implements NextHopTracker {
   /** Not a route for some packets only: ours have no source or DS field of their own that it could ask for. */
   #concerns(route: Route): boolean {
     if (route.tos !== undefined || route.sourceLength !== undefined) return false;
-    return route.protocol !== this.#options.protocol && this.#tables.includes(route.table);
+    return !this.#protocols.includes(route.protocol) && this.#tables.includes(route.table);
   }
 
   #resolveAll(): void {
@@ -233,4 +242,8 @@ class KernelNextHopTracker implements NextHopTracker {
   #addRoutes(into: RoutingTable, chunk: Route[]): void {
     for (const route of chunk) if (this.#concerns(route)) into.setRoute(route);
   }
+}
+
+function tablesWith(table: number): number[] {
+  return [...new Set([MAIN_TABLE, LOCAL_TABLE, table])];
 }

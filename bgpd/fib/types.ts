@@ -25,6 +25,8 @@ export interface NextHopTracker {
   resolution(id: number): Resolution;
   /** All of ours, of both families, with their flags as they are now. */
   addresses(): InterfaceAddress[];
+  /** From now on our routes are in this table, and have one of these protocol numbers: the kernel's routes are read again. */
+  follow(table: number, protocols: readonly number[]): void;
   /** Called when addresses or their flags have changed, once per burst of kernel events. */
   onAddressChange(listener: () => void): void;
   /** Its name, or "ifindex 7" where it is gone. */
@@ -52,8 +54,11 @@ export interface Fib {
    */
   readonly outlived: Promise<boolean>;
   want(prefix: Prefix, entry: FibEntry | undefined): void;
-  /** The initial table is complete: remove our kernel routes that nobody wants. */
-  sweep(): void;
+  /**
+   * The initial table is complete: removes our kernel routes that nobody wants, and all of those at former places, once what is wanted is
+   * written. Resolves when nothing is left of them; rejects where a former place cannot be read.
+   */
+  sweep(): Promise<void>;
   /** Resolves when all that was wanted is in the kernel or has failed. */
   settled(): Promise<void>;
   counters(): FibCounters;

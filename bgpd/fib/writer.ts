@@ -62,7 +62,7 @@ export class FibWriter {
       }
       const present = want === BLACKHOLE ? state.hasDiscard(id) : state.have(id) !== NONE;
       const right = want === BLACKHOLE ? present : this.#options.entries.equivalent(want, state.have(id));
-      if (right) continue;
+      if (right && !state.hasFormerProtocol(id, want === BLACKHOLE)) continue;
       changes.push({ action: present ? "replace" : "add", route: this.#route(task) });
       writing.push(task);
     }
@@ -111,6 +111,7 @@ export class FibWriter {
     const want = state.want(id);
     state.flags[id] |= want === BLACKHOLE ? Flag.SeenDiscard : Flag.Seen;
     state.clearSuspect(id);
+    state.setProtocol(id, want === BLACKHOLE, undefined);
     if (want === BLACKHOLE) state.setDiscard(id, true);
     else state.setHave(id, this.#options.entries.retain(want));
   }
@@ -128,7 +129,8 @@ export class FibWriter {
 
   #key({ state, id }: Task, discard: boolean): RouteKey {
     const { family, address: destination, length } = state.prefixes.prefix(id);
-    const { table, protocol } = this.#options;
+    const { table } = this.#options;
+    const protocol = state.formerProtocol(id, discard) ?? this.#options.protocol;
     return {
       family,
       destination,

@@ -40,6 +40,8 @@ export class KernelWriter {
   }
 
   decided(prefix: number, best: number, hopsTouched: boolean): void {
+    // Made while the table was growing.
+    if (prefix >= this.#wanted.length) this.grow(this.#table.prefixes.capacity);
     const before = this.#wanted[prefix];
     if (best === 0 && before === NOTHING) return;
     const ids = this.nextHopIds(prefix, best);

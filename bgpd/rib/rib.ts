@@ -45,7 +45,8 @@ export class Rib {
   readonly tables: readonly [RibTable, RibTable];
   readonly locals: readonly [LocalTable, LocalTable];
   readonly groups: readonly [Map<string, UpdateGroup>, Map<string, UpdateGroup>] = [new Map(), new Map()];
-  readonly kernel: readonly [KernelWriter, KernelWriter] | undefined;
+  /** Of the FIB, where there is one. */
+  kernel: readonly [KernelWriter, KernelWriter] | undefined;
   /**
    * Who may hear End-of-RIB: a restarting speaker that has not heard everybody holds it back (RFC 4724 section 4.1), last from those that
    * restart themselves, which may wait for it before they send their own.
@@ -76,10 +77,7 @@ export class Rib {
     });
     this.tables = [this.#table(0), this.#table(1)];
     this.locals = [new LocalTable(this.tables[0]), new LocalTable(this.tables[1])];
-    if (options.fib) {
-      const fib = options.fib;
-      this.kernel = [new KernelWriter(fib, this.tables[0], this.locals[0]), new KernelWriter(fib, this.tables[1], this.locals[1])];
-    }
+    this.#writeTo(options.fib);
     for (const table of this.tables) {
       table.faults = options.faults;
       this.#listen(table);
@@ -132,6 +130,16 @@ export class Rib {
       });
     }
     this.kick();
+  }
+
+  /** From now on kernel routes are written to another FIB, all of them, or to none. */
+  setFib(fib: Fib | undefined): void {
+    this.#writeTo(fib);
+    for (const table of this.tables) this.#decideAll(table);
+  }
+
+  #writeTo(fib: Fib | undefined): void {
+    this.kernel = fib && [new KernelWriter(fib, this.tables[0], this.locals[0]), new KernelWriter(fib, this.tables[1], this.locals[1])];
   }
 
   // Sessions
@@ -336,12 +344,11 @@ export class Rib {
 
   #listen(table: RibTable): void {
     const groups = this.groups[table.family];
-    const kernel = this.kernel?.[table.family];
     table.listener = {
       bestChanged: prefix => {
         for (const group of groups.values()) group.mark(prefix);
       },
-      decided: (prefix, best, hopsTouched) => kernel?.decided(prefix, best, hopsTouched),
+      decided: (prefix, best, hopsTouched) => this.kernel?.[table.family].decided(prefix, best, hopsTouched),
     };
   }
 

@@ -16,7 +16,7 @@ class RecordingFib implements Fib {
     if (!entry) this.wants.delete(text);
     else this.wants.set(text, entry.type === "blackhole" ? "blackhole" : entry.nextHops.map(hop => hop.gateway?.join(".")).join(" "));
   }
-  sweep(): void {}
+  async sweep(): Promise<void> {}
   async settled(): Promise<void> {}
   counters() {
     return { installed: 0, adopted: 0, pending: 0, failed: 0, swept: 0, repaired: 0 };

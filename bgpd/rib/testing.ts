@@ -319,6 +319,8 @@ export class TestTracker implements NextHopTracker {
 
   onAddressChange(): void {}
 
+  follow(): void {}
+
   linkName(ifindex: number): string {
     return `ifindex ${ifindex}`;
   }

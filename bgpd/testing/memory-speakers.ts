@@ -3,7 +3,7 @@ import { addressToUint32, formatAddress, parseAddress, sameOctets } from "../../
 import type { NeighborConfig, NeighborFamilyConfig, NetworkConfig, SpeakerConfig } from "../config.ts";
 import { KEEPALIVE } from "../message/keepalive.ts";
 import { encodeOpen, type LocalCapabilities } from "../message/open.ts";
-import type { KernelAccess } from "../platform.ts";
+import type { KernelAccess, RoutePlaces } from "../platform.ts";
 import type { ListenerNeighbor } from "../session/listener.ts";
 import { MemoryEnd, MemoryLog, MemoryNetwork, neighborConfig, RawPeer } from "../session/testing.ts";
 import type { NeighborSnapshot } from "../snapshot.ts";
@@ -17,8 +17,8 @@ export class MemoryWorld {
   readonly #speakers: MemorySpeaker[] = [];
 
   /** The speaker at this address; its BGP Identifier is the address as well. */
-  speaker(address: string, change: Partial<SpeakerConfig> = {}, kernel?: KernelAccess): MemorySpeaker {
-    const speaker = new MemorySpeaker(this, address, change, kernel);
+  speaker(address: string, change: Partial<SpeakerConfig> = {}, kernel?: KernelAccess, places?: RoutePlaces): MemorySpeaker {
+    const speaker = new MemorySpeaker(this, address, change, kernel, places);
     this.#speakers.push(speaker);
     return speaker;
   }
@@ -52,6 +52,12 @@ export class MemoryWorld {
     }
   }
 
+  /** What is to be seen a second later: for expect.poll, where a real kernel takes part. */
+  async later<T>(look: () => T): Promise<T> {
+    await this.run(1);
+    return look();
+  }
+
   accepted(end: MemoryEnd): void {
     this.#ends.push(end);
   }
@@ -80,12 +86,12 @@ export class MemorySpeaker {
   readonly address: string;
   config: SpeakerConfig;
 
-  constructor(world: MemoryWorld, address: string, change: Partial<SpeakerConfig>, kernel?: KernelAccess) {
+  constructor(world: MemoryWorld, address: string, change: Partial<SpeakerConfig>, kernel?: KernelAccess, places?: RoutePlaces) {
     this.address = address;
     const own = parseAddress(address);
     this.config = { ...emptyConfig(address), ...change };
     this.speaker = new Speaker(
-      { clock: world.clock, log: this.log, kernel },
+      { clock: world.clock, log: this.log, kernel, places },
       {
         transport: ({ config }) => world.network.transport(own, parseAddress(config.address)),
         listener: ({ port }) => {

@@ -1,0 +1,107 @@
+/**
+ * Where the routes of the speaker are in the kernel, from one configuration to the next and over restarts. A change of table, protocol or metric
+ * moves them: the new ones are written first, then the former ones go. What no configuration owns any more goes as well.
+ */
+import type { FibConfig } from "./config.ts";
+import type { Faults } from "./faults.ts";
+import { createFib } from "./fib/fib.ts";
+import { type RoutePlace, removePlace, samePlace } from "./fib/route-places.ts";
+import type { Fib } from "./fib/types.ts";
+import type { Clock, KernelAccess, Logger, RoutePlaces, Timer } from "./platform.ts";
+
+export interface ForwardingOptions {
+  kernel: KernelAccess;
+  clock: Clock;
+  log: Logger;
+  faults: Faults;
+  memory?: RoutePlaces;
+  /** Called when routes are where they belong, and nowhere else. */
+  moved(): void;
+}
+
+/** Milliseconds after which a place that could not be read is tried again. */
+const RETRY = 10_000;
+
+export class Forwarding {
+  readonly #options: ForwardingOptions;
+  #config: FibConfig | undefined;
+  #fib: Fib | undefined;
+  /** All places where routes of ours may be. */
+  #places: readonly RoutePlace[];
+  /** Of the configuration in use. */
+  #serial = 0;
+  #retry: Timer | undefined;
+  #closed = false;
+
+  constructor(options: ForwardingOptions) {
+    this.#options = options;
+    this.#places = options.memory?.read() ?? [];
+  }
+
+  /** Protocol numbers of routes that are ours, now or from before. */
+  get protocols(): number[] {
+    return [...new Set([this.#config, ...this.#places].flatMap(place => (place ? [place.protocol] : [])))];
+  }
+
+  /**
+   * From now on routes are written by this configuration, to the FIB that is returned; undefined = none are wanted, as with forwarding
+   * disabled. Former ones stay until sweep().
+   */
+  use(config: FibConfig | undefined): Fib | undefined {
+    void this.#fib?.close({ flush: false });
+    this.#serial++;
+    this.#config = config;
+    this.#fib = config?.enabled ? this.#create(config) : undefined;
+    return this.#fib;
+  }
+
+  /** All that is wanted was asked for: what stands elsewhere goes as soon as it is written. */
+  sweep(): void {
+    const serial = this.#serial;
+    this.#retry?.cancel();
+    void this.#sweep(() => this.#closed || serial !== this.#serial).catch(error => {
+      this.#options.log.error({ error }, `former kernel routes cannot be removed; trying again after ${RETRY / 1000} s`);
+      this.#retry = this.#options.clock.after(RETRY, () => {
+        if (serial === this.#serial) this.sweep();
+      });
+    });
+  }
+
+  async close({ flush }: { flush: boolean }): Promise<void> {
+    this.#closed = true;
+    this.#retry?.cancel();
+    await this.#fib?.close({ flush });
+    if (!flush) return;
+    for (const place of this.#places) await removePlace(this.#options.kernel.netlink, place, () => false);
+    this.#remember([]);
+  }
+
+  #create({ table, protocol, metric }: FibConfig): Fib {
+    const former = this.#places;
+    this.#remember([{ table, protocol }, ...former.filter(place => !samePlace(place, { table, protocol }))]);
+    const { kernel, clock, log, faults } = this.#options;
+    return createFib({ kernel, clock, log, faults, table, protocol, metric, former });
+  }
+
+  async #sweep(overtaken: () => boolean): Promise<void> {
+    const { kernel, moved } = this.#options;
+    if (this.#fib) await this.#fib.sweep();
+    else for (const place of this.#places) await removePlace(kernel.netlink, place, overtaken);
+    if (overtaken()) return;
+    this.#remember(this.#config?.enabled ? [{ table: this.#config.table, protocol: this.#config.protocol }] : []);
+    moved();
+  }
+
+  #remember(places: readonly RoutePlace[]): void {
+    if (JSON.stringify(places) === JSON.stringify(this.#places)) return;
+    this.#places = places;
+    this.#options.memory?.write(places);
+  }
+}
+
+/** What a change of the configuration does, in words. */
+export function describeMove(before: FibConfig, after: FibConfig): string {
+  if (!after.enabled) return "kernel routes removed: forwarding is disabled";
+  const place = `table ${after.table}, protocol ${after.protocol}, metric ${after.metric}`;
+  return before.enabled ? `kernel routes move to ${place}` : `kernel routes are written to ${place}`;
+}
