@@ -138,7 +138,12 @@ export const IFLA_EXT_MASK = 29;
 export const IFLA_LINK_NETNSID = 37;
 export const IFLA_INFO_KIND = 1;
 export const IFLA_INFO_DATA = 2;
+export const IFLA_INFO_SLAVE_KIND = 4;
+export const IFLA_INFO_SLAVE_DATA = 5;
+export const IFLA_BRPORT_STATE = 1;
 export const IFLA_BRPORT_MODE = 4;
+/** linux/if_bridge.h. */
+export const BR_STATE_FORWARDING = 3;
 export const IFLA_BR_NF_CALL_IPTABLES = 36;
 export const IFLA_BR_NF_CALL_IP6TABLES = 37;
 export const VETH_INFO_PEER = 1;

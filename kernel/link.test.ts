@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { parseAddress } from "../net/address.ts";
 import { NetlinkError } from "./error.ts";
 import { openNetns } from "./netns.ts";
@@ -195,6 +195,18 @@ describeKernel("links", () => {
     } finally {
       target.close();
     }
+  });
+
+  test("a bridge's port says whether it forwards", async () => {
+    const { netlink } = testNetns();
+    const bridge = netlink.addLink({ kind: "bridge", name: "br0", up: true });
+    const { index, forwarding } = netlink.addLink({ kind: "veth", name: "v0", peer: { name: "v1" } });
+    expect(forwarding).toBeUndefined();
+    netlink.setLink(index, { master: bridge.index, up: true });
+    expect(netlink.link(index)?.forwarding).toBe(false);
+    netlink.setLink(netlink.link("v1")!.index, { up: true });
+    await vi.waitFor(() => expect(netlink.link(index)?.forwarding).toBe(true));
+    expect(netlink.link("br0")?.forwarding).toBeUndefined();
   });
 
   test("what does not exist is undefined", () => {

@@ -56,13 +56,24 @@ function decodeLinkAttribute(link: Link, bytes: Bytes, type: number, from: numbe
 }
 
 function decodeLinkInfo(link: Link, bytes: Bytes, start: number, end: number): void {
+  let masterKind = "";
   for (let at = start; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
     const type = attributeType(bytes, at);
     if (type === C.IFLA_INFO_KIND) link.kind = readText(bytes, at + 4, attributeEnd(bytes, at));
     // The kernel writes the kind before its data.
     else if (type === C.IFLA_INFO_DATA && link.kind === "vxlan") link.vxlan = decodeVxlan(bytes, at + 4, attributeEnd(bytes, at));
     else if (type === C.IFLA_INFO_DATA && link.kind === "bridge") link.netfilter = decodeNetfilter(bytes, at + 4, attributeEnd(bytes, at));
+    else if (type === C.IFLA_INFO_SLAVE_KIND) masterKind = readText(bytes, at + 4, attributeEnd(bytes, at));
+    else if (type === C.IFLA_INFO_SLAVE_DATA && masterKind === "bridge")
+      link.forwarding = decodeForwarding(bytes, at + 4, attributeEnd(bytes, at));
   }
+}
+
+function decodeForwarding(bytes: Bytes, start: number, end: number): boolean | undefined {
+  for (let at = start; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at)))
+    if (attributeType(bytes, at) === C.IFLA_BRPORT_STATE && attributeEnd(bytes, at) > at + 4)
+      return bytes.u8[at + 4] === C.BR_STATE_FORWARDING;
+  return undefined;
 }
 
 /** undefined: the kernel was built without it. */

@@ -24,6 +24,8 @@ export interface Link {
   peerNetnsId: number;
   /** IFLA_IFALIAS. */
   alias: string;
+  /** Bridge port: state forwarding. Carrier is not enough, the bridge takes notice of it a little later. Absent: no bridge port. */
+  forwarding?: boolean;
   vxlan?: { id: number; port: number; local?: Address; group?: Address; device: number; learning: boolean };
   /** Bridge: IPv4 and IPv6 packets between its ports pass netfilter, whatever net.bridge.bridge-nf-call-iptables says. Absent: the kernel cannot. */
   netfilter?: boolean;

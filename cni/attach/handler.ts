@@ -8,7 +8,7 @@ import { isNetns, netnsInode } from "../../kernel/netns.ts";
 import { openRtnetlink } from "../../kernel/rtnetlink.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
 import type { CniAnswer } from "../http.ts";
-import { AllocationError, type Key, keyText, type Reservation } from "../ipam/book.ts";
+import { AllocationError, addressOf, type Key, keyText, type Reservation } from "../ipam/book.ts";
 import { Ledger } from "../ipam/ledger.ts";
 import { CniError, ErrorCode, formatError } from "../protocol/error.ts";
 import { type CniRequest, parseRequest, type RawRequest, versionOf } from "../protocol/request.ts";
@@ -23,6 +23,7 @@ import {
 } from "../protocol/result.ts";
 import { formatVersions } from "../protocol/version.ts";
 import type { AttachmentView, AttachPlan, AttachProblem } from "../types.ts";
+import { announcePod } from "./announce.ts";
 import { ensureBridge, removeGateway } from "./bridge.ts";
 import { KeyedLock } from "./lock.ts";
 import { hostInterfaceName, isPodLink, parsePodAlias, podLinkAlias } from "./names.ts";
@@ -235,13 +236,22 @@ class Handler implements CniHandler {
       const alias = podLinkAlias(key, reservation.addresses);
       result = attachPod(this.#netlink, { ...reservation, alias, bridge, hairpin: this.#plan.hairpin, mac: config.mac });
       this.#ledger.confirm(key);
-      await this.#ledger.durable();
+      await Promise.all([this.#ledger.durable(), this.#announce(reservation, bridge.index)]);
     } catch (error) {
       // The first failure is the one to tell; what rolling back cannot undo, DEL and sweep() find.
       await this.#remove(key).catch(() => undefined);
       throw error;
     }
     return formatResult(result, config.cniVersion, config.dns, previous);
+  }
+
+  async #announce({ netns, ifname, hostInterface, addresses }: Reservation, bridge: number): Promise<void> {
+    const told = await announcePod(this.#netlink, { netns, ifname, hostInterface, bridge, addresses: addresses.map(addressOf) });
+    if (!told)
+      this.#options.log.warn(
+        { link: hostInterface, addresses },
+        "the bridge does not forward from this pod: others may know another owner of its addresses for a while",
+      );
   }
 
   #requirePlan(): void {

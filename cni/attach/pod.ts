@@ -168,7 +168,7 @@ function plugIn(netlink: Rtnetlink, host: Link, { bridge, hairpin }: PodInterfac
 
 /** Runs in the pod's namespace, before the interface is up. */
 function tunePod(ifname: string, addresses: readonly PodAddress[]): void {
-  // Announce the address when the interface comes up: neighbours may still know its last owner.
+  // So that the kernel announces addresses, see announce.ts.
   writeSysctl(["net", "ipv4", "conf", ifname, "arp_notify"], "1");
   if (!existsSync("/proc/sys/net/ipv6")) return;
   const ipv6 = (key: string, value: string) => writeSysctl(["net", "ipv6", "conf", ifname, key], value);
