@@ -4,6 +4,7 @@
  */
 import { addressToUint32, parseAddress, parsePrefix } from "../net/address.ts";
 import { checkConfig, globalResetReasons, resetReasons, same } from "./apply.ts";
+import { boundedLog } from "./bounded-log.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
 import { explain } from "./explain.ts";
 import { Faults, guardedClock, guardedKernel } from "./faults.ts";
@@ -83,6 +84,7 @@ export class Speaker {
       ...platform,
       faults,
       clock: guardedClock(platform.clock, faults),
+      log: boundedLog(platform.log, platform.clock),
       ...(platform.kernel && { kernel: guardedKernel(platform.kernel, faults) }),
     };
     this.#doors = doors;

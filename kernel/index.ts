@@ -5,6 +5,7 @@ export { RTPROT_PODLANE } from "./constants.ts";
 export { NetlinkError, SystemCallError } from "./error.ts";
 export { type EventTopic, type WatchOptions, watchKernel } from "./monitor.ts";
 export { isNetns, netnsInode, openNetns, withNetns } from "./netns.ts";
+export { type NonBlockingOutput, nonBlockingOutput } from "./output.ts";
 export { type DescriptorPoll, type PollInterest, pollDescriptor } from "./poll.ts";
 export { checkRequirements, type Needs, requirements } from "./requirements.ts";
 export { openRtnetlink, type RtnetlinkSocket } from "./rtnetlink.ts";
