@@ -4,8 +4,9 @@ import { describe, expect, test } from "vitest";
 import { formatProblem } from "../plan.ts";
 import { rejected } from "../testdata/rejected.ts";
 import { apiVersion } from "./common.ts";
-import { checkObject, Limits, readDocuments } from "./documents.ts";
+import { checkObject, readDocuments } from "./documents.ts";
 import { formatPath } from "./validate.ts";
+import { Limits } from "./yaml.ts";
 
 const read = (text: string) => readDocuments(text, "a.yaml");
 const lines = (text: string) => read(text).problems.map(formatProblem);
@@ -119,6 +120,39 @@ describe("what is bounded", () => {
 
   test("depth", () => {
     expect(read(`a: ${"[".repeat(60)}${"]".repeat(60)}\n`).problems[0].message).toMatch(/nested deeper than 40/);
+  });
+
+  const labels = (count: number, value: string) => Array.from({ length: count }, (_, n) => `    k${n}: ${value}\n`).join("");
+  const nodeWith = (text: string) => `apiVersion: v1\nkind: Node\nmetadata:\n  name: a\n  labels:\n${text}`;
+
+  // Each of these took the square of its size: minutes, where the test has seconds.
+  test("keys of a mapping: many are no trouble, too many are refused with their place", () => {
+    const many = read(nodeWith(labels(Limits.keys, "v")));
+    expect([many.problems, many.objects.length]).toEqual([[], 1]);
+    expect(read(nodeWith(labels(100_000, "v"))).problems).toEqual([
+      expect.objectContaining({
+        message: `a mapping has 100000 keys, at most ${Limits.keys} are read`,
+        place: "a.yaml, document 1, line 6:5",
+      }),
+    ]);
+  });
+
+  test("faults of one object: the first fifty are told", () => {
+    expect(read(nodeWith(labels(Limits.keys, "1"))).problems).toHaveLength(50);
+  });
+
+  test("a key that is there twice among many", () => {
+    const [problem] = read(nodeWith(`${labels(5000, "v")}    k17: again\n`)).problems;
+    expect(problem).toMatchObject({ message: 'not valid YAML: the key "k17" is there twice', place: "a.yaml, document 1, line 5006:5" });
+    expect(read('{"a": 1, "a": 2}').problems[0].message).toContain('the key "a" is there twice');
+  });
+
+  test("anchors, aliases and brackets without end", () => {
+    expect(read(Array.from({ length: 100_000 }, (_, n) => `- &a${n} v\n`).join("")).problems[0].message).toMatch(/more than 1000 anchors/);
+    expect(read(`- &a v\n${"- *a\n".repeat(100_000)}`).problems[0].message).toMatch(/more than 100 aliases/);
+    for (const text of ["[".repeat(200_000), "- ".repeat(100_000), "{a: ".repeat(50_000), "? ".repeat(50_000)]) {
+      expect(read(text)).toMatchObject({ broken: true, objects: [] });
+    }
   });
 
   test("size and number of documents", () => {

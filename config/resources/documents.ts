@@ -1,8 +1,8 @@
 /**
  * From text (multi-document YAML, JSON) to checked objects. Every fault names file, document, line and column, object, field, what is
- * wrong and what to do. Text is bounded: size, number of documents, depth, and YAML aliases.
+ * wrong and what to do. What a text may hold is bounded (yaml.ts).
  */
-import { type Document, isNode, LineCounter, parseAllDocuments } from "yaml";
+import { type Document, isNode, type LineCounter } from "yaml";
 import type { Problem } from "../plan.ts";
 import { apiVersion, group } from "./common.ts";
 import { readNode, readSecret } from "./core.ts";
@@ -10,17 +10,10 @@ import { type AnyResource, kindRows, type Metadata } from "./kinds.ts";
 import type { SchemaNode } from "./schema.ts";
 import { nearest } from "./suggest.ts";
 import { type Fault, formatPath, type Path, validate } from "./validate.ts";
+import { documentFault, Limits, parseYaml } from "./yaml.ts";
 
-export const Limits = {
-  /** Octets of one file. */
-  fileSize: 4 * 1024 * 1024,
-  /** Documents in one file. */
-  documents: 5000,
-  /** Nesting of one document. */
-  depth: 40,
-  /** Nodes that resolving YAML aliases may make. */
-  aliases: 100,
-} as const;
+/** Faults of one object that are told. */
+const maxFaults = 50;
 
 export interface ReadResult {
   /** Objects in the order of the text, each with where it stands. */
@@ -36,28 +29,17 @@ export function readDocuments(text: string, file: string): ReadResult {
   const fail = (message: string, remedy: string, place?: string) => {
     result.problems.push({ severity: "error", object: file, field: "", message, remedy, ...(place ? { place } : {}) });
   };
-  if (text.length > Limits.fileSize) {
-    fail(`the file is larger than ${Limits.fileSize} octets`, "split it into several files");
-    result.broken = true;
-    return result;
-  }
-  const lines = new LineCounter();
-  const documents = parse(text, lines);
-  if (documents.length > Limits.documents) {
-    fail(`the file has more than ${Limits.documents} documents`, "split it into several files");
+  const { documents, lines, fault } = parseYaml(text);
+  if (fault) {
+    fail(fault.message, fault.remedy);
     result.broken = true;
     return result;
   }
   for (const [i, document] of documents.entries()) {
     const context: Context = { file, number: i + 1, lines, document };
-    const [error] = document.errors;
-    if (error) {
-      const [message] = error.message.split("\n");
-      fail(
-        `not valid YAML: ${message.replace(/ at line \d+, column \d+:?$/, "")}`,
-        "correct the text; what the file said before stays in force",
-        placeAt(context, error.pos[0]),
-      );
+    const wrong = documentFault(document);
+    if (wrong) {
+      fail(wrong.message, wrong.remedy, placeAt(context, wrong.offset ?? 0));
       result.broken = true;
     } else if (!isEmpty(document)) readDocument(context, result);
   }
@@ -69,11 +51,6 @@ interface Context {
   number: number;
   lines: LineCounter;
   document: Document.Parsed;
-}
-
-function parse(text: string, lineCounter: LineCounter): Document.Parsed[] {
-  const documents = parseAllDocuments(text, { lineCounter, prettyErrors: true, uniqueKeys: true, version: "1.2", logLevel: "silent" });
-  return Array.isArray(documents) ? documents : [];
 }
 
 /** A document of comments, or nothing at all. */
@@ -109,7 +86,7 @@ function listItems(value: unknown): unknown[] | undefined {
 
 function readObject(context: Context, value: unknown, at: Path, result: ReadResult): void {
   const { object, name, faults } = checkObject(value);
-  for (const fault of faults) {
+  for (const fault of faults.slice(0, maxFaults)) {
     result.problems.push(problemAt(context, name ?? context.file, { ...fault, path: [...at, ...fault.path] }, formatPath(fault.path)));
   }
   if (object) result.objects.push({ object, place: placeOf(context, at, "value") });

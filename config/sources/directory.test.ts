@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, rename, rm, symlink, unlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -52,6 +53,24 @@ test("reads what is there; other files, dotfiles and folders do not count", asyn
   await start();
   expect(names().sort()).toEqual(["a", "b", "c", "d"]);
   expect(last()?.problems).toEqual([]);
+});
+
+test("what is no plain file holds nothing up: a FIFO nobody writes to, a device, a folder, a link to one of them", async () => {
+  await write("a.yaml", node("a"));
+  execFileSync("mkfifo", [join(folder, "fifo.yaml")]);
+  await symlink("/dev/zero", join(folder, "device.yaml"));
+  await symlink("fifo.yaml", join(folder, "link.yaml"));
+  await mkdir(join(folder, "folder.yaml"));
+  const running = await start();
+  expect(names()).toEqual(["a"]);
+  const held = ["device.yaml", "fifo.yaml", "folder.yaml", "link.yaml"];
+  expect(last()?.problems.map(({ object }) => object)).toEqual(held);
+  for (const message of messages() ?? []) expect(message).toContain("no plain file");
+  // Neither a reload nor the end waits for them.
+  await write("a.yaml", node("b"));
+  await running.reload();
+  expect(names()).toEqual(["b"]);
+  await running.close();
 });
 
 test("a directory that is not there is an error with a remedy", async () => {

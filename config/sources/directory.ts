@@ -4,13 +4,14 @@
  * through a symbolic link (Kubernetes' ConfigMap mounts with ..data) are followed, because every scan opens the path anew.
  */
 import { createHash } from "node:crypto";
-import { type FSWatcher, watch } from "node:fs";
-import { open, readdir, realpath } from "node:fs/promises";
+import { constants, type FSWatcher, watch } from "node:fs";
+import { open, readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Problem } from "../plan.ts";
-import { Limits, type ReadResult, readDocuments } from "../resources/documents.ts";
+import { type ReadResult, readDocuments } from "../resources/documents.ts";
 import { type AnyResource, collect, type Resources } from "../resources/kinds.ts";
+import { Limits } from "../resources/yaml.ts";
 import type { ResourceListener, ResourceSource } from "./source.ts";
 
 export interface DirectoryOptions {
@@ -233,14 +234,19 @@ async function readAll(path: string, problems: Problem[]): Promise<Present | und
   return present;
 }
 
-/** No text: too large, or no plain file. The age is that after reading, so that what changed meanwhile is young. */
+/**
+ * No text: too large, or no plain file. The age is that after reading, so that what changed meanwhile is young. Opening a FIFO would wait for a writer,
+ * and a device may do anything: so it is looked at first, through links, and what was swapped in between does not block.
+ */
 async function readBounded(path: string): Promise<{ text?: string; age: number }> {
-  const handle = await open(path, "r");
+  if (!(await stat(path)).isFile()) return { age: 0 };
+  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const before = await handle.stat();
     if (!before.isFile() || before.size > Limits.fileSize) return { age: 0 };
-    const text = await handle.readFile("utf8");
-    return { text, age: Date.now() - (await handle.stat()).mtimeMs };
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(Limits.fileSize + 1), 0, Limits.fileSize + 1, 0);
+    if (bytesRead > Limits.fileSize) return { age: 0 };
+    return { text: buffer.toString("utf8", 0, bytesRead), age: Date.now() - (await handle.stat()).mtimeMs };
   } finally {
     await handle.close();
   }

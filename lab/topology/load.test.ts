@@ -43,7 +43,7 @@ describe("topology files", () => {
   });
 
   const mistakes: [what: string, change: (text: string) => string, expected: RegExp][] = [
-    ["broken YAML", () => "name: [", /not YAML: .*; mend the syntax/],
+    ["broken YAML", () => "name: [", /not valid YAML: .* at line 1, column 8; mend it/],
     ["a list", () => "- 1", /file.yaml: must be a mapping, not a list/],
     ["an unknown field", text => `${text}nonsense: 1\n`, /unknown field "nonsense"; known fields: name, title/],
     ["a field missing", text => text.replace("title: Two routers\n", ""), /field "title" is missing; add title/],

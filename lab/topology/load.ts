@@ -3,9 +3,9 @@
  * checks what only the whole document can tell: that names exist, addresses fit their subnets, and nothing is defined twice.
  */
 import { readFileSync, statSync } from "node:fs";
-import { parseDocument } from "yaml";
 import type { SchemaNode } from "../../config/resources/schema.ts";
 import { formatPath, noHelp, validate } from "../../config/resources/validate.ts";
+import { documentFault, Limits, parseYaml } from "../../config/resources/yaml.ts";
 import { AddressError, formatPrefix, isAddress, overlaps, type Prefix, parsePrefix } from "../../net/address.ts";
 import { objectProblems, readObjects } from "./objects.ts";
 import { bridgeName, hostNumber, podNames } from "./plan.ts";
@@ -56,16 +56,18 @@ export function loadTopology(file: string): Topology {
 
 /** Throws TopologyError; `file` is only for its text. */
 export function parseTopology(text: string, file = "topology"): Topology {
-  const document = parseDocument(text, { prettyErrors: true, uniqueKeys: true });
-  const [syntax] = document.errors;
-  if (syntax !== undefined) {
-    throw new TopologyError(file, [
-      { path: "", what: `not YAML: ${syntax.message.split("\n")[0].replace(/:$/, "")}`, remedy: "mend the syntax at that place" },
-    ]);
+  const { documents, lines, fault } = parseYaml(text);
+  const [document] = documents;
+  const wrong = fault ?? (document && documentFault(document));
+  if (wrong !== undefined || document === undefined || documents.length > 1) {
+    const { line, col } = lines.linePos(wrong?.offset ?? 0);
+    const place = wrong?.offset === undefined ? "" : ` at line ${line}, column ${col}`;
+    const what = wrong ? `${wrong.message}${place}` : `holds ${documents.length} documents`;
+    throw new TopologyError(file, [{ path: "", what, remedy: wrong ? "mend it at that place" : "a topology is one document" }]);
   }
   let value: unknown;
   try {
-    value = document.toJS({ maxAliasCount: 100 });
+    value = document.toJS({ maxAliasCount: Limits.aliases });
   } catch (error) {
     throw new TopologyError(file, [{ path: "", what: `not usable YAML: ${(error as Error).message}`, remedy: "use fewer aliases" }]);
   }
@@ -75,8 +77,8 @@ export function parseTopology(text: string, file = "topology"): Topology {
   const semantic = semanticProblems(topology);
   const { objects, problems: unreadable } = readObjects(topology);
   if (semantic.length + unreadable.length > 0) throw new TopologyError(file, [...semantic, ...unreadable]);
-  const wrong = objectProblems(topology, objects);
-  if (wrong.length > 0) throw new TopologyError(file, wrong);
+  const meaning = objectProblems(topology, objects);
+  if (meaning.length > 0) throw new TopologyError(file, meaning);
   return topology;
 }
 
