@@ -12,6 +12,7 @@ export class Pods {
   readonly #parts: { clock: Clock; log: Logger };
   #handler: CniHandler | undefined;
   #problems: Problem[] = [];
+  #plan: PodPlan | undefined;
 
   constructor(stateDirectory: string, parts: { clock: Clock; log: Logger }) {
     this.#stateDirectory = stateDirectory;
@@ -20,20 +21,25 @@ export class Pods {
 
   /** Never throws: a node whose pods cannot be attached still routes. */
   apply(pods: PodPlan): void {
+    this.#plan = pods;
     const plan = attachPlan(pods);
     try {
-      const found = this.#handler ? this.#handler.applyPlan(plan) : this.#create(plan);
-      this.#problems = [...modeProblems(pods), ...found.map(toProblem)];
+      if (this.#handler) this.#handler.applyPlan(plan);
+      else this.#create(plan);
+      this.#problems = modeProblems(pods);
     } catch (error) {
       const message = `pods cannot be attached: ${(error as Error).message}`;
       this.#parts.log.error({ err: error }, message);
-      this.#problems = [{ severity: "error", object: "pods", field: "", message, remedy: "correct this, then: podlane reload" }];
+      this.#problems = [{ severity: "error", object: "pods", field: "", message, remedy: "correct this; it is tried again at each call" }];
     }
   }
 
   async handle(request: RawRequest): Promise<CniAnswer> {
+    if (!this.#handler && this.#plan) this.apply(this.#plan);
     if (this.#handler) return this.#handler.handle(request);
-    const error = new CniError(ErrorCode.tryAgainLater, "the agent has no plan for this node yet", "podlane problems says why");
+    const code = request.env.CNI_COMMAND === "STATUS" ? ErrorCode.notAvailable : ErrorCode.tryAgainLater;
+    const reason = this.#problems[0]?.message ?? "the agent has no plan for this node yet";
+    const error = new CniError(code, reason, "podlane problems says more");
     return { status: 503, body: JSON.stringify(formatError(error, versionOf(request.stdin))) };
   }
 
@@ -42,7 +48,7 @@ export class Pods {
   }
 
   problems(): Problem[] {
-    return this.#problems;
+    return [...this.#problems, ...(this.#handler?.problems() ?? []).map(toProblem)];
   }
 
   async sweep(): Promise<void> {
@@ -58,10 +64,9 @@ export class Pods {
     this.#handler = undefined;
   }
 
-  #create(plan: AttachPlan): AttachProblem[] {
+  #create(plan: AttachPlan): void {
     const { clock, log } = this.#parts;
     this.#handler = createCniHandler({ stateDir: this.#stateDirectory, plan: () => plan, log: log.child({ part: "cni" }), clock });
-    return this.#handler.applyPlan(plan);
   }
 }
 

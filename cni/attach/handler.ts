@@ -9,7 +9,8 @@ import { openRtnetlink } from "../../kernel/rtnetlink.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
 import type { CniAnswer } from "../http.ts";
 import { AllocationError, addressOf, type Key, keyText, type Reservation } from "../ipam/book.ts";
-import { Ledger } from "../ipam/ledger.ts";
+import { JournalError } from "../ipam/journal.ts";
+import { Ledger, type NewReservation } from "../ipam/ledger.ts";
 import { CniError, ErrorCode, formatError } from "../protocol/error.ts";
 import { type CniRequest, parseRequest, type RawRequest, versionOf } from "../protocol/request.ts";
 import {
@@ -23,8 +24,10 @@ import {
 } from "../protocol/result.ts";
 import { formatVersions } from "../protocol/version.ts";
 import type { AttachmentView, AttachPlan, AttachProblem } from "../types.ts";
+import { type Adoption, adopt, releaseOutdated } from "./adoption.ts";
 import { announcePod } from "./announce.ts";
 import { ensureBridge, removeGateway } from "./bridge.ts";
+import { AddFailures } from "./failures.ts";
 import { KeyedLock } from "./lock.ts";
 import { hostInterfaceName, isPodLink, parsePodAlias, podLinkAlias } from "./names.ts";
 import { checkPlan } from "./plan.ts";
@@ -63,6 +66,8 @@ export interface CniHandler {
   handle(request: RawRequest): Promise<CniAnswer>;
   /** From now on pods are attached like this. What runs stays as it is. Never throws: what cannot be done is a problem. */
   applyPlan(plan: AttachPlan): AttachProblem[];
+  /** What is wrong now: with the plan, with the ledger, with the last calls. */
+  problems(): AttachProblem[];
   attachments(): AttachmentView[];
   /**
    * Carries out queued DELs, releases attachments whose namespace is gone, removes interfaces that nobody owns. Runs once at
@@ -77,6 +82,7 @@ type Attach = Extract<CniRequest, { command: "ADD" | "CHECK" }>;
 
 const checkAttempts = 5;
 const checkDelay = 100;
+const ledgerRemedy = "make room on its file system, or make it writable; that is found by itself";
 
 /** Throws JournalError where the ledger cannot be used, NetlinkError where there is no rtnetlink. */
 export function createCniHandler(options: CniHandlerOptions): CniHandler {
@@ -93,6 +99,9 @@ class Handler implements CniHandler {
   readonly #ready: Promise<unknown>;
   #plan: AttachPlan;
   #problems: AttachProblem[] = [];
+  /** Interfaces of unknown pods. */
+  #unexplained: string[] = [];
+  readonly #failures = new AddFailures();
 
   constructor(options: CniHandlerOptions) {
     this.#options = options;
@@ -106,6 +115,7 @@ class Handler implements CniHandler {
         { file: this.#ledger.file, damage: this.#ledger.damage },
         "the address ledger was damaged; what was readable is kept",
       );
+    this.#recover();
     this.applyPlan(this.#plan);
     this.#ready = this.sweep().catch(error => options.log.error({ err: error }, "the sweep at start failed"));
   }
@@ -118,12 +128,15 @@ class Handler implements CniHandler {
       const request = parseRequest(raw);
       await this.#ready;
       const body = await this.#dispatch(request);
+      if (command === "ADD") this.#failures.succeeded();
       const milliseconds = Math.round((this.#options.clock.monotonic() - started) * 10) / 10;
       if (command === "STATUS" || command === "VERSION") this.#options.log.debug(about, `${command} done`);
       else this.#options.log.info({ ...about, milliseconds }, `${command} done`);
       return { status: 200, body: body === undefined ? "" : JSON.stringify(body) };
     } catch (error) {
-      const answer = formatError(toCniError(error), versionOf(raw.stdin));
+      const known = toCniError(error);
+      if (command === "ADD") this.#failures.failed(known, this.#options.clock.now());
+      const answer = formatError(known, versionOf(raw.stdin));
       this.#options.log.warn({ ...about, code: answer.code, details: answer.details }, `${command} failed: ${answer.msg}`);
       return { status: httpStatus(answer.code), body: JSON.stringify(answer) };
     }
@@ -153,6 +166,32 @@ class Handler implements CniHandler {
     return problems;
   }
 
+  problems(): AttachProblem[] {
+    const ledger = this.#ledgerProblem();
+    const failed = this.#failures.problem();
+    return [
+      ...this.#problems,
+      ...(ledger ? [ledger] : []),
+      // A consequence; the cause stands there already.
+      ...(failed && !ledger ? [failed] : []),
+      ...this.#unexplained.map(
+        (name): AttachProblem => ({
+          severity: "warning",
+          field: name,
+          message: `the address ledger does not know the pod of the interface ${name}, and its alias is too long to say: its addresses may be given out again`,
+          remedy: "recreate that pod",
+        }),
+      ),
+    ];
+  }
+
+  #ledgerProblem(): AttachProblem | undefined {
+    const obstacle = this.#ledger.obstacle();
+    return obstacle === undefined
+      ? undefined
+      : { severity: "error", field: this.#ledger.file, message: `no pod can be attached: ${obstacle}`, remedy: ledgerRemedy };
+  }
+
   attachments(): AttachmentView[] {
     return this.#ledger.reservations().map(({ network, containerId, ifname, netns, hostInterface, addresses, confirmed, at, pod }) => ({
       network,
@@ -169,19 +208,15 @@ class Handler implements CniHandler {
 
   async sweep(): Promise<number> {
     await this.#replayQueue();
-    if (this.#ledger.damage.length > 0 || this.#ledger.isNew) this.#adopt();
-    let removed = 0;
-    for (const reservation of this.#ledger.reservations()) if (await this.#releaseIfDead(reservation)) removed++;
-    // Nothing may come between these two, lest an ADD makes an interface that seems to be nobody's.
-    const owned = new Set(this.#ledger.reservations().map(({ hostInterface }) => hostInterface));
-    const orphans = this.#netlink.links().filter(link => isPodLink(link) && !owned.has(link.name));
+    const removed = await this.#releaseDead();
+    const contradictions = this.#adopt();
     await Promise.all(
-      orphans.map(async ({ name, index, alias }) => {
-        await this.#remover.remove(index);
-        this.#options.log.warn({ link: name, alias }, "removed an interface that belongs to no attachment");
+      contradictions.map(async ({ link, reason }) => {
+        await this.#remover.remove(link.index);
+        this.#options.log.error({ link: link.name, alias: link.alias }, `removed an interface that belongs to no attachment: ${reason}`);
       }),
     );
-    return removed + orphans.length;
+    return removed + contradictions.length;
   }
 
   close(): void {
@@ -220,7 +255,7 @@ class Handler implements CniHandler {
     removeQueued(queueFile(this.#queueDir, key));
     const hostInterface = hostInterfaceName(key);
     this.#requireForeignless(key, hostInterface);
-    const reservation = this.#ledger.reserve({
+    const reservation = await this.#reserve({
       ...key,
       netns,
       netnsInode: inode,
@@ -243,6 +278,20 @@ class Handler implements CniHandler {
       throw error;
     }
     return formatResult(result, config.cniVersion, config.dns, previous);
+  }
+
+  /** Where no address is free, attachments that are dead give theirs, and then those that have rested longest need not rest to the end. */
+  async #reserve(wanted: NewReservation): Promise<Reservation> {
+    try {
+      return this.#ledger.reserve(wanted);
+    } catch (error) {
+      if (!(error instanceof AllocationError && error.reason === "exhausted")) throw error;
+    }
+    const released = await this.#releaseDead();
+    const reservation = this.#ledger.reserve(wanted, 0);
+    const { addresses } = reservation;
+    this.#options.log.warn({ addresses, released }, "no address had rested long enough: gave out the one that has rested longest");
+    return reservation;
   }
 
   async #announce({ netns, ifname, hostInterface, addresses }: Reservation, bridge: number): Promise<void> {
@@ -285,8 +334,11 @@ class Handler implements CniHandler {
       }
     };
     if (found || this.#isOurs(key)) await attempt(() => this.#removeInterface(hostInterfaceName(key)));
-    await attempt(() => this.#ledger.release(key));
-    await attempt(() => this.#dropGateways());
+    // While the interface is there, its addresses are in use.
+    if (failures.length === 0) {
+      this.#ledger.release(key);
+      await attempt(() => this.#dropGateways());
+    }
     removeQueued(queueFile(this.#queueDir, key));
     // A release that is lost with the power costs nothing: the sweep repeats it. So DEL does not wait for the disk.
     this.#ledger.flush();
@@ -339,14 +391,11 @@ class Handler implements CniHandler {
     throw new CniError(ErrorCode.attachmentChanged, found.join("; "), "recreate the pod");
   }
 
+  /**
+   * An empty list releases everything. None at all is what a runtime sends that has no list, as `cnitool gc` does: then nothing that lives
+   * is given up, and what has no live namespace is.
+   */
   async #collectGarbage({ config }: Extract<CniRequest, { command: "GC" }>): Promise<undefined> {
-    if (config.validAttachments === undefined) {
-      throw new CniError(
-        ErrorCode.invalidConfig,
-        'GC needs "cni.dev/valid-attachments", and the configuration has none',
-        "an empty list releases everything; null releases what has no live namespace",
-      );
-    }
     const valid = config.validAttachments && new Set(config.validAttachments.map(entry => keyText({ network: config.name, ...entry })));
     const outcomes = await Promise.allSettled(
       this.#ledger
@@ -360,7 +409,8 @@ class Handler implements CniHandler {
   }
 
   async #status(): Promise<undefined> {
-    const problem = this.#problems.find(({ severity, field }) => severity === "error" && !field.startsWith("podCidrs"));
+    const problem =
+      this.#ledgerProblem() ?? this.#problems.find(({ severity, field }) => severity === "error" && !field.startsWith("podCidrs"));
     if (problem) throw new CniError(ErrorCode.notAvailable, problem.message, problem.remedy);
     if (!this.#ledger.pools().some(pool => !pool.retired)) {
       throw new CniError(
@@ -385,14 +435,28 @@ class Handler implements CniHandler {
     }
   }
 
-  /** The ledger was lost or damaged under running pods: their interfaces say which addresses they have. */
-  #adopt(): void {
-    for (const link of this.#netlink.links()) {
-      const found = isPodLink(link) ? parsePodAlias(link.alias) : undefined;
-      if (!found || this.#ledger.get(found)) continue;
-      this.#ledger.adopt({ ...found, netns: "", netnsInode: "", hostInterface: link.name });
-      this.#options.log.warn({ link: link.name, ...found }, "the ledger did not know this attachment; took it over from its interface");
-    }
+  /** Makes the ledger fit the kernel before ranges and gateways follow from it. */
+  #recover(): void {
+    const gone = this.#ledger.reservations().filter(reservation => !this.#isLive(reservation));
+    for (const reservation of gone) this.#ledger.release(reservation);
+    if (gone.length > 0) this.#options.log.info({ attachments: gone.map(keyText) }, "released attachments whose namespace is gone");
+    for (const reservation of releaseOutdated(this.#ledger, this.#netlink.links()))
+      this.#options.log.warn({ ...reservation }, "the ledger is older than this attachment's interface, which says otherwise");
+    this.#adopt();
+  }
+
+  #adopt(): Adoption["contradictions"] {
+    const { adopted, contradictions, unexplained } = adopt(this.#ledger, this.#netlink.links());
+    for (const found of adopted) this.#options.log.warn(found, "the ledger did not know this attachment; took it over from its interface");
+    this.#unexplained = unexplained.map(link => link.name);
+    return contradictions;
+  }
+
+  /** Returns how many. */
+  async #releaseDead(): Promise<number> {
+    const dead = this.#ledger.reservations().filter(reservation => !this.#isLive(reservation));
+    const released = await Promise.all(dead.map(reservation => this.#releaseIfDead(reservation)));
+    return released.filter(Boolean).length;
   }
 
   #releaseIfDead(reservation: Reservation): Promise<boolean> {
@@ -434,6 +498,7 @@ function toCniError(error: unknown): CniError {
   if (error instanceof CniError) return error;
   if (error instanceof AllocationError) return new CniError(allocationCode[error.reason], error.message, error.remedy);
   const { name, message } = error instanceof Error ? error : { name: "", message: String(error) };
+  if (error instanceof JournalError) return new CniError(ErrorCode.io, message, ledgerRemedy);
   if (name === "NetlinkError") return new CniError(ErrorCode.kernel, message, "the kernel refused; see the agent's log");
   return new CniError(ErrorCode.io, message);
 }

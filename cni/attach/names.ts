@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import type { Link } from "../../kernel/types.ts";
+import { AddressError, parsePrefix } from "../../net/address.ts";
 import type { Key } from "../ipam/book.ts";
 
 /** IFLA_IFALIAS of the bridge. */
@@ -24,7 +25,19 @@ export function podLinkAlias(key: Key, addresses: readonly string[]): string {
 export function parsePodAlias(alias: string): (Key & { addresses: string[] }) | undefined {
   const [program, kind, network, containerId, ifname, addresses] = alias.split(" ");
   if (`${program} ${kind}` !== podAlias || !addresses || alias.length >= maximumAlias) return undefined;
+  if (!addresses.split(",").every(isInterfaceAddress)) return undefined;
   return { network, containerId, ifname, addresses: addresses.split(",") };
+}
+
+/** `ADDRESS/LENGTH`. */
+function isInterfaceAddress(text: string): boolean {
+  try {
+    parsePrefix(text, "clear");
+    return true;
+  } catch (error) {
+    if (error instanceof AddressError) return false;
+    throw error;
+  }
 }
 
 export function isPodLink(link: Link): boolean {

@@ -89,19 +89,22 @@ test("rewriting replaces the history, also while others wait for the disk", asyn
 
 test("the file asks for a rewrite once most of it is history", () => {
   const journal = new Journal(file);
-  expect(journal.wantsCompaction).toBe(false);
+  expect(journal.isMostlyHistory).toBe(false);
   const record = { text: "x".repeat(1000) };
   for (let i = 0; i < 300; i++) journal.append([record]);
-  expect(journal.wantsCompaction).toBe(true);
+  expect(journal.isMostlyHistory).toBe(true);
   journal.compact([record]);
-  expect(journal.wantsCompaction).toBe(false);
+  expect(journal.isMostlyHistory).toBe(false);
   journal.close();
 });
 
 test("a failed write leaves the file as it was", () => {
   fs.mkdirSync(path.join(directory, "sub"));
-  expect(() => new Journal(path.join(directory, "sub"))).toThrow(/cannot open .*sub: .*is the disk writable/);
-  expect(() => new Journal(path.join("/proc", "ledger"))).toThrow(/cannot open \/proc\/ledger/);
+  expect(() => new Journal(path.join(directory, "sub"))).toThrow(/cannot open .*sub: it is not a regular file/);
+  const nowhere = new Journal("/proc/ledger");
+  expect(nowhere).toMatchObject({ isBroken: true, content: { records: [] } });
+  expect(() => nowhere.append([{}])).toThrow(/cannot write \/proc\/ledger/);
+  expect(() => nowhere.compact([{}])).toThrow(/cannot rewrite \/proc\/ledger/);
 });
 
 test.skipIf(process.getuid?.() !== 0)("a full disk is told, and the record is not half there (needs root to mount one)", () => {

@@ -35,31 +35,48 @@ export class Journal {
   #afterSync: (() => void)[] = [];
   #broken: Error | undefined;
 
-  /** Creates the file where there is none. Throws JournalError. */
+  /**
+   * Creates the file where there is none. One that can be read and not written, or not be made, begins broken. Throws JournalError where it
+   * cannot be read.
+   */
   constructor(file: string) {
     this.file = file;
     try {
-      fs.mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
-      this.#fd = fs.openSync(file, "a+", 0o600);
-      const stat = fs.fstatSync(this.#fd);
-      if (!stat.isFile()) throw new Error("it is not a regular file");
-      if (stat.size > maximumFile) throw new Error(`it is larger than ${maximumFile} octets`);
-      const bytes = fs.readFileSync(file);
+      const bytes = this.#read();
       const { content, length } = decode(bytes);
       this.content = content;
-      if (content.damage.length > 0) fs.copyFileSync(file, `${file}.damaged`);
-      if (length < bytes.length) fs.ftruncateSync(this.#fd, length);
       this.#length = length;
       this.#compacted = length;
-      syncDirectory(file);
+      this.#fd = -1;
+      try {
+        fs.mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
+        if (content.damage.length > 0) fs.copyFileSync(file, `${file}.damaged`);
+        this.#fd = fs.openSync(file, "a+", 0o600);
+        if (length < bytes.length) fs.ftruncateSync(this.#fd, length);
+        syncDirectory(file);
+      } catch (error) {
+        this.#broken = error as Error;
+      }
     } catch (error) {
-      throw new JournalError(`cannot open ${file}: ${(error as Error).message}; is the disk writable and not full?`);
+      throw new JournalError(`cannot open ${file}: ${(error as Error).message}`);
     }
   }
 
-  /** Whether a rewrite would save most of the file. */
-  get wantsCompaction(): boolean {
-    return this.#broken !== undefined || this.#length > Math.max(minimumCompaction, 4 * this.#compacted);
+  /** Nothing can be appended before the file is rewritten. */
+  get isBroken(): boolean {
+    return this.#broken !== undefined;
+  }
+
+  /** A rewrite would save most of the file. */
+  get isMostlyHistory(): boolean {
+    return this.#length > Math.max(minimumCompaction, 4 * this.#compacted);
+  }
+
+  /** In words, where the file system has no room for another record. */
+  fullness(): string | undefined {
+    const directory = path.dirname(this.file);
+    if (fs.statfsSync(directory).bfree > 0) return undefined;
+    return `cannot write ${this.file}: no space is left in ${directory}`;
   }
 
   /**
@@ -99,6 +116,7 @@ export class Journal {
     let fd: number | undefined;
     try {
       const bytes = encode(records);
+      fs.mkdirSync(path.dirname(this.file), { recursive: true, mode: 0o700 });
       fs.rmSync(temporary, { force: true });
       fd = fs.openSync(temporary, "ax+", 0o600);
       writeAll(fd, bytes);
@@ -111,7 +129,11 @@ export class Journal {
       this.#broken = undefined;
       this.#dirty = false;
     } catch (error) {
-      if (fd !== undefined && fd !== this.#fd) fs.closeSync(fd);
+      if (fd !== undefined && fd !== this.#fd) {
+        fs.closeSync(fd);
+        // It would take what little room is left.
+        fs.rmSync(temporary, { force: true });
+      }
       throw new JournalError(`cannot rewrite ${this.file}: ${(error as Error).message}`);
     }
   }
@@ -125,6 +147,15 @@ export class Journal {
       this.#replaceDescriptor(-1);
       for (const { resolve } of this.#waiting.splice(0)) resolve();
     }
+  }
+
+  /** Empty where there is none. */
+  #read(): Buffer {
+    const stat = fs.statSync(this.file, { throwIfNoEntry: false });
+    if (!stat) return Buffer.alloc(0);
+    if (!stat.isFile()) throw new Error("it is not a regular file");
+    if (stat.size > maximumFile) throw new Error(`it is larger than ${maximumFile} octets`);
+    return fs.readFileSync(this.file);
   }
 
   #sync(): void {
@@ -158,6 +189,7 @@ export class Journal {
   #replaceDescriptor(fd: number): void {
     const old = this.#fd;
     this.#fd = fd;
+    if (old < 0) return;
     if (this.#syncing) this.#afterSync.push(() => fs.closeSync(old));
     else fs.closeSync(old);
   }

@@ -1,10 +1,12 @@
 /**
- * The address book on disk. Every change is appended to the journal before it is made in memory, so that at any instant a
- * killed process finds again what it had promised. Power loss ends all pods with it; the boot id tells the sweep so.
+ * The address book on disk. A promise (an address for a pod) is appended to the journal before it is made in memory, so that at any
+ * instant a killed process finds it again. What promises nothing (giving back, ranges) is also done where the disk takes no more: a
+ * journal that lags behind is rewritten before the next promise, and what it still holds too much is found dead after a restart.
+ * Power loss ends all pods with it; the boot id tells the sweep so.
  */
 import fs from "node:fs";
 import path from "node:path";
-import { type Address, formatPrefix, type Prefix } from "../../net/address.ts";
+import { type Address, formatPrefix, type Prefix, parsePrefix } from "../../net/address.ts";
 import type { PodName } from "../types.ts";
 import { AddressBook, addressOf, type Key, type LedgerRecord, type Reservation } from "./book.ts";
 import { Journal, JournalError } from "./journal.ts";
@@ -35,12 +37,12 @@ export class Ledger {
   readonly bootId: string;
   /** What was lost when the file was read, in words. */
   readonly damage: readonly string[];
-  /** There was no ledger before. */
-  readonly isNew: boolean;
   readonly #book = new AddressBook();
   readonly #journal: Journal;
   readonly #now: () => number;
   readonly #quarantine: number;
+  /** Why the journal lags behind the memory. */
+  #behind: JournalError | undefined;
 
   /** Reads or creates `DIRECTORY/ledger`. Throws JournalError. */
   constructor(directory: string, options: LedgerOptions) {
@@ -64,8 +66,13 @@ export class Ledger {
       }
     }
     this.damage = damage;
-    this.isNew = this.#journal.content.records.length === 0;
-    if (damage.length > 0 || this.isNew) this.#compact();
+    if (damage.length > 0 || this.#journal.content.records.length === 0) this.#attempt(() => this.#compact());
+  }
+
+  /** Why addresses can be given back but not promised; undefined = they can. Tries to write what the file lags behind, so asking mends it. */
+  obstacle(): string | undefined {
+    if (this.#behind || this.#journal.isBroken) this.#attempt(() => this.#compact());
+    return this.#behind?.message ?? this.#journal.fullness();
   }
 
   pools(): Pool[] {
@@ -86,7 +93,7 @@ export class Ledger {
 
   /**
    * The ranges of this node from now on. One that is no longer among them is retired, and forgotten as soon as no pod has an
-   * address of it. Throws JournalError.
+   * address of it.
    */
   setRanges(prefixes: readonly Prefix[]): void {
     const wanted = new Set(prefixes.map(formatPrefix));
@@ -97,23 +104,23 @@ export class Ledger {
       wanted.delete(pool.text);
     }
     for (const prefix of wanted) records.push({ op: "range", prefix, retired: false, cursor: firstOffset, freed: [] });
-    this.#change(records);
+    this.#note(records);
     this.forgetEmptyRanges();
   }
 
-  /** Throws JournalError. */
   forgetEmptyRanges(): void {
     const empty = this.pools().filter(pool => pool.retired && this.usedIn(pool) === 0);
-    this.#change(empty.map(pool => ({ op: "drop", prefix: pool.text })));
+    this.#note(empty.map(pool => ({ op: "drop", prefix: pool.text })));
   }
 
   /**
    * Takes one address of each family, or none. In the file when this returns; await `durable` before telling anybody.
-   * An attachment that has a reservation already keeps its addresses. Throws AllocationError, JournalError.
+   * An attachment that has a reservation already keeps its addresses. `quarantine`: milliseconds that an address must have rested, where
+   * fewer shall do than is the rule. Throws AllocationError, JournalError.
    */
-  reserve({ requested, ...rest }: NewReservation): Reservation {
+  reserve({ requested, ...rest }: NewReservation, quarantine = this.#quarantine): Reservation {
     const existing = this.get(rest);
-    const addresses = existing?.addresses ?? this.#choose(requested);
+    const addresses = existing?.addresses ?? this.#choose(requested, quarantine);
     const reservation: Reservation = {
       ...rest,
       addresses,
@@ -122,26 +129,38 @@ export class Ledger {
       at: this.#now(),
       bootId: this.bootId,
     };
-    this.#change([{ op: "reserve", ...reservation }]);
+    this.#promise([{ op: "reserve", ...reservation }]);
     return reservation;
   }
 
-  /** Takes over an attachment that the ledger lost; addresses that others have meanwhile stay with these. Throws JournalError. */
-  adopt(found: Omit<Reservation, "confirmed" | "requested" | "at" | "bootId">): void {
-    if (found.addresses.some(text => this.#book.ownerOf(addressOf(text)))) return;
-    this.#change([{ op: "reserve", ...found, confirmed: true, requested: true, at: this.#now(), bootId: this.bootId }]);
+  /**
+   * Takes over an attachment that the ledger does not know, and ranges that its addresses are of. Addresses that another attachment has
+   * stay with that one: it is returned, and nothing was done.
+   */
+  adopt(found: Omit<Reservation, "confirmed" | "requested" | "at" | "bootId">): Reservation | undefined {
+    for (const text of found.addresses) {
+      const owner = this.#book.ownerOf(addressOf(text));
+      if (owner) return owner;
+    }
+    const known = new Set(this.pools().map(pool => pool.text));
+    const ranges = found.addresses.map(text => formatPrefix(parsePrefix(text, "clear"))).filter(text => !known.has(text));
+    this.#note([
+      ...ranges.map(prefix => ({ op: "range" as const, prefix, retired: true, cursor: firstOffset, freed: [] })),
+      { op: "reserve", ...found, confirmed: true, requested: true, at: this.#now(), bootId: this.bootId },
+    ]);
+    return undefined;
   }
 
   /** The attachment is complete. Throws JournalError. */
   confirm(key: Key): void {
-    this.#change([{ op: "confirm", ...keyOf(key) }]);
+    this.#promise([{ op: "confirm", ...keyOf(key) }]);
   }
 
-  /** Gives the addresses back; undefined = there was nothing. Throws JournalError. */
+  /** Gives the addresses back; undefined = there was nothing. */
   release(key: Key): Reservation | undefined {
     const found = this.get(key);
     if (!found) return undefined;
-    this.#change([{ op: "release", ...keyOf(key), at: this.#now() }]);
+    this.#note([{ op: "release", ...keyOf(key), at: this.#now() }]);
     return found;
   }
 
@@ -159,20 +178,41 @@ export class Ledger {
     this.#journal.close();
   }
 
-  #choose(requested: readonly Address[]): string[] {
-    const chosen = this.#book.choose(requested, this.#now(), this.#quarantine);
+  #choose(requested: readonly Address[], quarantine: number): string[] {
+    const chosen = this.#book.choose(requested, this.#now(), quarantine);
     return chosen.map(({ address, pool }) => formatPrefix({ address, length: pool.prefix.length }));
   }
 
-  #change(records: LedgerRecord[]): void {
-    if (records.length === 0) return;
-    if (this.#journal.wantsCompaction) this.#compact();
+  /** In the file, or not at all. Throws JournalError. */
+  #promise(records: LedgerRecord[]): void {
+    if (this.#behind || this.#journal.isBroken) this.#compact();
     this.#journal.append(records);
     for (const record of records) this.#book.apply(record);
+    if (this.#journal.isMostlyHistory) this.#attempt(() => this.#compact());
+  }
+
+  /** In memory in any case. */
+  #note(records: LedgerRecord[]): void {
+    if (records.length === 0) return;
+    for (const record of records) this.#book.apply(record);
+    this.#attempt(() => {
+      if (this.#behind || this.#journal.isBroken || this.#journal.isMostlyHistory) this.#compact();
+      else this.#journal.append(records);
+    });
+  }
+
+  #attempt(write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      if (!(error instanceof JournalError)) throw error;
+      this.#behind = error;
+    }
   }
 
   #compact(): void {
     this.#journal.compact([{ op: "podlane-ledger", version: formatVersion }, ...this.#book.records()]);
+    this.#behind = undefined;
   }
 }
 

@@ -19,8 +19,8 @@ export interface CniConfig {
   ips: Address[];
   /** The hardware address asked for, 6 octets. */
   mac?: Uint8Array;
-  /** GC: undefined = the key is absent, null = the runtime has no list. */
-  validAttachments?: { containerId: string; ifname: string }[] | null;
+  /** GC: absent = the runtime has no list. */
+  validAttachments?: { containerId: string; ifname: string }[];
 }
 
 export const maximumConfig = 1 << 20;
@@ -74,7 +74,7 @@ export function decodeConfig(stdin: string): JsonObject {
 export function readConfig(raw: JsonObject, lenient: boolean): CniConfig {
   const cniVersion = readVersion(raw.cniVersion);
   const config: CniConfig = { cniVersion, name: readNetworkName(raw.name), dns: {}, ips: [] };
-  const attachments = raw["cni.dev/valid-attachments"] === undefined ? raw["cni.dev/attachments"] : raw["cni.dev/valid-attachments"];
+  const attachments = raw["cni.dev/valid-attachments"] ?? raw["cni.dev/attachments"] ?? undefined;
   if (attachments !== undefined) config.validAttachments = readAttachments(attachments);
   if (lenient) return config;
 
@@ -146,8 +146,7 @@ function readDns(value: unknown, place: string, names: [string, string][]): Json
   return dns;
 }
 
-function readAttachments(value: unknown): { containerId: string; ifname: string }[] | null {
-  if (value === null) return null;
+function readAttachments(value: unknown): { containerId: string; ifname: string }[] {
   const place = "cni.dev/valid-attachments";
   return optionalArray(value, place, maximumAttachments).map((entry, i) => {
     if (!isObject(entry)) throw wrong(`${place}[${i}]`, "an object", entry);

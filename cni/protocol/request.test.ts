@@ -182,7 +182,7 @@ describe("the configuration", () => {
 
   test.each([
     [{}, undefined],
-    [{ "cni.dev/valid-attachments": null }, null],
+    [{ "cni.dev/valid-attachments": null }, undefined],
     [{ "cni.dev/valid-attachments": [] }, []],
     [{ "cni.dev/attachments": [] }, []],
     [

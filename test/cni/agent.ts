@@ -4,7 +4,7 @@
  *
  *     node test/cni/agent.ts '{"socket": …, "stateDir": …, "plan": {…}}'
  *
- * Beside POST /v1/cni it answers PUT /plan, GET /attachments and POST /sweep for the test.
+ * Beside POST /v1/cni it answers PUT /plan, GET /attachments, GET /problems and POST /sweep for the test.
  */
 import fs from "node:fs";
 import http from "node:http";
@@ -30,6 +30,7 @@ const server = http.createServer(async (request, response) => {
   for await (const chunk of request) chunks.push(chunk);
   if (request.url === "/plan") response.end(JSON.stringify(handler.applyPlan(JSON.parse(Buffer.concat(chunks).toString()))));
   else if (request.url === "/sweep") response.end(JSON.stringify(await handler.sweep()));
+  else if (request.url === "/problems") response.end(JSON.stringify(handler.problems()));
   else response.end(JSON.stringify(handler.attachments()));
 });
 fs.rmSync(socket, { force: true });

@@ -141,6 +141,10 @@ export class TestNode {
     return this.#control("GET", "/attachments");
   }
 
+  problems(): Promise<AttachProblem[]> {
+    return this.#control("GET", "/problems");
+  }
+
   sweep(): Promise<number> {
     return this.#control("POST", "/sweep");
   }
