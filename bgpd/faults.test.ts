@@ -225,7 +225,7 @@ describe.skipIf(process.getuid?.() !== 0)("with a kernel", () => {
     const ns = new TestNamespace();
     const faults = new Faults(systemClock, silent);
     const kernel = guardedKernel(ns.kernel(), faults);
-    const tracker = createNextHopTracker({ kernel, protocols: [PROTOCOL], table: 254, clock: systemClock, log: silent });
+    const tracker = createNextHopTracker({ kernel, protocols: [PROTOCOL], table: 254, metric: 0, clock: systemClock, log: silent });
     try {
       const id = tracker.track(Uint8Array.of(203, 0, 113, 1), 0);
       let poisoned = true;

@@ -274,8 +274,8 @@ export class Peer implements SessionListener {
    * power cut has a carrier long before it forwards. The NOTIFICATION keeps a graceful restart from saving those routes; those that one has
    * saved already go for good.
    */
-  nextHopsChanged(ids: readonly number[]): void {
-    if (this.#link === undefined || !ids.includes(this.#link)) return;
+  nextHopsChanged(ids: ReadonlySet<number>): void {
+    if (this.#link === undefined || !ids.has(this.#link)) return;
     const resolution = this.#tracker?.resolution(this.#link);
     if (resolution?.connected) return;
     const text = resolution?.reachable ? `now only ${resolution.reason}` : resolution?.reason;

@@ -250,8 +250,14 @@ export class Speaker {
 
   /** Resolves when all that arrived so far has been decided, sent, and written to the kernel. */
   async settled(): Promise<void> {
-    await this.#rib.settled();
+    await this.#routesSettled();
     await this.#fib?.settled();
+  }
+
+  /** All is decided, next hops that depend on what was decided included. */
+  async #routesSettled(): Promise<void> {
+    do await this.#rib.settled();
+    while (this.#tracker?.busy && !this.#closed);
   }
 
   async close(options: CloseOptions): Promise<void> {
@@ -274,12 +280,13 @@ export class Speaker {
       const common = { kernel, clock, log, faults };
       this.#forwarding = new Forwarding({ ...common, memory: this.#platform.places, moved: () => this.#followKernel() });
       this.#fib = this.#forwarding.use(config.fib);
-      this.#tracker = createNextHopTracker({ ...common, table: config.fib.table, protocols: this.#forwarding.protocols });
+      this.#tracker = createNextHopTracker({ ...common, ...config.fib, protocols: this.#forwarding.protocols });
     }
     this.#rib = new Rib({ clock, tracker: this.#tracker, fib: this.#fib, faults });
     // After the RIB, which asks for each of these ids: a session that ends gives its own back.
     this.#tracker?.onChange(ids => {
-      for (const peer of this.#peers.values()) peer.nextHopsChanged(ids);
+      const changed = new Set(ids);
+      for (const peer of this.#peers.values()) peer.nextHopsChanged(changed);
     });
     this.#tracker?.onAddressChange(() => this.#addressesChanged());
     this.#startTimer = clock.after(config.startupWait * 1000, () => {
@@ -303,12 +310,12 @@ export class Speaker {
     this.#followKernel();
     this.#rib.setFib(this.#fib);
     this.#awaitOpening(config);
-    if (this.#converged) void this.#rib.settled().then(() => this.#forwarding?.sweep());
+    if (this.#converged) void this.#routesSettled().then(() => this.#forwarding?.sweep());
     report.actions.push({ action: "change", text: describeMove(before.fib, config.fib) });
   }
 
   #followKernel(): void {
-    if (this.#config && this.#forwarding) this.#tracker?.follow(this.#config.fib.table, this.#forwarding.protocols);
+    if (this.#config && this.#forwarding) this.#tracker?.follow({ ...this.#config.fib, protocols: this.#forwarding.protocols });
   }
 
   /** From now on sessions may start. */
@@ -437,7 +444,7 @@ export class Speaker {
     if (this.#converged || this.#closed) return;
     this.#converged = true;
     this.#startTimer?.cancel();
-    void this.#rib.settled().then(() => {
+    void this.#routesSettled().then(() => {
       if (this.#closed) return;
       this.#forwarding?.sweep();
       this.#rib.endOfRibTo = "all";

@@ -155,6 +155,7 @@ function ineligibility(rib: Rib, table: RibTable, path: number): string {
   if (flags & Rejected.Policy) return "rejected by import policy";
   if (rib.slots.get(table.pathSlot[path])?.state === "dead") return "its session is gone";
   const resolution = rib.nextHops.resolution(rib.attributes.nextHop[table.pathAttributes[path]]);
+  if (resolution?.reachable) return `next hop only reachable through this route itself: ${resolution.reason}`;
   return `next hop unreachable: ${resolution?.reason ?? "no route"}`;
 }
 

@@ -11,7 +11,7 @@ let changes: number[][];
 
 beforeEach(() => {
   ns = new TestNamespace();
-  tracker = createNextHopTracker({ kernel: ns.kernel(), protocols: [PROTOCOL], table: 254, clock: systemClock, log: silent });
+  tracker = createNextHopTracker({ kernel: ns.kernel(), protocols: [PROTOCOL], table: 254, metric: 0, clock: systemClock, log: silent });
   changes = [];
   tracker.onChange(ids => changes.push(ids));
 });
@@ -135,7 +135,14 @@ describe("next hops against a real kernel", () => {
         const now = found === undefined ? ["no route"] : found.nextHops.map(hop => formatAddress(hop.gateway!));
         const told = way(id);
         expect(now.every(gateway => told.includes(gateway))).toBe(true);
-        const later = createNextHopTracker({ kernel: ns.kernel(), protocols: [PROTOCOL], table: 254, clock: systemClock, log: silent });
+        const later = createNextHopTracker({
+          kernel: ns.kernel(),
+          protocols: [PROTOCOL],
+          table: 254,
+          metric: 0,
+          clock: systemClock,
+          log: silent,
+        });
         const read = later.resolution(later.track(parseAddress(address), 0));
         later.close();
         expect(read.hops).toEqual(tracker.resolution(id).hops);
@@ -177,7 +184,14 @@ describe("next hops against a real kernel", () => {
     ns.ip("route add 192.0.2.0/24 via 10.0.0.7");
     ns.ip("-6 route add 2001:db8:9::/48 via 2001:db8:0:1::9 metric 50");
     ns.ip("route add unreachable 198.51.100.0/24");
-    const later = createNextHopTracker({ kernel: ns.kernel(), protocols: [PROTOCOL], table: 1000, clock: systemClock, log: silent });
+    const later = createNextHopTracker({
+      kernel: ns.kernel(),
+      protocols: [PROTOCOL],
+      table: 1000,
+      metric: 0,
+      clock: systemClock,
+      log: silent,
+    });
     const reasons = ["192.0.2.1", "2001:db8:9::1", "198.51.100.1"].map(text => later.resolution(later.track(parseAddress(text), 0)).reason);
     later.close();
     expect(reasons).toEqual([

@@ -1,21 +1,26 @@
 /**
  * Next-hop tracking (RFC 4271 sections 5.1.3 and 9.1.2.1): follows links, addresses and the routes of other owners in the kernel, and tells
- * which BGP next hops they make reachable now. What to conclude is in routing-table.ts; here are dumps, events and ids.
+ * which BGP next hops they, and our own routes, make reachable now. What to conclude is in resolve.ts, which next hops an event can concern in
+ * tracked.ts; here are dumps and events.
  */
 import type { InterfaceAddress, KernelEvent, Link, Route } from "../../kernel/types.ts";
-import type { Address } from "../../net/address.ts";
+import { type Address, sameOctets } from "../../net/address.ts";
+import type { Faults } from "../faults.ts";
 import type { Clock, KernelAccess, Logger, Timer } from "../platform.ts";
-import { LOCAL_TABLE, RoutingTable, resolve, sameResolution } from "./routing-table.ts";
-import type { NextHopTracker, Resolution } from "./types.ts";
+import type { PrefixTable } from "../rib/prefix-table.ts";
+import { DISCARD_METRIC } from "./family-state.ts";
+import { type OwnWays, resolve } from "./resolve.ts";
+import { turn } from "./route-places.ts";
+import { LOCAL_TABLE, RoutingTable } from "./routing-table.ts";
+import { TrackedNextHops } from "./tracked.ts";
+import type { NextHopTracker, OwnRoutes, Resolution, TrackedPlace } from "./types.ts";
 
-export interface NextHopTrackerOptions {
+/** Next hops are resolved in the table of our routes, and in the main and local tables; there routes with a protocol number of ours are left out. */
+export interface NextHopTrackerOptions extends TrackedPlace {
   kernel: KernelAccess;
-  /** rtm_protocol of our own routes: next hops are never resolved through them. */
-  protocols: readonly number[];
-  /** The table that our routes are in; next hops are resolved in it and in the main and local tables. */
-  table: number;
   clock: Clock;
   log: Logger;
+  faults?: Faults;
 }
 
 /** Dumps the kernel's state before it returns. Throws what rtnetlink throws. */
@@ -23,39 +28,41 @@ export function createNextHopTracker(options: NextHopTrackerOptions): NextHopTra
   return new KernelNextHopTracker(options);
 }
 
-interface Tracked {
-  key: string;
-  nextHop: Uint8Array;
-  ifindex: number;
-  references: number;
-  resolution: Resolution;
-}
-
 const MAIN_TABLE = 254;
 /** IPv4 routes vanish silently with their link or its last address: the routes are read again this many milliseconds after such an event. */
 const REREAD_DELAY = 50;
+/** Milliseconds of work before the event loop gets its turn. */
+const SLICE = 4;
 
 class KernelNextHopTracker implements NextHopTracker {
   readonly #options: NextHopTrackerOptions;
-  #tables: readonly number[];
-  #protocols: readonly number[];
-  readonly #ids = new Map<string, number>();
-  readonly #tracked: (Tracked | undefined)[] = [];
-  readonly #free: number[] = [];
+  #place: TrackedPlace;
+  readonly #tracked: TrackedNextHops;
   readonly #listeners: ((ids: number[]) => void)[] = [];
   readonly #addressListeners: (() => void)[] = [];
   readonly #stop: () => void;
   #table = new RoutingTable();
+  #own: OwnWays | undefined;
   /** The copy that a running reread fills; events go into both. */
   #next: RoutingTable | undefined;
   #reread: Timer | undefined;
+  #rereading = false;
   #rereadAgain = false;
   #closed = false;
+  /** Octets of the prefix at hand, by their number. */
+  readonly #scratch = { 4: new Uint8Array(4), 16: new Uint8Array(16) };
 
   constructor(options: NextHopTrackerOptions) {
     this.#options = options;
-    this.#tables = tablesWith(options.table);
-    this.#protocols = options.protocols;
+    this.#place = options;
+    this.#tracked = new TrackedNextHops({
+      clock: options.clock,
+      resolve: (nextHop, ifindex) => resolve(this.#table, nextHop, ifindex, this.#own),
+      changed: ids => {
+        for (const listener of this.#listeners) listener(ids);
+      },
+      guard: work => (options.faults ? options.faults.guard("next hops", work, () => this.#rereadSoon()) : work()),
+    });
     this.#stop = options.kernel.watch(events => this.#onEvents(events));
     try {
       for (const chunk of this.#read(this.#table)) this.#addRoutes(this.#table, chunk);
@@ -66,40 +73,54 @@ class KernelNextHopTracker implements NextHopTracker {
   }
 
   track(nextHop: Uint8Array, ifindex: number): number {
-    const key = `${Buffer.from(nextHop).toString("latin1")}%${ifindex}`;
-    const known = this.#ids.get(key);
-    if (known !== undefined) {
-      this.#tracked[known]!.references++;
-      return known;
-    }
-    const id = this.#free.pop() ?? this.#tracked.length;
-    const copy = nextHop.slice();
-    this.#tracked[id] = { key, nextHop: copy, ifindex, references: 1, resolution: resolve(this.#table, copy, ifindex) };
-    this.#ids.set(key, id);
-    return id;
+    return this.#tracked.track(nextHop, ifindex);
   }
 
   release(id: number): void {
-    const tracked = this.#get(id);
-    if (--tracked.references > 0) return;
-    this.#ids.delete(tracked.key);
-    this.#tracked[id] = undefined;
-    this.#free.push(id);
+    this.#tracked.release(id);
   }
 
   resolution(id: number): Resolution {
-    return this.#get(id).resolution;
+    return this.#tracked.get(id).resolution;
+  }
+
+  get busy(): boolean {
+    return this.#tracked.busy;
+  }
+
+  resolveThrough(routes: OwnRoutes): void {
+    const metrics = (none: number) => ({ unicast: this.#place.metric || none, discard: DISCARD_METRIC });
+    const tracked = this.#tracked;
+    this.#own = {
+      routes,
+      get metrics() {
+        return { 4: metrics(0), 6: metrics(1024) };
+      },
+      nextHop: id => tracked.get(id),
+    };
+    tracked.touchAll();
+    tracked.later();
+  }
+
+  ownRouteChanged(prefixes: PrefixTable, id: number): void {
+    const octets = this.#scratch[prefixes.words === 1 ? 4 : 16];
+    for (let n = 0; n < octets.length; n++) octets[n] = prefixes.word(id, n >> 2) >>> (24 - 8 * (n & 3));
+    this.#tracked.touch(octets, prefixes.length(id));
+    if (this.#tracked.busy) this.#tracked.later();
   }
 
   addresses(): InterfaceAddress[] {
     return this.#table.addresses();
   }
 
-  follow(table: number, protocols: readonly number[]): void {
-    if (String(this.#protocols) === String(protocols) && String(this.#tables) === String(tablesWith(table))) return;
-    this.#tables = tablesWith(table);
-    this.#protocols = protocols;
-    this.#rereadSoon();
+  follow(place: TrackedPlace): void {
+    const before = this.#place;
+    this.#place = place;
+    if (before.metric !== place.metric) {
+      this.#tracked.touchAll();
+      this.#tracked.later();
+    }
+    if (before.table !== place.table || String(before.protocols) !== String(place.protocols)) this.#rereadSoon();
   }
 
   onAddressChange(listener: () => void): void {
@@ -124,22 +145,16 @@ class KernelNextHopTracker implements NextHopTracker {
 
   close(): void {
     this.#closed = true;
+    this.#tracked.close();
     this.#reread?.cancel();
     this.#stop();
   }
 
-  #get(id: number): Tracked {
-    const tracked = this.#tracked[id];
-    if (!tracked) throw new RangeError(`next hop ${id} is not tracked (released too often?)`);
-    return tracked;
-  }
-
   #onEvents(events: KernelEvent[]): void {
     if (this.#closed) return;
-    let relevant = false;
     try {
-      for (const event of events) relevant = this.#onEvent(event) || relevant;
-      if (relevant) this.#resolveAll();
+      for (const event of events) this.#onEvent(event);
+      this.#tracked.run();
       if (events.some(({ type }) => type === "address" || type === "link")) this.#addressesChanged();
     } catch (error) {
       // What the rest of the events would have told, a dump tells.
@@ -148,34 +163,30 @@ class KernelNextHopTracker implements NextHopTracker {
     }
   }
 
-  /** Whether resolutions may have changed. */
-  #onEvent(event: KernelEvent): boolean {
-    switch (event.type) {
-      case "link":
-        return this.#onLink(event.action, event.link);
-      case "address":
-        this.#each(table => (event.action === "new" ? table.setAddress(event.address) : table.deleteAddress(event.address)));
-        if (event.action === "delete") this.#rereadSoon();
-        return true;
-      case "route":
-        if (!this.#concerns(event.route)) return false;
-        this.#each(table => (event.action === "new" ? table.setRoute(event.route, event.order) : table.deleteRoute(event.route)));
-        return true;
-      case "overrun":
-        this.#options.log.warn({}, "kernel events were lost; reading links, addresses and routes again");
-        this.#rereadSoon();
-        return false;
-      default:
-        return false;
+  #onEvent(event: KernelEvent): void {
+    if (event.type === "link") this.#onLink(event.action, event.link);
+    else if (event.type === "address") {
+      const { address } = event;
+      this.#each(table => (event.action === "new" ? table.setAddress(address) : table.deleteAddress(address)));
+      this.#tracked.touch(address.address, 8 * address.address.length);
+      if (event.action === "delete") this.#rereadSoon();
+    } else if (event.type === "route") {
+      const { route } = event;
+      if (!this.#concerns(route)) return;
+      this.#each(table => (event.action === "new" ? table.setRoute(route, event.order) : table.deleteRoute(route)));
+      this.#tracked.touch(route.destination, route.length);
+    } else if (event.type === "overrun") {
+      this.#options.log.warn({}, "kernel events were lost; reading links, addresses and routes again");
+      this.#rereadSoon();
     }
   }
 
-  #onLink(action: "new" | "delete", link: Link): boolean {
+  #onLink(action: "new" | "delete", link: Link): void {
     const before = this.#table.links.get(link.index);
     this.#each(table => (action === "new" ? table.setLink(link) : table.deleteLink(link.index)));
-    if (action === "new" && before && before.up === link.up && before.carrier === link.carrier && before.name === link.name) return false;
+    if (action === "new" && sameState(before, link)) return;
     if (before && before.up !== (action === "new" && link.up)) this.#rereadSoon();
-    return true;
+    this.#tracked.touchLink(link.index);
   }
 
   #each(change: (table: RoutingTable) => void): void {
@@ -186,18 +197,7 @@ class KernelNextHopTracker implements NextHopTracker {
   /** Not a route for some packets only: ours have no source or DS field of their own that it could ask for. */
   #concerns(route: Route): boolean {
     if (route.tos !== undefined || route.sourceLength !== undefined) return false;
-    return !this.#protocols.includes(route.protocol) && this.#tables.includes(route.table);
-  }
-
-  #resolveAll(): void {
-    const changed: number[] = [];
-    for (const [id, tracked] of this.#tracked.entries()) {
-      if (!tracked) continue;
-      const resolution = resolve(this.#table, tracked.nextHop, tracked.ifindex);
-      if (!sameResolution(tracked.resolution, resolution)) changed.push(id);
-      tracked.resolution = resolution;
-    }
-    if (changed.length > 0) for (const listener of this.#listeners) listener(changed);
+    return !this.#place.protocols.includes(route.protocol) && tablesWith(this.#place).includes(route.table);
   }
 
   #addressesChanged(): void {
@@ -205,38 +205,62 @@ class KernelNextHopTracker implements NextHopTracker {
   }
 
   #rereadSoon(): void {
-    if (this.#next) this.#rereadAgain = true;
+    if (this.#rereading) this.#rereadAgain = true;
     else this.#reread ??= this.#options.clock.after(REREAD_DELAY, () => void this.#rereadNow());
   }
 
   /** Chunk by chunk: our own routes are in the dump as well, and may be a million. */
   async #rereadNow(): Promise<void> {
     this.#reread = undefined;
-    this.#next = new RoutingTable();
+    this.#rereading = true;
+    this.#next = new RoutingTable(this.#table);
     try {
       for (const chunk of this.#read(this.#next)) {
         this.#addRoutes(this.#next, chunk);
-        await new Promise(resolve => setImmediate(resolve));
+        await turn();
         if (this.#closed) return;
       }
+      const before = this.#table;
       this.#table = this.#next;
+      this.#next = undefined;
+      await this.#touchDifferences(before);
     } catch (error) {
       this.#options.log.error({ error }, "cannot read the kernel's routes; trying again after the next event");
     } finally {
       this.#next = undefined;
+      this.#rereading = false;
     }
-    this.#resolveAll();
+    if (this.#closed) return;
+    this.#tracked.run();
     this.#addressesChanged();
     if (!this.#rereadAgain) return;
     this.#rereadAgain = false;
     this.#rereadSoon();
   }
 
+  /** What events did not tell. The table in use has all events since, and is not read again while this runs. */
+  async #touchDifferences(before: RoutingTable): Promise<void> {
+    const now = this.#table;
+    for (const index of new Set([...before.links.keys(), ...now.links.keys()])) {
+      if (!sameState(before.links.get(index), now.links.get(index))) this.#tracked.touchLink(index);
+    }
+    const differing = before.addresses().filter(one => !now.addresses().some(other => sameOctets(one.address, other.address)));
+    const added = now.addresses().filter(one => !before.addresses().some(other => sameOctets(one.address, other.address)));
+    for (const { address } of [...differing, ...added]) this.#tracked.touch(address, 8 * address.length);
+    let end = this.#options.clock.monotonic() + SLICE;
+    for (const _ of before.differences(now, ({ address, length }) => this.#tracked.touch(address, length))) {
+      if (this.#options.clock.monotonic() < end) continue;
+      await turn();
+      if (this.#closed) return;
+      end = this.#options.clock.monotonic() + SLICE;
+    }
+  }
+
   *#read(into: RoutingTable): Generator<Route[]> {
     const { netlink } = this.#options.kernel;
     for (const link of netlink.links()) into.setLink(link);
     for (const address of netlink.addresses()) into.setAddress(address);
-    for (const table of this.#tables) yield* netlink.routes({ table });
+    for (const table of tablesWith(this.#place)) yield* netlink.routes({ table });
   }
 
   #addRoutes(into: RoutingTable, chunk: Route[]): void {
@@ -244,6 +268,11 @@ class KernelNextHopTracker implements NextHopTracker {
   }
 }
 
-function tablesWith(table: number): number[] {
+function tablesWith({ table }: TrackedPlace): number[] {
   return [...new Set([MAIN_TABLE, LOCAL_TABLE, table])];
+}
+
+/** As far as a way over it is concerned. */
+function sameState(a: Link | undefined, b: Link | undefined): boolean {
+  return a !== undefined && b !== undefined && a.up === b.up && a.carrier === b.carrier && a.name === b.name;
 }

@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Link, NextHop, Route, RouteOrder } from "../../kernel/types.ts";
 import { covers, formatAddress, parseAddress, parsePrefix } from "../../net/address.ts";
-import { RoutingTable, resolve, sameResolution } from "./routing-table.ts";
+import { resolve, sameResolution } from "./resolve.ts";
+import { RoutingTable } from "./routing-table.ts";
 
 const link = (index: number, change: Partial<Link> = {}): Link => ({
   index,
@@ -153,7 +154,8 @@ describe("the table", () => {
   it("keeps routes of one prefix and metric in the kernel's order: appended, prepended, replaced", () => {
     const t = new RoutingTable();
     t.setLink(link(1));
-    const first = () => [...t.routesTo(parseAddress("172.16.0.1"))].map(({ row }) => `${row.hops[0].gateway![3]}/${row.metric}`).join(" ");
+    const first = () =>
+      [...t.routesTo(parseAddress("172.16.0.1"))].map(({ row }) => `${row!.hops[0].gateway![3]}/${row!.metric}`).join(" ");
     const set = (last: number, order: RouteOrder, metric = 5) =>
       t.setRoute(route("172.16.0.0/16", `via 10.0.0.${last} dev 1`, { metric }), order);
     set(1, "prepend");
@@ -247,7 +249,7 @@ describe("the table", () => {
             .filter(one => covers({ family: 4, address: one.destination, length: one.length }, whole))
             .sort((x, y) => y.length - x.length || x.metric - y.metric)
             .map(one => [one.length, one.metric]);
-          expect([...t.routesTo(address)].map(({ row, length }) => [length, row.metric])).toEqual(expected);
+          expect([...t.routesTo(address)].map(({ row, length }) => [length, row!.metric])).toEqual(expected);
         },
       ),
     );

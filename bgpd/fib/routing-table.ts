@@ -8,24 +8,34 @@ import {
   type Address,
   compareOctets,
   contains,
-  formatAddress,
-  formatPrefix,
   type IpFamily,
   isLinkLocal,
   maskAddress,
+  type Prefix,
   sameOctets,
 } from "../../net/address.ts";
 import { PrefixTable, wordsOf } from "../rib/prefix-table.ts";
-import type { Resolution } from "./types.ts";
+import type { OwnWays } from "./resolve.ts";
+import type { OwnRoute } from "./types.ts";
 
 /** What is kept of a route; shared by all prefixes for which it is the same. */
-interface RouteRow {
+export interface RouteRow {
   type: Route["type"];
   protocol: number;
   table: number;
   metric: number;
   hops: NextHop[];
 }
+
+/** What is written, or about to be, for a prefix of ours. */
+export interface OwnRow extends OwnRoute {
+  metric: number;
+  /** Ids of the tracker. */
+  nextHops: number[] | "discard";
+}
+
+/** One of both. */
+export type Candidate = { row: RouteRow; own?: undefined; length: number } | { row?: undefined; own: OwnRow; length: number };
 
 type FamilyRoutes = {
   prefixes: PrefixTable;
@@ -43,7 +53,12 @@ export class RoutingTable {
   readonly links = new Map<number, Link>();
   readonly #addresses = new Map<string, InterfaceAddress>();
   readonly #families: Record<4 | 6, FamilyRoutes> = { 4: noRoutes(4), 6: noRoutes(6) };
-  readonly #rows = new Map<string, RouteRow>();
+  readonly #rows: Map<string, RouteRow>;
+
+  /** `former`: the table that this one will take the place of. They share equal rows. */
+  constructor(former?: RoutingTable) {
+    this.#rows = former ? former.#rows : new Map();
+  }
 
   setLink(link: Link): void {
     this.links.set(link.index, link);
@@ -115,14 +130,45 @@ export class RoutingTable {
     return false;
   }
 
-  /** All routes for an address, longest prefix first, then by metric. */
-  *routesTo(address: Address): Generator<{ row: RouteRow; length: number }> {
-    const { prefixes, rows, lengths } = this.#families[address.length === 4 ? 4 : 6];
+  /**
+   * All routes for an address, longest prefix first, then as the kernel tries them. Of two with one prefix and metric that of another owner goes
+   * first: ours cannot be written then.
+   */
+  *routesTo(address: Address, own?: OwnWays): Generator<Candidate> {
+    const family = address.length === 4 ? 4 : 6;
+    const { prefixes, rows, lengths } = this.#families[family];
     for (let length = address.length * 8; length >= 0; length--) {
-      if (lengths[length] === 0) continue;
-      const [w0, w1, w2, w3] = wordsOf(maskAddress(address, length));
-      const id = prefixes.find(w0, w1, w2, w3, length);
-      if (id !== 0) for (const row of rows[id]) yield { row, length };
+      const mayBeOurs = own?.routes.hasLength(family, length) === true;
+      if (lengths[length] === 0 && !mayBeOurs) continue;
+      const masked = maskAddress(address, length);
+      const [w0, w1, w2, w3] = wordsOf(masked);
+      const id = lengths[length] === 0 ? 0 : prefixes.find(w0, w1, w2, w3, length);
+      const known = id === 0 ? noRows : rows[id];
+      const ours = mayBeOurs ? ownRow(own, family, masked, length) : undefined;
+      const before = ours ? known.filter(row => place(row) <= ours.metric) : known;
+      for (const row of before) yield { row, length };
+      if (!ours) continue;
+      yield { own: ours, length };
+      for (const row of known.slice(before.length)) yield { row, length };
+    }
+  }
+
+  /** Calls `visit` for each prefix whose routes are not those of `other`, which must have been made from this table; yields now and then. */
+  *differences(other: RoutingTable, visit: (prefix: Prefix) => void): Generator<void> {
+    for (const family of [4, 6] as const) {
+      for (const [from, to] of [
+        [this.#families[family], other.#families[family]],
+        [other.#families[family], this.#families[family]],
+      ]) {
+        for (let id = 1; id < from.prefixes.limit; id++) {
+          if ((id & 255) === 0) yield;
+          const rows = from.rows[id] ?? noRows;
+          if (rows.length === 0) continue;
+          const prefix = from.prefixes.prefix(id);
+          const others = to.rows[to.prefixes.findPrefix(prefix)] ?? noRows;
+          if (rows.length !== others.length || rows.some((row, i) => row !== others[i])) visit(prefix);
+        }
+      }
     }
   }
 
@@ -153,84 +199,7 @@ export class RoutingTable {
   }
 }
 
-/**
- * Where a next hop of 4, 16 or 32 octets (global, then link-local) leads. `ifindex` names the link shared with the neighbour, 0 = none: a pair
- * is resolved by its link-local half then, else by its global one. Interior cost is 0 on a connected link, else the kernel's metric, at
- * least 1. An IPv4-mapped IPv6 next hop is unreachable whatever the routes say: it means 6PE (RFC 4798), which needs labels.
- */
-export function resolve(table: RoutingTable, nextHop: Uint8Array, ifindex: number): Resolution {
-  if (nextHop.length === 32) {
-    const linkLocal = nextHop.subarray(16);
-    return resolve(table, ifindex !== 0 && isLinkLocal(linkLocal) ? linkLocal : nextHop.subarray(0, 16), ifindex);
-  }
-  const refused = unusableAddress(nextHop);
-  if (refused) return unreachable(refused);
-  if (isLinkLocal(nextHop)) return resolveLinkLocal(table, nextHop, ifindex);
-  if (table.isLocal(nextHop)) return unreachable("it is one of our own addresses");
-  let noCarrier: string | undefined;
-  for (const { row, length } of table.routesTo(nextHop)) {
-    const route = `route ${formatPrefix({ address: maskAddress(nextHop, length), length })}`;
-    if (row.type !== "unicast") return unreachable(`${route} is of type ${row.type}`);
-    // The kernel keeps a route whose link has lost its carrier: a shorter prefix is no way round it.
-    if (noCarrier !== undefined && !noCarrier.startsWith(`${route}:`)) break;
-    const alive = row.hops.filter(hop => table.links.get(hop.ifindex)?.up);
-    const usable = alive.filter(hop => table.links.get(hop.ifindex)?.carrier);
-    if (usable.length > 0) return resolved(table, nextHop, route, row, usable);
-    if (alive.length > 0) noCarrier ??= `${route}: ${table.linkName(alive[0].ifindex)} has no carrier`;
-  }
-  return unreachable(noCarrier ?? "no route");
-}
-
-function resolved(table: RoutingTable, nextHop: Address, route: string, row: RouteRow, usable: NextHop[]): Resolution {
-  const connected = usable.every(hop => hop.gateway === undefined);
-  const hops = usable.map((hop): NextHop => {
-    const through: NextHop = { gateway: hop.gateway ?? nextHop, ifindex: hop.ifindex };
-    if (hop.onlink) through.onlink = true;
-    if (usable.length > 1) through.weight = hop.weight ?? 1;
-    return through;
-  });
-  const text = connected
-    ? `connected via ${hops.map(hop => table.linkName(hop.ifindex)).join(", ")}`
-    : `${hops.map(hop => `via ${formatAddress(hop.gateway!)} dev ${table.linkName(hop.ifindex)}`).join(", ")} (${route})`;
-  return { reachable: true, metric: connected ? 0 : Math.max(1, row.metric), hops, connected, reason: text };
-}
-
-function resolveLinkLocal(table: RoutingTable, nextHop: Address, ifindex: number): Resolution {
-  if (ifindex === 0) return unreachable("a link-local next hop, and no link is named for it");
-  const link = table.links.get(ifindex);
-  if (!link) return unreachable(`the link with ifindex ${ifindex} is gone`);
-  if (!link.up) return unreachable(`${link.name} is down`);
-  if (!link.carrier) return unreachable(`${link.name} has no carrier`);
-  if (table.isLocal(nextHop)) return unreachable("it is one of our own addresses");
-  return { reachable: true, metric: 0, hops: [{ gateway: nextHop, ifindex }], connected: true, reason: `connected via ${link.name}` };
-}
-
-function unusableAddress(nextHop: Uint8Array): string | undefined {
-  if (nextHop.length !== 4 && nextHop.length !== 16) return `a next hop has 4, 16 or 32 octets, not ${nextHop.length}`;
-  if (nextHop.length === 4 ? nextHop[0] === 0 : nextHop.every(octet => octet === 0)) return "the unspecified address is no next hop";
-  if (nextHop.length === 4 ? nextHop[0] >= 224 : nextHop[0] === 0xff) return "a multicast or reserved address is no next hop";
-  if (nextHop.length === 16 && nextHop.subarray(0, 10).every(octet => octet === 0) && nextHop[10] === 0xff && nextHop[11] === 0xff) {
-    return "an IPv4-mapped address: 6PE (RFC 4798) is not spoken here";
-  }
-  return undefined;
-}
-
-function unreachable(reason: string): Resolution {
-  return { reachable: false, metric: 0, hops: [], connected: false, reason };
-}
-
-/** Everything but the words. */
-export function sameResolution(a: Resolution, b: Resolution): boolean {
-  return (
-    a.reachable === b.reachable &&
-    a.metric === b.metric &&
-    a.connected === b.connected &&
-    a.hops.length === b.hops.length &&
-    a.hops.every((hop, i) => sameHop(hop, b.hops[i]) && hop.onlink === b.hops[i].onlink && hop.weight === b.hops[i].weight)
-  );
-}
-
-function sameHop(a: NextHop, b: NextHop): boolean {
+export function sameHop(a: NextHop, b: NextHop): boolean {
   if (a.ifindex !== b.ifindex || (a.gateway === undefined) !== (b.gateway === undefined)) return false;
   return a.gateway === undefined || sameOctets(a.gateway, b.gateway!);
 }
@@ -261,6 +230,14 @@ function compareHops(a: NextHop, b: NextHop): number {
 }
 
 const noAddress = new Uint8Array();
+
+function ownRow(own: OwnWays, family: IpFamily, masked: Address, length: number): OwnRow | undefined {
+  const prefix = own.routes.find({ family, address: masked, length });
+  const nextHops = prefix === 0 ? [] : own.routes.nextHops(family, prefix);
+  if (nextHops.length === 0) return undefined;
+  const { unicast, discard } = own.metrics[family];
+  return { family, prefix, nextHops, metric: nextHops === "discard" ? discard : unicast };
+}
 
 /** The local table is asked first. */
 function place({ table, metric }: RouteRow): number {

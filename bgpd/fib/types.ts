@@ -1,21 +1,54 @@
 /** The border between RIB, next-hop tracking and the kernel table. */
 import type { InterfaceAddress, NextHop } from "../../kernel/types.ts";
-import type { Address, Prefix } from "../../net/address.ts";
+import type { Address, IpFamily, Prefix } from "../../net/address.ts";
+import type { PrefixTable } from "../rib/prefix-table.ts";
 
 /** What the kernel's routes say about a BGP next hop (RFC 4271 section 5.1.3, 9.1.2.1). */
 export interface Resolution {
   reachable: boolean;
-  /** Interior cost: 0 = directly connected, else the kernel metric of the resolving route (RFC 4271 section 9.1.2.2 e). */
+  /**
+   * Interior cost: 0 = directly connected, else the kernel metric of the resolving route (RFC 4271 section 9.1.2.2 e); 2^32 where a route of
+   * ours resolves it.
+   */
   metric: number;
   /** What to write into the kernel: gateway and interface; several when the resolving route is multipath. */
   hops: NextHop[];
   connected: boolean;
   /** In words: "connected via eth0", "via 10.0.0.1 dev eth0 (route 10.0.0.0/8)", "no route". */
   reason: string;
+  /** Our own routes that it leads through, if any: they cannot have it as their next hop. */
+  through?: readonly OwnRoute[];
+  /** Indexes of the links whose state it depends on, if any. */
+  links?: readonly number[];
+  /** Routes were passed over, because they lead back to it. */
+  looped?: boolean;
+}
+
+/** A prefix by its id in the RIB. */
+export interface OwnRoute {
+  family: IpFamily;
+  prefix: number;
+}
+
+/** Our own routes as next hops see them: what is wanted in the kernel, whether it is there yet or not. */
+export interface OwnRoutes {
+  /** Whether there may be one of this prefix length. */
+  hasLength(family: IpFamily, length: number): boolean;
+  /** Id of a prefix, 0 = none. */
+  find(prefix: Prefix): number;
+  /** Tracker ids of the next hops that carry its traffic; none where nothing is wanted in the kernel. */
+  nextHops(family: IpFamily, prefix: number): number[] | "discard";
+}
+
+export interface TrackedPlace {
+  table: number;
+  protocols: readonly number[];
+  /** As configured: 0 = the kernel's default. */
+  metric: number;
 }
 
 /**
- * Follows the next hops of all candidate routes. Resolves against the kernel's routes of other owners (never through our own), the
+ * Follows the next hops of all candidate routes. Resolves against the kernel's routes of other owners and our own (resolve.ts), the
  * default route included. Ids are small integers, reference-counted, reused after the last release().
  */
 export interface NextHopTracker {
@@ -25,8 +58,14 @@ export interface NextHopTracker {
   resolution(id: number): Resolution;
   /** All of ours, of both families, with their flags as they are now. */
   addresses(): InterfaceAddress[];
-  /** From now on our routes are in this table, and have one of these protocol numbers: the kernel's routes are read again. */
-  follow(table: number, protocols: readonly number[]): void;
+  /** From now on our routes are in this table, with this metric and one of these protocol numbers: the kernel's routes are read again. */
+  follow(place: TrackedPlace): void;
+  /** Next hops resolve through these routes as well. */
+  resolveThrough(routes: OwnRoutes): void;
+  /** What is wanted in the kernel for this prefix of ours has changed: next hops inside it are looked at again. `prefixes`: those of its family. */
+  ownRouteChanged(prefixes: PrefixTable, id: number): void;
+  /** Next hops wait to be looked at again. */
+  readonly busy: boolean;
   /** Called when addresses or their flags have changed, once per burst of kernel events. */
   onAddressChange(listener: () => void): void;
   /** Its name, or "ifindex 7" where it is gone. */
@@ -35,7 +74,7 @@ export interface NextHopTracker {
   isLocal(address: Address): boolean;
   /** The prefixes on links shared with this address: for third-party next hops. */
   sharesSubnet(a: Address, b: Address): boolean;
-  /** Called with the ids whose resolution changed, once per burst of kernel events. */
+  /** Called with the ids whose resolution changed: when all that waited was looked at, and meanwhile some ten times a second. */
   onChange(listener: (ids: number[]) => void): void;
   close(): void;
 }

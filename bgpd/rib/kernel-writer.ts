@@ -5,7 +5,7 @@ import type { Fib } from "../fib/types.ts";
 import { grown } from "./growth.ts";
 import type { LocalTable } from "./local-routes.ts";
 import type { NextHopColumns } from "./next-hops.ts";
-import { LOCAL_SLOT } from "./slots.ts";
+import { carryingNextHops } from "./own-routes.ts";
 import type { RibTable } from "./table.ts";
 
 const NOTHING = 0;
@@ -39,29 +39,21 @@ export class KernelWriter {
     this.#wanted = grown(this.#wanted, capacity);
   }
 
-  decided(prefix: number, best: number, hopsTouched: boolean): void {
+  /** Whether something else may be wanted now. */
+  decided(prefix: number, best: number, hopsTouched: boolean): boolean {
     // Made while the table was growing.
     if (prefix >= this.#wanted.length) this.grow(this.#table.prefixes.capacity);
     const before = this.#wanted[prefix];
-    if (best === 0 && before === NOTHING) return;
-    const ids = this.nextHopIds(prefix, best);
+    if (best === 0 && before === NOTHING) return false;
+    const ids = carryingNextHops(this.#table, this.#locals, prefix, best);
     const key = ids === "discard" ? DISCARD : ids.length === 0 ? NOTHING : ids.length === 1 ? SINGLE + ids[0] : this.#setKey(ids);
-    if (key === before && !hopsTouched) return;
+    if (key === before && !hopsTouched) return false;
     this.#wanted[prefix] = key;
     const text = this.#table.prefixes.prefix(prefix);
     if (key === NOTHING) this.#fib.want(text, undefined);
     else if (ids === "discard") this.#fib.want(text, { type: "blackhole" });
     else this.#fib.want(text, { type: "unicast", nextHops: this.#hops(ids) });
-  }
-
-  /** Next-hop ids of the paths that carry traffic, ascending; "discard" for a range of ours; none where nothing is to be installed. */
-  nextHopIds(prefix: number, best: number): number[] | "discard" {
-    const table = this.#table;
-    if (best === 0) return [];
-    if (table.pathSlot[best] === LOCAL_SLOT) return this.#locals.network(best)?.discard ? "discard" : [];
-    const single = table.head[prefix] === best && table.pathNext[best] === 0;
-    const paths = single ? [best] : table.multipathSet(best);
-    return paths.map(path => table.attributes.nextHop[table.pathAttributes[path]]).sort((a, b) => a - b);
+    return true;
   }
 
   #setKey(ids: number[]): number {

@@ -6,9 +6,14 @@ import { formatAddress, isLinkLocal } from "../../net/address.ts";
 import type { NextHopTracker, Resolution } from "../fib/types.ts";
 import { grown } from "./growth.ts";
 
+const UNREACHABLE = 0;
+const REACHABLE = 1;
+/** Reachable, by routes that we learned: see leadsThrough(). */
+export const THROUGH_OURS = 2;
+
 export class NextHopColumns {
-  /** By next-hop id; id 0 = the route has none (it is ours). */
-  reachable = new Uint8Array(64).fill(1, 0, 1);
+  /** By next-hop id: UNREACHABLE, REACHABLE or THROUGH_OURS. Id 0 = the route has none (it is ours). */
+  reachable = new Uint8Array(64).fill(REACHABLE, 0, 1);
   cost = new Float64Array(64);
   readonly #tracker: NextHopTracker | undefined;
   /** Without a tracker: one id per next hop for good, as there is nobody to resolve it. */
@@ -44,6 +49,12 @@ export class NextHopColumns {
     return id === 0 ? undefined : this.#tracker?.resolution(id - 1);
   }
 
+  /** Whether a next hop leads through our route to this prefix, and so cannot be that of a path to it. */
+  leadsThrough(id: number, family: 0 | 1, prefix: number): boolean {
+    const ours = this.resolution(id)?.through ?? [];
+    return ours.some(one => one.prefix === prefix && one.family === (family === 0 ? 4 : 6));
+  }
+
   /** Takes over what the tracker reports; returns our ids. */
   changed(trackerIds: readonly number[]): number[] {
     const tracker = this.#tracker;
@@ -54,13 +65,13 @@ export class NextHopColumns {
     });
   }
 
-  #set(id: number, resolution: Pick<Resolution, "reachable" | "metric">): void {
+  #set(id: number, resolution: Pick<Resolution, "reachable" | "metric" | "through">): void {
     if (id >= this.reachable.length) {
       const length = Math.max(id + 1, this.reachable.length * 2);
       this.reachable = grown(this.reachable, length);
       this.cost = grown(this.cost, length);
     }
-    this.reachable[id] = resolution.reachable ? 1 : 0;
+    this.reachable[id] = !resolution.reachable ? UNREACHABLE : resolution.through ? THROUGH_OURS : REACHABLE;
     this.cost[id] = resolution.metric;
   }
 }

@@ -16,6 +16,7 @@ import { excessOf, type ImportContext, importUpdate, reimportPath } from "./impo
 import { KernelWriter } from "./kernel-writer.ts";
 import { LocalTable } from "./local-routes.ts";
 import { NextHopColumns } from "./next-hops.ts";
+import { LocRibRoutes } from "./own-routes.ts";
 import { type Excess, type Slot, Slots } from "./slots.ts";
 import { type MultipathOptions, RibTable } from "./table.ts";
 import { type GroupOptions, type GroupSink, UpdateGroup } from "./update-group.ts";
@@ -52,6 +53,10 @@ export class Rib {
    * restart themselves, which may wait for it before they send their own.
    */
   endOfRibTo: "all" | "restarting" | "nobody" = "all";
+  readonly #ownRoutes: LocRibRoutes;
+  /** By family: next hops that resolve differently, and whose paths are still to be looked for. */
+  readonly #changedHops: [Set<number>, Set<number>] = [new Set(), new Set()];
+  readonly #tracker: NextHopTracker | undefined;
   readonly #clock: Clock;
   readonly #faults: Faults | undefined;
   /** Clock.monotonic() and Clock.now() of the start. */
@@ -77,6 +82,9 @@ export class Rib {
     });
     this.tables = [this.#table(0), this.#table(1)];
     this.locals = [new LocalTable(this.tables[0]), new LocalTable(this.tables[1])];
+    this.#ownRoutes = new LocRibRoutes(this.tables, this.locals);
+    this.#tracker = options.tracker;
+    this.#tracker?.resolveThrough(this.#ownRoutes);
     this.#writeTo(options.fib);
     for (const table of this.tables) {
       table.faults = options.faults;
@@ -348,7 +356,11 @@ export class Rib {
       bestChanged: prefix => {
         for (const group of groups.values()) group.mark(prefix);
       },
-      decided: (prefix, best, hopsTouched) => this.kernel?.[table.family].decided(prefix, best, hopsTouched),
+      decided: (prefix, best, hopsTouched) => {
+        if (this.kernel?.[table.family].decided(prefix, best, hopsTouched) === false) return;
+        this.#ownRoutes.decided(table, prefix);
+        this.#tracker?.ownRouteChanged(table.prefixes, prefix);
+      },
     };
   }
 
@@ -384,17 +396,33 @@ export class Rib {
     });
   }
 
+  /** Of many changes that come one after the other, those that come while the paths are gone through are looked for together in the next round. */
   #nextHopsChanged(ids: number[]): void {
-    const changed = new Set(ids);
     for (const table of this.tables) {
-      let from = 1;
-      this.#job(until => {
-        from = table.eachPath(from, until, path => {
-          if (changed.has(this.attributes.nextHop[table.pathAttributes[path]])) table.touchHops(table.pathPrefix[path]);
-        });
-        return from !== 0;
-      });
+      const waiting = this.#changedHops[table.family];
+      const isFirst = waiting.size === 0;
+      for (const id of ids) waiting.add(id);
+      if (isFirst && waiting.size > 0) this.#touchPathsOf(table);
     }
+  }
+
+  #touchPathsOf(table: RibTable): void {
+    let changed: ReadonlySet<number> | undefined;
+    let from = 1;
+    this.#job(until => {
+      changed ??= this.#takeChangedHops(table.family);
+      const looked = changed;
+      from = table.eachPath(from, until, path => {
+        if (looked.has(this.attributes.nextHop[table.pathAttributes[path]])) table.touchHops(table.pathPrefix[path]);
+      });
+      return from !== 0;
+    });
+  }
+
+  #takeChangedHops(family: 0 | 1): ReadonlySet<number> {
+    const taken = this.#changedHops[family];
+    this.#changedHops[family] = new Set();
+    return taken;
   }
 
   #freeOrphans(family: 0 | 1, until: () => boolean): boolean {

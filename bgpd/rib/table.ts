@@ -7,7 +7,7 @@ import type { Faults } from "../faults.ts";
 import type { AttributeTable } from "./attribute-table.ts";
 import { Candidates, type DecisionOptions, decide, isMultipathEqual, Step } from "./decision.ts";
 import { Growth, grown } from "./growth.ts";
-import type { NextHopColumns } from "./next-hops.ts";
+import { type NextHopColumns, THROUGH_OURS } from "./next-hops.ts";
 import { PrefixTable } from "./prefix-table.ts";
 import { LOCAL_SLOT, type Slots } from "./slots.ts";
 
@@ -270,7 +270,8 @@ export class RibTable {
   isEligible(path: number): boolean {
     if (this.pathFlags[path] !== 0 || this.slots.alive[this.pathSlot[path]] === 0) return false;
     const nextHop = this.attributes.nextHop[this.pathAttributes[path]];
-    return nextHop === 0 || this.nextHops.reachable[nextHop] !== 0;
+    const reachable = this.nextHops.reachable[nextHop];
+    return reachable !== THROUGH_OURS ? reachable !== 0 : !this.nextHops.leadsThrough(nextHop, this.family, this.pathPrefix[path]);
   }
 
   /** Fills `candidates` for a prefix and decides; the path id of the best, 0 = none. */

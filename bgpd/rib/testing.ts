@@ -320,6 +320,9 @@ export class TestTracker implements NextHopTracker {
   onAddressChange(): void {}
 
   follow(): void {}
+  resolveThrough(): void {}
+  ownRouteChanged(): void {}
+  readonly busy = false;
 
   linkName(ifindex: number): string {
     return `ifindex ${ifindex}`;

@@ -1,0 +1,53 @@
+/** The Loc-RIB as next hops and the kernel see it: which next hops carry the traffic of a prefix. */
+
+import type { IpFamily, Prefix } from "../../net/address.ts";
+import type { OwnRoutes } from "../fib/types.ts";
+import type { LocalTable } from "./local-routes.ts";
+import { LOCAL_SLOT } from "./slots.ts";
+import type { RibTable } from "./table.ts";
+
+/**
+ * Next-hop ids of the paths that carry traffic, ascending; "discard" for a range of ours; none where nothing is to be installed. Call after
+ * the decision or evaluate() of the prefix.
+ */
+export function carryingNextHops(table: RibTable, locals: LocalTable, prefix: number, best: number): number[] | "discard" {
+  if (best === 0) return [];
+  if (table.pathSlot[best] === LOCAL_SLOT) return locals.network(best)?.discard ? "discard" : [];
+  const single = table.head[prefix] === best && table.pathNext[best] === 0;
+  const paths = single ? [best] : table.multipathSet(best);
+  return paths.map(path => table.attributes.nextHop[table.pathAttributes[path]]).sort((a, b) => a - b);
+}
+
+export class LocRibRoutes implements OwnRoutes {
+  readonly #tables: readonly [RibTable, RibTable];
+  readonly #locals: readonly [LocalTable, LocalTable];
+  /** By family and length: 1 = some prefix of this length was decided. */
+  readonly #lengths = [new Uint8Array(33), new Uint8Array(129)] as const;
+
+  constructor(tables: readonly [RibTable, RibTable], locals: readonly [LocalTable, LocalTable]) {
+    this.#tables = tables;
+    this.#locals = locals;
+  }
+
+  /** Called for each prefix that the kernel shall have. */
+  decided(table: RibTable, prefix: number): void {
+    this.#lengths[table.family][table.prefixes.length(prefix)] = 1;
+  }
+
+  hasLength(family: IpFamily, length: number): boolean {
+    return this.#lengths[family === 4 ? 0 : 1][length] === 1;
+  }
+
+  find(prefix: Prefix): number {
+    return this.#tables[prefix.family === 4 ? 0 : 1].prefixes.findPrefix(prefix);
+  }
+
+  nextHops(family: IpFamily, prefix: number): number[] | "discard" {
+    const f = family === 4 ? 0 : 1;
+    const table = this.#tables[f];
+    // Where a decision waits, this is what it will be.
+    const ids = carryingNextHops(table, this.#locals[f], prefix, table.evaluate(prefix));
+    // Id 0: none; the tracker's own are one lower.
+    return ids === "discard" ? ids : ids.filter(id => id > 0).map(id => id - 1);
+  }
+}
