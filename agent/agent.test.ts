@@ -1,8 +1,9 @@
 /** Real agents in network namespaces of their own: start, reload, end, crash, broken configuration, rivals. Needs root on Linux. */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readFileSync, renameSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, statSync } from "node:fs";
 import { connect } from "node:net";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Explanation } from "../bgpd/snapshot.ts";
 import type { NodePlan } from "../config/plan.ts";
@@ -47,6 +48,20 @@ describe("two agents", () => {
     expect((await pair.podlane(0, "explain", "10.244.1.0/24")).stdout).toMatch(/sent to +✓ node2/);
     expect((await pair.ask<NodePlan>(0, "plan"))!.speaker!.networks).toHaveLength(1);
     for (const agent of agents) expect(agent.noise).toEqual([]);
+  });
+
+  test("a ledger that cannot be read is a problem until it can be, and the node routes meanwhile", async () => {
+    mkdirSync(join(pair.state(0), "ledger"), { recursive: true });
+    pair.start(0);
+    pair.start(1);
+    await expect.poll(() => pair.kernelRoutes(1), within).toContain("10.244.1.0/24");
+    const messages = async () => (await pair.ask<ProblemsView>(0, "problems"))!.problems.map(one => one.message);
+    expect(await messages()).toContainEqual(
+      expect.stringMatching(/^pods cannot be attached: cannot open .*ledger: it is not a regular file/),
+    );
+    rmdirSync(join(pair.state(0), "ledger"));
+    await pair.podlane(0, "reload");
+    expect(await messages()).not.toContainEqual(expect.stringContaining("pods cannot be attached"));
   });
 
   test("SIGTERM says goodbye: the neighbour drops the routes at once, the own kernel keeps them", async () => {

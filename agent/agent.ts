@@ -95,6 +95,7 @@ export class Agent {
     this.#actions = [];
     if (this.#hasResources) await this.#parts.source.reload();
     else await this.#startSource();
+    this.#pods.retry();
     const problems = this.problems();
     const text = this.#actions.length > 0 ? `reloaded: ${this.#actions.join("; ")}` : "reloaded: nothing changed";
     this.#parts.log.info({ problems: problems.length }, text);

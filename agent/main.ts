@@ -36,7 +36,7 @@ export async function runAgent(options: RunOptions): Promise<number> {
   const missing = checkRequirements({ netAdmin: true, sysAdmin: true, links: ["veth", "bridge"] });
   for (const sentence of missing) log.error({}, sentence);
   if (missing.length > 0) return 1;
-  for (const sentence of checkRequirements({ tcpMd5: true, bridgeNetfilter: true })) log.warn({}, sentence);
+  for (const sentence of checkRequirements({ tcpMd5: true, sysctl: true, bridgeNetfilter: true })) log.warn({}, sentence);
   let unlock: (() => void) | undefined;
   try {
     unlock = lockStateDirectory(options.state);

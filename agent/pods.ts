@@ -34,8 +34,13 @@ export class Pods {
     }
   }
 
-  async handle(request: RawRequest): Promise<CniAnswer> {
+  /** What stood in the way may be gone. */
+  retry(): void {
     if (!this.#handler && this.#plan) this.apply(this.#plan);
+  }
+
+  async handle(request: RawRequest): Promise<CniAnswer> {
+    this.retry();
     if (this.#handler) return this.#handler.handle(request);
     const code = request.env.CNI_COMMAND === "STATUS" ? ErrorCode.notAvailable : ErrorCode.tryAgainLater;
     const reason = this.#problems[0]?.message ?? "the agent has no plan for this node yet";
@@ -52,6 +57,7 @@ export class Pods {
   }
 
   async sweep(): Promise<void> {
+    this.retry();
     try {
       await this.#handler?.sweep();
     } catch (error) {

@@ -7,7 +7,7 @@ export { type EventTopic, type WatchOptions, watchKernel } from "./monitor.ts";
 export { isNetns, netnsInode, openNetns, withNetns } from "./netns.ts";
 export { type NonBlockingOutput, nonBlockingOutput } from "./output.ts";
 export { type DescriptorPoll, type PollInterest, pollDescriptor } from "./poll.ts";
-export { checkRequirements, type Needs, requirements } from "./requirements.ts";
+export { checkRequirements, findLacks, type Needs, requirements } from "./requirements.ts";
 export { openRtnetlink, type RtnetlinkSocket } from "./rtnetlink.ts";
 export {
   bindToDevice,

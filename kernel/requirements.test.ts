@@ -6,6 +6,8 @@ import { describeKernel } from "./testnetns.ts";
 
 const module = new URL("./requirements.ts", import.meta.url).href;
 
+const readOnlySysctl = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys";
+
 describeKernel("requirements", () => {
   test("nothing is missing here, and the question leaves nothing behind", () => {
     const netlink = openRtnetlink();
@@ -23,6 +25,15 @@ describeKernel("requirements", () => {
     expect(problems.length).toBe(2);
     expect(problems[0]).toContain("CAP_NET_ADMIN");
     expect(problems[1]).toContain("CAP_SYS_ADMIN");
+  });
+
+  test("a read-only /proc/sys, as in a container that is not privileged, is told with its remedy", () => {
+    const source = `import("${module}").then(m => console.log(JSON.stringify(m.findLacks({ sysctl: true }))))`;
+    const words = ["--mount", "sh", "-c", `${readOnlySysctl} && exec "$0" -e "$1"`, process.execPath, source];
+    expect(JSON.parse(execFileSync("unshare", words, { encoding: "utf8" }))).toEqual([
+      { message: expect.stringMatching(/kernel parameters cannot be set.*EROFS/), remedy: expect.stringContaining("privileged container") },
+    ]);
+    expect(checkRequirements({ sysctl: true })).toEqual([]);
   });
 
   test("netfilter for bridges is missed where its parameters are", context => {

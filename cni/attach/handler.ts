@@ -5,6 +5,7 @@
  * left over is found by sweep().
  */
 import { isNetns, netnsInode } from "../../kernel/netns.ts";
+import { readOnlyRemedy } from "../../kernel/requirements.ts";
 import { openRtnetlink } from "../../kernel/rtnetlink.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
 import type { CniAnswer } from "../http.ts";
@@ -30,6 +31,7 @@ import { ensureBridge, removeGateway } from "./bridge.ts";
 import { AddFailures } from "./failures.ts";
 import { KeyedLock } from "./lock.ts";
 import { hostInterfaceName, isPodLink, parsePodAlias, podLinkAlias } from "./names.ts";
+import { nodeProblems } from "./node.ts";
 import { checkPlan } from "./plan.ts";
 import { attachPod, findPodLink, inspectPod, requireNoInterface, requirePodNetns } from "./pod.ts";
 import { queueFile, readQueue, removeQueued } from "./queue.ts";
@@ -167,13 +169,12 @@ class Handler implements CniHandler {
   }
 
   problems(): AttachProblem[] {
-    const ledger = this.#ledgerProblem();
+    const causes = [...nodeProblems(), ...this.#ledgerProblem(), ...this.#problems];
     const failed = this.#failures.problem();
     return [
-      ...this.#problems,
-      ...(ledger ? [ledger] : []),
-      // A consequence; the cause stands there already.
-      ...(failed && !ledger ? [failed] : []),
+      ...causes,
+      // A consequence, where the cause stands there already.
+      ...(failed && causes.every(({ severity }) => severity === "warning") ? [failed] : []),
       ...this.#unexplained.map(
         (name): AttachProblem => ({
           severity: "warning",
@@ -185,11 +186,10 @@ class Handler implements CniHandler {
     ];
   }
 
-  #ledgerProblem(): AttachProblem | undefined {
+  #ledgerProblem(): AttachProblem[] {
     const obstacle = this.#ledger.obstacle();
-    return obstacle === undefined
-      ? undefined
-      : { severity: "error", field: this.#ledger.file, message: `no pod can be attached: ${obstacle}`, remedy: ledgerRemedy };
+    if (obstacle === undefined) return [];
+    return [{ severity: "error", field: this.#ledger.file, message: `no pod can be attached: ${obstacle}`, remedy: ledgerRemedy }];
   }
 
   attachments(): AttachmentView[] {
@@ -409,8 +409,8 @@ class Handler implements CniHandler {
   }
 
   async #status(): Promise<undefined> {
-    const problem =
-      this.#ledgerProblem() ?? this.#problems.find(({ severity, field }) => severity === "error" && !field.startsWith("podCidrs"));
+    const causes = [...nodeProblems(), ...this.#ledgerProblem(), ...this.#problems];
+    const problem = causes.find(({ severity, field }) => severity === "error" && !field.startsWith("podCidrs"));
     if (problem) throw new CniError(ErrorCode.notAvailable, problem.message, problem.remedy);
     if (!this.#ledger.pools().some(pool => !pool.retired)) {
       throw new CniError(
@@ -498,6 +498,7 @@ function toCniError(error: unknown): CniError {
   if (error instanceof CniError) return error;
   if (error instanceof AllocationError) return new CniError(allocationCode[error.reason], error.message, error.remedy);
   const { name, message } = error instanceof Error ? error : { name: "", message: String(error) };
+  if (error instanceof Error && "code" in error && error.code === "EROFS") return new CniError(ErrorCode.io, message, readOnlyRemedy);
   if (error instanceof JournalError) return new CniError(ErrorCode.io, message, ledgerRemedy);
   if (name === "NetlinkError") return new CniError(ErrorCode.kernel, message, "the kernel refused; see the agent's log");
   return new CniError(ErrorCode.io, message);

@@ -579,6 +579,41 @@ test("the plugin built for Node does the same", async () => {
   expect(podLinks(node)).toEqual([]);
 });
 
+test("a read-only /proc/sys: problems and STATUS say it before any ADD, and the ADD that fails says the remedy", async () => {
+  const node = new TestNode();
+  open.push(node);
+  const netns = node.pod();
+  // What an agent before this one has set needs no writing any more.
+  await node.start();
+  await node.kill();
+  await node.start("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
+  const cause = { message: expect.stringContaining("EROFS"), remedy: expect.stringContaining("privileged container") };
+  expect(await node.problems()).toMatchObject([{ severity: "error", ...cause }]);
+  expect(await node.call("STATUS")).toMatchObject({ status: 1, json: { code: 50, msg: cause.message, details: cause.remedy } });
+  expect(await node.call("ADD", { container: "a", netns })).toMatchObject({
+    status: 1,
+    json: { code: 5, msg: cause.message, details: cause.remedy },
+  });
+  expect(await node.attachments()).toEqual([]);
+  expect(podLinks(node)).toEqual([]);
+  await node.kill();
+  await node.start();
+  expect(await node.call("ADD", { container: "a", netns })).toMatchObject({ status: 0 });
+  expect(await node.problems()).toEqual([]);
+}, 30_000);
+
+test("ADDs that fail are a problem until one succeeds", async () => {
+  const node = await start({ podCidrs: ["10.78.0.0/30"] });
+  await node.call("ADD", { container: "a", netns: node.pod() });
+  for (const container of ["b", "c"]) expect(await node.call("ADD", { container, netns: node.pod() })).toMatchObject({ status: 1 });
+  expect(await node.problems()).toMatchObject([
+    { severity: "error", message: expect.stringMatching(/^the last 2 ADDs failed, the latest at .*: no IPv4 address is free/) },
+  ]);
+  await node.call("DEL", { container: "a" });
+  expect(await node.call("ADD", { container: "b", netns: node.pod() })).toMatchObject({ status: 0 });
+  expect(await node.problems()).toEqual([]);
+});
+
 test("nothing of a test is left", () => {
   expect(execFileSync("ip", ["netns", "list"], { encoding: "utf8" })).not.toContain(`pl-${process.pid}-`);
 });

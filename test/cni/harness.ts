@@ -70,9 +70,12 @@ export class TestNode {
     this.exec("ip", "link", "set", "lo", "up");
   }
 
-  async start(): Promise<void> {
+  /** `before`: shell commands in a mount namespace of the agent's own. */
+  async start(before?: string): Promise<void> {
     const options = JSON.stringify({ socket: this.socket, stateDir: this.stateDir, plan: this.plan, ...this.options });
-    const child = spawn("nsenter", [`--net=${this.netns}`, node, path.join(import.meta.dirname, "agent.ts"), options], {
+    const program = [node, path.join(import.meta.dirname, "agent.ts"), options];
+    const wrapped = before === undefined ? program : ["unshare", "--mount", "sh", "-c", `${before}; exec "$@"`, "sh", ...program];
+    const child = spawn("nsenter", [`--net=${this.netns}`, ...wrapped], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#agent = child;

@@ -1,0 +1,15 @@
+/** What the node must let the agent do before any pod can be attached; looked at whenever somebody asks, so it clears by itself. */
+import { findLacks } from "../../kernel/requirements.ts";
+import type { AttachProblem } from "../types.ts";
+
+export function nodeProblems(): AttachProblem[] {
+  const problem = (severity: AttachProblem["severity"]) => (lack: { message: string; remedy: string }) => ({
+    severity,
+    field: "",
+    ...lack,
+  });
+  return [
+    ...findLacks({ netAdmin: true, sysAdmin: true, sysctl: true }).map(problem("error")),
+    ...findLacks({ bridgeNetfilter: true }).map(problem("warning")),
+  ];
+}
