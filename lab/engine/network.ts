@@ -16,7 +16,12 @@ export async function makeNamespaces(plan: LabPlan, options?: RunOptions): Promi
 
 async function prepare(namespace: string, plan: LabPlan, options?: RunOptions): Promise<void> {
   const machine = plan.machines.find(each => each.namespace === namespace);
-  await ipBatch(namespace, ["link set lo up"], options);
+  const loopback = machine?.loopback ?? [];
+  await ipBatch(
+    namespace,
+    ["link set lo up", ...loopback.map(({ address, length }) => `address add ${address}/${length} dev lo`)],
+    options,
+  );
   // No router solicitations, no address detection: a lab is ready when its links are.
   const quiet = { "net.ipv6.conf.all.accept_dad": 0, "net.ipv6.conf.default.accept_dad": 0, "net.ipv6.conf.default.accept_ra": 0 };
   if (machine === undefined) return sysctls(namespace, quiet, options);

@@ -152,9 +152,19 @@ objects:
       /objects\[2\] \(Node\/node1\): is objects\[0\] \(Node\/node1\) again; /,
     ],
     [
+      "a loopback address that is none",
+      text => text.replace("node1: { pods: 1 }", "node1: { loopback: [10.255.0] }"),
+      /nodes\.node1\.loopback\[0\]: "10\.255\.0" is no address; /,
+    ],
+    [
+      "a loopback address of two nodes",
+      text => text.replace("node1: { pods: 1 }, node2: {}", "node1: { loopback: [10.255.0.1] }, node2: { loopback: [10.255.0.1] }"),
+      /nodes\.node2\.loopback\[0\]: 10\.255\.0\.1 is on the loopback of node1 already; /,
+    ],
+    [
       "a node with the address of nobody",
       text => text.replace("address: 192.0.2.2", "address: 192.0.2.9"),
-      /objects\[1\] \(Node\/node2\)\.status\.addresses: 192\.0\.2\.9 is on no link of node2; use one of 192\.0\.2\.2/,
+      /objects\[1\] \(Node\/node2\)\.status\.addresses: 192\.0\.2\.9 is on no link of node2, nor on its loopback; use one of 192\.0\.2\.2/,
     ],
     [
       "a peer whose policy does not exist",

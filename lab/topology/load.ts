@@ -90,6 +90,19 @@ function schemaProblems(value: unknown): TopologyProblem[] {
   }));
 }
 
+function checkLoopbacks(topology: Topology, report: (path: string, what: string, remedy: string) => void): void {
+  const owners = new Map<string, string>();
+  for (const [name, { loopback = [] }] of Object.entries(topology.nodes ?? {})) {
+    for (const [at, text] of loopback.entries()) {
+      const path = `nodes.${name}.loopback[${at}]`;
+      const owner = owners.get(text);
+      if (!isAddress(text)) report(path, `"${text}" is no address`, "write an IPv4 or IPv6 address");
+      else if (owner !== undefined) report(path, `${text} is on the loopback of ${owner} already`, "give each node addresses of its own");
+      owners.set(text, name);
+    }
+  }
+}
+
 const machineName = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
 
 function semanticProblems(topology: Topology): TopologyProblem[] {
@@ -118,6 +131,7 @@ function semanticProblems(topology: Topology): TopologyProblem[] {
       report("objects", `there is no Node document for ${name}`, "add one with spec.podCIDRs and status.addresses");
     }
   }
+  checkLoopbacks(topology, report);
   const pods = new Set(Object.entries(topology.nodes ?? {}).flatMap(([name, node]) => podNames(name, node.pods ?? 0)));
   const condition = (path: string, value: Condition) => checkCondition(path, value, machines, report, known);
   if (topology.checks !== undefined) {

@@ -61,7 +61,7 @@ export function objectProblems(topology: Topology, { objects, places }: Topology
 }
 
 function facts(machine: MachinePlan): { interface: string; address: string; prefixLength: number }[] {
-  return machine.interfaces.flatMap(each =>
+  return [...machine.interfaces, { interface: "lo", addresses: machine.loopback }].flatMap(each =>
     each.addresses.map(({ address, length }) => ({ interface: each.interface, address, prefixLength: length })),
   );
 }
@@ -73,7 +73,7 @@ function foreignAddresses(node: Node, machine: MachinePlan, place: string): Topo
     .filter(({ type, address }) => type === "InternalIP" && isAddress(address) && !own.includes(formatAddress(parseAddress(address))))
     .map(({ address }) => ({
       path: `${place}.status.addresses`,
-      what: `${address} is on no link of ${machine.name}`,
+      what: `${address} is on no link of ${machine.name}, nor on its loopback`,
       remedy: `use one of ${own.join(", ") || "(none: connect it to a link)"}`,
     }));
 }

@@ -43,6 +43,8 @@ export interface MachinePlan {
   router?: RouterSpec;
   description?: string;
   interfaces: { link: string; interface: string; addresses: { address: string; length: number }[] }[];
+  /** Addresses on its loopback interface, beside the kernel's own. */
+  loopback: { address: string; length: number }[];
 }
 
 export interface PodPlan {
@@ -75,10 +77,18 @@ export function planLab(topology: Topology, instance?: string): LabPlan {
         router,
         description: router.description,
         interfaces: [],
+        loopback: [],
       }),
     ),
     ...Object.entries(topology.nodes ?? {}).map(
-      ([name, node]): MachinePlan => ({ name, kind: "node", namespace: prefix + name, description: node.description, interfaces: [] }),
+      ([name, node]): MachinePlan => ({
+        name,
+        kind: "node",
+        namespace: prefix + name,
+        description: node.description,
+        interfaces: [],
+        loopback: (node.loopback ?? []).map(address => ({ address, length: address.includes(":") ? 128 : 32 })),
+      }),
     ),
   ];
   const byName = new Map(machines.map(machine => [machine.name, machine]));

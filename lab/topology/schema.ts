@@ -52,7 +52,12 @@ const Router = Type.Object(
 );
 
 const Node = Type.Object(
-  { pods: Type.Optional(Type.Integer({ minimum: 0, maximum: 50 })), description: Type.Optional(Type.String()) },
+  {
+    pods: Type.Optional(Type.Integer({ minimum: 0, maximum: 50 })),
+    /** Addresses on the loopback interface, /32 and /128. */
+    loopback: Type.Optional(Type.Array(Text, { minItems: 1, maxItems: 4 })),
+    description: Type.Optional(Type.String()),
+  },
   strict,
 );
 
