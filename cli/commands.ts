@@ -1,8 +1,10 @@
 /** What each command of `podlane` does: asks the agent and prints a table, or the answer as it came with --json. */
 import { release } from "node:os";
+import { isAbsolute } from "node:path";
 import type { EventView, PeersView, ProblemsView, ReloadView, RoutesView, StatusView } from "../agent/api/views.ts";
 import { version as ownVersion } from "../agent/version.ts";
 import type { Explanation } from "../bgpd/snapshot.ts";
+import type { InstallReport } from "../cni/plugin/install.ts";
 import type { NodePlan } from "../config/plan.ts";
 import { AgentClient } from "./client.ts";
 import { CliError } from "./error.ts";
@@ -112,6 +114,41 @@ export async function events(options: Options, terminal: Terminal): Promise<void
     }
   }
   throw new CliError("the agent has ended, and its events with it", "start it again, then follow the new one's events");
+}
+
+interface CniOptions {
+  binDir: string;
+  confDir: string;
+  socket?: string;
+  dryRun?: boolean;
+  json?: boolean;
+}
+
+export async function cniInstall(options: CniOptions, terminal: Terminal): Promise<void> {
+  const { installPlugin } = await import("../cni/plugin/install.ts");
+  const { socket } = options;
+  if (socket !== undefined && !isAbsolute(socket)) throw new CliError(`--socket ${socket} is not an absolute path`, "begin it with /", 2);
+  changeNode(() => installPlugin({ ...options, dryRun: options.dryRun === true }), options, terminal);
+}
+
+export async function cniUninstall(options: CniOptions, terminal: Terminal): Promise<void> {
+  const { uninstallPlugin } = await import("../cni/plugin/install.ts");
+  changeNode(() => uninstallPlugin({ ...options, dryRun: options.dryRun === true }), options, terminal);
+}
+
+function changeNode(work: () => InstallReport, options: CniOptions, terminal: Terminal): void {
+  let report: InstallReport;
+  try {
+    report = work();
+  } catch (error) {
+    if (!(error instanceof Error && "syscall" in error)) throw error;
+    throw new CliError(error.message, "run it as root, on a file system that can be written; --bin-dir and --conf-dir name other folders");
+  }
+  show({ dryRun: options.dryRun === true, ...report }, options, terminal, () => {
+    const lines = report.files.map(({ file, change }) => `${terminal.paint("accent", change.padEnd(9))}  ${printable(file)}`);
+    const head = options.dryRun ? ["nothing was changed; this would be done:"] : [];
+    return [...head, ...lines, ...report.notes.map(printable), ""].join("\n");
+  });
 }
 
 export async function version(options: { json?: boolean }, terminal: Terminal): Promise<void> {

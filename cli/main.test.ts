@@ -1,7 +1,7 @@
 /** The commands as they are called: usage, exit codes, and what needs no agent. With an agent: agent/agent.test.ts. */
 
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -67,8 +67,8 @@ describe("usage", () => {
   test("each command has help with examples", async () => {
     const { status, stdout } = await podlane("--help");
     expect(status).toBe(0);
-    const commands = [...stdout.matchAll(/^ {2}(\w+) (?:\[options\]|<)/gm)].map(match => match[1]);
-    expect(commands).toHaveLength(12);
+    const commands = [...stdout.matchAll(/^ {2}(?!help)(\w+) (?:\[options\]|<| )/gm)].map(match => match[1]);
+    expect(commands).toHaveLength(13);
     const helps = await Promise.all(commands.map(command => podlane(command, "--help")));
     for (const help of helps) {
       expect(help.status).toBe(0);
@@ -94,6 +94,51 @@ describe("usage", () => {
       expect(Object.keys(view)).toEqual(["error", "remedy"]);
       expect([view.error, view.remedy]).toEqual([expect.stringContaining(error), expect.stringContaining(remedy)]);
     }
+  });
+});
+
+describe("cni", () => {
+  const where = () => ["--bin-dir", join(folder, "bin"), "--conf-dir", join(folder, "net.d")];
+  const list = () => JSON.parse(readFileSync(join(folder, "net.d/10-podlane.conflist"), "utf8"));
+  const changes = async (...words: string[]) => JSON.parse((await podlane("cni", ...words, ...where(), "--json")).stdout);
+
+  test("install makes the executable and the list, again changes nothing, uninstall takes both away", async () => {
+    expect(await changes("install", "--dry-run")).toMatchObject({ dryRun: true, files: [{ change: "made" }, { change: "made" }] });
+    expect(readdirSync(folder)).toEqual([]);
+    expect(await changes("install")).toEqual({
+      dryRun: false,
+      files: [
+        { file: join(folder, "bin/podlane"), change: "made" },
+        { file: join(folder, "net.d/10-podlane.conflist"), change: "made" },
+      ],
+      notes: [expect.stringContaining("there is no")],
+    });
+    expect(list()).toEqual({ cniVersion: "1.0.0", name: "podlane", plugins: [{ type: "podlane" }] });
+    const env = { CNI_COMMAND: "VERSION", PATH: "/nowhere" };
+    const asked = spawnSync(join(folder, "bin/podlane"), { env, input: '{"cniVersion":"1.0.0"}', encoding: "utf8" });
+    expect(JSON.parse(asked.stdout).supportedVersions).toContain("1.1.0");
+    expect(await changes("install")).toMatchObject({ files: [{ change: "unchanged" }, { change: "unchanged" }] });
+    write("bin/portmap", "");
+    write("net.d/05-other.conf", "{}");
+    expect(await changes("install", "--socket", "/run/x.sock")).toMatchObject({
+      files: [{ change: "unchanged" }, { change: "replaced" }],
+      notes: [expect.stringContaining("05-other.conf")],
+    });
+    expect(list().plugins).toEqual([
+      { type: "podlane", socket: "/run/x.sock" },
+      { type: "portmap", capabilities: { portMappings: true } },
+    ]);
+    expect((await changes("uninstall")).files.map((one: { change: string }) => one.change)).toEqual(["removed", "removed", "absent"]);
+    expect([readdirSync(join(folder, "bin")), readdirSync(join(folder, "net.d"))]).toEqual([["portmap"], ["05-other.conf"]]);
+  }, 30_000);
+
+  test("what it cannot write is said with a remedy, and help has examples", async () => {
+    write("file", "");
+    const { status, stderr } = await podlane("cni", "install", "--bin-dir", join(folder, "file/bin"), "--conf-dir", folder);
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/ENOTDIR.*\n {2}run it as root/)]);
+    expect((await podlane("cni", "install", "--help")).stdout).toMatch(/\nExamples:\n {2}podlane cni install /);
+    expect((await podlane("cni", "install", "--colour")).stderr).toContain('Try "podlane cni install --help".');
+    expect((await podlane("cni")).status).toBe(2);
   });
 });
 

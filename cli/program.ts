@@ -39,7 +39,8 @@ export async function run(words: readonly string[], terminal: Terminal, complain
   const fail = (error: string, remedy: string) =>
     complain(json ? `${JSON.stringify({ error, remedy })}\n` : `podlane: ${error}\n  ${remedy}\n`);
   const output = { writeOut: terminal.print, writeErr: json ? () => {} : complain };
-  for (const command of [program, ...program.commands]) command.configureOutput(output).exitOverride();
+  for (const command of [program, ...program.commands.flatMap(one => [one, ...one.commands])])
+    command.configureOutput(output).exitOverride();
   try {
     await program.parseAsync(words as string[], { from: "user" });
     return exitCode;
@@ -74,11 +75,11 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
       `${exitCodes}\n\n"podlane COMMAND --help" shows examples. Colours appear on a terminal only; NO_COLOR=1 switches them off.`,
     );
 
-  const add = (usage: string, description: string, examples: [command: string, what: string][]) => {
+  const add = (usage: string, description: string, examples: [command: string, what: string][], parent = program) => {
     const widest = Math.max(...examples.map(([command]) => command.length));
     const lines = examples.map(([command, what]) => `  ${command.padEnd(widest)}  ${what}`);
-    const command = program.command(usage).description(description).allowExcessArguments(false);
-    command.showHelpAfterError(`Try "podlane ${command.name()} --help".`);
+    const command = parent.command(usage).description(description).allowExcessArguments(false);
+    command.showHelpAfterError(`Try "podlane ${parent === program ? "" : `${parent.name()} `}${command.name()} --help".`);
     return command.addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
   };
   const ask = (usage: string, description: string, examples: [command: string, what: string][]) =>
@@ -175,6 +176,27 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     ["podlane events", "sessions, reloads, problems"],
     ["podlane events --json", "one JSON object per line"],
   ]).action(async options => (await commands()).events(options, terminal));
+
+  const cni = add("cni", "Install the CNI plugin on this node, or remove it.", [
+    ["podlane cni install", "the executable, then the network's list"],
+    ["podlane cni uninstall", "the list, then the executable"],
+  ]).helpCommand(false);
+  const onNode = (usage: string, description: string, examples: [command: string, what: string][]) =>
+    add(usage, description, examples, cni)
+      .option("--bin-dir <directory>", "where the runtime looks for executables", "/opt/cni/bin")
+      .option("--conf-dir <directory>", "where the runtime looks for networks", "/etc/cni/net.d")
+      .option("--dry-run", "say what would be done, and change nothing")
+      .option("--json", "print JSON instead of text");
+  onNode("install", "Install the executable, then the network's list; what is there is replaced at one stroke. May be repeated.", [
+    ["podlane cni install", "for containerd and CRI-O as they come"],
+    ["podlane cni install --dry-run", "what that would change"],
+    ["podlane cni install --socket /run/other.sock", "for an agent that listens elsewhere"],
+  ])
+    .option("--socket <path>", "the agent's socket, where it is not the usual one")
+    .action(async options => (await commands()).cniInstall(options, terminal));
+  onNode("uninstall", "Remove the network's list, then the executable. Drain the node first.", [
+    ["podlane cni uninstall", "the runtime then takes the next network that it finds, or waits for one"],
+  ]).action(async options => (await commands()).cniUninstall(options, terminal));
 
   add("version", "Print the version.", [["podlane version --json", "with those of Node.js and the kernel"]])
     .option("--json", "print JSON")

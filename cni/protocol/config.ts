@@ -28,10 +28,10 @@ const maximumAttachments = 65536;
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 
 const podNetworkFields = new Map([
-  ["bridge", "spec.bridge of the PodNetwork"],
+  ["bridge", "spec.bridgeName of the PodNetwork"],
   ["mtu", "spec.mtu of the PodNetwork"],
   ["hairpinMode", "spec.hairpin of the PodNetwork"],
-  ["ipMasq", "spec.masquerade of the PodNetwork"],
+  ["ipMasq", "nothing: podlane does not translate the pods' addresses yet"],
   ["ipam", "the node's pod CIDRs: podlane keeps the addresses itself"],
   ["isGateway", "nothing: podlane always sets it"],
   ["isDefaultGateway", "nothing: podlane always sets it"],
