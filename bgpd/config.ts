@@ -42,7 +42,7 @@ export interface FibConfig {
   table: number;
   /** rtm_protocol of our routes; routes of other protocols are never touched. */
   protocol: number;
-  /** Kernel metric (priority) of our routes. 0 = the kernel's default. */
+  /** Kernel metric (priority) of our routes. 0 = 0 for IPv4, 1023 for IPv6. */
   metric: number;
 }
 

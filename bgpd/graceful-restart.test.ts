@@ -199,6 +199,7 @@ describe("our own restart", () => {
 
   it.each([
     ["of IPv6 only", (ns: TestNamespace) => ns.ip(`-6 route add 2001:db8:77::/48 via 2001:db8::9 proto ${PROTOCOL}`)],
+    ["of another metric", (ns: TestNamespace) => ns.ip(`route add 198.51.100.0/24 via 10.0.0.9 metric 70 proto ${PROTOCOL}`)],
     [
       "behind 3,000 of somebody else",
       (ns: TestNamespace) => {

@@ -1,18 +1,20 @@
 /** What is wrong with next hops while the speaker runs: ours towards a neighbour, and those that neighbours gave us. */
 
-import { parsePrefix } from "../net/address.ts";
+import { formatAddress, formatPrefix, parsePrefix } from "../net/address.ts";
 import { Families, type Family } from "./config.ts";
 import type { Peer } from "./peer.ts";
 import { NO_OWN_ADDRESS } from "./rib/exporter.ts";
 import type { Rib } from "./rib/rib.ts";
 import type { SpeakerProblem } from "./snapshot.ts";
+import { ineligibility } from "./views.ts";
 
 /** Prefixes that a problem names, at most. */
 const NAMED = 3;
 
 export function nextHopProblems(peer: Peer, rib: Rib): SpeakerProblem[] {
   const object = peer.config.source ?? peer.config.name;
-  return Families.flatMap(family => ownProblems(peer, rib, family)).map(problem => ({ ...problem, object }));
+  const found = Families.flatMap(family => [...ownProblems(peer, rib, family), ...unreachableProblems(peer, rib, family)]);
+  return found.map(problem => ({ ...problem, object }));
 }
 
 type Finding = Omit<SpeakerProblem, "object">;
@@ -27,6 +29,22 @@ function ownProblems(peer: Peer, rib: Rib, family: Family): Finding[] {
   const message = `${prefixes.slice(0, NAMED).join(", ")}${more} not announced to ${peer.config.name}: ${obstacle}`;
   const remedy = "give it one, which is used at once, or set a next hop in the export policy of this neighbour";
   return [{ severity: "error", field: `export (${family})`, message, remedy }];
+}
+
+/** Routes of the neighbour that are accepted, but not used, as nothing leads to their next hops. */
+function unreachableProblems({ config, slot }: Peer, rib: Rib, family: Family): Finding[] {
+  const f = Families.indexOf(family) as 0 | 1;
+  const count = slot?.unreachable[f] ?? 0;
+  if (!slot || count === 0) return [];
+  const table = rib.tables[f];
+  const path = table.findUnreachable(slot.id);
+  if (path < 0) return [];
+  const prefix = formatPrefix(table.prefixes.prefix(table.pathPrefix[path]));
+  const { nextHop } = rib.attributes.parse(table.pathAttributes[path]);
+  const example = `${prefix} by ${formatAddress(nextHop.subarray(0, 16))}: ${ineligibility(rib, table, path)}`;
+  const message = `${count} of ${slot.accepted[f]} ${family} routes of ${config.name} have a next hop that cannot be reached, such as ${example}`;
+  const remedy = "add a route to the next hop or let the neighbour tell one, or have it put its own address there (next-hop-self)";
+  return [{ severity: "warning", field: `import (${family})`, message, remedy }];
 }
 
 function withoutNextHop(peer: Peer, rib: Rib, f: 0 | 1): string[] {

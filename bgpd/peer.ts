@@ -211,6 +211,7 @@ export class Peer implements SessionListener {
       routerId: negotiated.remoteId,
       address: negotiated.remoteAddress,
       ifindex: this.#ifindex,
+      link: this.#ifindex || this.#linkTo(negotiated.remoteAddress),
       self: { asn: this.localAsn, address: negotiated.localAddress },
       imports: this.#importRules(),
       attributeOctetsLimit: this.config.attributeOctetsLimit ?? 0,
@@ -496,6 +497,15 @@ export class Peer implements SessionListener {
 
   #interfaceOf(address: Uint8Array): number {
     return this.#tracker?.addresses().find(one => sameOctets(one.address, address))?.ifindex ?? 0;
+  }
+
+  /** The one link that we share with this address; 0 = none. */
+  #linkTo(address: Uint8Array): number {
+    if (!this.#tracker) return 0;
+    const id = this.#tracker.track(address, 0);
+    const { connected, hops } = this.#tracker.resolution(id);
+    this.#tracker.release(id);
+    return connected && hops.length === 1 ? hops[0].ifindex : 0;
   }
 
   #interfaceIndex(): number {

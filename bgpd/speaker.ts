@@ -195,7 +195,8 @@ export class Speaker {
         object: "speaker",
         field: "fib",
         message,
-        remedy: "they are tried again; podlane explain PREFIX shows one",
+        remedy:
+          "they are tried again; podlane explain PREFIX shows one. Where another owner's route is in the way, remove it or choose another metric",
       });
     }
     return problems;

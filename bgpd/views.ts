@@ -143,7 +143,7 @@ export function sourceOf(rib: Rib, table: RibTable, path: number): string {
 }
 
 /** Why a path takes no part in the decision. */
-function ineligibility(rib: Rib, table: RibTable, path: number): string {
+export function ineligibility(rib: Rib, table: RibTable, path: number): string {
   const flags = table.pathFlags[path];
   if (flags & Rejected.AsLoop) return "our own AS is in its AS path";
   if (flags & Rejected.ReflectionLoop) return "reflected back to us (ORIGINATOR_ID or CLUSTER_LIST is ours)";

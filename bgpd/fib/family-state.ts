@@ -14,6 +14,14 @@ import { BLACKHOLE, type Entries, type EntryId, NONE } from "./entries.ts";
  */
 export const DISCARD_METRIC = 4294967294;
 
+/**
+ * What a configured metric means. IPv6 has no 0: the kernel would read it as 1024, which is that of router advertisements and of whatever is added
+ * without one, and chance would decide between them and ours. So 0 is one better there, as it is the best of all for IPv4.
+ */
+export function effectiveMetric(family: IpFamily, configured: number): number {
+  return family === 6 && configured === 0 ? 1023 : configured;
+}
+
 export const Flag = {
   /** In the queue. */
   Queued: 1,
@@ -37,7 +45,7 @@ export interface Suspect {
 
 export class FamilyState {
   readonly family: IpFamily;
-  /** As the kernel reports it: for IPv6, 0 becomes 1024. */
+  /** As the kernel reports it: see effectiveMetric(). */
   readonly metric: number;
   readonly prefixes: PrefixTable;
   readonly failed = new Set<number>();
@@ -57,7 +65,7 @@ export class FamilyState {
 
   constructor(family: IpFamily, metric: number, entries: Entries) {
     this.family = family;
-    this.metric = family === 6 && metric === 0 ? 1024 : metric;
+    this.metric = effectiveMetric(family, metric);
     this.#entries = entries;
     this.prefixes = new PrefixTable(family === 4 ? 1 : 4, capacity => [() => this.#grow(capacity)]);
     this.flags = new Uint8Array(this.prefixes.capacity);

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { KernelEvent, NextHop } from "../../kernel/types.ts";
-import { parseAddress } from "../../net/address.ts";
+import { formatAddress, parseAddress } from "../../net/address.ts";
 import { systemClock } from "../platform.ts";
 import { FakeClock } from "../testing/fake-clock.ts";
 import { createFib, type FibOptions } from "./fib.ts";
@@ -379,7 +379,7 @@ describe("the table as a whole", () => {
     fib.want(prefix("2001:db8:a::/48"), via("2001:db8::2 v0"));
     await fib.settled();
     expect(ns.routes("192.0.2.0/24")).toEqual(["192.0.2.0/24 via inet6 fe80::1 dev v0 proto 201"]);
-    expect(ns.routes("2001:db8:a::/48")).toEqual(["2001:db8:a::/48 via 2001:db8::2 dev v0 proto 201 metric 1024"]);
+    expect(ns.routes("2001:db8:a::/48")).toEqual(["2001:db8:a::/48 via 2001:db8::2 dev v0 proto 201 metric 1023"]);
     await fib.close({ flush: false });
     const events = ns.record();
     const again = start({ metric: 0 });
@@ -389,6 +389,21 @@ describe("the table as a whole", () => {
     await again.settled();
     await eventually(() => expect(events.length).toBeGreaterThan(0));
     expect(events).toHaveLength(1);
+  });
+  it("with metric 0 go before those of router advertisements, whichever came first", async () => {
+    const lookup = () => {
+      const hops = ns.kernel().netlink.lookup(parseAddress("2001:db8:a::1"))?.nextHops ?? [];
+      return hops.map(hop => formatAddress(hop.gateway!));
+    };
+    const advertised = "2001:db8:a::/48 via 2001:db8::9 dev v0 proto ra metric 1024";
+    ns.ip(`-6 route add ${advertised}`);
+    const fib = start({ metric: 0 });
+    fib.want(prefix("2001:db8:a::/48"), via("2001:db8::2 v0"));
+    await fib.settled();
+    expect([fib.counters().failed, lookup()]).toEqual([0, ["2001:db8::2"]]);
+    ns.ip(`-6 route del ${advertised}`);
+    ns.ip(`-6 route add ${advertised}`);
+    for (let n = 0; n < 10; n++) expect(lookup()).toEqual(["2001:db8::2"]);
   });
 
   it("reports a wish without next hops, and refuses the metric of discard routes", async () => {

@@ -22,7 +22,7 @@ export interface FibOptions {
   table: number;
   /** rtm_protocol that marks a route as ours. */
   protocol: number;
-  /** 0 = the kernel's default: 0 for IPv4, 1024 for IPv6. Below 4294967294, which is that of discard routes. */
+  /** 0 = 0 for IPv4, 1023 for IPv6. Below 4294967294, which is that of discard routes. */
   metric: number;
   clock: Clock;
   log: Logger;
@@ -415,7 +415,7 @@ class KernelFib implements Fib {
         const leftovers = chunk.filter(route => !this.#found(state, route));
         if (this.#replaced) this.#sweptCount += removeRoutes(this.#options.kernel.netlink, leftovers);
         else if (leftovers.length > 0) this.#leftovers = true;
-        if (this.#adopted > 0) this.#tellOutlived(true);
+        if (this.#adopted > 0 || this.#leftovers) this.#tellOutlived(true);
         await turn();
         if (this.#closed) return true;
       }
@@ -424,7 +424,7 @@ class KernelFib implements Fib {
     if (this.#replaced) this.#leftovers = false;
     if (this.#ready) return true;
     this.#ready = true;
-    this.#tellOutlived(this.#adopted > 0 || this.#former.some(place => this.#isInUse(place)));
+    this.#tellOutlived(this.#adopted > 0 || this.#leftovers || this.#former.some(place => this.#isInUse(place)));
     if (this.#swept) this.#enqueueUnwanted();
     this.#kick();
     this.#checkSettled();

@@ -4,11 +4,11 @@
  * tracked.ts; here are dumps and events.
  */
 import type { InterfaceAddress, KernelEvent, Link, Route } from "../../kernel/types.ts";
-import { type Address, sameOctets } from "../../net/address.ts";
+import { type Address, type IpFamily, sameOctets } from "../../net/address.ts";
 import type { Faults } from "../faults.ts";
 import type { Clock, KernelAccess, Logger, Timer } from "../platform.ts";
 import type { PrefixTable } from "../rib/prefix-table.ts";
-import { DISCARD_METRIC } from "./family-state.ts";
+import { DISCARD_METRIC, effectiveMetric } from "./family-state.ts";
 import { type OwnWays, resolve } from "./resolve.ts";
 import { turn } from "./route-places.ts";
 import { LOCAL_TABLE, RoutingTable } from "./routing-table.ts";
@@ -89,12 +89,12 @@ class KernelNextHopTracker implements NextHopTracker {
   }
 
   resolveThrough(routes: OwnRoutes): void {
-    const metrics = (none: number) => ({ unicast: this.#place.metric || none, discard: DISCARD_METRIC });
+    const metrics = (family: IpFamily) => ({ unicast: effectiveMetric(family, this.#place.metric), discard: DISCARD_METRIC });
     const tracked = this.#tracked;
     this.#own = {
       routes,
       get metrics() {
-        return { 4: metrics(0), 6: metrics(1024) };
+        return { 4: metrics(4), 6: metrics(6) };
       },
       nextHop: id => tracked.get(id),
     };

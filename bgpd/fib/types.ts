@@ -43,7 +43,7 @@ export interface OwnRoutes {
 export interface TrackedPlace {
   table: number;
   protocols: readonly number[];
-  /** As configured: 0 = the kernel's default. */
+  /** As configured: see effectiveMetric(). */
   metric: number;
 }
 

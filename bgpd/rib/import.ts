@@ -45,7 +45,9 @@ export function importUpdate(context: ImportContext, slot: Slot, message: Uint8A
       continue;
     }
     update.canonical(i);
-    const raw = context.attributes.intern(update.octets, 0, update.octetsLength, slot.ifindex, slot.serial);
+    const nextHop = update.announcedNextHopStart[i];
+    const ifindex = linkOf(slot, message[nextHop], message[nextHop + 1]);
+    const raw = context.attributes.intern(update.octets, 0, update.octetsLength, ifindex, slot.serial);
     const excess = octetsExcess(context, slot);
     if (excess) slot.refused += countPrefixes(message, start, end);
     else announceRange(context, slot, message, family, start, end, raw);
@@ -168,11 +170,17 @@ function judge(context: ImportContext, slot: Slot, family: number, raw: number, 
   }
   const octets = built(result.attributes);
   if (!octets) return { attributes: 0, flags: Rejected.TooLarge, namedPrefix: result.namedPrefix };
+  const { nextHop } = result.attributes;
   return {
-    attributes: context.attributes.intern(octets, 0, octets.length, slot.ifindex, slot.serial),
+    attributes: context.attributes.intern(octets, 0, octets.length, linkOf(slot, nextHop[0], nextHop[1]), slot.serial),
     flags: 0,
     namedPrefix: result.namedPrefix,
   };
+}
+
+/** The interface of a next hop with these first octets: that of the session where it is bound to one, or where fe80::/10 needs one. */
+function linkOf(slot: Slot, first: number, second: number): number {
+  return slot.ifindex === 0 && first === 0xfe && (second & 0xc0) === 0x80 ? slot.link : slot.ifindex;
 }
 
 /** undefined: policy made an attribute longer than any can be. */

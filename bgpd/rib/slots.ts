@@ -34,8 +34,10 @@ export interface Slot {
   /** BGP Identifier, unsigned 32 bit. */
   readonly routerId: number;
   readonly address: Uint8Array;
-  /** The interface that the session is bound to, 0 = none: link-local next hops are on it. */
+  /** The interface that the session is bound to, 0 = none: next hops with a link-local half are on it. */
   readonly ifindex: number;
+  /** The link that we share with the neighbour, bound to it or not, 0 = none: next hops that are link-local alone are on it. */
+  readonly link: number;
   /** Our AS and address towards it, for policies. */
   readonly self: { asn: number; address: Uint8Array };
   /** Rank of the address among all neighbours, in numeric order. */
@@ -54,6 +56,8 @@ export interface Slot {
   /** Paths by family index. */
   paths: [number, number];
   accepted: [number, number];
+  /** How many of them have a next hop that cannot be reached. */
+  unreachable: [number, number];
   /** How many of its paths are rejected for each reason. */
   rejected: [RejectedCounts, RejectedCounts];
 }
@@ -68,7 +72,12 @@ export class Slots {
   serial = new Uint32Array(256);
   #serials = 0;
 
-  add(fields: Omit<Slot, "id" | "state" | "staleSlot" | "paths" | "accepted" | "rejected" | "addressRank" | "serial" | "refused">): Slot {
+  add(
+    fields: Omit<
+      Slot,
+      "id" | "state" | "staleSlot" | "paths" | "accepted" | "unreachable" | "rejected" | "addressRank" | "serial" | "refused"
+    >,
+  ): Slot {
     let id = this.#slots.findIndex((slot, at) => slot === undefined && at > 0);
     if (id < 0) id = Math.max(1, this.#slots.length);
     if (id > 0xfffe) throw new Error("more than 65,534 sessions at once");
@@ -77,9 +86,10 @@ export class Slots {
       this.serial = grown(this.serial, this.serial.length * 2);
     }
     const serial = ++this.#serials;
-    const counts: Pick<Slot, "paths" | "accepted" | "rejected" | "refused"> = {
+    const counts: Pick<Slot, "paths" | "accepted" | "unreachable" | "rejected" | "refused"> = {
       paths: [0, 0],
       accepted: [0, 0],
+      unreachable: [0, 0],
       rejected: [{}, {}],
       refused: 0,
     };

@@ -66,6 +66,8 @@ export class RibTable {
   /** After import policy; 0 = rejected. */
   pathAttributes = new Uint32Array(1024);
   pathFlags = new Uint8Array(1024);
+  /** 1 = accepted, but its next hop could not be reached when its prefix was last decided: counted at its slot. */
+  #unreachable = new Uint8Array(1024);
   /** Seconds since the table was made. */
   pathTime = new Uint32Array(1024);
   pathLimit = 1;
@@ -92,6 +94,9 @@ export class RibTable {
     },
     () => {
       this.pathTime = grown(this.pathTime, length);
+    },
+    () => {
+      this.#unreachable = grown(this.#unreachable, length);
     },
   ]);
 
@@ -190,6 +195,7 @@ export class RibTable {
     if (before === 0) this.head[prefix] = this.pathNext[path];
     else this.pathNext[before] = this.pathNext[path];
     this.#count(slotId, -1, this.pathAttributes[path] !== 0 ? -1 : 0);
+    this.#noteUnreachable(path, 0);
     this.#dropReferences(path);
     if (this.pathFlags[path] !== 0) this.#countRejected(slotId, this.pathFlags[path], -1);
     const wasBest = this.best[prefix] === path;
@@ -274,6 +280,25 @@ export class RibTable {
     return reachable !== THROUGH_OURS ? reachable !== 0 : !this.nextHops.leadsThrough(nextHop, this.family, this.pathPrefix[path]);
   }
 
+  /** isEligible(), which is noted where the next hop alone stands in the way. */
+  #judge(path: number): boolean {
+    const eligible = this.isEligible(path);
+    const unreachable = !eligible && this.pathAttributes[path] !== 0 && this.slots.alive[this.pathSlot[path]] !== 0 ? 1 : 0;
+    if (this.#unreachable[path] !== unreachable) this.#noteUnreachable(path, unreachable);
+    return eligible;
+  }
+
+  #noteUnreachable(path: number, unreachable: 0 | 1): void {
+    const slot = this.slots.get(this.pathSlot[path]);
+    if (slot) slot.unreachable[this.family] += unreachable - this.#unreachable[path];
+    this.#unreachable[path] = unreachable;
+  }
+
+  /** A path of a slot that its next hop alone keeps from being used; -1 = none. */
+  findUnreachable(slotId: number): number {
+    return this.#unreachable.findIndex((flag, path) => flag === 1 && this.pathSlot[path] === slotId && this.pathPrefix[path] !== 0);
+  }
+
   /** Fills `candidates` for a prefix and decides; the path id of the best, 0 = none. */
   evaluate(prefix: number): number {
     const c = this.candidates;
@@ -333,7 +358,7 @@ export class RibTable {
     const old = this.best[prefix];
     const first = this.head[prefix];
     let best: number;
-    if (first === 0 || this.pathNext[first] === 0) best = first !== 0 && this.isEligible(first) ? first : 0;
+    if (first === 0 || this.pathNext[first] === 0) best = first !== 0 && this.#judge(first) ? first : 0;
     else best = this.evaluate(prefix);
     this.best[prefix] = best;
     if (old === 0 && best !== 0) this.bestCount++;
@@ -349,7 +374,7 @@ export class RibTable {
     const c = this.candidates;
     const row = c.add();
     this.candidatePaths[row] = path;
-    const eligible = this.isEligible(path);
+    const eligible = this.#judge(path);
     c.eligible[row] = eligible ? 1 : 0;
     if (!eligible) return;
     const slotId = this.pathSlot[path];

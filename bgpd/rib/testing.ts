@@ -243,6 +243,7 @@ export class TestNeighbor implements GroupSink {
       routerId,
       address: this.address,
       ifindex,
+      link: ifindex,
       self: { asn: LOCAL_ASN, address: parseAddress("10.0.0.1") },
       attributeOctetsLimit: this.options.attributeOctetsLimit ?? 0,
       imports: { "ipv4-unicast": rules, "ipv6-unicast": rules },

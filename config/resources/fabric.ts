@@ -73,7 +73,12 @@ const forwarding = object(
     protocol: integer("Protocol number that marks podlane's routes, 5..255. Routes with another number are never touched.", 5, 255, {
       default: 201,
     }),
-    metric: integer("Metric of podlane's routes, 0..2147483647. 0 = the kernel's default.", 0, 2147483647, { default: 0 }),
+    metric: integer(
+      "Metric of podlane's routes, 0..2147483647; of routes to one prefix the lowest is used. 0 = 0 for IPv4, the best, and 1023 for IPv6, one better than router advertisements and routes added without a metric (1024).",
+      0,
+      2147483647,
+      { default: 0 },
+    ),
   },
   { default: {} },
 );
