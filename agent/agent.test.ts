@@ -125,6 +125,24 @@ describe("two agents", () => {
   });
 });
 
+describe("what other programs undo on the node", () => {
+  const inNode = (...words: string[]) => execFileSync("ip", ["netns", "exec", pair.names[0], ...words], { encoding: "utf8" });
+
+  test("is put back soon after the kernel tells of it, and events say so", async () => {
+    const agent = pair.start(0);
+    await answers(0);
+    await expect.poll(() => inNode("cat", "/proc/sys/net/ipv4/ip_forward").trim(), within).toBe("1");
+    inNode("sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward");
+    await expect.poll(() => inNode("cat", "/proc/sys/net/ipv4/ip_forward").trim(), within).toBe("1");
+    await logged(agent, "pods: turned IPv4 forwarding on");
+    inNode("ip", "address", "flush", "dev", "podlane0");
+    await expect.poll(() => inNode("ip", "-4", "address", "show", "dev", "podlane0"), within).toContain("10.244.1.1/24");
+    inNode("ip", "link", "delete", "podlane0");
+    await expect.poll(() => inNode("ip", "-4", "address", "show"), within).toContain("10.244.1.1/24");
+    expect((await pair.ask<ProblemsView>(0, "problems"))?.problems.filter(({ object }) => object === "pods")).toEqual([]);
+  });
+});
+
 describe("a fault of podlane that no boundary caught", () => {
   /** Runs in the agent's process: an exception at each SIGUSR2. */
   const poison = { NODE_OPTIONS: `--import "data:text/javascript,process.on('SIGUSR2',()=>{throw(new(TypeError)('poisoned'))})"` };

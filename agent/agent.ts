@@ -41,6 +41,8 @@ export interface AgentParts {
 const sourceRetry = 10_000;
 /** Milliseconds of quiet after a change of addresses: a link that comes up brings several. */
 const factsDelay = 250;
+/** Milliseconds from an event to a look at the node's side of the pods: what pods bring comes in bursts. */
+const podsDelay = 500;
 /** Milliseconds between sweeps for attachments whose pod is gone. */
 const sweepInterval = 60_000;
 
@@ -75,7 +77,7 @@ export class Agent {
     this.#options = options;
     this.#parts = parts;
     this.#startedAt = parts.clock.now();
-    this.#pods = new Pods(options.stateDirectory, parts);
+    this.#pods = new Pods(options.stateDirectory, { ...parts, mended: texts => this.#publish("mended", texts.join("; ")) });
     this.#places = routeMemory(options, parts.log);
     this.#facts = this.#readFacts();
   }
@@ -85,6 +87,8 @@ export class Agent {
     this.#stopWatching = this.#parts.kernel.watch(events => {
       if (events.some(event => event.type === "address" || event.type === "overrun"))
         this.#later("facts", factsDelay, () => this.#factsChanged());
+      // Who flushes addresses, reloads sysctls or takes links down means no harm, and pods are cut off all the same.
+      if (events.some(({ type }) => type !== "route")) this.#soon("pods", podsDelay, () => this.#pods.look());
     });
     await this.#startSource();
     this.#later("sweep", sweepInterval, () => this.#sweep());
@@ -330,6 +334,7 @@ export class Agent {
   }
 
   #sweep(): void {
+    this.#pods.look();
     void this.#pods.sweep().finally(() => this.#later("sweep", sweepInterval, () => this.#sweep()));
   }
 
@@ -358,6 +363,15 @@ export class Agent {
       this.#parts.log[severity === "error" ? "error" : "warn"]({ place, remedy }, text);
       this.#publish("problem", text, { severity, object, field, remedy });
     }
+  }
+
+  /** One timer for each name; while it runs, others are one with it. */
+  #soon(name: string, milliseconds: number, run: () => void): void {
+    if (this.#timers.has(name)) return;
+    this.#later(name, milliseconds, () => {
+      this.#timers.delete(name);
+      run();
+    });
   }
 
   /** One timer for each name; a new one replaces the old. */

@@ -54,7 +54,8 @@ export async function runAgent(options: RunOptions): Promise<number> {
 async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<void> {
   const stopping = stopSignal(log);
   const netlink = openRtnetlink();
-  const watch: KernelAccess["watch"] = listener => watchKernel({ ignore: [netlink.port] }, listener);
+  const watch: KernelAccess["watch"] = listener =>
+    watchKernel({ topics: ["link", "address", "route", "configuration"], ignore: [netlink.port] }, listener);
   const kernel = guardedKernel({ netlink, watch }, faults);
   const clock = guardedClock(systemClock, faults);
   let api: ApiServer | undefined;

@@ -7,14 +7,21 @@ import { type RawRequest, versionOf } from "../cni/protocol/request.ts";
 import type { AttachmentView, AttachPlan, AttachProblem } from "../cni/types.ts";
 import type { PodPlan, Problem } from "../config/plan.ts";
 
+export interface PodsParts {
+  clock: Clock;
+  log: Logger;
+  /** Told what was put right on the node's side. */
+  mended(texts: string[]): void;
+}
+
 export class Pods {
   readonly #stateDirectory: string;
-  readonly #parts: { clock: Clock; log: Logger };
+  readonly #parts: PodsParts;
   #handler: CniHandler | undefined;
   #problems: Problem[] = [];
   #plan: PodPlan | undefined;
 
-  constructor(stateDirectory: string, parts: { clock: Clock; log: Logger }) {
+  constructor(stateDirectory: string, parts: PodsParts) {
     this.#stateDirectory = stateDirectory;
     this.#parts = parts;
   }
@@ -56,6 +63,11 @@ export class Pods {
     return [...this.#problems, ...(this.#handler?.problems() ?? []).map(toProblem)];
   }
 
+  /** Puts back what somebody undid on the node's side. */
+  look(): void {
+    this.#handler?.look();
+  }
+
   async sweep(): Promise<void> {
     this.retry();
     try {
@@ -71,8 +83,8 @@ export class Pods {
   }
 
   #create(plan: AttachPlan): void {
-    const { clock, log } = this.#parts;
-    this.#handler = createCniHandler({ stateDir: this.#stateDirectory, plan: () => plan, log: log.child({ part: "cni" }), clock });
+    const { clock, log, mended } = this.#parts;
+    this.#handler = createCniHandler({ stateDir: this.#stateDirectory, plan: () => plan, log: log.child({ part: "cni" }), clock, mended });
   }
 }
 

@@ -108,6 +108,7 @@ export const RTM_DELROUTE = 25;
 export const RTM_GETROUTE = 26;
 export const RTM_NEWNEIGH = 28;
 export const RTM_DELNEIGH = 29;
+export const RTM_NEWNETCONF = 80;
 export const RTM_GETNEIGH = 30;
 export const RTM_NEWRULE = 32;
 export const RTM_DELRULE = 33;
@@ -118,6 +119,9 @@ export const RTMGRP_NEIGH = 0x4;
 export const RTMGRP_IPV4_IFADDR = 0x10;
 export const RTMGRP_IPV4_ROUTE = 0x40;
 export const RTMGRP_IPV6_IFADDR = 0x100;
+/** RTNLGRP_IPV4_NETCONF (24) and RTNLGRP_IPV6_NETCONF (25) as bits. */
+export const RTMGRP_IPV4_NETCONF = 1 << 23;
+export const RTMGRP_IPV6_NETCONF = 1 << 24;
 export const RTMGRP_IPV6_ROUTE = 0x400;
 
 export const IFF_UP = 0x1;

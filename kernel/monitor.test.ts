@@ -39,7 +39,7 @@ function line(event: KernelEvent): string {
 describeKernel("events", () => {
   test("links, addresses, routes and neighbours of both families are reported in order", async () => {
     const netns = testNetns();
-    const { until } = watch({ netns: netns.path });
+    const { until } = watch({ netns: netns.path, topics: ["link", "address", "route", "neighbour"] });
     const ifindex = addVeth(netns);
     const hop = (gateway: string) => [{ gateway: parseAddress(gateway), ifindex }];
     const common = { protocol: RTPROT_PODLANE };
@@ -122,6 +122,21 @@ describeKernel("events", () => {
     const routes = (await foreign.until(isEnd)).filter(event => event.type === "route" && event.route.protocol !== RTPROT_KERNEL);
     expect(routes.map(line)).toEqual(["new route 10.77.0.0/16 3"]);
     expect((await links.until(isEnd)).map(event => event.type)).toEqual(["link"]);
+  });
+
+  test("neighbours, which a pod can make up by the thousand, come only to who asks; settings of IP likewise", async () => {
+    const netns = testNetns();
+    const usual = watch({ netns: netns.path });
+    const settings = watch({ netns: netns.path, topics: ["configuration"] });
+    addVeth(netns);
+    netns.ip("link set v0 up");
+    for (let n = 1; n < 200; n++) netns.ip(`neigh add 10.0.0.${n} lladdr 02:00:00:00:00:01 dev v0`);
+    netns.run("sh", ["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
+    await settings.until(event => event.type === "configuration");
+    netns.ip("address add 192.0.2.77/32 dev lo");
+    const events = await usual.until(event => line(event) === "new address 192.0.2.77");
+    expect(events.filter(event => event.type === "neighbour" || event.type === "configuration")).toEqual([]);
+    expect(settings.events.every(event => event.type === "configuration")).toBe(true);
   });
 
   test("more events than the socket holds are an overrun, and later ones still come", async () => {

@@ -14,12 +14,12 @@ import { pollDescriptor } from "./poll.ts";
 import { decodeRoute } from "./route.ts";
 import type { KernelEvent, Route, RouteOrder } from "./types.ts";
 
-export type EventTopic = "link" | "address" | "route" | "neighbour";
+export type EventTopic = "link" | "address" | "route" | "neighbour" | "configuration";
 
 export interface WatchOptions {
   /** Path of the namespace; absent: that of the calling thread. */
   netns?: string;
-  /** Absent: all four. */
+  /** Absent: link, address, route. Neighbours come by the thousand where a pod makes them up: only for who uses them. */
   topics?: readonly EventTopic[];
   /** Leaves out the route events that these netlink ports caused themselves (RtnetlinkSocket.port): the kernel does not even queue them. At most 200. */
   ignore?: readonly number[];
@@ -32,7 +32,9 @@ const groups: Record<EventTopic, number> = {
   address: C.RTMGRP_IPV4_IFADDR | C.RTMGRP_IPV6_IFADDR,
   route: C.RTMGRP_IPV4_ROUTE | C.RTMGRP_IPV6_ROUTE,
   neighbour: C.RTMGRP_NEIGH,
+  configuration: C.RTMGRP_IPV4_NETCONF | C.RTMGRP_IPV6_NETCONF,
 };
+const usual: readonly EventTopic[] = ["link", "address", "route"];
 
 /** Datagrams read before the event loop gets its turn: about 2 ms of work. */
 const BURST = 1000;
@@ -51,7 +53,7 @@ export function watchKernel(options: WatchOptions, listener: (events: KernelEven
   const { ignore = [] } = options;
   let fd: number;
   try {
-    const topics = options.topics ?? (Object.keys(groups) as EventTopic[]);
+    const topics = options.topics ?? usual;
     fd = openNetlinkDescriptor(
       netns,
       topics.reduce((mask, topic) => mask | groups[topic], 0),
@@ -92,7 +94,7 @@ function drain(fd: number): KernelEvent[] {
   return events;
 }
 
-/** undefined for what is no notification of these four kinds. */
+/** undefined for what is no notification of these kinds. */
 export function decodeEvent(message: Message): KernelEvent | undefined {
   switch (message.type) {
     case C.RTM_NEWLINK:
@@ -118,6 +120,8 @@ export function decodeEvent(message: Message): KernelEvent | undefined {
       const neighbour = decodeNeighbour(message);
       return neighbour && { type: "neighbour", action: message.type === C.RTM_NEWNEIGH ? "new" : "delete", neighbour };
     }
+    case C.RTM_NEWNETCONF:
+      return { type: "configuration" };
     default:
       return undefined;
   }

@@ -166,6 +166,8 @@ export type KernelEvent =
   | { type: "route"; action: "new"; route: Route; order: RouteOrder }
   | { type: "route"; action: "delete"; route: Route }
   | { type: "neighbour"; action: "new" | "delete"; neighbour: Neighbour }
+  /** A setting of IPv4 or IPv6 changed (forwarding, rp_filter …), of some device or of all: RTM_NEWNETCONF. */
+  | { type: "configuration" }
   /** ENOBUFS: events were lost; whoever keeps state dumps again. */
   | { type: "overrun" };
 

@@ -5,7 +5,7 @@
 import { existsSync } from "node:fs";
 import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
-import { sameOctets } from "../../net/address.ts";
+import { formatAddress, sameOctets } from "../../net/address.ts";
 import type { Pool } from "../ipam/pool.ts";
 import { CniError, ErrorCode } from "../protocol/error.ts";
 import type { AttachPlan } from "../types.ts";
@@ -17,36 +17,42 @@ const defaultMtu = 1500;
 const globalUnicast = Uint8Array.of(0x20, ...new Uint8Array(15));
 
 /**
- * Makes the bridge as it shall be. Pools that are retired keep their gateway: pods that have addresses of them still need it.
- * Throws CniError where a link of this name is not ours, NetlinkError where the kernel refuses.
+ * Makes the bridge as it shall be, every property of it: it may have been adopted, or changed by somebody. Pools that are retired keep their gateway:
+ * pods that have addresses of them still need it. `mended`: look at all of the node, and say here what was put right; absent: before an ADD, which has no
+ * time for that. Throws CniError where a link of this name is not ours, NetlinkError where the kernel refuses.
  */
-export function ensureBridge(netlink: Rtnetlink, plan: AttachPlan, pools: readonly Pool[]): Link {
-  const bridge = findBridge(netlink, plan) ?? createBridge(netlink, plan);
+export function ensureBridge(netlink: Rtnetlink, plan: AttachPlan, pools: readonly Pool[], mended?: string[]): Link {
+  const found = findBridge(netlink, plan);
+  const bridge = found ?? createBridge(netlink, plan);
+  const say = (text: string) => void (found && mended?.push(text));
   const hasIpv6 = pools.some(pool => pool.family === 6);
-  if (hasIpv6) writeSysctl(["net", "ipv6", "conf", bridge.name, "disable_ipv6"], "0");
+  if (existsSync("/proc/sys/net/ipv6")) {
+    if (hasIpv6) writeSysctl(["net", "ipv6", "conf", bridge.name, "disable_ipv6"], "0");
+    // A pod must not be able to give the node a default route.
+    if (setSysctl(["net", "ipv6", "conf", bridge.name, "accept_ra"], "0")) say(`made ${bridge.name} deaf to router advertisements`);
+  }
+  const mac = bridgeMac(plan.bridgeName);
+  if (!sameOctets(bridge.address, mac)) {
+    netlink.setLink(bridge.index, { address: mac });
+    say(`gave ${bridge.name} its hardware address back`);
+  }
   // A Service's translation must be undone also where the answer goes from pod to pod without leaving the bridge.
   // Of effect as soon as the module br_netfilter is there; the agent says when it is not.
   if (bridge.netfilter === false) netlink.setLink(bridge.index, { netfilter: true });
-  if (!bridge.up) netlink.setLink(bridge.index, { up: true });
+  if (!bridge.up) {
+    netlink.setLink(bridge.index, { up: true });
+    say(`took ${bridge.name} up`);
+  }
   const mtu = podMtu(netlink, plan);
   if (bridge.mtu !== mtu) netlink.setLink(bridge.index, { mtu });
   const present = netlink.addresses(bridge.index);
   for (const { gateway, prefix } of pools) {
     if (present.some(entry => sameOctets(entry.address, gateway) && entry.prefixLength === prefix.length)) continue;
     netlink.addAddress({ ifindex: bridge.index, address: gateway, prefixLength: prefix.length, nodad: true });
+    say(`put ${formatAddress(gateway)}/${prefix.length} on ${bridge.name}`);
   }
-  ensureForwarding(netlink, hasIpv6);
-  return { ...bridge, mtu };
-}
-
-/** Takes the gateway address of a range that is gone from the bridge. */
-export function removeGateway(netlink: Rtnetlink, bridgeName: string, pool: Pool): void {
-  const bridge = netlink.link(bridgeName);
-  if (!bridge || bridge.alias !== bridgeAlias) return;
-  const present = netlink
-    .addresses(bridge.index)
-    .find(entry => sameOctets(entry.address, pool.gateway) && entry.prefixLength === pool.prefix.length);
-  if (present) netlink.deleteAddress(present);
+  ensureForwarding(netlink, hasIpv6, mended);
+  return { ...bridge, address: mac, mtu };
 }
 
 /** Octets: as planned, or that of the interfaces with the default route, or the least of the node's interfaces. */
@@ -90,22 +96,29 @@ function findBridge(netlink: Rtnetlink, plan: AttachPlan): Link | undefined {
 }
 
 function createBridge(netlink: Rtnetlink, plan: AttachPlan): Link {
-  const link = netlink.addLink({ kind: "bridge", name: plan.bridgeName, address: bridgeMac(plan.bridgeName), alias: bridgeAlias });
-  // A pod must not be able to give the node a default route.
-  if (existsSync("/proc/sys/net/ipv6")) writeSysctl(["net", "ipv6", "conf", link.name, "accept_ra"], "0");
-  return link;
+  return netlink.addLink({ kind: "bridge", name: plan.bridgeName, address: bridgeMac(plan.bridgeName), alias: bridgeAlias });
+}
+
+/** Whether it had another value. */
+function setSysctl(name: string[], value: string): boolean {
+  if (readSysctl(name) === value) return false;
+  writeSysctl(name, value);
+  return true;
 }
 
 /**
- * Turns forwarding on. In IPv6 that would make the node deaf to router advertisements, so interfaces that listen to them are
- * told to go on (accept_ra 2) first: the node must not lose its default route through us.
+ * Turns forwarding on. In IPv6 that makes the node deaf to router advertisements, so interfaces that listen to them are told to go on (accept_ra 2):
+ * the node must not lose its default route through us. That is looked at each time, for a network card that comes late. Not so our own bridge, where
+ * pods would be listened to.
  */
-function ensureForwarding(netlink: Rtnetlink, hasIpv6: boolean): void {
-  writeSysctl(["net", "ipv4", "ip_forward"], "1");
+function ensureForwarding(netlink: Rtnetlink, hasIpv6: boolean, mended: string[] | undefined): void {
   const forwarding = ["net", "ipv6", "conf", "all", "forwarding"];
-  if (!hasIpv6 || readSysctl(forwarding) === "1") return;
-  for (const { name } of netlink.links()) {
-    if (readSysctl(["net", "ipv6", "conf", name, "accept_ra"]) === "1") writeSysctl(["net", "ipv6", "conf", name, "accept_ra"], "2");
+  if (setSysctl(["net", "ipv4", "ip_forward"], "1")) mended?.push("turned IPv4 forwarding on");
+  if (!hasIpv6 || (!mended && readSysctl(forwarding) === "1")) return;
+  for (const { name, kind, alias } of netlink.links()) {
+    if ((kind === "bridge" && alias === bridgeAlias) || alias.startsWith("podlane pod")) continue;
+    const acceptRa = ["net", "ipv6", "conf", name, "accept_ra"];
+    if (readSysctl(acceptRa) === "1") writeSysctl(acceptRa, "2");
   }
-  writeSysctl(forwarding, "1");
+  if (setSysctl(forwarding, "1")) mended?.push("turned IPv6 forwarding on");
 }

@@ -27,11 +27,12 @@ import { formatVersions } from "../protocol/version.ts";
 import type { AttachmentView, AttachPlan, AttachProblem } from "../types.ts";
 import { type Adoption, adopt, releaseOutdated } from "./adoption.ts";
 import { announcePod } from "./announce.ts";
-import { ensureBridge, removeGateway } from "./bridge.ts";
+import { ensureBridge } from "./bridge.ts";
 import { AddFailures } from "./failures.ts";
 import { KeyedLock } from "./lock.ts";
 import { hostInterfaceName, isPodLink, parsePodAlias, podLinkAlias } from "./names.ts";
 import { nodeProblems } from "./node.ts";
+import { mendNodeSide } from "./node-side.ts";
 import { checkPlan } from "./plan.ts";
 import { attachPod, findPodLink, inspectPod, requireNoInterface, requirePodNetns } from "./pod.ts";
 import { queueFile, readQueue, removeQueued } from "./queue.ts";
@@ -61,11 +62,15 @@ export interface CniHandlerOptions {
   quarantine?: number;
   /** Default: that of the running kernel. */
   bootId?: string;
+  /** Told what was put right on the node's side, in words. */
+  mended?: (texts: string[]) => void;
 }
 
 export interface CniHandler {
   /** Answers one call of the plugin. Never rejects. */
   handle(request: RawRequest): Promise<CniAnswer>;
+  /** Puts back what somebody undid on the node's side of the pods. Never throws: what cannot be done is a problem. */
+  look(): AttachProblem[];
   /** From now on pods are attached like this. What runs stays as it is. Never throws: what cannot be done is a problem. */
   applyPlan(plan: AttachPlan): AttachProblem[];
   /** What is wrong now: with the plan, with the ledger, with the last calls. */
@@ -100,6 +105,8 @@ class Handler implements CniHandler {
   readonly #locks = new KeyedLock();
   readonly #ready: Promise<unknown>;
   #plan: AttachPlan;
+  /** Of the plan itself, and with what the kernel makes of it. */
+  #planProblems: AttachProblem[] = [];
   #problems: AttachProblem[] = [];
   /** Interfaces of unknown pods. */
   #unexplained: string[] = [];
@@ -149,12 +156,26 @@ class Handler implements CniHandler {
     this.#plan = plan;
     try {
       this.#ledger.setRanges(prefixes);
-      this.#dropGateways();
-      if (prefixes.length > 0 && problems.every(({ severity }) => severity === "warning"))
-        ensureBridge(this.#netlink, plan, this.#ledger.pools());
     } catch (error) {
       const known = toCniError(error);
-      problems.push({ severity: "error", field: "bridgeName", message: known.message, remedy: known.details });
+      problems.push({ severity: "error", field: "podCidrs", message: known.message, remedy: known.details });
+    }
+    this.#planProblems = problems;
+    this.look();
+    return this.#problems;
+  }
+
+  look(): AttachProblem[] {
+    const problems = [...this.#planProblems];
+    if (problems.every(({ severity }) => severity === "warning")) {
+      try {
+        const mended = mendNodeSide(this.#netlink, this.#plan, this.#ledger.pools());
+        for (const text of mended) this.#options.log.warn({}, `pods: ${text}`);
+        if (mended.length > 0) this.#options.mended?.(mended);
+      } catch (error) {
+        const known = toCniError(error);
+        problems.push({ severity: "error", field: "bridgeName", message: known.message, remedy: known.details });
+      }
     }
     for (const pool of this.#ledger.pools().filter(({ retired }) => retired)) {
       problems.push({
@@ -337,7 +358,7 @@ class Handler implements CniHandler {
     // While the interface is there, its addresses are in use.
     if (failures.length === 0) {
       this.#ledger.release(key);
-      await attempt(() => this.#dropGateways());
+      await attempt(() => this.#forgetRanges());
     }
     removeQueued(queueFile(this.#queueDir, key));
     // A release that is lost with the power costs nothing: the sweep repeats it. So DEL does not wait for the disk.
@@ -409,6 +430,8 @@ class Handler implements CniHandler {
   }
 
   async #status(): Promise<undefined> {
+    // The kernel's part may have been undone, or mended, since the last look.
+    this.look();
     const causes = [...nodeProblems(), ...this.#ledgerProblem(), ...this.#problems];
     const problem = causes.find(({ severity, field }) => severity === "error" && !field.startsWith("podCidrs"));
     if (problem) throw new CniError(ErrorCode.notAvailable, problem.message, problem.remedy);
@@ -481,12 +504,12 @@ class Handler implements CniHandler {
     return String(netnsInode(netns)) === inode;
   }
 
-  #dropGateways(): void {
-    const before = this.#ledger.pools().filter(pool => pool.retired);
-    if (before.length === 0) return;
+  /** The last pod of a range that is not ours any more is gone: so are the gateway and the problem. */
+  #forgetRanges(): void {
+    if (!this.#ledger.pools().some(pool => pool.retired)) return;
+    const before = this.#ledger.pools().length;
     this.#ledger.forgetEmptyRanges();
-    const left = this.#ledger.pools();
-    for (const pool of before) if (!left.includes(pool)) removeGateway(this.#netlink, this.#plan.bridgeName, pool);
+    if (this.#ledger.pools().length < before) this.look();
   }
 }
 

@@ -29,6 +29,7 @@ const server = http.createServer(async (request, response) => {
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk);
   if (request.url === "/plan") response.end(JSON.stringify(handler.applyPlan(JSON.parse(Buffer.concat(chunks).toString()))));
+  else if (request.url === "/look") response.end(JSON.stringify(handler.look()));
   else if (request.url === "/sweep") response.end(JSON.stringify(await handler.sweep()));
   else if (request.url === "/problems") response.end(JSON.stringify(handler.problems()));
   else response.end(JSON.stringify(handler.attachments()));

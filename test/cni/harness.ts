@@ -148,6 +148,10 @@ export class TestNode {
     return this.#control("GET", "/problems");
   }
 
+  look(): Promise<AttachProblem[]> {
+    return this.#control("POST", "/look");
+  }
+
   sweep(): Promise<number> {
     return this.#control("POST", "/sweep");
   }

@@ -1,0 +1,62 @@
+/**
+ * The node's side of all pods, as it shall be, put back wherever it differs: the bridge with all its properties, the gateway addresses that ranges explain
+ * and no others, the ports of running pods, former bridges of ours. Looked at after each change of the plan, when kernel events may mean that
+ * somebody undid something, and now and then in full: other programs reload sysctls, flush addresses and take links down.
+ */
+import type { Link, Rtnetlink } from "../../kernel/types.ts";
+import { formatAddress, isLinkLocal, sameOctets } from "../../net/address.ts";
+import type { Pool } from "../ipam/pool.ts";
+import type { AttachPlan } from "../types.ts";
+import { ensureBridge } from "./bridge.ts";
+import { bridgeAlias, isPodLink } from "./names.ts";
+
+/** Makes all as it shall be; returns what was put right, in words. Throws like ensureBridge. */
+export function mendNodeSide(netlink: Rtnetlink, plan: AttachPlan, pools: readonly Pool[]): string[] {
+  const mended: string[] = [];
+  // Without a range of its own the node still serves the pods that it has.
+  const bridge = pools.length > 0 ? ensureBridge(netlink, plan, pools, mended) : ourBridge(netlink, plan);
+  const links = netlink.links();
+  if (bridge) {
+    dropUnexplained(netlink, bridge, pools, mended);
+    for (const port of links) if (isPodLink(port)) mendPort(netlink, port, bridge, plan, mended);
+  }
+  dropFormerBridges(netlink, links, plan, mended);
+  return mended;
+}
+
+function ourBridge(netlink: Rtnetlink, { bridgeName }: AttachPlan): Link | undefined {
+  const link = netlink.link(bridgeName);
+  return link?.kind === "bridge" && link.alias === bridgeAlias ? link : undefined;
+}
+
+/** An address that no range explains is a black hole: towards the node that gets the range next, packets end here. */
+function dropUnexplained(netlink: Rtnetlink, bridge: Link, pools: readonly Pool[], mended: string[]): void {
+  for (const entry of netlink.addresses(bridge.index)) {
+    if (isLinkLocal(entry.address)) continue;
+    if (pools.some(({ gateway, prefix }) => sameOctets(entry.address, gateway) && entry.prefixLength === prefix.length)) continue;
+    netlink.deleteAddress(entry);
+    mended.push(`took ${formatAddress(entry.address)}/${entry.prefixLength} off ${bridge.name}: no pod range explains it`);
+  }
+}
+
+function mendPort(netlink: Rtnetlink, port: Link, bridge: Link, { hairpin }: AttachPlan, mended: string[]): void {
+  if (port.master !== bridge.index) {
+    netlink.setLink(port.index, { master: bridge.index, up: true });
+    if (hairpin) netlink.setLink(port.index, { hairpin: true });
+    mended.push(`put ${port.name} on ${bridge.name}`);
+  } else if (!port.up) {
+    netlink.setLink(port.index, { up: true });
+    mended.push(`took ${port.name} up`);
+  }
+}
+
+/** Of another name in the PodNetwork: its ports have been moved. */
+function dropFormerBridges(netlink: Rtnetlink, links: readonly Link[], { bridgeName }: AttachPlan, mended: string[]): void {
+  for (const link of links) {
+    if (link.kind !== "bridge" || link.alias !== bridgeAlias || link.name === bridgeName) continue;
+    // What others put on it is theirs.
+    if (netlink.links().some(({ master }) => master === link.index)) continue;
+    netlink.deleteLink(link.index);
+    mended.push(`removed the former bridge ${link.name}`);
+  }
+}
