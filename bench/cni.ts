@@ -5,12 +5,13 @@
  */
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import { type Outcome, runPlugin, TestNode } from "../test/cni/harness.ts";
+import { inNetns, type Outcome, runPlugin, TestNode } from "../test/cni/harness.ts";
 import { count, describeMachine, machine, median, needRoot, packageVersion, printTable, program, round, type Values } from "./common.ts";
 
 const usage = `usage: npm run bench -- cni [--rounds N] [--parallel N] [--json]
 
   --rounds     pods attached and detached one after another by each side, 1..10000; default 50
+  --reuses     addresses given again while the node and three pods know their last owner, 0..1000; default 10
   --parallel   pods attached at once and detached at once, 1..200; default 50
   --json       one JSON object instead of a table
 
@@ -47,9 +48,20 @@ interface ParallelFigures {
   total: number;
 }
 
+/** Entries of neighbour tables that named the last owner of an address, and of them those that name the new one a while after its ADD. */
+interface ReuseFigures {
+  plugin: Side;
+  stale: number;
+  corrected: number;
+}
+
+/** Milliseconds between the answer to ADD and the look. */
+const reuseDelay = 500;
+
 async function main(values: Values): Promise<void> {
   const rounds = count(values, "rounds", 50, 10_000);
   const parallel = count(values, "parallel", 50, 200);
+  const reuses = count(values, "reuses", 10, 1000, 0);
   needRoot();
   if (!fs.existsSync(`${debian}/bridge`) || !fs.existsSync(`${debian}/host-local`)) {
     throw new Error(`no ${debian}/bridge and host-local: apt-get install containernetworking-plugins`);
@@ -61,7 +73,8 @@ async function main(values: Values): Promise<void> {
   try {
     await node.start();
     const start = await measureStart(node.plugin);
-    const figures = { start, single: await oneByOne(node, rounds), parallel: await atOnce(node, parallel) };
+    const single = await oneByOne(node, rounds);
+    const figures = { start, single, parallel: await atOnce(node, parallel), reuse: await reuse(node, reuses) };
     if (values.json) console.log(JSON.stringify({ bench: "cni", machine: facts, versions, rounds, figures }));
     else print(`${describeMachine(facts)}\nbridge + host-local ${versions["bridge + host-local"]}`, figures);
   } finally {
@@ -69,7 +82,7 @@ async function main(values: Values): Promise<void> {
   }
 }
 
-function call(node: TestNode, side: Side, command: "ADD" | "DEL", container: string, netns: string): Promise<Outcome> {
+function call(node: TestNode, side: Side, command: "ADD" | "DEL", container: string, netns: string, ips: string[] = []): Promise<Outcome> {
   const plugin = side === "podlane" ? node.plugin : `${debian}/bridge`;
   const env = {
     PATH: process.env.PATH ?? "",
@@ -89,7 +102,8 @@ function call(node: TestNode, side: Side, command: "ADD" | "DEL", container: str
     hairpinMode: true,
     ipam,
   };
-  const config = side === "podlane" ? node.config({ cniVersion: "1.0.0" }) : reference;
+  const args = { cni: { ips } };
+  const config = side === "podlane" ? node.config({ cniVersion: "1.0.0", args }) : { ...reference, args };
   // Both through nsenter(1), which the reference needs: its start counts for both.
   return runPlugin(plugin, env, JSON.stringify(config), node.netns);
 }
@@ -149,6 +163,44 @@ async function atOnce(node: TestNode, count: number): Promise<ParallelFigures[]>
   return figures;
 }
 
+async function reuse(node: TestNode, reuses: number): Promise<ReuseFigures[]> {
+  const figures: ReuseFigures[] = [];
+  for (const plugin of sides) {
+    const third = plugin === "podlane" ? 80 : 81;
+    const addresses = [`10.${third}.9.9`, `fd${third}::909`];
+    const siblings = [0, 1, 2].map(() => node.pod());
+    for (const [i, netns] of siblings.entries()) await timed(node, plugin, "ADD", `sibling${i}`, netns);
+    const places = [node.netns, ...siblings].flatMap(netns => addresses.map(address => ({ netns, address })));
+    const result = { plugin, stale: 0, corrected: 0 };
+    let last: string | undefined;
+    for (let round = 0; round <= reuses; round++) {
+      const netns = node.pod();
+      const known = places.filter(({ netns, address }) => last !== undefined && knownOwner(netns, address) === last);
+      const { status, stdout, json } = await call(node, plugin, "ADD", `reuse${round}`, netns, addresses);
+      if (status !== 0) throw new Error(`${plugin} ADD: ${stdout}`);
+      last = json.interfaces.find((one: { sandbox?: string }) => one.sandbox).mac as string;
+      await new Promise(resolve => setTimeout(resolve, reuseDelay));
+      result.stale += known.length;
+      result.corrected += known.filter(({ netns, address }) => knownOwner(netns, address) === last).length;
+      // Whoever is wrong still is told, so that the next round begins with this owner known to all.
+      for (const { netns, address } of places) inNetns(netns, "ip", "neigh", "flush", "to", address);
+      for (const { netns, address } of places) inNetns(netns, "ping", "-c", "1", "-W", "2", "-n", "-q", address);
+      await timed(node, plugin, "DEL", `reuse${round}`, netns);
+      node.removePod(netns);
+    }
+    for (const [i, netns] of siblings.entries()) await timed(node, plugin, "DEL", `sibling${i}`, netns);
+    for (const netns of siblings) node.removePod(netns);
+    figures.push(result);
+  }
+  return figures;
+}
+
+/** The hardware address that a namespace knows. */
+function knownOwner(netns: string, address: string): string | undefined {
+  const entries: { dst: string; lladdr?: string }[] = JSON.parse(inNetns(netns, "ip", "-j", "neigh").stdout || "[]");
+  return entries.find(({ dst }) => dst === address)?.lladdr;
+}
+
 /** Milliseconds of starting the executable and getting VERSION, against that of an executable that does nothing. */
 async function measureStart(plugin: string): Promise<Start> {
   const time = (program: string) => {
@@ -159,7 +211,14 @@ async function measureStart(plugin: string): Promise<Start> {
   return { nothing: time("/bin/true"), version: time(plugin) };
 }
 
-function print(head: string, { start, single, parallel }: { start: Start; single: Figures[]; parallel: ParallelFigures[] }): void {
+interface All {
+  start: Start;
+  single: Figures[];
+  parallel: ParallelFigures[];
+  reuse: ReuseFigures[];
+}
+
+function print(head: string, { start, single, parallel, reuse }: All): void {
   console.log(`${head}\n\nstarting the podlane executable (VERSION): ${start.version} ms; /bin/true: ${start.nothing} ms\n`);
   const ms = (value: number) => value.toFixed(1);
   printTable(
@@ -173,6 +232,13 @@ function print(head: string, { start, single, parallel }: { start: Start; single
     parallel.map(({ plugin, operation, calls, total }) => [operation, plugin, String(calls), ms(total), ms(total / calls)]),
     2,
   );
+  console.log("");
+  printTable(
+    [`address given again, after ${reuseDelay} ms`, "stale entries", "corrected"],
+    reuse.map(({ plugin, stale, corrected }) => [plugin, String(stale), String(corrected)]),
+    1,
+  );
 }
 
-if (import.meta.main) await program("cni", usage, { rounds: { type: "string" }, parallel: { type: "string" } }, main);
+if (import.meta.main)
+  await program("cni", usage, { rounds: { type: "string" }, parallel: { type: "string" }, reuses: { type: "string" } }, main);

@@ -87,6 +87,16 @@ test("rewriting replaces the history, also while others wait for the disk", asyn
   expect(fs.readdirSync(directory)).toEqual(["ledger"]);
 });
 
+test("a folder that is gone is told, too", () => {
+  const journal = new Journal(path.join(directory, "sub/ledger"));
+  expect(journal.fullness()).toBeUndefined();
+  fs.rmSync(path.join(directory, "sub"), { recursive: true });
+  expect(journal.fullness()).toMatch(/cannot write .*ledger: ENOENT/);
+  journal.compact([{ state: 1 }]);
+  expect(journal.fullness()).toBeUndefined();
+  journal.close();
+});
+
 test("the file asks for a rewrite once most of it is history", () => {
   const journal = new Journal(file);
   expect(journal.isMostlyHistory).toBe(false);

@@ -75,8 +75,12 @@ export class Journal {
   /** In words, where the file system has no room for another record. */
   fullness(): string | undefined {
     const directory = path.dirname(this.file);
-    if (fs.statfsSync(directory).bfree > 0) return undefined;
-    return `cannot write ${this.file}: no space is left in ${directory}`;
+    try {
+      if (fs.statfsSync(directory).bfree > 0) return undefined;
+      return `cannot write ${this.file}: no space is left in ${directory}`;
+    } catch (error) {
+      return `cannot write ${this.file}: ${(error as Error).message}`;
+    }
   }
 
   /**
