@@ -97,6 +97,21 @@ test("a ledger cut or damaged anywhere costs no pod its interface", async () => 
   expect(pods.flatMap(pod => pod.addresses)).not.toContain(late.addresses[0]);
 }, 60_000);
 
+test("a lost ledger and an alias too long to say whose the interface is: it stays, as a problem, and DEL finds it", async () => {
+  const node = await start();
+  const container = "c".repeat(255);
+  const netns = node.pod();
+  const { json } = await node.call("ADD", { container, netns });
+  await restartWith(node, () => "");
+  expect(pings(netns, "10.77.0.1")).toBe(true);
+  const name = json.interfaces[1].name;
+  expect(await node.problems()).toMatchObject([{ severity: "warning", field: name, remedy: "recreate that pod" }]);
+  expect(await node.call("DEL", { container, netns })).toMatchObject({ status: 0 });
+  await node.sweep();
+  expect(await node.problems()).toEqual([]);
+  expect(inNetns(netns, "ip", "link", "show", "eth0").status).not.toBe(0);
+});
+
 test("the ledger of another node: its pods are forgotten, ours are kept, also those of a range that we had before", async () => {
   const other = await start({ podCidrs: ["10.99.0.0/24", "fd99::/64"] });
   await add(other, "foreign");
