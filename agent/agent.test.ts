@@ -64,12 +64,15 @@ describe("two agents", () => {
     expect(await messages()).not.toContainEqual(expect.stringContaining("pods cannot be attached"));
   });
 
-  test("SIGTERM says goodbye: the neighbour drops the routes at once, the own kernel keeps them", async () => {
-    const agent = pair.start(0);
+  test.each<[string, string[], (agent: RunningAgent) => void]>([
+    ["SIGTERM with --on-stop withdraw", ["--on-stop", "withdraw"], agent => agent.process.kill("SIGTERM")],
+    ["podlane leave", [], () => void pair.podlane(0, "leave")],
+  ])("%s says goodbye: the neighbour drops the routes at once, the own kernel keeps them", async (_what, words, stop) => {
+    const agent = pair.start(0, words);
     pair.start(1);
     await expect.poll(() => pair.kernelRoutes(1), within).toContain("10.244.1.0/24");
     await expect.poll(() => pair.kernelRoutes(0), within).toContain("10.244.2.0/24");
-    agent.process.kill("SIGTERM");
+    stop(agent);
     expect(await agent.ended).toBe(0);
     expect(existsSync(pair.socket(0))).toBe(false);
     expect(pair.kernelRoutes(0)).toContain("10.244.2.0/24");
@@ -79,8 +82,8 @@ describe("two agents", () => {
     expect(agent.log.at(-1)).toMatchObject({ msg: "ended; the kernel keeps its routes" });
   });
 
-  test("SIGTERM with --on-stop keep: the neighbour keeps the routes for the restart time", async () => {
-    const agent = pair.start(0, ["--on-stop", "keep"]);
+  test("SIGTERM is a restart: the neighbour keeps the routes for the restart time", async () => {
+    const agent = pair.start(0);
     pair.start(1);
     await expect.poll(() => pair.kernelRoutes(1), within).toContain("10.244.1.0/24");
     agent.process.kill("SIGTERM");
@@ -289,6 +292,23 @@ spec: { nodeSelector: {}, asn: 64512, timers: { holdTime: 9, connectRetryTime: 1
     await pair.podlane(0, "reload");
     expect((await status(0))!.config.inUse).toBe("source");
     expect((await pair.ask<ProblemsView>(0, "problems"))!.problems).toEqual([]);
+  });
+
+  test("a node that is deleted while others stay withdraws its routes, says so before and after, and is back with its object", async () => {
+    pair.start(0);
+    pair.start(1);
+    await expect.poll(() => pair.kernelRoutes(1), within).toContain("10.244.1.0/24");
+    const nodes = readFileSync(`${pair.config}/nodes.yaml`, "utf8");
+    const [first, ...others] = nodes.split(/^---$/m);
+    expect(first).toContain("name: node1");
+    pair.write("nodes.yaml", others.join("---"));
+    const messages = async () => (await pair.ask<ProblemsView>(0, "problems"))?.problems.map(one => one.message).join("\n");
+    await expect.poll(messages, within).toMatch(/its routes are withdrawn in \d+ s unless it comes back/);
+    expect((await status(0))?.speaker).toBeDefined();
+    await expect.poll(async () => (await status(0))?.speaker, within).toBeUndefined();
+    expect(await messages()).toContain("there is no such Node object");
+    pair.write("nodes.yaml", nodes);
+    await expect.poll(() => pair.kernelRoutes(1), within).toContain("10.244.1.0/24");
   });
 
   test("an emptied directory does not take the node out of service", async () => {

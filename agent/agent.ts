@@ -34,6 +34,8 @@ export interface AgentParts {
   kernel: KernelAccess;
   source: ResourceSource;
   faults: Faults;
+  /** Withdraws the node's routes and ends the process. */
+  leave(): void;
   publish(event: EventView): void;
 }
 
@@ -43,6 +45,8 @@ const sourceRetry = 10_000;
 const factsDelay = 250;
 /** Milliseconds from an event to a look at the node's side of the pods: what pods bring comes in bursts. */
 const podsDelay = 500;
+/** Milliseconds until a node that is not in a good list of nodes is believed to be deleted. */
+const absenceConfirmed = 10_000;
 /** Milliseconds between sweeps for attachments whose pod is gone. */
 const sweepInterval = 60_000;
 
@@ -71,6 +75,8 @@ export class Agent {
   #agentProblems: Problem[] = [];
   #compileProblems: Problem[] = [];
   #actions: string[] = [];
+  /** Clock.monotonic() since when the list of nodes is good and this node is not in it. */
+  #absentSince: number | undefined;
   #closed = false;
 
   constructor(options: AgentOptions, parts: AgentParts) {
@@ -162,6 +168,7 @@ export class Agent {
       attachments: () => this.#pods.attachments(),
       cni: request => this.#pods.handle(request),
       reload: () => this.reload(),
+      leave: () => this.#parts.leave(),
       refresh: (neighbor, direction) => {
         if (!this.#requireSpeaker().refresh(neighbor, direction))
           throw new ApiError(409, `no session with ${neighbor} is established`, "wait until it is");
@@ -217,12 +224,37 @@ export class Agent {
   #obstacle(): string | undefined {
     const { node } = this.#options;
     const running = this.#plan !== undefined;
-    // A mount that went away looks like this, and so does a typing error in a file name; a node that leaves stops its agent.
-    if (!this.#resources.nodes.has(node) && (!running || this.#plan?.speaker)) return `there is no Node object "${node}" any more`;
+    if (this.#resources.nodes.has(node)) this.#absentSince = undefined;
+    else if (!running || this.#plan?.speaker) {
+      const absent = this.#absence();
+      if (absent !== undefined) return absent;
+    }
     // A running agent has the last good version of every object; one that starts does not, and must not drop what it cannot read.
     const unread = this.#sourceProblems.some(one => one.severity === "error");
     if (unread && this.#inUse !== "source") return "some objects cannot be read";
     return undefined;
+  }
+
+  /**
+   * A mount that went away, a broken file, or a typing error in a file name looks like an absent node. A list of other nodes that was read without a fault and
+   * names this one no more is none of these: the node was deleted, and another one gets its range. It is believed after a while.
+   */
+  #absence(): string | undefined {
+    const { node } = this.#options;
+    const { clock } = this.#parts;
+    const text = `there is no Node object "${node}" any more`;
+    const clean = this.#resources.nodes.size > 0 && !this.#sourceProblems.some(one => one.severity === "error");
+    if (!clean) {
+      this.#absentSince = undefined;
+      return text;
+    }
+    // At the start there is nothing to take back from anybody.
+    if (!this.#plan) return undefined;
+    this.#absentSince ??= clock.monotonic();
+    const left = this.#absentSince + absenceConfirmed - clock.monotonic();
+    if (left <= 0) return undefined;
+    this.#later("absence", left, () => this.#recompute());
+    return `${text}, though other nodes are there: its routes are withdrawn in ${Math.ceil(left / 1000)} s unless it comes back`;
   }
 
   /** False: there is none. */

@@ -11,6 +11,7 @@ import { type ApiServer, startApi } from "./api/server.ts";
 import { SocketError } from "./api/socket.ts";
 import { LockError, lockStateDirectory } from "./lock.ts";
 import { createLog, type LogFormat, type LogLevel } from "./log.ts";
+import { machineStops } from "./shutdown.ts";
 import { version } from "./version.ts";
 
 export interface RunOptions {
@@ -20,7 +21,7 @@ export interface RunOptions {
   socket: string;
   logLevel: LogLevel;
   logFormat?: LogFormat;
-  onStop: "withdraw" | "keep";
+  onStop: "auto" | "withdraw" | "keep";
 }
 
 /** Milliseconds that requests under way have to end. */
@@ -59,9 +60,18 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
   const kernel = guardedKernel({ netlink, watch }, faults);
   const clock = guardedClock(systemClock, faults);
   let api: ApiServer | undefined;
+  const { promise: left, resolve: leave } = Promise.withResolvers<"leave">();
   const agent = new Agent(
     { node: options.node, sourceName: options.config, stateDirectory: options.state },
-    { clock, log, kernel, faults, source: new DirectorySource(options.config), publish: event => api?.events.publish(event) },
+    {
+      clock,
+      log,
+      kernel,
+      faults,
+      leave: () => leave("leave"),
+      source: new DirectorySource(options.config),
+      publish: event => api?.events.publish(event),
+    },
   );
   try {
     api = await startApi(options.socket, agent.backend(), log);
@@ -69,16 +79,25 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
     const reload = () => void agent.reload().catch(error => log.error({ err: error }, "the reload failed"));
     process.on("SIGHUP", reload);
     await agent.start();
-    const signal = await stopping;
+    const cause = await Promise.race([stopping, left]);
     process.off("SIGHUP", reload);
-    log.info({ signal }, `${signal}: ending; a second signal ends at once`);
+    log.info({ cause }, `${cause}: ending; a second signal ends at once`);
     const bound = setTimeout(() => end(log, 1, `the end took more than ${stopBound / 1000} s and is forced`), stopBound);
-    await Promise.all([api.close(requestGrace), agent.close(options.onStop === "withdraw")]);
+    const withdraws = cause === "leave" ? "asked for" : await withdrawal(options.onStop);
+    if (withdraws === undefined) log.info({}, "neighbours in graceful restart keep this node's routes for the next agent");
+    else log.info({}, `this node's routes are withdrawn: ${withdraws}`);
+    await Promise.all([api.close(requestGrace), agent.close(withdraws !== undefined)]);
     clearTimeout(bound);
     log.info({}, "ended; the kernel keeps its routes");
   } finally {
     netlink.close();
   }
+}
+
+/** Why the node's routes are withdrawn at a stop; undefined: they are kept for the next agent. */
+async function withdrawal(onStop: RunOptions["onStop"]): Promise<string | undefined> {
+  if (onStop === "auto") return machineStops();
+  return onStop === "withdraw" ? "--on-stop withdraw" : undefined;
 }
 
 /** Resolves with the first of the signals that ask for an end; the second one is obeyed at once. */

@@ -104,6 +104,11 @@ export async function reload(options: Options, terminal: Terminal): Promise<void
   });
 }
 
+export async function leave(options: Options, terminal: Terminal): Promise<void> {
+  await new AgentClient(options.socket).post("/v1/leave");
+  show({ left: true }, options, terminal, () => "the agent withdraws this node's routes and ends\n");
+}
+
 /** Ends only with the agent, which is why that is a failure. */
 export async function events(options: Options, terminal: Terminal): Promise<void> {
   for await (const line of new AgentClient(options.socket).lines("/v1/events")) {

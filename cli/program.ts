@@ -98,9 +98,12 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .addOption(new Option("--log-level <level>", "how much to log").choices(["debug", "info", "warn", "error"]).default("info"))
     .addOption(new Option("--log-format <format>", "default: pretty on a terminal, else json").choices(["pretty", "json"]))
     .addOption(
-      new Option("--on-stop <what>", "at SIGTERM: neighbours withdraw this node's routes, or keep them for a restart (RFC 4724)")
-        .choices(["withdraw", "keep"])
-        .default("withdraw"),
+      new Option(
+        "--on-stop <what>",
+        "at SIGTERM neighbours keep this node's routes for a restart (RFC 4724), or withdraw them; auto: withdraw when the machine stops, else keep",
+      )
+        .choices(["auto", "keep", "withdraw"])
+        .default("auto"),
     )
     .action(async options => process.exit(await (await import("../agent/main.ts")).runAgent(options)));
 
@@ -171,6 +174,10 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
   ask("reload", "Make the agent read its configuration now, and show what it did.", [
     ["podlane reload", "the same as SIGHUP, with an answer"],
   ]).action(async options => (await commands()).reload(options, terminal));
+
+  ask("leave", "Withdraw this node's routes from all neighbours and end the agent: the node leaves for good.", [
+    ["podlane leave", "before the machine is taken away; SIGTERM alone is taken for a restart"],
+  ]).action(async options => (await commands()).leave(options, terminal));
 
   ask("events", "Follow what happens, one line each, until Ctrl-C.", [
     ["podlane events", "sessions, reloads, problems"],

@@ -22,6 +22,8 @@ export interface ApiBackend {
   attachments(): unknown[];
   cni(request: RawRequest): Promise<CniAnswer>;
   reload(): Promise<ReloadView>;
+  /** Withdraws the node's routes and ends the agent. */
+  leave(): void;
   refresh(neighbor: string, direction: "in" | "out"): void;
   reset(neighbor: string, reason: string): void;
 }
@@ -72,6 +74,7 @@ export const apiRoutes: ApiRoute[] = [
   { method: "GET", path: "/healthz", handle: () => ({ status: 200, body: "ok\n", type: "text/plain" }) },
   { method: "POST", path: "/v1/cni", handle: cni },
   { method: "POST", path: "/v1/reload", handle: reload },
+  { method: "POST", path: "/v1/leave", handle: leave },
   { method: "POST", path: "/v1/peers/*/refresh", handle: refresh },
   { method: "POST", path: "/v1/peers/*/reset", handle: reset },
 ];
@@ -103,6 +106,13 @@ async function reload(call: Call, backend: ApiBackend): Promise<Answer> {
   readQuery(call.query, []);
   await readBody(call.request, 0);
   return json(await backend.reload());
+}
+
+async function leave(call: Call, backend: ApiBackend): Promise<Answer> {
+  readQuery(call.query, []);
+  await readBody(call.request, 0);
+  backend.leave();
+  return json({});
 }
 
 async function refresh(call: Call, backend: ApiBackend): Promise<Answer> {

@@ -28,7 +28,13 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const asked: { filter?: RouteFilter; reset?: [string, string]; refresh?: [string, string]; cni?: { env: object; stdin: string } } = {};
+const asked: {
+  left?: boolean;
+  filter?: RouteFilter;
+  reset?: [string, string];
+  refresh?: [string, string];
+  cni?: { env: object; stdin: string };
+} = {};
 const empty = { open: 0, update: 0, notification: 0, keepalive: 0, routeRefresh: 0 };
 const neighbor: NeighborSnapshot = {
   name: "tor/a b",
@@ -62,6 +68,9 @@ const backend: ApiBackend = {
   reload: async () => ({ actions: [], problems: [] }),
   refresh: (name, direction) => {
     asked.refresh = [name, direction];
+  },
+  leave: () => {
+    asked.left = true;
   },
   reset: (name, reason) => {
     asked.reset = [name, reason];
@@ -209,6 +218,8 @@ describe("a good request", () => {
     expect(asked.reset).toEqual(["tor/a b", "new cable"]);
     expect((await send("POST", "/v1/peers/tor%2Fa%20b/refresh?direction=out")).status).toBe(200);
     expect(asked.refresh).toEqual(["tor/a b", "out"]);
+    expect((await send("POST", "/v1/leave")).status).toBe(200);
+    expect(asked.left).toBe(true);
   });
 
   test("turns X-Cni headers into the environment", async () => {

@@ -1,0 +1,23 @@
+/**
+ * Whether the machine is going down. A stop of the agent is mostly an update, and neighbours in graceful restart then keep the node's routes; when the machine
+ * stops, nobody comes back soon, and whoever keeps its routes sends packets into the void. systemd knows: `systemctl is-system-running` says
+ * "stopping" from the first unit it stops. Without systemd in reach (a container without the host's /run, another init) nothing tells, and a stop
+ * counts as a restart: its routes go when the restart time is over.
+ */
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { promisify } from "node:util";
+
+/** Milliseconds that systemd has for its answer. */
+const patience = 1000;
+/** sd_booted(3). */
+const systemdRuns = "/run/systemd/system";
+
+/** How it is known, in words; undefined: it is not, or nobody can tell. */
+export async function machineStops(exists: (path: string) => boolean = existsSync): Promise<string | undefined> {
+  if (!exists(systemdRuns)) return undefined;
+  // Its exit status is that of a failure for every state but "running".
+  const failed = (error: unknown) => error as { stdout?: string };
+  const { stdout = "" } = await promisify(execFile)("systemctl", ["is-system-running"], { timeout: patience }).catch(failed);
+  return stdout.trim() === "stopping" ? "systemd is stopping the machine" : undefined;
+}
