@@ -1,7 +1,7 @@
 /** What the kernel says about this node: the addresses that compile() builds on. */
 import type { NodeFacts } from "../config/plan.ts";
 import type { Rtnetlink } from "../kernel/types.ts";
-import { formatAddress, isLinkLocal } from "../net/address.ts";
+import { formatAddress, isAddress, isLinkLocal } from "../net/address.ts";
 
 const scopeHost = 254;
 /** IFA_F_TEMPORARY (privacy addresses change all the time), IFA_F_DADFAILED, IFA_F_TENTATIVE (linux/if_addr.h). */
@@ -11,7 +11,12 @@ const unusable = 0x01 | 0x08 | 0x40;
  * Addresses that others can reach the node by, in the kernel's order. Left out: loopback's own, link-local and temporary ones, and those
  * of `podBridge`, which are the pods' gateway and not the node's.
  */
-export function nodeFacts(name: string, netlink: Pick<Rtnetlink, "links" | "addresses">, podBridge: string): NodeFacts {
+export function nodeFacts(
+  name: string,
+  netlink: Pick<Rtnetlink, "links" | "addresses">,
+  podBridge: string,
+  environment: NodeJS.ProcessEnv = process.env,
+): NodeFacts {
   const names = new Map(netlink.links().map(link => [link.index, link.name]));
   const addresses = netlink.addresses().flatMap(one => {
     const device = names.get(one.ifindex);
@@ -19,5 +24,6 @@ export function nodeFacts(name: string, netlink: Pick<Rtnetlink, "links" | "addr
     if (one.scope === scopeHost || (one.flags & unusable) !== 0 || isLinkLocal(one.address)) return [];
     return [{ interface: device, address: formatAddress(one.address), prefixLength: one.prefixLength }];
   });
-  return { name, addresses };
+  const { KUBERNETES_SERVICE_HOST: apiServer } = environment;
+  return { name, addresses, ...(apiServer && isAddress(apiServer) ? { serviceAddresses: [apiServer] } : {}) };
 }

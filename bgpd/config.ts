@@ -30,9 +30,18 @@ export interface SpeakerConfig {
   };
   fib: FibConfig;
   /** No neighbour can take these prefixes over, nor a part of them, unless a policy rule names them (see PolicyMatch.prefixes). */
-  protectedPrefixes: { prefix: string; reason: string /** also guard everything inside the prefix */; orLonger: boolean }[];
+  protectedPrefixes: ProtectedPrefix[];
   /** How long a starting speaker waits for End-of-RIB before it sweeps stale kernel routes. Seconds. */
   startupWait: number;
+}
+
+export interface ProtectedPrefix {
+  prefix: string;
+  reason: string;
+  /** Also guard everything inside the prefix. */
+  orLonger: boolean;
+  /** With orLonger: only down to this length. Absent: all. */
+  le?: number;
 }
 
 export interface FibConfig {

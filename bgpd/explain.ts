@@ -35,7 +35,7 @@ export function explain(modules: Modules, question: string): Explanation {
       decision: "no neighbour announced it and nothing here originates it",
       sent: [],
       kernel: kernelPart(modules, asked),
-      protectedBy: protectionOf(rib.context, asked)?.reason,
+      protectedBy: protectionOf(rib.context, asked),
     };
   }
   const prefix = table.prefixes.prefix(id);
@@ -47,7 +47,7 @@ export function explain(modules: Modules, question: string): Explanation {
     decision: decisionText(views),
     sent: modules.peers.flatMap(peer => sentPart(rib, table, id, peer)),
     kernel: kernelPart(modules, prefix),
-    protectedBy: protectionOf(rib.context, prefix)?.reason,
+    protectedBy: protectionOf(rib.context, prefix),
   };
 }
 

@@ -148,8 +148,7 @@ export function ineligibility(rib: Rib, table: RibTable, path: number): string {
   if (flags & Rejected.AsLoop) return "our own AS is in its AS path";
   if (flags & Rejected.ReflectionLoop) return "reflected back to us (ORIGINATOR_ID or CLUSTER_LIST is ours)";
   if (flags & Rejected.Protected) {
-    const guard = protectionOf(rib.context, table.prefixes.prefix(table.pathPrefix[path]));
-    return `protected prefix: ${guard?.reason ?? "no policy names it"}`;
+    return `protected prefix: ${protectionOf(rib.context, table.prefixes.prefix(table.pathPrefix[path])) ?? "no policy names it"}`;
   }
   if (flags & Rejected.TooLarge) return "too large: import policy makes an attribute longer than 65535 octets";
   if (flags & Rejected.Policy) return "rejected by import policy";

@@ -43,6 +43,8 @@ export interface NodeFacts {
   name: string;
   /** Addresses of the node's interfaces: the connected networks, interface advertisements, and the router id where the Node object has no InternalIP. */
   addresses: { interface: string; address: string; prefixLength: number }[];
+  /** Addresses of services that the agent knows: that of the API server, where it runs in a pod (KUBERNETES_SERVICE_HOST). */
+  serviceAddresses?: string[];
   /** Overrides every other source of the router id. Dotted quad. */
   routerId?: string;
 }

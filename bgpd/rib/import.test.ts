@@ -191,6 +191,23 @@ describe("protected prefixes", () => {
     expect(routes.filter(prefix => test.best(prefix))).toEqual(["10.0.0.0/8", "0.0.0.0/0", "11.0.0.0/8"]);
   });
 
+  it("down to a length where one is given; a policy that rejects them leaves the protection to be seen", async () => {
+    const test = new TestRib();
+    test.configure({ protectedPrefixes: [{ prefix: parsePrefix("0.0.0.0/1"), orLonger: true, le: 7, reason: "short" }] });
+    const policy = policyOf([{ match: { prefixes: [{ prefix: "64.0.0.0/2" }] }, action: { result: "reject" } }]);
+    const asked = ["0.0.0.0/0", "0.0.0.0/1", "10.0.0.0/7", "10.0.0.0/8", "128.0.0.0/1", "64.0.0.0/2"];
+    test.neighbor({ listens: false, imports: { policy } }).announce(attributes(), ...asked);
+    await test.settled();
+    expect(asked.map(prefix => flags(test, prefix))).toEqual([
+      0,
+      Rejected.Protected,
+      Rejected.Protected,
+      0,
+      0,
+      Rejected.Policy | Rejected.Protected,
+    ]);
+  });
+
   it("are judged again when they change, without the neighbour's help", async () => {
     const test = new TestRib();
     test.neighbor({ listens: false }).announce(attributes(), ...routes);

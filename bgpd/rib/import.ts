@@ -2,7 +2,7 @@
  * From a decoded UPDATE to paths: loop checks (RFC 4271 section 9.1.2, RFC 4456 section 8), import policy, protected prefixes, prefix limit.
  * All but the protection is judged once per attribute set where the policy does not look at prefixes.
  */
-import { contains, covers, type Prefix } from "../../net/address.ts";
+import type { Prefix } from "../../net/address.ts";
 import { Families } from "../config.ts";
 import { asPathContains, buildAttributes, clusterListContains, OversizeError } from "../message/attributes.ts";
 import { unexpectedPrefix } from "../message/nlri.ts";
@@ -10,6 +10,7 @@ import type { PathAttributes } from "../message/types.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
 import type { PolicyResult, TraceStep } from "../policy/types.ts";
 import type { AttributeTable } from "./attribute-table.ts";
+import type { Guards } from "./guards.ts";
 import type { Excess, Slot } from "./slots.ts";
 import { Rejected, type RibTable } from "./table.ts";
 
@@ -19,7 +20,7 @@ export interface ImportContext {
   localAsn: number;
   routerId: number;
   clusterId: number;
-  protectedPrefixes: readonly { prefix: Prefix; orLonger: boolean; reason: string }[];
+  guards: Guards;
   /** Seconds since the start. */
   now(): number;
 }
@@ -104,10 +105,9 @@ function announceRange(
       at += 1 + ((message[at] + 7) >> 3);
       continue;
     }
-    const unexpected = unexpectedPrefix(message, at + 1, message[at], family === 1) !== undefined;
-    at += 1 + ((message[at] + 7) >> 3);
     const verdict = shared ?? judge(context, slot, family, raw, table.prefixes.prefix(prefix));
-    const barred = unexpected || (!verdict.namedPrefix && isProtected(context, table, prefix));
+    const barred = isBarred(context, family, message, at + 1, message[at], verdict);
+    at += 1 + ((message[at] + 7) >> 3);
     table.announce(
       prefix,
       slot.id,
@@ -145,8 +145,7 @@ export function reimportPath(context: ImportContext, slot: Slot, table: RibTable
   const prefix = table.prefixes.prefix(prefixId);
   context.attributes.retain(raw);
   const verdict = judge(context, slot, table.family, raw, prefix);
-  const unexpected = unexpectedPrefix(prefix.address, 0, prefix.length, table.family === 1) !== undefined;
-  const barred = unexpected || (!verdict.namedPrefix && isProtected(context, table, prefixId));
+  const barred = isBarred(context, table.family, prefix.address, 0, prefix.length, verdict);
   const flags = barred ? verdict.flags | Rejected.Protected : verdict.flags;
   table.announce(prefixId, slot.id, -1, raw, barred ? 0 : verdict.attributes, flags, table.pathTime[path]);
   if (verdict.attributes !== 0) context.attributes.release(verdict.attributes);
@@ -226,26 +225,18 @@ function loopFlags(context: ImportContext, slot: Slot, family: number, raw: numb
   return clusterListContains(buffer, start, end, context.clusterId) ? Rejected.ReflectionLoop : 0;
 }
 
-/** The guard that covers a prefix; undefined = none. From what can be no unicast route nothing releases it, no policy either. */
-export function protectionOf(
-  context: Pick<ImportContext, "protectedPrefixes">,
-  prefix: Prefix,
-): { reason: string; prefix: Prefix } | undefined {
-  const unexpected = unexpectedPrefix(prefix.address, 0, prefix.length, prefix.address.length === 16);
-  if (unexpected !== undefined) return { reason: `${unexpected} are no destination of unicast routes (RFC 4271 section 6.3)`, prefix };
-  return context.protectedPrefixes.find(guard =>
-    guard.orLonger ? covers(guard.prefix, prefix) : guard.prefix.length === prefix.length && contains(guard.prefix, prefix.address),
-  );
+/** Why a prefix is protected; undefined = it is not. From what can be no unicast route nothing releases it, no policy either. */
+export function protectionOf(context: Pick<ImportContext, "guards">, { family, address, length }: Prefix): string | undefined {
+  const unexpected = unexpectedPrefix(address, 0, length, family === 6);
+  if (unexpected !== undefined) return `${unexpected} are no destination of unicast routes (RFC 4271 section 6.3)`;
+  return context.guards.find(family === 4 ? 0 : 1, address, 0, length)?.reason;
 }
 
-function isProtected(context: ImportContext, table: RibTable, prefix: number): boolean {
-  const length = table.prefixes.length(prefix);
-  for (const guard of context.protectedPrefixes) {
-    if (guard.prefix.address.length !== table.prefixes.words * 4) continue;
-    if (guard.orLonger ? length < guard.prefix.length : length !== guard.prefix.length) continue;
-    if (covers(guard.prefix, table.prefixes.prefix(prefix))) return true;
-  }
-  return false;
+/** protectionOf() a prefix in a message, where policy accepts it and does not name it. Also where policy rejects it: then both are the reason. */
+function isBarred({ guards }: ImportContext, family: number, octets: Uint8Array, start: number, length: number, verdict: Verdict): boolean {
+  if (unexpectedPrefix(octets, start, length, family === 1) !== undefined) return true;
+  const released = verdict.namedPrefix && verdict.attributes !== 0;
+  return !released && guards.find(family, octets, start, length) !== undefined;
 }
 
 /** Reads one NLRI; bits beyond the length are ignored (RFC 4271 section 4.3). The decoder has checked its bounds. */

@@ -3,7 +3,7 @@
  * (RFC 4271 section 3.2). Work is done in slices of a few milliseconds between which the event loop reads sockets and runs timers, so that a
  * full table never makes a keepalive late. One direction: a slot's UPDATE -> Adj-RIB-In -> decision -> Loc-RIB -> kernel and update groups.
  */
-import type { Prefix } from "../../net/address.ts";
+import { formatPrefix } from "../../net/address.ts";
 import type { NetworkConfig } from "../config.ts";
 import type { Faults } from "../faults.ts";
 import type { Fib, NextHopTracker } from "../fib/types.ts";
@@ -12,6 +12,7 @@ import type { Clock, Timer } from "../platform.ts";
 import { AttributeTable } from "./attribute-table.ts";
 import type { DecisionOptions } from "./decision.ts";
 import type { ExportRules } from "./exporter.ts";
+import { type Guard, Guards } from "./guards.ts";
 import { excessOf, type ImportContext, importUpdate, reimportPath } from "./import.ts";
 import { KernelWriter } from "./kernel-writer.ts";
 import { LocalTable } from "./local-routes.ts";
@@ -33,7 +34,7 @@ export interface RibGlobals {
   clusterId: number;
   decision: DecisionOptions;
   multipath: MultipathOptions;
-  protectedPrefixes: { prefix: Prefix; orLonger: boolean; reason: string }[];
+  protectedPrefixes: Guard[];
 }
 
 /** A piece of work too long for one slice; returns whether more is left. */
@@ -96,7 +97,7 @@ export class Rib {
       localAsn: 0,
       routerId: 0,
       clusterId: 0,
-      protectedPrefixes: [],
+      guards: new Guards([]),
       now: () => this.now(),
     };
     options.tracker?.onChange(ids => this.#nextHopsChanged(this.nextHops.changed(ids)));
@@ -114,13 +115,12 @@ export class Rib {
 
   configure(globals: RibGlobals): void {
     const { context } = this;
-    const guardsChanged =
-      JSON.stringify(context.protectedPrefixes.map(describeGuard)) !== JSON.stringify(globals.protectedPrefixes.map(describeGuard));
+    const guardsChanged = describeGuards(context.guards.list) !== describeGuards(globals.protectedPrefixes);
     const clusterChanged = context.clusterId !== globals.clusterId;
     context.localAsn = globals.asn;
     context.routerId = globals.routerId;
     context.clusterId = globals.clusterId;
-    context.protectedPrefixes = globals.protectedPrefixes;
+    if (guardsChanged) context.guards = new Guards(globals.protectedPrefixes);
     for (const table of this.tables) {
       const same = JSON.stringify([table.decision, table.multipath]) === JSON.stringify([globals.decision, globals.multipath]);
       table.decision = globals.decision;
@@ -431,6 +431,6 @@ export class Rib {
   }
 }
 
-function describeGuard(guard: { prefix: Prefix; orLonger: boolean }): string {
-  return `${guard.prefix.address}/${guard.prefix.length}${guard.orLonger}`;
+function describeGuards(guards: readonly Guard[]): string {
+  return JSON.stringify(guards.map(({ prefix, ...rest }) => [formatPrefix(prefix), rest]));
 }

@@ -69,11 +69,7 @@ function acceptPolicy(source: string, ranges: Ranges, guards: Guard[]): PolicyCo
   );
   const rules: PolicyRule[] = [];
   if (held.length > 0) {
-    const prefixes = held.map(({ prefix, orLonger }) => ({
-      prefix,
-      ge: lengthOf(prefix),
-      le: orLonger ? maxLength(prefix) : lengthOf(prefix),
-    }));
+    const prefixes = held.map(guard => ({ prefix: guard.prefix, ge: lengthOf(guard.prefix), le: longestOf(guard) }));
     rules.push({ name: "protected", match: { prefixes }, action: { result: "reject" } });
   }
   rules.push({ name: "accept", match: { prefixes: ranges.map(compileRange) }, action: { result: "accept" } });
@@ -83,8 +79,12 @@ function acceptPolicy(source: string, ranges: Ranges, guards: Guard[]): PolicyCo
 /** Whether a range can match what the guard holds. */
 function reaches({ prefix, ge, le }: ReturnType<typeof compileRange>, guard: Guard): boolean {
   const [range, guarded] = [parsePrefix(prefix), parsePrefix(guard.prefix)];
-  if (guard.orLonger) return overlaps(range, guarded) && le >= guarded.length;
+  if (guard.orLonger) return overlaps(range, guarded) && le >= guarded.length && ge <= longestOf(guard);
   return covers(range, guarded) && ge <= guarded.length && guarded.length <= le;
+}
+
+function longestOf({ prefix, orLonger, le }: Guard): number {
+  return orLonger ? (le ?? maxLength(prefix)) : lengthOf(prefix);
 }
 
 export function lengthOf(prefix: string): number {

@@ -1,6 +1,6 @@
 /** Fabric: which AS a set of nodes belongs to, how they peer with each other, and the defaults of their sessions. */
 import { asn, dottedQuad, objectName, passwordSecretRef, plainStatus, prefix, selector, timers } from "./common.ts";
-import { flag, integer, keyed, list, object, oneOf, optional, text } from "./schema.ts";
+import { flag, integer, keyed, list, object, oneOf, optional, set, text } from "./schema.ts";
 
 const mesh = object(
   "The iBGP sessions among the nodes of this fabric. Where two nodes both have an InternalIP of a family, one session per family carries it.",
@@ -103,9 +103,16 @@ export const fabricSpec = object("What is wanted.", {
   multipath,
   decision,
   forwarding,
+  serviceCIDRs: optional(
+    set(
+      "The cluster's service ranges, beside those that PodNetworks name; no neighbour can take them over.",
+      prefix("A service range."),
+      8,
+    ),
+  ),
   protectedPrefixes: optional(
     keyed(
-      "Prefixes guarded besides the node's pod subnets, default routes, service ranges and node networks.",
+      "Prefixes guarded besides the node's pod subnets and connected networks, service ranges, default routes, prefixes shorter than /8 (IPv6: /16), and reserved ranges (0.0.0.0/8, 169.254.0.0/16, 240.0.0.0/4, ::/16, fec0::/10).",
       "prefix",
       protectedPrefix,
       64,

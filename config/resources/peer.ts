@@ -21,7 +21,7 @@ const importRules = () =>
     policies: policies("the neighbour sends"),
     accept: optional(
       list(
-        "Short form: accept exactly these prefixes, after `policies`. {prefix: 0.0.0.0/0} is the default route alone. The node's own pod subnets and service ranges stay refused unless an entry names one exactly.",
+        "Short form: accept exactly these prefixes, after `policies`. {prefix: 0.0.0.0/0} is the default route alone. What is guarded (spec.protectedPrefixes of a Fabric lists it) stays refused unless an entry names that exactly.",
         prefixRange(),
         64,
       ),

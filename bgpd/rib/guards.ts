@@ -1,0 +1,31 @@
+/** Prefixes that no neighbour can take over, by what they cover: asked for every prefix that arrives. */
+import type { Prefix } from "../../net/address.ts";
+import { PrefixTree } from "./prefix-tree.ts";
+
+export interface Guard {
+  prefix: Prefix;
+  reason: string;
+  /** Everything inside the prefix as well. */
+  orLonger: boolean;
+  /** The longest prefix inside that is guarded. Absent: all. */
+  le?: number;
+}
+
+export class Guards {
+  readonly list: readonly Guard[];
+  readonly #trees = [new PrefixTree<Guard>(), new PrefixTree<Guard>()] as const;
+
+  constructor(list: readonly Guard[]) {
+    this.list = list;
+    for (const guard of list) this.#trees[guard.prefix.family === 4 ? 0 : 1].add(guard.prefix, guard);
+  }
+
+  /** The guard of the longest prefix that covers this one; undefined = none. The prefix: `length` bits from octet `start` on. */
+  find(family: number, octets: Uint8Array, start: number, length: number): Guard | undefined {
+    return this.#trees[family].longest(octets, start, length, holds);
+  }
+}
+
+function holds({ prefix, orLonger, le = 128 }: Guard, length: number): boolean {
+  return orLonger ? length <= le : length === prefix.length;
+}
