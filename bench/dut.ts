@@ -30,6 +30,9 @@ function neighbor(name: string, address: string, remoteAsn: number): NeighborCon
     keepaliveTime: 0,
     connectRetryTime: 5,
     advertisementInterval: 0,
+    // The feed may be a recorded table, whatever its paths are.
+    allowAsSets: true,
+    enforceFirstAs: false,
     routeReflectorClient: false,
     families: { "ipv4-unicast": { ...accept, importPolicies: [], exportPolicies: [] } },
   };

@@ -59,13 +59,14 @@ export function globalResetReasons(before: SpeakerConfig, after: SpeakerConfig):
 
 /** Which policies, with their content, judge routes in a direction: equal text, equal verdicts. */
 export function policyKey(config: SpeakerConfig, neighbor: NeighborConfig, direction: "import" | "export"): string {
-  return JSON.stringify(
+  return JSON.stringify([
+    direction === "import" ? [neighbor.allowAsSets ?? false, neighbor.enforceFirstAs ?? true] : [],
     Object.entries(neighbor.families).map(([family, settings]) => {
       const names = direction === "import" ? settings.importPolicies : settings.exportPolicies;
       const last = direction === "import" ? settings.importDefault : settings.exportDefault;
       return [family, last, names.map(name => [name, config.policies[name]?.rules]), direction === "import" ? settings.allowAsIn : 0];
     }),
-  );
+  ]);
 }
 
 export function same(a: unknown, b: unknown): boolean {

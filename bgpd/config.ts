@@ -107,6 +107,10 @@ export interface NeighborConfig {
   families: Partial<Record<Family, NeighborFamilyConfig>>;
   /** Octets of attribute sets that the neighbour may bring before the session is closed with Cease/8. 0 or absent = no limit. */
   attributeOctetsLimit?: number;
+  /** AS_SETs and AS_CONFED_SETs are taken from the neighbour and told to it (RFC 9774 forbids both by default). Absent: false. */
+  allowAsSets?: boolean;
+  /** The AS path of what an external neighbour sends must begin with its own AS (RFC 4271 section 6.3); not so a route server's (RFC 7947). Absent: true. */
+  enforceFirstAs?: boolean;
   /** RFC 4456: this neighbour is our client. */
   routeReflectorClient: boolean;
   /** Session may stay down on purpose: administratively disabled. */

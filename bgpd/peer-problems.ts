@@ -10,7 +10,12 @@ export function peerProblems(peer: Peer, rib: Rib): SpeakerProblem[] {
   const object = peer.config.source ?? peer.config.name;
   const families = Families.filter(family => peer.config.families[family]);
   return families
-    .flatMap(family => [...prefixLimitProblems(peer, family), ...tooLargeProblems(peer, rib, family), ...overgrownProblems(peer, family)])
+    .flatMap(family => [
+      ...prefixLimitProblems(peer, family),
+      ...tooLargeProblems(peer, rib, family),
+      ...overgrownProblems(peer, family),
+      ...pathProblems(peer, family),
+    ])
     .concat(limitProblems(peer), malformedProblems(peer))
     .map(problem => ({ ...problem, object }));
 }
@@ -76,6 +81,40 @@ function overgrownProblems({ config, slot }: Peer, family: Family): Finding[] {
       message,
       remedy: "reject routes with so many communities or so long a path by policy",
     },
+  ];
+}
+
+/** What no policy was asked about, because of the AS path. Each with what would let the routes in, where that can be right. */
+function pathProblems({ config, slot, negotiated }: Peer, family: Family): Finding[] {
+  const rejected = slot?.rejected[Families.indexOf(family) as 0 | 1] ?? {};
+  const finding = (count: number | undefined, why: string, remedy: string): Finding[] =>
+    count
+      ? [
+          {
+            severity: "warning",
+            field: `import (${family})`,
+            message: `${count} routes of ${config.name} are not used: ${why}`,
+            remedy: `${remedy}; podlane routes --neighbor ${config.name} shows them`,
+          },
+        ]
+      : [];
+  const asn = negotiated?.remoteAsn ?? config.remoteAsn;
+  return [
+    ...finding(
+      rejected.AsSet,
+      "their AS paths have an AS_SET or AS_CONFED_SET, which RFC 9774 deprecates",
+      "let the neighbour's operator aggregate without one, or set allowASSets",
+    ),
+    ...finding(
+      rejected.FirstAs,
+      `their AS paths do not begin with ${asn}, the neighbour's own AS`,
+      "set enforceFirstAS: false if it is a route server, else show its operator",
+    ),
+    ...finding(
+      rejected.EmptyPath,
+      "their AS paths are empty, and an external neighbour puts its own AS there",
+      "show its operator: the routes are told as if we were in one AS",
+    ),
   ];
 }
 

@@ -379,6 +379,8 @@ export class Peer implements SessionListener {
           family,
         }),
         allowAsIn: settings.allowAsIn,
+        allowAsSets: this.config.allowAsSets ?? false,
+        firstAs: this.negotiated?.internal === false && this.config.enforceFirstAs !== false ? this.negotiated.remoteAsn : 0,
         prefixLimit: settings.prefixLimit,
         receivedLimit: settings.receivedLimit ?? 0,
       };
@@ -414,6 +416,7 @@ export class Peer implements SessionListener {
       selfNextHop: this.#selfNextHop(f),
       nextHopSelf: settings.nextHopSelf,
       removePrivateAsn: settings.removePrivateAsn ?? false,
+      allowAsSets: this.config.allowAsSets ?? false,
       neighbor: this.config.name,
       mayHear: path => {
         const only = this.#rib.locals[f].network(path)?.neighbors;
@@ -456,6 +459,7 @@ export class Peer implements SessionListener {
       this.config.multihop ?? 0,
       settings?.nextHopSelf,
       settings?.removePrivateAsn,
+      this.config.allowAsSets ?? false,
       this.#groupOptions(),
       settings?.exportDefault,
       settings?.exportPolicies.map(name => [name, this.#global.policies[name]?.rules]),

@@ -80,6 +80,9 @@ const rejectedWords: Record<RejectedReason, string> = {
   ReflectionLoop: "reflected back to us",
   Protected: "protected prefix",
   TooLarge: "too large after import policy",
+  AsSet: "AS_SET in the AS path",
+  FirstAs: "AS path of another AS than the neighbour's",
+  EmptyPath: "empty AS path",
 };
 
 function rejectedTexts(counts: RejectedCounts = {}): Record<string, number> | undefined {
@@ -151,6 +154,12 @@ export function ineligibility(rib: Rib, table: RibTable, path: number): string {
     return `protected prefix: ${protectionOf(rib.context, table.prefixes.prefix(table.pathPrefix[path])) ?? "no policy names it"}`;
   }
   if (flags & Rejected.TooLarge) return "too large: import policy makes an attribute longer than 65535 octets";
+  if (flags & Rejected.AsSet) return "an AS_SET in its AS path (RFC 9774); allowASSets would take it";
+  if (flags & Rejected.EmptyPath) return "an empty AS path, from an external neighbour";
+  if (flags & Rejected.FirstAs) {
+    const wanted = rib.slots.get(table.pathSlot[path])?.imports[Families[table.family]]?.firstAs;
+    return `its AS path does not begin with ${wanted || "the neighbour's AS"}, as that of an external neighbour's route does; a route server needs enforceFirstAS: false`;
+  }
   if (flags & Rejected.Policy) return "rejected by import policy";
   if (rib.slots.get(table.pathSlot[path])?.state === "dead") return "its session is gone";
   const resolution = rib.nextHops.resolution(rib.attributes.nextHop[table.pathAttributes[path]]);

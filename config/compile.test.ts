@@ -137,6 +137,38 @@ describe("safety", () => {
     expect(neighbor.families).toMatchObject({ "ipv4-unicast": { prefixLimitRestart: 0 }, "ipv6-unicast": { prefixLimitRestart: 60 } });
   });
 
+  test("AS_SETs and a first AS that is not the neighbour's are refused; a fabric, a template and a peer can say otherwise", () => {
+    const fabric = (spec: object) => object("Fabric", "f", { nodeSelector: {}, asn: 65000, ...spec });
+    const other = node({ name: "m", addresses: ["10.0.0.2"] });
+    const switches = (text: string) =>
+      plan(one + other + text).speaker?.neighbors.map(({ name, allowAsSets, enforceFirstAs }) => [name, allowAsSets, enforceFirstAs]);
+    expect(switches(fabric({}) + tor({}))).toEqual([
+      ["m/ipv4", undefined, undefined],
+      ["tor", undefined, undefined],
+    ]);
+    expect(switches(fabric({ allowASSets: true }) + tor({ enforceFirstAS: false }))).toEqual([
+      ["m/ipv4", true, undefined],
+      ["tor", true, false],
+    ]);
+    const template = object("Peer", "rs", { template: true, allowASSets: false, enforceFirstAS: false });
+    expect(switches(fabric({ allowASSets: true }) + template + tor({ from: "rs" }))).toEqual([
+      ["m/ipv4", true, undefined],
+      ["tor", undefined, false],
+    ]);
+    expect(switches(fabric({}) + template + tor({ from: "rs", allowASSets: true, enforceFirstAS: true }))).toEqual([
+      ["m/ipv4", undefined, undefined],
+      ["tor", true, undefined],
+    ]);
+  });
+
+  test.each(["23456", "65535", "4294967295", "4294967296", "0"])("the annotation podlane.io/asn: %s is no AS number of a node", asn => {
+    const { problems, speaker } = plan(node({ addresses: ["10.0.0.1"], annotations: { "podlane.io/asn": asn } }));
+    expect(problems).toContainEqual(
+      expect.objectContaining({ severity: "error", object: "Node/n", message: expect.stringContaining(`"${asn}" is not the AS number`) }),
+    );
+    expect(speaker?.asn).not.toBe(Number(asn));
+  });
+
   test("a missing Secret shuts the session down and never leaves the password empty", () => {
     const [neighbor] = plan(one + tor({ passwordSecretRef: { name: "s" } })).speaker?.neighbors ?? [];
     expect(neighbor).toMatchObject({ name: "tor", shutdown: { message: "password not available" } });

@@ -7,6 +7,11 @@ import { SegmentType } from "./types.ts";
 
 /** Stands in 2-octet fields for an AS number that does not fit (RFC 6793 section 9). */
 export const AS_TRANS = 23456;
+/** No router has one of these: 0 (RFC 7607), AS_TRANS, and the last of 2 and of 4 octets (RFC 7300). */
+export function isReservedAsn(asn: number): boolean {
+  return asn === 0 || asn === AS_TRANS || asn === 0xffff || asn === 0xffffffff;
+}
+
 /** AS numbers in one segment. */
 export const MAX_SEGMENT = 255;
 

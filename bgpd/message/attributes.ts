@@ -11,7 +11,16 @@ import { copyOctets, copySorted, readUint16 } from "./octets.ts";
 import type { PathAttributes } from "./types.ts";
 
 export { AttributeCode } from "./attribute-table.ts";
-export { type AttributeFacts, asPathContains, CommunityFlag, clusterListContains, findAttribute, newFacts, readFacts } from "./facts.ts";
+export {
+  type AttributeFacts,
+  asPathContains,
+  asPathHasSet,
+  CommunityFlag,
+  clusterListContains,
+  findAttribute,
+  newFacts,
+  readFacts,
+} from "./facts.ts";
 
 /** Flags of every unknown attribute that is passed on. */
 export const UNKNOWN_FLAGS = AttributeFlag.Optional | AttributeFlag.Transitive | AttributeFlag.Partial;

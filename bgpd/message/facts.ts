@@ -111,6 +111,17 @@ export function asPathContains(octets: Uint8Array, start: number, end: number, a
   return count;
 }
 
+/** Whether AS_PATH has a segment without order, of a confederation or not (RFC 9774). */
+export function asPathHasSet(octets: Uint8Array, start: number, end: number): boolean {
+  const attribute = findAttribute(octets, start, end, AttributeCode.AsPath);
+  if (attribute < 0) return false;
+  const pathEnd = attribute + 4 + readUint16(octets, attribute + 2);
+  for (let segment = attribute + 4; segment < pathEnd; segment += 2 + octets[segment + 1] * 4) {
+    if (octets[segment] === SegmentType.AsSet || octets[segment] === SegmentType.ConfedSet) return true;
+  }
+  return false;
+}
+
 /** Whether a cluster id (unsigned 32 bit) stands in CLUSTER_LIST. */
 export function clusterListContains(octets: Uint8Array, start: number, end: number, id: number): boolean {
   const attribute = findAttribute(octets, start, end, AttributeCode.ClusterList);

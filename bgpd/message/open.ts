@@ -4,7 +4,7 @@
  */
 import type { Family } from "../config.ts";
 import type { Negotiated } from "../session/types.ts";
-import { AS_TRANS } from "./as-path.ts";
+import { AS_TRANS, isReservedAsn } from "./as-path.ts";
 import { decodeCapability, encodeCapabilities, type LocalCapabilities } from "./capability.ts";
 import { FamilyTable, familyIndex } from "./family.ts";
 import { HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, MessageType, newMessage } from "./header.ts";
@@ -42,7 +42,7 @@ export function encodeOpen(open: LocalOpen): Uint8Array {
 
 /**
  * The message must have passed readHeader. Nothing in the result refers to it. Throws MessageError 2/1 (data = the version we
- * support), 2/2 (AS 0), 2/3 (identifier 0), 2/4, 2/6 (hold time 1 or 2), and 2/0 for lengths that do not add up.
+ * support), 2/2 (no AS number, or two), 2/3 (identifier 0), 2/4, 2/6 (hold time 1 or 2), and 2/0 for lengths that do not add up.
  */
 export function decodeOpen(message: Uint8Array): OpenMessage {
   if (message.length < MIN_LENGTH) throw new MessageError(`OPEN of ${message.length} octets`, 1, 2, message.slice(16, 18));
@@ -52,7 +52,7 @@ export function decodeOpen(message: Uint8Array): OpenMessage {
   const bgpId = ((message[24] << 24) | (message[25] << 16) | (message[26] << 8) | message[27]) >>> 0;
   const capabilities: Capabilities = { raw: [] };
   decodeParameters(message, capabilities);
-  const asn = capabilities.fourOctetAsn ?? (message[20] << 8) | message[21];
+  const asn = trueAsn((message[20] << 8) | message[21], capabilities.fourOctetAsn);
   const open = { version, asn, holdTime, bgpId, capabilities };
   checkValues(open);
   return open;
@@ -121,6 +121,22 @@ function keepaliveTime(holdTime: number, wanted: number): number {
   if (holdTime === 0) return 0;
   const third = Math.max(1, Math.floor(holdTime / 3));
   return wanted > 0 ? Math.min(wanted, third) : third;
+}
+
+/**
+ * Of the 2-octet field and the capability of RFC 6793. The field repeats a number that fits into it; some write AS_TRANS all the same, which
+ * says nothing. Whatever contradicts itself, or is nobody's number (RFC 7607, RFC 6793 section 9, RFC 7300), is no peer AS.
+ */
+function trueAsn(field: number, capability: number | undefined): number {
+  const refuse = (text: string) => new MessageError(text, 2, 2);
+  if (field === 0 || capability === 0) throw refuse("AS number 0 (RFC 7607)");
+  if (capability !== undefined && field !== AS_TRANS && field !== capability) {
+    throw refuse(`the OPEN says AS ${field} in its 2-octet field and AS ${capability} in its 4-octet capability (RFC 6793)`);
+  }
+  const asn = capability ?? field;
+  if (asn === AS_TRANS) throw refuse(`AS ${AS_TRANS} (AS_TRANS) stands for a number that the OPEN does not tell (RFC 6793)`);
+  if (isReservedAsn(asn)) throw refuse(`AS ${asn} is reserved (RFC 7300)`);
+  return asn;
 }
 
 /** A neighbour that announces no family at all speaks IPv4 unicast (RFC 4760 section 8). In table order. */

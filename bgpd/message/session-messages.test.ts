@@ -137,7 +137,7 @@ describe("OPEN", () => {
   });
 
   it("reads extended optional parameters (RFC 9072)", () => {
-    const open = decodeOpen(message(1, "04 fde9 00b4 c0000201 ff ff 0009 02 0006 4104 00010000"));
+    const open = decodeOpen(message(1, "04 5ba0 00b4 c0000201 ff ff 0009 02 0006 4104 00010000"));
     expect(open.asn).toBe(65536);
   });
 
@@ -145,6 +145,12 @@ describe("OPEN", () => {
     ["version 3", "03 fde9 00b4 c0000201 00", { code: 2, subcode: 1, data: "0004" }],
     ["AS 0", "04 0000 00b4 c0000201 00", { code: 2, subcode: 2, data: "" }],
     ["AS 0 in the capability", "04 fde9 00b4 c0000201 08 02 06 4104 00000000", { code: 2, subcode: 2, data: "" }],
+    ["AS 0 beside another in the capability", "04 0000 00b4 c0000201 08 02 06 4104 0000fde9", { code: 2, subcode: 2, data: "" }],
+    ["another AS in the capability", "04 fde9 00b4 c0000201 08 02 06 4104 0000fdea", { code: 2, subcode: 2, data: "" }],
+    ["AS_TRANS alone", "04 5ba0 00b4 c0000201 00", { code: 2, subcode: 2, data: "" }],
+    ["AS_TRANS in the capability", "04 5ba0 00b4 c0000201 08 02 06 4104 00005ba0", { code: 2, subcode: 2, data: "" }],
+    ["AS 65535", "04 ffff 00b4 c0000201 00", { code: 2, subcode: 2, data: "" }],
+    ["AS 4294967295", "04 5ba0 00b4 c0000201 08 02 06 4104 ffffffff", { code: 2, subcode: 2, data: "" }],
     ["identifier 0", "04 fde9 00b4 00000000 00", { code: 2, subcode: 3, data: "00000000" }],
     ["hold time 1", "04 fde9 0001 c0000201 00", { code: 2, subcode: 6, data: "0001" }],
     ["hold time 2", "04 fde9 0002 c0000201 00", { code: 2, subcode: 6, data: "0002" }],

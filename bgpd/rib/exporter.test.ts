@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { formatAddress, parseAddress } from "../../net/address.ts";
-import type { PathAttributes } from "../message/types.ts";
+import { type PathAttributes, SegmentType } from "../message/types.ts";
 import { attributes, type NeighborOptions, policyOf, rejectAll, TestRib } from "./testing.ts";
 
 const P = "10.0.0.0/8";
@@ -57,6 +57,18 @@ describe("who hears what (RFC 4271 section 9.2, RFC 4456 section 6)", () => {
     const set = attributes({ communities: [community] });
     const results = [await heard({}, {}, set), await heard({}, { external: false }, set)];
     expect(results.map(got => got !== undefined)).toEqual(expected);
+  });
+
+  it.each([
+    ["AS_SET", SegmentType.AsSet],
+    ["AS_CONFED_SET", SegmentType.ConfedSet],
+  ])("an %s is told to those only who want it, inside and outside (RFC 9774)", async (_, type) => {
+    const set = { ...attributes(), asPath: [...attributes().asPath, { type, asns: [7, 8] }] };
+    const from = { external: type === SegmentType.AsSet, client: type !== SegmentType.AsSet };
+    for (const external of [true, false]) {
+      expect(await heard(from, { external }, set)).toBeUndefined();
+      expect(await heard(from, { external, rules: { allowAsSets: true } }, set)).toBeDefined();
+    }
   });
 
   it("AS 0 in the AS path, from an internal neighbour, is not told outside (RFC 7607)", async () => {

@@ -5,7 +5,7 @@
  */
 import { isLinkLocal, sameOctets } from "../../net/address.ts";
 import type { RouteKind } from "../config.ts";
-import { asPathContains, buildAttributes, CommunityFlag, OversizeError } from "../message/attributes.ts";
+import { asPathContains, asPathHasSet, buildAttributes, CommunityFlag, OversizeError } from "../message/attributes.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { UpdateWriter, type UpdateWriterOptions } from "../message/update-writer.ts";
 import type { CompiledPolicy, TraceStep } from "../policy/types.ts";
@@ -28,6 +28,8 @@ export interface ExportRules {
   selfNextHop: Uint8Array | undefined;
   nextHopSelf: boolean;
   removePrivateAsn: boolean;
+  /** The members want AS_SETs (RFC 9774). */
+  allowAsSets: boolean;
   /** Policies that ask for the neighbour's name get this one; the group then has a single member. */
   neighbor: string;
   /** Whether a local route restricted to some neighbours may be told to this group. */
@@ -237,6 +239,7 @@ export class Exporter {
     if (!this.rules.internal && (communities & CommunityFlag.NoExport) !== 0) return "community no-export (RFC 1997)";
     if (!this.rules.internal && (communities & CommunityFlag.NoExportSubconfed) !== 0) return "community no-export-subconfed (RFC 1997)";
     if (!this.rules.internal && this.#hasAsZero(table.pathAttributes[path])) return "AS number 0 in its AS path (RFC 7607)";
+    if (!this.rules.allowAsSets && this.#hasAsSet(table.pathAttributes[path])) return "an AS_SET in its AS path (RFC 9774)";
     if (!source) return this.rules.mayHear(path) ? undefined : "the route names other neighbours";
     if (this.rules.internal && !source.external && !source.client && !this.rules.client) {
       return "learned from an internal neighbour, and neither side is a route reflector client (RFC 4456)";
@@ -247,6 +250,11 @@ export class Exporter {
   #hasAsZero(attributes: number): boolean {
     const table = this.#attributes;
     return asPathContains(table.buffer(attributes), table.start(attributes), table.end(attributes), 0) > 0;
+  }
+
+  #hasAsSet(attributes: number): boolean {
+    const table = this.#attributes;
+    return asPathHasSet(table.buffer(attributes), table.start(attributes), table.end(attributes));
   }
 
   /** A MED learned from another AS is not policy's business any more: it would never be sent (RFC 4271 section 5.1.4). */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { parsePrefix } from "../../net/address.ts";
 import { buildAttributes } from "../message/attributes.ts";
+import { SegmentType } from "../message/types.ts";
 import { UpdateWriter } from "../message/update-writer.ts";
 import { Rejected } from "./table.ts";
 import { attributes, LOCAL_ASN, policyOf, rejectAll, TestRib, TestTracker } from "./testing.ts";
@@ -259,6 +260,60 @@ describe("prefixes that are no destination of unicast routes (RFC 4271 section 6
   });
 });
 
+describe("the AS path", () => {
+  const sequence = (...asns: number[]) => ({ type: SegmentType.AsSequence, asns });
+  const set = { type: SegmentType.AsSet, asns: [7, 8] };
+  const confedSet = { type: SegmentType.ConfedSet, asns: [7, 8] };
+  const outside = { external: true };
+  const inside = { external: false };
+
+  it.each([
+    ["begins with the neighbour", outside, [sequence(65002, 7)], 0],
+    ["begins with another AS", outside, [sequence(65003, 65002)], Rejected.FirstAs],
+    ["begins with another AS, from inside", inside, [sequence(65003, 65002)], 0],
+    ["is empty", outside, [], Rejected.EmptyPath],
+    ["is empty, from inside", inside, [], 0],
+    ["ends with an AS_SET", outside, [sequence(65002), set], Rejected.AsSet],
+    ["ends with an AS_SET, from inside", inside, [sequence(65002), set], Rejected.AsSet],
+    ["begins with an AS_SET", outside, [set, sequence(65002)], Rejected.AsSet | Rejected.FirstAs],
+    ["has an AS_CONFED_SET, from inside", inside, [confedSet, sequence(65002)], Rejected.AsSet],
+    ["has our AS behind another neighbour", outside, [sequence(65003, LOCAL_ASN)], Rejected.FirstAs | Rejected.AsLoop],
+  ])("%s", async (_, { external }, asPath, expected) => {
+    const test = new TestRib();
+    const neighbor = test.neighbor({ listens: false, external, imports: { allowAsSets: false, firstAs: external ? 65002 : 0 } });
+    neighbor.announce({ ...attributes(), asPath }, P);
+    await test.settled();
+    expect([flags(test), test.best(P)]).toEqual([expected, expected === 0 ? "n0" : undefined]);
+  });
+
+  it.each([
+    ["an AS_SET", { allowAsSets: true }, [sequence(65002), set]],
+    ["another first AS", { firstAs: 0 }, [sequence(65003)]],
+  ])("may have %s where that is allowed, and is judged again when the switch turns", async (_, allowed, asPath) => {
+    const test = new TestRib();
+    const neighbor = test.neighbor({ listens: false, imports: { allowAsSets: false, firstAs: 65002 } });
+    neighbor.announce({ ...attributes(), asPath }, P);
+    await test.settled();
+    expect(test.best(P)).toBeUndefined();
+    const rules = neighbor.slot.imports["ipv4-unicast"]!;
+    neighbor.slot.imports = { "ipv4-unicast": { ...rules, ...allowed } };
+    test.rib.reimport(neighbor.slot);
+    await test.settled();
+    expect([test.best(P), flags(test)]).toEqual(["n0", 0]);
+    neighbor.slot.imports = { "ipv4-unicast": rules };
+    test.rib.reimport(neighbor.slot);
+    await test.settled();
+    expect(test.best(P)).toBeUndefined();
+  });
+
+  it("is no path without any AS, whatever is allowed", async () => {
+    const test = new TestRib();
+    test.neighbor({ listens: false, imports: { allowAsSets: true, firstAs: 0 } }).announce({ ...attributes(), asPath: [] }, P);
+    await test.settled();
+    expect(flags(test)).toBe(Rejected.EmptyPath);
+  });
+});
+
 describe("import policy", () => {
   it("may be changed: routes at hand are judged again from what was received", async () => {
     const test = new TestRib();
@@ -267,7 +322,7 @@ describe("import policy", () => {
     neighbor.announce(attributes({ communities: [5] }), P, "11.0.0.0/8");
     await test.settled();
     expect([neighbor.slot.accepted, neighbor.slot.paths, listener.table.size]).toEqual([[0, 0], [2, 0], 0]);
-    const rules = { allowAsIn: 0, prefixLimit: 0, receivedLimit: 0 };
+    const rules = { allowAsIn: 0, allowAsSets: false, firstAs: 0, prefixLimit: 0, receivedLimit: 0 };
     neighbor.slot.imports = {
       "ipv4-unicast": { ...rules, policy: policyOf([{ action: { result: "accept", communities: { add: ["1:1"] } } }]) },
     };

@@ -1,10 +1,11 @@
 /**
- * From a decoded UPDATE to paths: loop checks (RFC 4271 section 9.1.2, RFC 4456 section 8), import policy, protected prefixes, prefix limit.
+ * From a decoded UPDATE to paths: checks of the AS path (RFC 9774, RFC 4271 section 6.3) and for loops (section
+ * 9.1.2, RFC 4456 section 8), import policy, protected prefixes, prefix limit.
  * All but the protection is judged once per attribute set where the policy does not look at prefixes.
  */
 import type { Prefix } from "../../net/address.ts";
 import { Families } from "../config.ts";
-import { asPathContains, buildAttributes, clusterListContains, OversizeError } from "../message/attributes.ts";
+import { asPathContains, asPathHasSet, buildAttributes, clusterListContains, OversizeError } from "../message/attributes.ts";
 import { unexpectedPrefix } from "../message/nlri.ts";
 import type { PathAttributes } from "../message/types.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
@@ -153,8 +154,8 @@ export function reimportPath(context: ImportContext, slot: Slot, table: RibTable
 }
 
 function judge(context: ImportContext, slot: Slot, family: number, raw: number, prefix: Prefix | undefined): Verdict {
-  const loop = loopFlags(context, slot, family, raw);
-  if (loop !== 0) return { attributes: 0, flags: loop, namedPrefix: false };
+  const flags = pathFlags(context, slot, family, raw) | loopFlags(context, slot, family, raw);
+  if (flags !== 0) return { attributes: 0, flags, namedPrefix: false };
   const policy = slot.imports[Families[family]]!.policy;
   if (policy.trivial === "accept") {
     context.attributes.retain(raw);
@@ -210,6 +211,19 @@ export function evaluateImport(
 /** A policy that does not look at the prefix gets this one. */
 function anyPrefix(family: number): Prefix {
   return { family: family === 0 ? 4 : 6, address: new Uint8Array(family === 0 ? 4 : 16), length: 0 };
+}
+
+/**
+ * What no policy is asked about. A route with an AS_SET counts as withdrawn (RFC 9774 section 3), one whose path does not begin with its external
+ * neighbour may be treated so (RFC 4271 section 6.3), and one without any path has an origin that nobody can tell from our own.
+ */
+function pathFlags({ attributes }: ImportContext, slot: Slot, family: number, raw: number): number {
+  const { allowAsSets = false, firstAs = 0 } = slot.imports[Families[family]] ?? {};
+  const hasSet = !allowAsSets && asPathHasSet(attributes.buffer(raw), attributes.start(raw), attributes.end(raw));
+  const flags = hasSet ? Rejected.AsSet : 0;
+  if (!slot.external) return flags;
+  if (attributes.asPathLength[raw] === 0) return flags | Rejected.EmptyPath;
+  return firstAs !== 0 && attributes.neighborAs[raw] !== firstAs ? flags | Rejected.FirstAs : flags;
 }
 
 function loopFlags(context: ImportContext, slot: Slot, family: number, raw: number): number {

@@ -15,6 +15,10 @@ export interface ImportRules {
   policy: CompiledPolicy;
   /** How often our own AS may appear in AS_PATH. */
   allowAsIn: number;
+  /** AS_SETs and AS_CONFED_SETs are let in (RFC 9774). */
+  allowAsSets: boolean;
+  /** With which AS number every path must begin: the external neighbour's own (RFC 4271 section 6.3). 0 = whichever. */
+  firstAs: number;
   /** Accepted prefixes before the session is closed with Cease/1; 0 = no limit. */
   prefixLimit: number;
   /** Stored prefixes, rejected ones included, likewise; what comes beyond is not stored. 0 = no limit. */

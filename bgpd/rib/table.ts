@@ -12,7 +12,16 @@ import { PrefixTable } from "./prefix-table.ts";
 import { LOCAL_SLOT, type Slots } from "./slots.ts";
 
 /** Why a path takes no part in the decision; bits of `pathFlags`. */
-export const Rejected = { Policy: 1, AsLoop: 2, ReflectionLoop: 4, Protected: 8, TooLarge: 16 } as const;
+export const Rejected = {
+  Policy: 1,
+  AsLoop: 2,
+  ReflectionLoop: 4,
+  Protected: 8,
+  TooLarge: 16,
+  AsSet: 32,
+  FirstAs: 64,
+  EmptyPath: 128,
+} as const;
 export type RejectedReason = keyof typeof Rejected;
 const reasons = Object.keys(Rejected) as RejectedReason[];
 

@@ -217,6 +217,7 @@ export class TestNeighbor implements GroupSink {
       selfNextHop: parseAddress(family === 0 ? "10.0.0.1" : "2001:db8::1"),
       nextHopSelf: false,
       removePrivateAsn: false,
+      allowAsSets: false,
       neighbor: this.neighbor,
       mayHear: () => true,
       onSharedSubnet: () => false,
@@ -234,7 +235,8 @@ export class TestNeighbor implements GroupSink {
 
   #connect(): Slot {
     const { imports, client = false, routerId = 0x0a000100 + this.neighborIndex, ifindex = 0 } = this.options;
-    const rules: ImportRules = { policy: acceptAll, allowAsIn: 0, prefixLimit: 0, receivedLimit: 0, ...imports };
+    const open = { policy: acceptAll, allowAsIn: 0, allowAsSets: true, firstAs: 0, prefixLimit: 0, receivedLimit: 0 };
+    const rules: ImportRules = { ...open, ...imports };
     const slot = this.test.rib.slots.add({
       neighbor: this.neighbor,
       neighborIndex: this.neighborIndex,

@@ -1,4 +1,6 @@
 /** Which node has which pod subnets, fabric, AS number and router id. */
+
+import { isReservedAsn } from "../../bgpd/message/as-path.ts";
 import {
   compareOctets,
   covers,
@@ -169,13 +171,13 @@ function asnOf(node: NodeView, fabric: Fabric, problems: Problems): number {
   const text = node.annotations[asnAnnotation];
   if (text === undefined) return fabric.spec.asn;
   const asn = /^[1-9]\d{0,9}$/.test(text) ? Number(text) : 0;
-  if (asn >= 1 && asn <= 4294967295) return asn;
+  if (asn <= 4294967295 && !isReservedAsn(asn)) return asn;
   const field = `metadata.annotations["${asnAnnotation}"]`;
   problems.error(
     `Node/${node.name}`,
     field,
-    `${JSON.stringify(text.slice(0, 40))} is not an AS number; the fabric's ${fabric.spec.asn} is used`,
-    "write a number from 1 to 4294967295",
+    `${JSON.stringify(text.slice(0, 40))} is not the AS number of a router; the fabric's ${fabric.spec.asn} is used`,
+    "write a number from 1 to 4294967294 that is not reserved, as 23456 and 65535 are",
   );
   return fabric.spec.asn;
 }

@@ -142,6 +142,7 @@ function meshPair({ self, resources, problems }: Context, fabric: Fabric, other:
         } satisfies NeighborFamilyConfig,
       },
       attributeOctetsLimit: leastAttributeOctets,
+      ...(fabric.spec.allowASSets ? { allowAsSets: true } : {}),
       routeReflectorClient: client && !external,
     },
   }));
@@ -246,6 +247,8 @@ function peerSession(context: Context, fabric: Fabric, peer: ResolvedPeer, name:
     ...timersOf(fabric.spec.timers, spec.timers),
     families,
     attributeOctetsLimit: spec.attributeOctetsLimit ?? defaultAttributeOctets(families),
+    ...((spec.allowASSets ?? fabric.spec.allowASSets) ? { allowAsSets: true } : {}),
+    ...(spec.enforceFirstAS === false ? { enforceFirstAs: false } : {}),
     routeReflectorClient: !external && (spec.routeReflectorClient ?? false),
     ...shutdown,
   };

@@ -19,7 +19,18 @@ export const address = (description: string) => text(description, 45, { minLengt
 export const prefix = (description: string) => text(description, 49, { minLength: 4, rules: [isPrefix] });
 /** BGP Identifier or CLUSTER_ID (RFC 6286, RFC 4456). */
 export const dottedQuad = (description: string) => text(description, 15, { minLength: 7, rules: [isIPv4] });
+/** An AS number that may stand in an AS path. */
 export const asn = (description: string) => integer(`${description} 1..4294967295 (RFC 6793).`, 1, 4294967295);
+/** That of a router: none has 0 (RFC 7607), AS_TRANS or one of the last numbers (RFC 7300). */
+export const routerAsn = (description: string) =>
+  integer(`${description} 1..4294967294 (RFC 6793) without 23456 and 65535.`, 1, 4294967295, {
+    rules: [
+      {
+        rule: "self != 23456 && self != 65535 && self != 4294967295",
+        message: "must not be 23456 (AS_TRANS, RFC 6793), 65535 or 4294967295 (RFC 7300): they are reserved, and no router has them",
+      },
+    ],
+  });
 
 const namePattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /** The name of an object (DNS subdomain of RFC 1123). */

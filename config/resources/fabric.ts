@@ -1,5 +1,5 @@
 /** Fabric: which AS a set of nodes belongs to, how they peer with each other, and the defaults of their sessions. */
-import { asn, dottedQuad, objectName, passwordSecretRef, plainStatus, prefix, selector, timers } from "./common.ts";
+import { dottedQuad, objectName, passwordSecretRef, plainStatus, prefix, routerAsn, selector, timers } from "./common.ts";
 import { flag, integer, keyed, list, object, oneOf, optional, set, text } from "./schema.ts";
 
 const mesh = object(
@@ -91,7 +91,7 @@ const protectedPrefix = object("A prefix that no neighbour can take over unless 
 
 export const fabricSpec = object("What is wanted.", {
   nodeSelector: selector("The nodes this fabric is made of."),
-  asn: asn("The nodes' AS number; the node annotation podlane.io/asn overrides it for one node."),
+  asn: routerAsn("The nodes' AS number; the node annotation podlane.io/asn overrides it for one node."),
   routerIDFrom: oneOf(
     "InternalIP: the node's IPv4 InternalIP, else a number derived from its name. NodeName: always derived from the name. The node annotation podlane.io/router-id overrides both.",
     ["InternalIP", "NodeName"],
@@ -100,6 +100,10 @@ export const fabricSpec = object("What is wanted.", {
   listen,
   mesh,
   timers: optional(timers()),
+  allowASSets: flag(
+    "Take AS_SETs and AS_CONFED_SETs in AS paths from neighbours, and pass them on: the sessions of the mesh, and of Peers that do not say. Without it such routes are refused (RFC 9774).",
+    false,
+  ),
   multipath,
   decision,
   forwarding,

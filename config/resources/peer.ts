@@ -1,13 +1,13 @@
 /** Peer: sessions of the selected nodes with a neighbour outside the mesh: a top-of-rack router, a route server, other nodes. */
 import {
   address,
-  asn,
   FamilyNames,
   interfaceName,
   objectName,
   passwordSecretRef,
   plainStatus,
   prefixRange,
+  routerAsn,
   selector,
   timers,
 } from "./common.ts";
@@ -95,9 +95,9 @@ export const peerSpec = object(
     port: optional(integer("The neighbour's TCP port, 1..65535. Default 179.", 1, 65535)),
     localAddress: optional(address("Bind the session to this address of the node. Default: the kernel's choice.")),
     bindInterface: optional(interfaceName("Bind the session to this interface.")),
-    asn: optional(asn("The neighbour's AS number.")),
+    asn: optional(routerAsn("The neighbour's AS number.")),
     type: optional(oneOf("Instead of `asn`: any AS but our own (External), or our own (Internal).", ["External", "Internal"])),
-    localASN: optional(asn("Present ourselves to this neighbour under this AS number.")),
+    localASN: optional(routerAsn("Present ourselves to this neighbour under this AS number.")),
     passwordSecretRef: optional(passwordSecretRef()),
     passive: optional(flag("Never connect, only accept. Default false.")),
     shutdown: optional(flag("Keep the session down on purpose. Default false.")),
@@ -105,6 +105,16 @@ export const peerSpec = object(
     multihop: optional(integer("TTL of sent packets when routers stand between, 1..255. Excludes ttlSecurity.", 1, 255)),
     ttlSecurity: optional(
       integer("Hops from which packets are trusted (GTSM, RFC 5082), 1..254; 1 = directly connected. Excludes multihop.", 1, 254),
+    ),
+    allowASSets: optional(
+      flag(
+        "Take AS_SETs and AS_CONFED_SETs in AS paths from the neighbour, and pass them on to it (RFC 9774 deprecates both). Default: that of the fabric, false. Nodes of a fabric without it do not hear such routes from each other.",
+      ),
+    ),
+    enforceFirstAS: optional(
+      flag(
+        "External peers: refuse routes whose AS path does not begin with the neighbour's AS. false for a route server, which does not add its own (RFC 7947). Default true.",
+      ),
     ),
     timers: optional(timers()),
     attributeOctetsLimit: optional(

@@ -18,6 +18,11 @@ const advertisement = (spec: Record<string, unknown>) => ({ nodeSelector: {}, ty
 export const rejected: Rejected[] = [
   { what: "asn 0", kind: "Fabric", spec: fabric({ asn: 0 }), field: "spec.asn", message: /out of range/ },
   { what: "asn beyond 32 bit", kind: "Fabric", spec: fabric({ asn: 4294967296 }), field: "spec.asn", message: /out of range/ },
+  ...[23456, 65535, 4294967295].flatMap((asn): Rejected[] => [
+    { what: `asn ${asn}`, kind: "Fabric", spec: fabric({ asn }), field: "spec.asn", message: /reserved/ },
+    { what: `asn ${asn}`, kind: "Peer", spec: peer({ asn }), field: "spec.asn", message: /reserved/ },
+    { what: `localASN ${asn}`, kind: "Peer", spec: peer({ localASN: asn }), field: "spec.localASN", message: /reserved/ },
+  ]),
   { what: "asn as text", kind: "Fabric", spec: fabric({ asn: "65001" }), field: "spec.asn", message: /whole number, not the text "65001"/ },
   { what: "no asn", kind: "Fabric", spec: { nodeSelector: {} }, field: "spec.asn", message: /"asn" is missing/ },
   {

@@ -53,10 +53,10 @@ describe.skipIf(lacking)(`a neighbour hears${lacking ? ` (${lacking})` : ""}`, (
   const complete = (peer: RawPeer, count = 2) =>
     peer.until(() => bodies(peer).filter(body => END_OF_RIB.includes(body)).length >= count, "End-of-RIB");
 
-  /** A source in AS 65002 and a receiver, both up, the initial tables exchanged. */
+  /** A source in AS 65002 and a receiver, both up, the initial tables exchanged; AS_SETs may pass. */
   async function pair(receiver: Parameters<typeof holder.scene.party>[0] = { remoteAsn: 65003 }, fields: OpenFields = {}) {
-    const source = await (await party()).establish();
-    const to = await party(receiver);
+    const source = await (await party({ allowAsSets: true })).establish();
+    const to = await party({ allowAsSets: true, ...receiver });
     const sink = await to.establish(fields);
     await complete(sink, Object.keys(receiver.families ?? { 4: 1, 6: 1 }).length);
     return { source, sink, to };

@@ -25,6 +25,8 @@ export interface DaemonPeer {
   passive?: boolean;
   /** The daemon reflects to it. */
   client?: boolean;
+  /** BIRD is a route server for it (RFC 7947). */
+  routeServerClient?: boolean;
   /** Default true. */
   fourOctetAsn?: boolean;
 }
@@ -39,6 +41,8 @@ export interface DaemonPlan {
   /** Seconds; default 9. */
   holdTime?: number;
   announces?: Origination[];
+  /** FRR: prefixes that it makes of what lies in them, with an AS_SET of its paths. */
+  aggregates?: string[];
   /** Clusters a reflector belongs to. */
   clusterId?: string;
   /** BIRD: writes what it learns into its namespace's kernel. */
@@ -105,6 +109,8 @@ const frr: DaemonKind = {
         ...(peer.client ? [`  neighbor ${peer.address} route-reflector-client`] : []),
         ...(family === 6 && peer.asn !== plan.asn ? [`  neighbor ${peer.address} route-map next-hop out`] : []),
       ]);
+      const aggregates = (plan.aggregates ?? []).filter(prefix => v6(prefix) === (family === 6));
+      routes.push(...aggregates.map(prefix => `  aggregate-address ${prefix} as-set`));
       return [` address-family ipv${family} unicast`, ...active, ...routes, ...bulk, " exit-address-family"];
     });
     const maps = announces.flatMap((each, i) => [`route-map m${i} permit 10`, ...frrSets(each, plan)]);
@@ -241,7 +247,8 @@ const bird: DaemonKind = {
         (peer, i) => `protocol bgp peer${i} {
           local ${plan.address} as ${plan.asn}; neighbor ${peer.address} as ${peer.asn};
           hold time ${holdTime}; connect retry time 1; connect delay time 1; error wait time 1, 4;
-          ${peer.passive ? "passive on;" : ""} ${peer.client ? "rr client;" : ""} ${peer.fourOctetAsn === false ? "enable as4 off;" : ""}
+          ${peer.passive ? "passive on;" : ""} ${peer.client ? "rr client;" : ""} ${peer.routeServerClient ? "rs client;" : ""}
+          ${peer.fourOctetAsn === false ? "enable as4 off;" : ""}
           ${plan.clusterId ? `rr cluster id ${plan.clusterId};` : ""}
           ${channel(4, peer)} ${channel(6, peer)}
         }`,
