@@ -2,6 +2,7 @@
 import { parseAddress, parsePrefix } from "../net/address.ts";
 import { Families, type NeighborConfig, type SpeakerConfig } from "./config.ts";
 import { compilePolicies } from "./policy/index.ts";
+import { compilePrefixList } from "./policy/prefix-list.ts";
 
 /** A change of these ends the session: they are part of its TCP connection or of its OPEN. The text names them for people. */
 const resetFields: Partial<Record<keyof NeighborConfig, string>> = {
@@ -25,6 +26,11 @@ const resetFields: Partial<Record<keyof NeighborConfig, string>> = {
 export function checkConfig(config: SpeakerConfig): void {
   for (const address of [config.routerId, config.clusterId, ...(config.listen.addresses ?? [])]) if (address) parseAddress(address);
   for (const { prefix } of config.protectedPrefixes) parsePrefix(prefix);
+  for (const { routerId, ranges } of config.origins?.nodes ?? []) {
+    parseAddress(routerId);
+    for (const range of ranges) parsePrefix(range);
+  }
+  for (const list of Object.values(config.origins?.lists ?? {})) compilePrefixList(list);
   for (const { prefix, nextHop } of config.networks) {
     parsePrefix(prefix);
     if (nextHop !== undefined) parseAddress(nextHop);
@@ -60,7 +66,7 @@ export function globalResetReasons(before: SpeakerConfig, after: SpeakerConfig):
 /** Which policies, with their content, judge routes in a direction: equal text, equal verdicts. */
 export function policyKey(config: SpeakerConfig, neighbor: NeighborConfig, direction: "import" | "export"): string {
   return JSON.stringify([
-    direction === "import" ? [neighbor.allowAsSets ?? false, neighbor.enforceFirstAs ?? true] : [],
+    direction === "import" ? [neighbor.allowAsSets ?? false, neighbor.enforceFirstAs ?? true, neighbor.origin] : [],
     Object.entries(neighbor.families).map(([family, settings]) => {
       const names = direction === "import" ? settings.importPolicies : settings.exportPolicies;
       const last = direction === "import" ? settings.importDefault : settings.exportDefault;

@@ -31,8 +31,48 @@ export interface SpeakerConfig {
   fib: FibConfig;
   /** No neighbour can take these prefixes over, nor a part of them, unless a policy rule names them (see PolicyMatch.prefixes). */
   protectedPrefixes: ProtectedPrefix[];
+  /** Absent: every neighbour is believed. */
+  origins?: OriginsConfig;
   /** How long a starting speaker waits for End-of-RIB before it sweeps stale kernel routes. Seconds. */
   startupWait: number;
+}
+
+/** Which nodes may originate what, for neighbours that are judged by it (NeighborConfig.origin). */
+export interface OriginsConfig {
+  nodes: OriginConfig[];
+  /** Prefixes that several nodes may originate, by a name such as "Peer/tor". */
+  lists: Record<string, PrefixRangeConfig[]>;
+}
+
+export interface OriginConfig {
+  /** The node. */
+  name: string;
+  /** Its BGP Identifier, which reflectors tell as ORIGINATOR_ID. Dotted quad. */
+  routerId: string;
+  asn: number;
+  /** Its own: it may announce them and everything inside, and no other node may. */
+  ranges: string[];
+  /** It may announce exactly these, too. */
+  prefixes: string[];
+  /** Names of the lists that apply to it. */
+  lists: string[];
+}
+
+/** A node of the mesh. `reflects`: it may pass routes of others on, which ORIGINATOR_ID tells. */
+export interface NodeRole {
+  node: string;
+  reflects: boolean;
+}
+
+/** "outside": no node; it may announce ranges of nodes only as it heard them from their AS. */
+export type OriginRole = NodeRole | "outside";
+
+export interface PrefixRangeConfig {
+  prefix: string;
+  /** Shortest length, default = prefix length. */
+  ge?: number;
+  /** Longest length, default = ge if given else prefix length. */
+  le?: number;
 }
 
 export interface ProtectedPrefix {
@@ -40,6 +80,8 @@ export interface ProtectedPrefix {
   reason: string;
   /** Also guard everything inside the prefix. */
   orLonger: boolean;
+  /** Not against a node whose own range (OriginConfig.ranges) it is. */
+  yields?: boolean;
   /** With orLonger: only down to this length. Absent: all. */
   le?: number;
 }
@@ -111,6 +153,8 @@ export interface NeighborConfig {
   allowAsSets?: boolean;
   /** The AS path of what an external neighbour sends must begin with its own AS (RFC 4271 section 6.3); not so a route server's (RFC 7947). Absent: true. */
   enforceFirstAs?: boolean;
+  /** By which part of SpeakerConfig.origins its routes are judged. Absent: by none. */
+  origin?: OriginRole;
   /** RFC 4456: this neighbour is our client. */
   routeReflectorClient: boolean;
   /** Session may stay down on purpose: administratively disabled. */
@@ -153,11 +197,7 @@ export interface PolicyRule {
 
 /** All conditions given must hold (AND); a list within one condition is an OR unless said otherwise. Absent or {} matches all. */
 export interface PolicyMatch {
-  prefixes?: {
-    prefix: string /** shortest length, default = prefix length */;
-    ge?: number /** longest length, default = ge if given else prefix length */;
-    le?: number;
-  }[];
+  prefixes?: PrefixRangeConfig[];
   families?: Family[];
   /** "65001:100", or a name: no-export, no-advertise, no-export-subconfed, nopeer, blackhole, graceful-shutdown; "65001:*" matches any value. */
   communities?: { any?: string[]; all?: string[]; none?: string[] };

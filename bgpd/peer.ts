@@ -137,6 +137,7 @@ export class Peer implements SessionListener {
     if (!this.slot || !this.negotiated) return same(before, config) ? [] : ["settings changed"];
     const { slot } = this;
     slot.imports = this.#importRules();
+    slot.origin = config.origin;
     slot.attributeOctetsLimit = config.attributeOctetsLimit ?? 0;
     if (importChanged) {
       this.#rib.reimport(slot, () => this.#enforceLimits(slot));
@@ -207,6 +208,7 @@ export class Peer implements SessionListener {
       neighbor: this.config.name,
       neighborIndex: this.index,
       external: !negotiated.internal,
+      origin: this.config.origin,
       client: this.config.routeReflectorClient,
       routerId: negotiated.remoteId,
       address: negotiated.remoteAddress,

@@ -14,6 +14,7 @@ import { describeMove, Forwarding } from "./forwarding.ts";
 import { attractsTraffic } from "./graceful-restart.ts";
 import { CeaseSubcode } from "./message/notification.ts";
 import { nextHopProblems } from "./next-hop-problems.ts";
+import { originProblems } from "./origin-problems.ts";
 import { Peer, type PeerHooks } from "./peer.ts";
 import { peerProblems } from "./peer-problems.ts";
 import type { Platform, Timer } from "./platform.ts";
@@ -47,6 +48,8 @@ export interface Doors {
 }
 
 const tcpDoors: Doors = { transport: tcpTransport, listener: options => new BgpListener(options) };
+
+const problemsOf = (peer: Peer, rib: Rib) => [peerProblems, nextHopProblems, originProblems].flatMap(find => find(peer, rib));
 
 /** Milliseconds between a change of our addresses and what sessions say of it. */
 const ADDRESS_DELAY = 100;
@@ -109,6 +112,7 @@ export class Speaker {
       decision: config.decision,
       multipath: config.multipath,
       protectedPrefixes: config.protectedPrefixes.map(guard => ({ ...guard, prefix: parsePrefix(guard.prefix) })),
+      origins: config.origins,
     });
     const globalReasons = before ? globalResetReasons(before, config) : [];
     const wanted = new Map(config.neighbors.map(neighbor => [neighbor.name, neighbor]));
@@ -166,7 +170,7 @@ export class Speaker {
         remedy: `take ${prefix} out of one of them${used === ignored ? "" : ", and put the attributes and neighbours that are wanted into the other"}`,
       });
     }
-    for (const peer of this.#peers.values()) problems.push(...peerProblems(peer, this.#rib), ...nextHopProblems(peer, this.#rib));
+    for (const peer of this.#peers.values()) problems.push(...problemsOf(peer, this.#rib));
     const faults = this.#faults.snapshot();
     if (faults) {
       const { place, text, about, at } = faults.last;

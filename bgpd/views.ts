@@ -83,6 +83,8 @@ const rejectedWords: Record<RejectedReason, string> = {
   AsSet: "AS_SET in the AS path",
   FirstAs: "AS path of another AS than the neighbour's",
   EmptyPath: "empty AS path",
+  Origin: "not the neighbour's to announce",
+  Originator: "ORIGINATOR_ID of another node",
 };
 
 function rejectedTexts(counts: RejectedCounts = {}): Record<string, number> | undefined {
@@ -152,6 +154,11 @@ export function ineligibility(rib: Rib, table: RibTable, path: number): string {
   if (flags & Rejected.ReflectionLoop) return "reflected back to us (ORIGINATOR_ID or CLUSTER_LIST is ours)";
   if (flags & Rejected.Protected) {
     return `protected prefix: ${protectionOf(rib.context, table.prefixes.prefix(table.pathPrefix[path])) ?? "no policy names it"}`;
+  }
+  if (flags & (Rejected.Origin | Rejected.Originator)) {
+    const slot = rib.slots.get(table.pathSlot[path]);
+    const prefix = table.prefixes.prefix(table.pathPrefix[path]);
+    return `not the neighbour's to announce: ${slot ? rib.context.origins.describe(slot, prefix, table.pathRaw[path]) : "its session is gone"}`;
   }
   if (flags & Rejected.TooLarge) return "too large: import policy makes an attribute longer than 65535 octets";
   if (flags & Rejected.AsSet) return "an AS_SET in its AS path (RFC 9774); allowASSets would take it";

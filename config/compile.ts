@@ -6,6 +6,7 @@ import type { SpeakerConfig } from "../bgpd/config.ts";
 import { compileAdvertisements } from "./compile/advertisements.ts";
 import { type Context, compareText, type NodeView, Problems } from "./compile/context.ts";
 import { assignFabrics, reportDuplicateRouterIds, routerIdOf, viewNodes } from "./compile/nodes.ts";
+import { compileOrigins, reportUnbelieved, roleAt } from "./compile/origins.ts";
 import { resolvePeers } from "./compile/peers.ts";
 import { compilePods } from "./compile/pods.ts";
 import { compilePolicies, reportPolicies } from "./compile/policies.ts";
@@ -43,11 +44,14 @@ function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): Speake
   const { self, facts, problems } = context;
   const { spec } = fabric;
   const peers = resolvePeers(context);
+  const origins = compileOrigins(context, fabric, peers);
   const sessions = compileSessions(context, fabric, peers);
+  if (origins) for (const session of sessions) session.neighbor.origin = roleAt(context, fabric, session, peers);
   const guards = compileGuards(context, fabric, pods);
-  const policies = compilePolicies(context, sessions, guards);
+  const policies = compilePolicies(context, fabric, sessions, guards);
   const networks = compileAdvertisements(context, peers, sessions, policies);
   reportLonelyFamilies(context, fabric);
+  if (origins) reportUnbelieved(context, fabric, origins, networks, sessions);
   const { clusterID } = spec.mesh.routeReflectors ?? {};
   return {
     asn: self.asn,
@@ -61,6 +65,7 @@ function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): Speake
     decision: { alwaysCompareMed: spec.decision.alwaysCompareMED, preferOldest: spec.decision.preferOldest },
     fib: { ...spec.forwarding },
     protectedPrefixes: guards,
+    ...(origins ? { origins } : {}),
     startupWait: spec.startupWait,
   };
 }

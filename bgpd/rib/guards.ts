@@ -9,6 +9,8 @@ export interface Guard {
   orLonger: boolean;
   /** The longest prefix inside that is guarded. Absent: all. */
   le?: number;
+  /** Not against a node whose own range it is. */
+  yields?: boolean;
 }
 
 export class Guards {

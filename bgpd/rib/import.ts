@@ -12,6 +12,7 @@ import type { UpdateDecoder } from "../message/update-decoder.ts";
 import type { PolicyResult, TraceStep } from "../policy/types.ts";
 import type { AttributeTable } from "./attribute-table.ts";
 import type { Guards } from "./guards.ts";
+import type { Origins } from "./origins.ts";
 import type { Excess, Slot } from "./slots.ts";
 import { Rejected, type RibTable } from "./table.ts";
 
@@ -22,6 +23,7 @@ export interface ImportContext {
   routerId: number;
   clusterId: number;
   guards: Guards;
+  origins: Origins;
   /** Seconds since the start. */
   now(): number;
 }
@@ -107,17 +109,9 @@ function announceRange(
       continue;
     }
     const verdict = shared ?? judge(context, slot, family, raw, table.prefixes.prefix(prefix));
-    const barred = isBarred(context, family, message, at + 1, message[at], verdict);
+    const barred = barredBy(context, slot, family, message, at + 1, message[at], raw, verdict);
     at += 1 + ((message[at] + 7) >> 3);
-    table.announce(
-      prefix,
-      slot.id,
-      slot.staleSlot,
-      raw,
-      barred ? 0 : verdict.attributes,
-      barred ? verdict.flags | Rejected.Protected : verdict.flags,
-      now,
-    );
+    table.announce(prefix, slot.id, slot.staleSlot, raw, barred === 0 ? verdict.attributes : 0, verdict.flags | barred, now);
     if (!shared && verdict.attributes !== 0) context.attributes.release(verdict.attributes);
   }
   if (shared && shared.attributes !== 0) context.attributes.release(shared.attributes);
@@ -146,9 +140,8 @@ export function reimportPath(context: ImportContext, slot: Slot, table: RibTable
   const prefix = table.prefixes.prefix(prefixId);
   context.attributes.retain(raw);
   const verdict = judge(context, slot, table.family, raw, prefix);
-  const barred = isBarred(context, table.family, prefix.address, 0, prefix.length, verdict);
-  const flags = barred ? verdict.flags | Rejected.Protected : verdict.flags;
-  table.announce(prefixId, slot.id, -1, raw, barred ? 0 : verdict.attributes, flags, table.pathTime[path]);
+  const barred = barredBy(context, slot, table.family, prefix.address, 0, prefix.length, raw, verdict);
+  table.announce(prefixId, slot.id, -1, raw, barred === 0 ? verdict.attributes : 0, verdict.flags | barred, table.pathTime[path]);
   if (verdict.attributes !== 0) context.attributes.release(verdict.attributes);
   context.attributes.release(raw);
 }
@@ -246,11 +239,24 @@ export function protectionOf(context: Pick<ImportContext, "guards">, { family, a
   return context.guards.find(family === 4 ? 0 : 1, address, 0, length)?.reason;
 }
 
-/** protectionOf() a prefix in a message, where policy accepts it and does not name it. Also where policy rejects it: then both are the reason. */
-function isBarred({ guards }: ImportContext, family: number, octets: Uint8Array, start: number, length: number, verdict: Verdict): boolean {
-  if (unexpectedPrefix(octets, start, length, family === 1) !== undefined) return true;
-  const released = verdict.namedPrefix && verdict.attributes !== 0;
-  return !released && guards.find(family, octets, start, length) !== undefined;
+/**
+ * Why a route is refused by its prefix alone, a bit of `Rejected`; 0 = it is not. A guard is told also where policy rejects the route, and
+ * the origin where nothing else is against it.
+ */
+function barredBy(
+  { guards, origins }: ImportContext,
+  { origin }: Slot,
+  family: number,
+  octets: Uint8Array,
+  start: number,
+  length: number,
+  raw: number,
+  { flags, attributes, namedPrefix }: Verdict,
+): number {
+  if (unexpectedPrefix(octets, start, length, family === 1) !== undefined) return Rejected.Protected;
+  const guard = namedPrefix && attributes !== 0 ? undefined : guards.find(family, octets, start, length);
+  if (guard && !(guard.yields && origin && origins.isOwn(origin, family, octets, start, length, raw))) return Rejected.Protected;
+  return origin === undefined || flags !== 0 ? 0 : origins.judge(origin, family, octets, start, length, raw);
 }
 
 /** Reads one NLRI; bits beyond the length are ignored (RFC 4271 section 4.3). The decoder has checked its bounds. */

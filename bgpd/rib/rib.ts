@@ -4,7 +4,7 @@
  * full table never makes a keepalive late. One direction: a slot's UPDATE -> Adj-RIB-In -> decision -> Loc-RIB -> kernel and update groups.
  */
 import { formatPrefix } from "../../net/address.ts";
-import type { NetworkConfig } from "../config.ts";
+import type { NetworkConfig, OriginsConfig } from "../config.ts";
 import type { Faults } from "../faults.ts";
 import type { Fib, NextHopTracker } from "../fib/types.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
@@ -17,6 +17,7 @@ import { excessOf, type ImportContext, importUpdate, reimportPath } from "./impo
 import { KernelWriter } from "./kernel-writer.ts";
 import { LocalTable } from "./local-routes.ts";
 import { NextHopColumns } from "./next-hops.ts";
+import { type Concerned, Origins } from "./origins.ts";
 import { LocRibRoutes } from "./own-routes.ts";
 import { type Excess, type Slot, Slots } from "./slots.ts";
 import { type MultipathOptions, RibTable } from "./table.ts";
@@ -35,6 +36,7 @@ export interface RibGlobals {
   decision: DecisionOptions;
   multipath: MultipathOptions;
   protectedPrefixes: Guard[];
+  origins?: OriginsConfig;
 }
 
 /** A piece of work too long for one slice; returns whether more is left. */
@@ -98,6 +100,7 @@ export class Rib {
       routerId: 0,
       clusterId: 0,
       guards: new Guards([]),
+      origins: new Origins(this.attributes),
       now: () => this.now(),
     };
     options.tracker?.onChange(ids => this.#nextHopsChanged(this.nextHops.changed(ids)));
@@ -127,7 +130,9 @@ export class Rib {
       table.multipath = globals.multipath;
       if (!same) this.#decideAll(table);
     }
+    const concerned = context.origins.update(globals.origins);
     if (guardsChanged || clusterChanged) for (const slot of this.slots) this.reimport(slot);
+    else if (concerned) this.#judgeOrigins(concerned);
   }
 
   setNetworks(networks: readonly NetworkConfig[]): void {
@@ -194,6 +199,21 @@ export class Rib {
           if (table.pathSlot[path] === slot.id) reimportPath(this.context, slot, table, path);
         });
         if (from === 0 && --left === 0) done();
+        return from !== 0;
+      });
+    }
+  }
+
+  /** Judges the routes again that a change of the table of origins concerns. */
+  #judgeOrigins(concerned: Concerned): void {
+    for (const table of this.tables) {
+      let from = 1;
+      this.#job(until => {
+        from = table.eachPath(from, until, path => {
+          const slot = this.slots.get(table.pathSlot[path]);
+          if (!slot?.origin || !concerned(slot, table.prefixes.prefix(table.pathPrefix[path]), table.pathRaw[path])) return;
+          reimportPath(this.context, slot, table, path);
+        });
         return from !== 0;
       });
     }

@@ -3,7 +3,7 @@
  * former session can then be emptied in slices, or kept as stale (RFC 4724), while the new one fills. Slot 0 is this speaker itself.
  */
 import { compareOctets } from "../../net/address.ts";
-import type { Family } from "../config.ts";
+import type { Family, OriginRole } from "../config.ts";
 import type { CompiledPolicy } from "../policy/types.ts";
 import { grown } from "./growth.ts";
 import type { RejectedReason } from "./table.ts";
@@ -34,6 +34,8 @@ export interface Slot {
   /** Stable index of the neighbour over all its sessions. */
   readonly neighborIndex: number;
   readonly external: boolean;
+  /** As what its routes are judged by Origins; undefined = not. */
+  origin: OriginRole | undefined;
   readonly client: boolean;
   /** BGP Identifier, unsigned 32 bit. */
   readonly routerId: number;

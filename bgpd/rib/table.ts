@@ -21,6 +21,8 @@ export const Rejected = {
   AsSet: 32,
   FirstAs: 64,
   EmptyPath: 128,
+  Origin: 256,
+  Originator: 512,
 } as const;
 export type RejectedReason = keyof typeof Rejected;
 const reasons = Object.keys(Rejected) as RejectedReason[];
@@ -74,7 +76,7 @@ export class RibTable {
   pathRaw = new Uint32Array(1024);
   /** After import policy; 0 = rejected. */
   pathAttributes = new Uint32Array(1024);
-  pathFlags = new Uint8Array(1024);
+  pathFlags = new Uint16Array(1024);
   /** 1 = accepted, but its next hop could not be reached when its prefix was last decided: counted at its slot. */
   #unreachable = new Uint8Array(1024);
   /** Seconds since the table was made. */
@@ -306,6 +308,11 @@ export class RibTable {
   /** A path of a slot that its next hop alone keeps from being used; -1 = none. */
   findUnreachable(slotId: number): number {
     return this.#unreachable.findIndex((flag, path) => flag === 1 && this.pathSlot[path] === slotId && this.pathPrefix[path] !== 0);
+  }
+
+  /** A path of a slot that is rejected for one of these reasons; -1 = none. */
+  findRejected(slotId: number, flags: number): number {
+    return this.pathFlags.findIndex((flag, path) => (flag & flags) !== 0 && this.pathSlot[path] === slotId && this.pathPrefix[path] !== 0);
   }
 
   /** Fills `candidates` for a prefix and decides; the path id of the best, 0 = none. */

@@ -1,6 +1,6 @@
 /** Test support: neighbours in memory around a real RIB. What they announce goes through codec and import, and what they hear is decoded into a table. */
 import { formatPrefix, type Prefix, parseAddress, parsePrefix } from "../../net/address.ts";
-import { Families, type Family, type PolicyConfig } from "../config.ts";
+import { Families, type Family, type OriginRole, type PolicyConfig } from "../config.ts";
 import type { Fib, NextHopTracker, Resolution } from "../fib/types.ts";
 import { buildAttributes, parseAttributes } from "../message/attributes.ts";
 import { Origin, type PathAttributes, SegmentType } from "../message/types.ts";
@@ -18,6 +18,7 @@ import type { GroupOptions, GroupSink } from "./update-group.ts";
 export interface NeighborOptions {
   address?: string;
   external?: boolean;
+  origin?: OriginRole;
   client?: boolean;
   routerId?: number;
   ifindex?: number;
@@ -241,6 +242,7 @@ export class TestNeighbor implements GroupSink {
       neighbor: this.neighbor,
       neighborIndex: this.neighborIndex,
       external: this.#external,
+      origin: this.options.origin,
       client,
       routerId,
       address: this.address,

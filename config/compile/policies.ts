@@ -1,9 +1,9 @@
 /** Policy objects -> the speaker's policies; and what is never reached, never used or not there. */
 import type { NeighborFamilyConfig, PolicyConfig, PolicyMatch, PolicyRule } from "../../bgpd/config.ts";
 import { compilePolicies as evaluatorOf, type PolicyInput, type PolicyProblem, validatePolicy } from "../../bgpd/policy/index.ts";
-import { covers, overlaps, parsePrefix } from "../../net/address.ts";
+import { covers, formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
 import type { Problem } from "../plan.ts";
-import type { Peer, Policy } from "../resources/kinds.ts";
+import type { Fabric, Peer, Policy } from "../resources/kinds.ts";
 import { byName, type Context, defaultAsn, maxLength } from "./context.ts";
 import { runExamples } from "./examples.ts";
 import type { Guard } from "./protect.ts";
@@ -12,8 +12,11 @@ import type { Session } from "./sessions.ts";
 type Rule = Policy["spec"]["rules"][number];
 type Ranges = NonNullable<NonNullable<Rule["match"]>["prefixes"]>;
 
+/** The name of the policy that lets mesh.accept open what is guarded. */
+const meshAccept = "accept:mesh";
+
 /** Ties policies to the sessions' families; returns all that they name. */
-export function compilePolicies(context: Context, sessions: Session[], guards: Guard[]): Record<string, PolicyConfig> {
+export function compilePolicies(context: Context, fabric: Fabric, sessions: Session[], guards: Guard[]): Record<string, PolicyConfig> {
   const policies: Record<string, PolicyConfig> = {};
   for (const session of sessions) {
     for (const [family, config] of Object.entries(session.neighbor.families)) {
@@ -25,7 +28,8 @@ export function compilePolicies(context: Context, sessions: Session[], guards: G
       }
       config.importPolicies = config.importPolicies.map(name => existing(context, name, policies));
       config.exportPolicies = config.exportPolicies.map(name => existing(context, name, policies));
-      tieAccept(session, family, config, guards, policies);
+      if (session.peer) tieAccept(session, family, config, guards, policies);
+      else tieMeshAccept(fabric, family, config, guards, policies);
     }
   }
   return policies;
@@ -62,6 +66,23 @@ function tieAccept(
   config.importPolicies.push(name);
 }
 
+/** spec.mesh.accept of a Fabric: an entry with exactly the prefix of a guard opens it. The others need no policy, as the mesh accepts by default. */
+function tieMeshAccept(
+  { metadata, spec }: Fabric,
+  family: string,
+  config: NeighborFamilyConfig,
+  guards: Guard[],
+  policies: Record<string, PolicyConfig>,
+): void {
+  const named = (spec.mesh.accept ?? []).filter(({ prefix }) => guards.some(guard => guard.prefix === canonical(prefix)));
+  if (!named.some(({ prefix }) => prefix.includes(":") === (family === "ipv6-unicast"))) return;
+  policies[meshAccept] ??= {
+    source: `Fabric/${metadata.name}`,
+    rules: [{ name: "accept", match: { prefixes: named.map(compileRange) }, action: { result: "accept" } }],
+  };
+  config.importPolicies.push(meshAccept);
+}
+
 /** A range that merely covers a protected prefix does not name it: that takes an entry with exactly the prefix. */
 function acceptPolicy(source: string, ranges: Ranges, guards: Guard[]): PolicyConfig {
   const held = guards.filter(
@@ -87,12 +108,16 @@ function longestOf({ prefix, orLonger, le }: Guard): number {
   return orLonger ? (le ?? maxLength(prefix)) : lengthOf(prefix);
 }
 
+function canonical(prefix: string): string {
+  return formatPrefix(parsePrefix(prefix));
+}
+
 export function lengthOf(prefix: string): number {
   return Number(prefix.slice(prefix.lastIndexOf("/") + 1));
 }
 
 /** Both bounds written out, so that nothing hangs on defaults. */
-function compileRange({ prefix, ge, le }: Ranges[number]) {
+export function compileRange({ prefix, ge, le }: Ranges[number]) {
   const length = lengthOf(prefix);
   return { prefix, ge: ge ?? length, le: le ?? (ge === undefined ? length : maxLength(prefix)) };
 }

@@ -43,9 +43,12 @@ export function compileGuards(context: Context, fabric: Fabric, pods: PodPlan): 
     const prefix = formatPrefix(parsePrefix(guard.prefix));
     const known = byPrefix.get(prefix);
     if (!known) byPrefix.set(prefix, { ...guard, prefix });
-    else if (guard.orLonger && guard.le === undefined) {
-      known.orLonger = true;
-      delete known.le;
+    else {
+      if (!guard.yields) delete known.yields;
+      if (guard.orLonger && guard.le === undefined) {
+        known.orLonger = true;
+        delete known.le;
+      }
     }
   }
   return [...byPrefix.values()].sort((a, b) => compareText(a.prefix, b.prefix));
@@ -70,6 +73,7 @@ function connectedNetworks({ self, facts }: Context, services: readonly Guard[])
       prefix: formatPrefix(parsePrefix(`${address}/${prefixLength}`, "clear")),
       reason: internal.some(own => sameAddress(own, address)) ? "node network" : `connected network of ${link}`,
       orLonger: true,
+      yields: true,
     }));
   const isService = (prefix: string) => services.some(range => covers(parsePrefix(range.prefix), parsePrefix(prefix)));
   return networks

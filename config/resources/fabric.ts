@@ -1,5 +1,5 @@
 /** Fabric: which AS a set of nodes belongs to, how they peer with each other, and the defaults of their sessions. */
-import { dottedQuad, objectName, passwordSecretRef, plainStatus, prefix, routerAsn, selector, timers } from "./common.ts";
+import { dottedQuad, objectName, passwordSecretRef, plainStatus, prefix, prefixRange, routerAsn, selector, timers } from "./common.ts";
 import { flag, integer, keyed, list, object, oneOf, optional, set, text } from "./schema.ts";
 
 const mesh = object(
@@ -18,6 +18,18 @@ const mesh = object(
     ),
     passwordSecretRef: optional(passwordSecretRef()),
     nextHopSelf: flag("Put the node's own address as next hop on routes that it learned from external peers.", true),
+    trust: oneOf(
+      "Own: from a node only what it may originate is accepted: its pod subnets, what Advertisements with `mesh: true` give it, what its Peers let in, and `accept`; behind a reflector the node is known by ORIGINATOR_ID. An external peer that announces pod subnets of this fabric's nodes without their AS in the path is refused. Any: whatever a node says.",
+      ["Own", "Any"],
+      { default: "Own" },
+    ),
+    accept: optional(
+      list(
+        "What every node may announce besides its own. What is guarded (see protectedPrefixes) stays refused unless an entry names that exactly: {prefix: 0.0.0.0/0} is the default route.",
+        prefixRange(),
+        64,
+      ),
+    ),
     importPolicies: optional(list("Policies on what other nodes send, in order; at the end: accept.", objectName("Name of a Policy."), 16)),
     exportPolicies: optional(
       list("Policies on what is sent to other nodes, in order; at the end: accept.", objectName("Name of a Policy."), 16),

@@ -1,0 +1,84 @@
+/** A node that announces what is not its own: a real agent whose objects differ from those of the others. Needs root on Linux. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { Explanation } from "../bgpd/snapshot.ts";
+import type { PeersView, ProblemsView, RoutesView } from "./api/views.ts";
+import { Pair } from "./testing/agents.ts";
+
+const missing = process.platform !== "linux" || process.getuid?.() !== 0 ? "network namespaces need root on Linux" : undefined;
+const within = { timeout: 20_000, interval: 100 };
+
+let pair: Pair;
+beforeEach(ctx => {
+  if (missing) ctx.skip(missing);
+  pair = new Pair();
+});
+afterEach(() => pair?.close());
+
+const third = `
+apiVersion: v1
+kind: Node
+metadata: { name: node3 }
+spec: { podCIDRs: [10.244.3.0/24] }
+`;
+const fabric = (mesh: string) => `
+apiVersion: podlane.io/v1alpha1
+kind: Fabric
+metadata: { name: f }
+spec: { nodeSelector: {}, asn: 64512, mesh: ${mesh} }
+`;
+const stolen = ["0.0.0.0/1", "10.244.1.128/25", "10.244.3.9/32", "10.96.0.1/32", "169.254.169.254/32", "192.0.2.128/25", "203.0.113.0/24"];
+
+test("only its own routes reach the kernel; each other one says why, and the fabric can allow them", async () => {
+  pair.write("node3.yaml", third);
+  pair.write("fabric.yaml", fabric("{ trust: Own }"));
+  pair.start(0, [], { KUBERNETES_SERVICE_HOST: "10.96.0.1" });
+  const hostile = new Pair();
+  try {
+    hostile.write("nodes.yaml", readFileSync(join(pair.config, "nodes.yaml"), "utf8"));
+    const prefixes = stolen.map(prefix => ({ prefix }));
+    const spec = { nodeSelector: {}, type: "Static", static: { prefixes }, mesh: true };
+    hostile.write(
+      "steal.yaml",
+      JSON.stringify({ apiVersion: "podlane.io/v1alpha1", kind: "Advertisement", metadata: { name: "s" }, spec }),
+    );
+    pair.start(1, ["--config", hostile.config]);
+    await expect.poll(() => pair.kernelRoutes(0), within).toContain("10.244.2.0/24");
+    const received = async () => (await pair.ask<PeersView>(0, "peers"))!.peers[0].families["ipv4-unicast"];
+    await expect.poll(async () => (await received())?.received, within).toBe(stolen.length + 1);
+    expect(pair.kernelRoutes(0).filter(dst => stolen.includes(dst) || stolen.includes(`${dst}/32`))).toEqual([]);
+
+    const reasons = await Promise.all(
+      stolen.map(async prefix => (await pair.ask<Explanation>(0, "explain", prefix))!.candidates[0].reason),
+    );
+    expect(reasons).toEqual([
+      "protected prefix: shorter than /8",
+      "protected prefix: pod subnet of this node",
+      expect.stringContaining("10.244.3.0/24 is a pod subnet of node node3, not of node node2"),
+      "protected prefix: service range",
+      "protected prefix: link-local addresses (RFC 3927)",
+      "protected prefix: node network",
+      expect.stringContaining("node node2 may not originate it"),
+    ]);
+    const { routes } = (await pair.ask<RoutesView>(0, "routes", "10.244.3.9/32"))!;
+    expect(routes[0]).toMatchObject({ eligible: false, reason: expect.stringContaining("pod subnet of node node3") });
+    expect(await received()).toMatchObject({
+      accepted: 1,
+      rejectedBecause: { "protected prefix": 5, "not the neighbour's to announce": 2 },
+    });
+    const { problems } = (await pair.ask<ProblemsView>(0, "problems"))!;
+    expect(problems.map(({ object, message }) => `${object}: ${message}`)).toContainEqual(
+      expect.stringMatching(/^Node\/node2: 2 ipv4-unicast routes of node2\/ipv4 are refused, such as /),
+    );
+
+    pair.write("fabric.yaml", fabric("{ accept: [{ prefix: 203.0.113.0/24 }, { prefix: 0.0.0.0/1 }] }"));
+    await expect.poll(() => pair.kernelRoutes(0), within).toEqual(expect.arrayContaining(["203.0.113.0/24", "0.0.0.0/1"]));
+    expect(pair.kernelRoutes(0)).not.toContain("10.244.3.9");
+    pair.write("fabric.yaml", fabric("{ trust: Any }"));
+    await expect.poll(() => pair.kernelRoutes(0), within).toContain("10.244.3.9");
+    await expect.poll(() => pair.kernelRoutes(0), within).not.toContain("0.0.0.0/1");
+  } finally {
+    await hostile.close();
+  }
+}, 90_000);

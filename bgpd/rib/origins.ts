@@ -1,0 +1,228 @@
+/**
+ * Which node may originate what: a route is judged by the node that it comes from, which is the one at the other end of the session or, through
+ * a reflector, the one whose router id is ORIGINATOR_ID (RFC 4456 section 8). One table for all sessions; a change of one node concerns its
+ * own routes and its own ranges alone.
+ */
+import {
+  addressToUint32,
+  covers,
+  formatAddress,
+  formatPrefix,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+  uint32ToAddress,
+} from "../../net/address.ts";
+import type { NodeRole, OriginConfig, OriginRole, OriginsConfig } from "../config.ts";
+import { compilePrefixList, type PrefixList } from "../policy/prefix-list.ts";
+import type { AttributeTable } from "./attribute-table.ts";
+import { PrefixTree } from "./prefix-tree.ts";
+import type { Slot } from "./slots.ts";
+import { Rejected } from "./table.ts";
+
+/** Ranges that a node had before, as far back as is remembered. */
+const FORMER = 8;
+
+interface Origin {
+  name: string;
+  text: string;
+  asn: number;
+  routerId: number;
+  ranges: Prefix[];
+  /** Ranges it had before: it goes on announcing what pods hold there, and may while no other node has them. */
+  former: Prefix[];
+  prefixes: Set<string>;
+  lists: readonly string[];
+}
+
+interface Range {
+  prefix: Prefix;
+  origin: Origin;
+}
+
+type Trees<Value> = readonly [PrefixTree<Value>, PrefixTree<Value>];
+
+/** A prefix as it stands in octets: `length` bits from `start` on. */
+interface Asked {
+  family: number;
+  octets: Uint8Array;
+  start: number;
+  length: number;
+}
+
+/** What a change of the table concerns. */
+export type Concerned = (slot: Slot, prefix: Prefix, raw: number) => boolean;
+
+export class Origins {
+  readonly #attributes: AttributeTable;
+  #text: string | undefined;
+  #nodes = new Map<string, Origin>();
+  #byId = new Map<number, Origin>();
+  #owners: Trees<Range> = trees();
+  #lists = new Map<string, PrefixList>();
+  #listsText = "";
+
+  constructor(attributes: AttributeTable) {
+    this.#attributes = attributes;
+  }
+
+  /** Takes another table over; returns which routes must be judged again, undefined = none. */
+  update(config: OriginsConfig | undefined): Concerned | undefined {
+    const text = JSON.stringify(config);
+    if (text === this.#text) return undefined;
+    this.#text = text;
+    const { nodes = [], lists = {} } = config ?? {};
+    const listsText = JSON.stringify(lists);
+    const everything = listsText !== this.#listsText;
+    if (everything) this.#lists = new Map(Object.entries(lists).map(([name, entries]) => [name, compilePrefixList(entries)]));
+    this.#listsText = listsText;
+    const before = this.#nodes;
+    this.#nodes = new Map(nodes.map(node => [node.name, takeOver(node, before.get(node.name))]));
+    this.#byId = new Map();
+    for (const origin of this.#nodes.values()) if (!this.#byId.has(origin.routerId)) this.#byId.set(origin.routerId, origin);
+    this.#owners = treesOf(this.#nodes.values());
+    return everything ? () => true : this.#concernedBy(differing(before, this.#nodes));
+  }
+
+  #concernedBy(changed: readonly Origin[]): Concerned | undefined {
+    if (changed.length === 0) return undefined;
+    const names = new Set(changed.map(({ name }) => name));
+    const ids = new Set(changed.map(({ routerId }) => routerId));
+    const ranges = treesOf(changed);
+    return ({ origin }, { family, address, length }, raw) => {
+      if (origin !== "outside" && origin !== undefined) {
+        if (names.has(origin.node)) return true;
+        const { hasOriginator, originatorId } = this.#attributes;
+        if (hasOriginator[raw] === 1 && ids.has(originatorId[raw])) return true;
+      }
+      return ranges[family === 4 ? 0 : 1].longest(address, 0, length, () => true) !== undefined;
+    };
+  }
+
+  /** A bit of `Rejected`, or 0: the route may come from there. */
+  judge(role: OriginRole, family: number, octets: Uint8Array, start: number, length: number, raw: number): number {
+    const asked = { family, octets, start, length };
+    if (role === "outside") {
+      const range = this.#ownerOf(asked);
+      return range === undefined || this.#lastAsn(raw).asn === range.origin.asn ? 0 : Rejected.Origin;
+    }
+    const who = this.#whose(role, raw);
+    if (who === "foreign") return Rejected.Originator;
+    // A speaker with a session to a node that its table does not have is not told what to think of it.
+    if (who === undefined || isOwn(who, asked)) return 0;
+    const prefix = prefixOf(asked);
+    if (who.prefixes.has(formatPrefix(prefix))) return 0;
+    const range = this.#ownerOf(asked);
+    if (range) return range.origin !== who && this.#passesOn(who, range, length, raw) ? 0 : Rejected.Origin;
+    if (who.former.some(former => covers(former, prefix))) return 0;
+    return who.lists.some(name => this.#lists.get(name)?.matches(prefix)) ? 0 : Rejected.Origin;
+  }
+
+  /** Whether the prefix lies in a range of the node that the route comes from. */
+  isOwn(role: OriginRole, family: number, octets: Uint8Array, start: number, length: number, raw: number): boolean {
+    const who = role === "outside" ? undefined : this.#whose(role, raw);
+    return who !== undefined && who !== "foreign" && isOwn(who, { family, octets, start, length });
+  }
+
+  /** What judge() has against a route, in words. */
+  describe({ origin: role, routerId }: Slot, prefix: Prefix, raw: number): string {
+    const originator = formatAddress(uint32ToAddress(this.#attributes.originatorId[raw]));
+    const asked = { family: prefix.family === 4 ? 0 : 1, octets: prefix.address, start: 0, length: prefix.length };
+    const range = this.#ownerOf(asked);
+    const pods = range && `${formatPrefix(range.prefix)} is a pod subnet of node ${range.origin.name}`;
+    if (role === undefined) return "not the neighbour's to announce";
+    if (role === "outside") {
+      const { asn, text } = this.#lastAsn(raw);
+      return `${pods ?? "it was a pod subnet of a node"}, and the AS path ${asn === undefined ? "is empty" : `ends in ${text}`}, not in the node's AS ${range?.origin.asn}`;
+    }
+    const who = this.#whose(role, raw);
+    if (who === "foreign") {
+      const own = formatAddress(uint32ToAddress(routerId));
+      return `ORIGINATOR_ID ${originator} is not that of node ${role.node}, ${own}, and it reflects no routes`;
+    }
+    const through = who && who.name !== role.node ? `, which reflector ${role.node} names as its origin,` : "";
+    const name = `node ${who?.name ?? role.node}${through}`;
+    return pods
+      ? `${pods}, not of ${name}`
+      : `${name} may not originate it (spec.mesh.accept of the Fabric says what nodes may besides their own)`;
+  }
+
+  #ownerOf({ family, octets, start, length }: Asked): Range | undefined {
+    return this.#owners[family].longest(octets, start, length, () => true);
+  }
+
+  /** The node that a route comes from; "foreign": it names another, and who sent it does not reflect. */
+  #whose(role: NodeRole, raw: number): Origin | "foreign" | undefined {
+    const sender = this.#nodes.get(role.node);
+    const { hasOriginator, originatorId } = this.#attributes;
+    if (hasOriginator[raw] === 0 || !sender || originatorId[raw] === sender.routerId) return sender;
+    if (!role.reflects) return "foreign";
+    // Of no node: a client of the reflector that is none, for which the reflector answers.
+    return this.#byId.get(originatorId[raw]) ?? sender;
+  }
+
+  /** Nodes with an AS each tell each other what they learned: whole subnets, with the owner's AS at the end, which lose to the owner's own word. */
+  #passesOn(who: Origin, { prefix, origin }: Range, length: number, raw: number): boolean {
+    return prefix.length === length && who.asn !== origin.asn && this.#lastAsn(raw).asn === origin.asn;
+  }
+
+  #lastAsn(raw: number): { asn: number | undefined; text: string } {
+    const segment = this.#attributes.parse(raw).asPath.at(-1);
+    const asn = segment?.asns.at(-1);
+    return { asn, text: `AS ${asn}` };
+  }
+}
+
+function takeOver(node: OriginConfig, before: Origin | undefined): Origin {
+  const text = JSON.stringify(node);
+  if (before?.text === text) return before;
+  const ranges = node.ranges.map(range => parsePrefix(range));
+  const lost = (before?.ranges ?? []).filter(old => !node.ranges.includes(formatPrefix(old)));
+  return {
+    name: node.name,
+    text,
+    asn: node.asn,
+    routerId: addressToUint32(parseAddress(node.routerId)),
+    ranges,
+    former: [...(before?.former ?? []), ...lost].slice(-FORMER),
+    prefixes: new Set(node.prefixes),
+    lists: node.lists,
+  };
+}
+
+/** Origins that are in one of them only, or not the same in both: as they were and as they are. */
+function differing(before: ReadonlyMap<string, Origin>, after: ReadonlyMap<string, Origin>): Origin[] {
+  const gone = [...before.values()].filter(origin => after.get(origin.name) !== origin);
+  const come = [...after.values()].filter(origin => before.get(origin.name) !== origin);
+  return [...gone, ...come];
+}
+
+function isOwn({ ranges }: Origin, { octets, start, length, family }: Asked): boolean {
+  return ranges.some(range => (range.family === 4 ? 0 : 1) === family && length >= range.length && begins(range, octets, start));
+}
+
+function begins({ address, length }: Prefix, octets: Uint8Array, start: number): boolean {
+  for (let bit = 0; bit < length; bit += 8) {
+    const mask = length - bit >= 8 ? 0xff : (0xff00 >> (length - bit)) & 0xff;
+    if (((octets[start + (bit >> 3)] ^ address[bit >> 3]) & mask) !== 0) return false;
+  }
+  return true;
+}
+
+function prefixOf({ family, octets, start, length }: Asked): Prefix {
+  const address = new Uint8Array(family === 0 ? 4 : 16);
+  const count = (length + 7) >> 3;
+  address.set(octets.subarray(start, start + count));
+  if (length & 7) address[count - 1] &= 0xff00 >> (length & 7);
+  return { family: family === 0 ? 4 : 6, address, length };
+}
+
+function trees<Value>(): Trees<Value> {
+  return [new PrefixTree<Value>(), new PrefixTree<Value>()];
+}
+
+function treesOf(origins: Iterable<Origin>): Trees<Range> {
+  const made = trees<Range>();
+  for (const origin of origins) for (const prefix of origin.ranges) made[prefix.family === 4 ? 0 : 1].add(prefix, { prefix, origin });
+  return made;
+}

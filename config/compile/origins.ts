@@ -1,0 +1,151 @@
+/**
+ * What each node of the mesh may originate, as the objects say: its pod subnets, what Advertisements give the mesh from it, what its Peers let in
+ * from outside, what the fabric allows everybody. Nothing of it is taken from what the node itself says.
+ */
+import type { NetworkConfig, NodeRole, OriginConfig, OriginRole, OriginsConfig, PrefixRangeConfig } from "../../bgpd/config.ts";
+import { compilePrefixList } from "../../bgpd/policy/prefix-list.ts";
+import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
+import type { Fabric } from "../resources/kinds.ts";
+import { byName, type Context, compareText, type NodeView, Problems, selects } from "./context.ts";
+import { routerIdOf } from "./nodes.ts";
+import type { ResolvedPeer } from "./peers.ts";
+import { compileRange } from "./policies.ts";
+import { isExternal, reflects, type Session } from "./sessions.ts";
+
+const everything: PrefixRangeConfig[] = [
+  { prefix: "0.0.0.0/0", ge: 0, le: 32 },
+  { prefix: "::/0", ge: 0, le: 128 },
+];
+
+/** undefined: everybody is believed, or there is no mesh. */
+export function compileOrigins(context: Context, fabric: Fabric, peers: readonly ResolvedPeer[]): OriginsConfig | undefined {
+  const { mesh } = fabric.spec;
+  if (mesh.type === "None" || mesh.trust === "Any") return undefined;
+  const lists: OriginsConfig["lists"] = {};
+  const common = `Fabric/${fabric.metadata.name}`;
+  if (mesh.accept?.length) lists[common] = mesh.accept.map(compileRange);
+  for (const peer of peers) lists[`Peer/${peer.name}`] = takenIn(context, peer);
+  for (const { metadata, spec } of byName(context.resources.advertisements)) {
+    if (spec.mesh && spec.type === "Static")
+      lists[`Advertisement/${metadata.name}`] = (spec.static?.prefixes ?? []).map(({ prefix }) =>
+        compileRange({ prefix: canonical(prefix) }),
+      );
+  }
+  const members = context.nodes.filter(node => node.fabric === fabric);
+  const nodes = members.map(node => originOf(context, fabric, node, peers, common in lists ? [common] : []));
+  const used = new Set(nodes.flatMap(node => node.lists));
+  const entries = Object.entries(lists).filter(([name, list]) => used.has(name) && list.length > 0);
+  const known = new Set(entries.map(([name]) => name));
+  for (const node of nodes) node.lists = node.lists.filter(name => known.has(name));
+  return { nodes, lists: Object.fromEntries(entries.sort(([a], [b]) => compareText(a, b))) };
+}
+
+/** How the neighbour of a session is judged; undefined: it is not. */
+export function roleAt(
+  { nodes }: Context,
+  fabric: Fabric,
+  { node, external }: Session,
+  peers: readonly ResolvedPeer[],
+): OriginRole | undefined {
+  if (node === undefined) return external ? "outside" : undefined;
+  const view = nodes.find(({ name }) => name === node);
+  return view && roleOf(fabric, view, peers);
+}
+
+function roleOf(fabric: Fabric, node: NodeView, peers: readonly ResolvedPeer[]): NodeRole {
+  return { node: node.name, reflects: reflects(fabric, node) || peers.some(peer => reflectsFor(peer, node)) };
+}
+
+function reflectsFor({ spec, nodes }: ResolvedPeer, node: NodeView): boolean {
+  return spec.routeReflectorClient === true && nodes.includes(node) && !isExternal(spec, node.asn);
+}
+
+function originOf(
+  context: Context,
+  fabric: Fabric,
+  node: NodeView,
+  peers: readonly ResolvedPeer[],
+  common: readonly string[],
+): OriginConfig {
+  const { reflects: passes } = roleOf(fabric, node, peers);
+  // Internal peers' routes go to other internal peers only where the node reflects.
+  const from = peers.filter(({ spec, nodes }) => nodes.includes(node) && (passes || isExternal(spec, node.asn)));
+  const announced = byName(context.resources.advertisements).filter(({ spec }) => spec.mesh && selects(spec.nodeSelector, node.labels));
+  const prefixes = announced.flatMap(({ spec }) => {
+    if (spec.type === "PodCIDR") return node.podCidrs.flatMap(({ prefix }) => aggregateOf(prefix, spec.aggregation));
+    return spec.type === "Interface" ? ownAddresses(context, node) : [];
+  });
+  return {
+    name: node.name,
+    // A problem with it is reported where the node's own session needs it.
+    routerId: routerIdOf(node, node === context.self ? context.facts : undefined, new Problems()),
+    asn: node.asn,
+    ranges: node.podCidrs.map(({ prefix }) => prefix),
+    prefixes: [...new Set(prefixes)].sort(compareText),
+    lists: [
+      ...common,
+      ...from.map(({ name }) => `Peer/${name}`),
+      ...announced.filter(({ spec }) => spec.type === "Static").map(({ metadata }) => `Advertisement/${metadata.name}`),
+    ],
+  };
+}
+
+function aggregateOf(prefix: string, aggregation: { ipv4?: number; ipv6?: number } | undefined): string[] {
+  const { address, length } = parsePrefix(prefix);
+  const wanted = address.length === 4 ? aggregation?.ipv4 : aggregation?.ipv6;
+  if (wanted === undefined || wanted >= length) return [];
+  return [formatPrefix(parsePrefix(`${prefix.slice(0, prefix.lastIndexOf("/"))}/${wanted}`, "clear"))];
+}
+
+/** What others know of a node's interfaces: the addresses that its Node object names. */
+function ownAddresses({ resources }: Context, { name }: NodeView): string[] {
+  const addresses = resources.nodes.get(name)?.status.addresses ?? [];
+  return addresses.map(({ address }) => canonical(`${address}/${parseAddress(address).length * 8}`));
+}
+
+/** What a node may learn from a Peer, and then tell the mesh. */
+function takenIn(context: Context, { spec, nodes }: ResolvedPeer): PrefixRangeConfig[] {
+  const settings = [spec.import, ...(spec.families ?? []).map(entry => entry.import)];
+  const internal = nodes.some(node => !isExternal(spec, node.asn));
+  if (settings.some(one => one?.default === "Accept") || (internal && !settings.some(one => one?.default === "Reject"))) return everything;
+  const ranges = settings.flatMap(one => [
+    ...(one?.policies ?? []).flatMap(name => acceptedBy(context, name)),
+    ...(one?.accept ?? []).map(compileRange),
+  ]);
+  return [...new Map(ranges.map(range => [JSON.stringify(range), range])).values()];
+}
+
+/** A rule that accepts without naming prefixes accepts any. */
+function acceptedBy({ resources }: Context, name: string): PrefixRangeConfig[] {
+  return (resources.policies.get(name)?.spec.rules ?? []).flatMap(({ result, match }) => {
+    if (result !== "Accept") return [];
+    return match?.prefixes?.length ? match.prefixes.map(compileRange) : everything;
+  });
+}
+
+/** What this node tells the mesh of its interfaces, and nobody there takes. */
+export function reportUnbelieved(
+  { self, problems }: Context,
+  fabric: Fabric,
+  { nodes, lists }: OriginsConfig,
+  networks: readonly NetworkConfig[],
+  sessions: readonly Session[],
+): void {
+  const own = nodes.find(({ name }) => name === self.name);
+  const listed = compilePrefixList((own?.lists ?? []).flatMap(name => lists[name]));
+  const mesh = new Set(sessions.filter(({ node }) => node !== undefined).map(({ neighbor }) => neighbor.name));
+  for (const { prefix, kind, source, neighbors } of networks) {
+    if (kind !== "interface" || !neighbors?.some(name => mesh.has(name))) continue;
+    if (own?.prefixes.includes(prefix) || listed.matches(parsePrefix(prefix))) continue;
+    problems.warning(
+      source,
+      "spec.mesh",
+      `no other node accepts ${prefix} of ${self.name}: what they know of its interfaces are the addresses of its Node object`,
+      `add it to spec.mesh.accept of Fabric/${fabric.metadata.name}`,
+    );
+  }
+}
+
+function canonical(prefix: string): string {
+  return formatPrefix(parsePrefix(prefix));
+}
