@@ -1,8 +1,10 @@
-/** A node that announces what is not its own: a real agent whose objects differ from those of the others. Needs root on Linux. */
+/** Nodes that announce what is not their own (a real agent whose objects differ from those of the others), or speak from afar. Needs root on Linux. */
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Explanation } from "../bgpd/snapshot.ts";
+import type { NodePlan } from "../config/plan.ts";
 import type { PeersView, ProblemsView, RoutesView } from "./api/views.ts";
 import { Pair } from "./testing/agents.ts";
 
@@ -82,3 +84,62 @@ test("only its own routes reach the kernel; each other one says why, and the fab
     await hostile.close();
   }
 }, 90_000);
+
+/** Whether a connection comes about from node2's namespace, with packets of TTL 64 as any program sends them. */
+function connects(): boolean {
+  const script = `
+    const socket = require("node:net").connect({ host: "192.0.2.1", port: 179 });
+    socket.on("connect", () => process.exit(0)).on("error", () => process.exit(1)).setTimeout(1000, () => process.exit(2));
+  `;
+  return spawnSync("ip", ["netns", "exec", pair.names[1], process.execPath, "-e", script]).status === 0;
+}
+
+test("with TTL security on a shared link the mesh stands, and whoever may be further away is not even connected", async () => {
+  pair.write("fabric.yaml", fabric("{ ttlSecurity: 1 }"));
+  pair.start(0);
+  pair.start(1);
+  await expect.poll(() => pair.kernelRoutes(0), within).toContain("10.244.2.0/24");
+  const [neighbor] = (await pair.ask<NodePlan>(0, "plan"))!.speaker!.neighbors;
+  expect(neighbor.ttlSecurity).toBe(1);
+  expect(connects()).toBe(false);
+  pair.write("fabric.yaml", fabric("{}"));
+  await expect.poll(connects, within).toBe(true);
+  await expect.poll(() => pair.kernelRoutes(0), within).toContain("10.244.2.0/24");
+}, 60_000);
+
+test("a switch that announces pods of a node of its own accord is a problem that names both, and attracts nothing", async () => {
+  const podlane = (kind: string, name: string, spec: object) =>
+    JSON.stringify({ apiVersion: "podlane.io/v1alpha1", kind, metadata: { name }, spec });
+  const node = (number: number, address: string) =>
+    JSON.stringify({
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: { name: `node${number}` },
+      spec: { podCIDRs: [`10.244.${number}.0/24`] },
+      status: { addresses: [{ type: "InternalIP", address }] },
+    });
+  const accept = [{ prefix: "10.244.0.0/16", le: 32 }, { prefix: "198.51.100.0/24" }];
+  pair.write("nodes.yaml", [node(1, "192.0.2.1"), node(3, "192.0.2.77")].join("\n---\n"));
+  pair.write("tor.yaml", podlane("Peer", "tor", { nodeSelector: {}, address: "192.0.2.2", asn: 65100, import: { accept } }));
+  pair.start(0);
+  const tor = new Pair();
+  try {
+    const prefixes = [{ prefix: "10.244.3.0/24" }, { prefix: "198.51.100.0/24" }];
+    tor.write("nodes.yaml", node(2, "192.0.2.2"));
+    tor.write("fabric.yaml", podlane("Fabric", "f", { nodeSelector: {}, asn: 65100 }));
+    tor.write("peer.yaml", podlane("Peer", "p", { nodeSelector: {}, address: "192.0.2.1", asn: 64512, import: { default: "Reject" } }));
+    tor.write("routes.yaml", podlane("Advertisement", "a", { nodeSelector: {}, type: "Static", static: { prefixes }, peers: ["p"] }));
+    pair.start(1, ["--config", tor.config]);
+    await expect.poll(() => pair.kernelRoutes(0), within).toContain("198.51.100.0/24");
+    const messages = async () => (await pair.ask<ProblemsView>(0, "problems"))!.problems.map(one => `${one.object}: ${one.message}`);
+    const text =
+      "Peer/tor: 1 ipv4-unicast routes of tor are refused, such as 10.244.3.0/24: not the neighbour's to announce: 10.244.3.0/24 is a pod subnet of node node3, and the AS path ends in AS 65100, not in the node's AS 64512";
+    await expect.poll(messages, within).toContain(text);
+    expect(pair.kernelRoutes(0)).not.toContain("10.244.3.0/24");
+    pair.write("fabric.yaml", fabric("{ trust: Any }"));
+    await expect.poll(() => pair.kernelRoutes(0), within).toContain("10.244.3.0/24");
+    expect((await messages()).filter(message => message.includes("refused"))).toEqual([]);
+  } finally {
+    await tor.close();
+  }
+}, 60_000);

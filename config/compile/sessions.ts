@@ -78,7 +78,17 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
     return [];
   }
   const others = members.filter(node => node !== self && (mesh.type === "Full" || reflects(fabric, self) || reflects(fabric, node)));
-  return others.flatMap(other => meshPair(context, fabric, other));
+  const sessions = others.flatMap(other => meshPair(context, fabric, other));
+  if (
+    mesh.ttlSecurity &&
+    context.facts.addresses.length > 0 &&
+    !sessions.some(({ neighbor }) => neighbor.ttlSecurity) &&
+    sessions.length > 0
+  ) {
+    const message = `has no effect on node ${self.name}: no other node is on a network that it is connected to`;
+    problems.warning(object, "spec.mesh.ttlSecurity", message, "give the number of hops between the nodes, or take it out");
+  }
+  return sessions;
 }
 
 export function reflects(fabric: Fabric, node: NodeView): boolean {
@@ -86,7 +96,7 @@ export function reflects(fabric: Fabric, node: NodeView): boolean {
   return routeReflectors !== undefined && selects(routeReflectors.nodeSelector, node.labels);
 }
 
-function meshPair({ self, resources, problems }: Context, fabric: Fabric, other: NodeView): Session[] {
+function meshPair({ self, resources, facts, problems }: Context, fabric: Fabric, other: NodeView): Session[] {
   const { mesh, listen, timers } = fabric.spec;
   const common = ([4, 6] as const).filter(family => self.address[family] && other.address[family]);
   // Two nodes with one address are a problem already; a session with oneself would be another.
@@ -121,8 +131,7 @@ function meshPair({ self, resources, problems }: Context, fabric: Fabric, other:
       address: other.address[family] as string,
       port: listen.port,
       localAddress: self.address[family] as string,
-      // Nodes of one mesh with an AS each may still stand in different subnets.
-      ...(external ? { multihop: 255 } : {}),
+      ...hopsOf(fabric, external, isOnLink(facts, parseAddress(other.address[family] as string))),
       remoteAsn: other.asn,
       ...password,
       passive: false,
@@ -146,6 +155,20 @@ function meshPair({ self, resources, problems }: Context, fabric: Fabric, other:
       routeReflectorClient: client && !external,
     },
   }));
+}
+
+/**
+ * With ttlSecurity 1 where the nodes share a link: further away nothing would arrive with TTL 255. Both ends send 255 whatever they expect, so that
+ * it does not matter when each hears of the change. Without it nodes with an AS each may still stand in different subnets.
+ */
+function hopsOf({ spec }: Fabric, external: boolean, onLink: boolean): Pick<NeighborConfig, "ttlSecurity" | "multihop"> {
+  const { ttlSecurity } = spec.mesh;
+  if (ttlSecurity !== undefined && (onLink || ttlSecurity > 1)) return { ttlSecurity };
+  return external ? { multihop: 255 } : {};
+}
+
+function isOnLink({ addresses }: Context["facts"], address: Uint8Array): boolean {
+  return isLinkLocal(address) || addresses.some(own => contains(parsePrefix(`${own.address}/${own.prefixLength}`, "clear"), address));
 }
 
 function timersOf(fabric: Fabric["spec"]["timers"], peer: Peer["spec"]["timers"]) {
@@ -295,9 +318,7 @@ function defaultAttributeOctets(families: NeighborConfig["families"]): number {
 
 /** An external session has TTL 1 unless told otherwise (RFC 4271 section 5.1.3): a neighbour off-link never answers. */
 function reportUnreachable({ facts, self, problems }: Context, { name, spec }: ResolvedPeer, address: string): void {
-  const octets = parseAddress(address);
-  const offLink =
-    !isLinkLocal(octets) && !facts.addresses.some(own => contains(parsePrefix(`${own.address}/${own.prefixLength}`, "clear"), octets));
+  const offLink = !isOnLink(facts, parseAddress(address));
   if (facts.addresses.length === 0 || !offLink || (spec.multihop ?? 1) > 1 || (spec.ttlSecurity ?? 1) > 1) return;
   problems.warning(
     `Peer/${name}`,

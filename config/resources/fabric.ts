@@ -17,6 +17,13 @@ const mesh = object(
       }),
     ),
     passwordSecretRef: optional(passwordSecretRef()),
+    ttlSecurity: optional(
+      integer(
+        "Hops from which packets of other nodes are trusted (GTSM, RFC 5082), 1..254. 1: on the sessions between nodes that share a link, and on no others; more: on all.",
+        1,
+        254,
+      ),
+    ),
     nextHopSelf: flag("Put the node's own address as next hop on routes that it learned from external peers.", true),
     trust: oneOf(
       "Own: from a node only what it may originate is accepted: its pod subnets, what Advertisements with `mesh: true` give it, what its Peers let in, and `accept`; behind a reflector the node is known by ORIGINATOR_ID. An external peer that announces pod subnets of this fabric's nodes without their AS in the path is refused. Any: whatever a node says.",
