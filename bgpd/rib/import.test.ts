@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parsePrefix } from "../../net/address.ts";
+import { formatPrefix, parsePrefix } from "../../net/address.ts";
 import { buildAttributes } from "../message/attributes.ts";
 import { SegmentType } from "../message/types.ts";
 import { UpdateWriter } from "../message/update-writer.ts";
@@ -220,6 +220,29 @@ describe("protected prefixes", () => {
     await test.settled();
     expect(routes.filter(prefix => !test.best(prefix))).toEqual([]);
   });
+});
+
+it("a guard that comes or goes concerns the routes that it covers, and no others", async () => {
+  const test = new TestRib();
+  test.configure({ protectedPrefixes: [] });
+  test.neighbor({ listens: false }).announce(attributes(), "10.1.0.0/16", "10.1.2.0/24", "11.0.0.0/8", "0.0.0.0/0");
+  await test.settled();
+  const table = test.rib.tables[0];
+  const judged: string[] = [];
+  const announce = table.announce.bind(table);
+  table.announce = (prefix, ...rest) => {
+    judged.push(formatPrefix(table.prefixes.prefix(prefix)));
+    return announce(prefix, ...rest);
+  };
+  const connected = { prefix: parsePrefix("10.1.0.0/16"), orLonger: true, reason: "connected network of eth1" };
+  const other = { prefix: parsePrefix("11.0.0.0/8"), orLonger: false, reason: "other" };
+  for (const protectedPrefixes of [[connected], [other, connected], [connected, other], [other]]) {
+    judged.push("|");
+    test.configure({ protectedPrefixes });
+    await test.settled();
+  }
+  expect(judged.join(" ")).toBe("| 10.1.0.0/16 10.1.2.0/24 | 11.0.0.0/8 | | 10.1.0.0/16 10.1.2.0/24");
+  expect(["10.1.2.0/24", "11.0.0.0/8"].map(prefix => test.best(prefix) !== undefined)).toEqual([true, false]);
 });
 
 describe("prefixes that are no destination of unicast routes (RFC 4271 section 6.3)", () => {

@@ -3,7 +3,6 @@
  * (RFC 4271 section 3.2). Work is done in slices of a few milliseconds between which the event loop reads sockets and runs timers, so that a
  * full table never makes a keepalive late. One direction: a slot's UPDATE -> Adj-RIB-In -> decision -> Loc-RIB -> kernel and update groups.
  */
-import { formatPrefix } from "../../net/address.ts";
 import type { NetworkConfig, OriginsConfig } from "../config.ts";
 import type { Faults } from "../faults.ts";
 import type { Fib, NextHopTracker } from "../fib/types.ts";
@@ -118,21 +117,24 @@ export class Rib {
 
   configure(globals: RibGlobals): void {
     const { context } = this;
-    const guardsChanged = describeGuards(context.guards.list) !== describeGuards(globals.protectedPrefixes);
+    const guards = context.guards.differing(globals.protectedPrefixes);
     const clusterChanged = context.clusterId !== globals.clusterId;
     context.localAsn = globals.asn;
     context.routerId = globals.routerId;
     context.clusterId = globals.clusterId;
-    if (guardsChanged) context.guards = new Guards(globals.protectedPrefixes);
+    if (guards) context.guards = new Guards(globals.protectedPrefixes);
     for (const table of this.tables) {
       const same = JSON.stringify([table.decision, table.multipath]) === JSON.stringify([globals.decision, globals.multipath]);
       table.decision = globals.decision;
       table.multipath = globals.multipath;
       if (!same) this.#decideAll(table);
     }
-    const concerned = context.origins.update(globals.origins);
-    if (guardsChanged || clusterChanged) for (const slot of this.slots) this.reimport(slot);
-    else if (concerned) this.#judgeOrigins(concerned);
+    const origins = context.origins.update(globals.origins);
+    if (clusterChanged) for (const slot of this.slots) this.reimport(slot);
+    else if (guards || origins)
+      this.#judgeAgain(
+        (slot, prefix, raw) => guards?.covers(prefix) === true || (slot.origin !== undefined && origins?.(slot, prefix, raw) === true),
+      );
   }
 
   setNetworks(networks: readonly NetworkConfig[]): void {
@@ -204,14 +206,15 @@ export class Rib {
     }
   }
 
-  /** Judges the routes again that a change of the table of origins concerns. */
-  #judgeOrigins(concerned: Concerned): void {
+  /** Judges the routes again that a change of guards or origins concerns: an address that a node gets concerns few of a full table. */
+  #judgeAgain(concerned: Concerned): void {
     for (const table of this.tables) {
       let from = 1;
       this.#job(until => {
         from = table.eachPath(from, until, path => {
           const slot = this.slots.get(table.pathSlot[path]);
-          if (!slot?.origin || !concerned(slot, table.prefixes.prefix(table.pathPrefix[path]), table.pathRaw[path])) return;
+          if (!slot || table.pathRaw[path] === 0 || !concerned(slot, table.prefixes.prefix(table.pathPrefix[path]), table.pathRaw[path]))
+            return;
           reimportPath(this.context, slot, table, path);
         });
         return from !== 0;
@@ -449,8 +452,4 @@ export class Rib {
     const groups = [...this.groups[family].values()];
     return this.tables[family].freeOrphans(prefix => groups.some(group => group.remembers(prefix)), until);
   }
-}
-
-function describeGuards(guards: readonly Guard[]): string {
-  return JSON.stringify(guards.map(({ prefix, ...rest }) => [formatPrefix(prefix), rest]));
 }
