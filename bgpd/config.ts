@@ -64,7 +64,7 @@ export interface NodeRole {
   reflects: boolean;
 }
 
-/** "outside": no node; it may announce ranges of nodes only as it heard them from their AS. */
+/** "outside": no node; it may announce ranges of nodes only as it heard them from their AS, or as a reflector from themselves. */
 export type OriginRole = NodeRole | "outside";
 
 export interface PrefixRangeConfig {

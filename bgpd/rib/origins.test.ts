@@ -145,6 +145,17 @@ test("an outsider may tell what it heard from the node's AS, and anything that i
   expect(reason(test, "10.244.3.0/24", tor)).toContain("10.244.3.0/24 is a pod subnet of node node3, and the AS path ends in AS 65100");
 });
 
+test("an internal neighbour outside may tell what it reflects of the node, and not pods of its own accord", async () => {
+  const test = await world();
+  const router = test.neighbor({ ...internal, origin: "outside" });
+  router.announce(attributes({ path: [], originatorId: id(2), clusterList: [7] }), "10.244.2.0/24", "10.244.3.1/32");
+  router.announce(attributes({ path: [] }), "10.244.3.0/24", "9.0.0.0/8");
+  await test.settled();
+  const asked = ["10.244.2.0/24", "10.244.3.1/32", "10.244.3.0/24", "9.0.0.0/8"];
+  expect(asked.map(prefix => verdict(test, prefix, router))).toEqual([0, Origin, Origin, 0]);
+  expect(reason(test, "10.244.3.0/24", router)).toContain("10.244.3.0/24 is a pod subnet of node node3, and the AS path is empty");
+});
+
 test("a guard on a connected network yields to a node whose own range lies in it, and to nobody else", async () => {
   const test = await world();
   const guard = { prefix: parsePrefix("10.0.0.0/8"), orLonger: true, reason: "connected network of eth0" };

@@ -104,7 +104,7 @@ export class Origins {
     const asked = { family, octets, start, length };
     if (role === "outside") {
       const range = this.#ownerOf(asked);
-      return range === undefined || this.#lastAsn(raw).asn === range.origin.asn ? 0 : Rejected.Origin;
+      return range === undefined || this.#comesFrom(range.origin, raw) ? 0 : Rejected.Origin;
     }
     const who = this.#whose(role, raw);
     if (who === "foreign") return Rejected.Originator;
@@ -133,7 +133,8 @@ export class Origins {
     if (role === undefined) return "not the neighbour's to announce";
     if (role === "outside") {
       const { asn, text } = this.#lastAsn(raw);
-      return `${pods ?? "it was a pod subnet of a node"}, and the AS path ${asn === undefined ? "is empty" : `ends in ${text}`}, not in the node's AS ${range?.origin.asn}`;
+      const end = asn === undefined ? "is empty" : `ends in ${text}, not in the node's AS ${range?.origin.asn}`;
+      return `${pods ?? "it was a pod subnet of a node"}, and the AS path ${end}`;
     }
     const who = this.#whose(role, raw);
     if (who === "foreign") {
@@ -164,6 +165,12 @@ export class Origins {
   /** Nodes with an AS each tell each other what they learned: whole subnets, with the owner's AS at the end, which lose to the owner's own word. */
   #passesOn(who: Origin, { prefix, origin }: Range, length: number, raw: number): boolean {
     return prefix.length === length && who.asn !== origin.asn && this.#lastAsn(raw).asn === origin.asn;
+  }
+
+  /** By what reflectors and routers outside leave of it: ORIGINATOR_ID, which external neighbours cannot give (RFC 7606 section 7.9), or the AS at the path's end. */
+  #comesFrom({ routerId, asn }: Origin, raw: number): boolean {
+    const { hasOriginator, originatorId } = this.#attributes;
+    return (hasOriginator[raw] === 1 && originatorId[raw] === routerId) || this.#lastAsn(raw).asn === asn;
   }
 
   #lastAsn(raw: number): { asn: number | undefined; text: string } {

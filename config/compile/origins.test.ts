@@ -55,6 +55,22 @@ test("reflectors may pass routes on, also one for a Peer", () => {
   ]);
 });
 
+test("who is no node of the fabric is judged as one outside; a Peer by peerSelector as the node that it is", () => {
+  const roles = (...objects: object[]) => plan(...objects).speaker?.neighbors.map(({ name, origin: role }) => [name, role]);
+  const mesh = { type: "RouteReflectors", routeReflectors: { nodeSelector: only(2) } };
+  const peers = [
+    podlane("Peer", "inside", { nodeSelector: only(1), peerSelector: only(3), type: "Internal" }),
+    podlane("Peer", "rr", { nodeSelector: only(1), address: "10.0.0.98", type: "Internal" }),
+    podlane("Peer", "tor", { nodeSelector: only(1), address: "10.0.0.99", asn: 65100 }),
+  ];
+  expect(roles(fabric(mesh), ...peers)).toEqual([
+    ["node2/ipv4", { node: "node2", reflects: true }],
+    ["inside/node3/ipv4", { node: "node3", reflects: false }],
+    ["rr", "outside"],
+    ["tor", "outside"],
+  ]);
+});
+
 describe("besides", () => {
   test("what Advertisements give the mesh from it: aggregates, static prefixes, addresses that its Node names", () => {
     const ads = [

@@ -40,16 +40,10 @@ export function compileOrigins(context: Context, fabric: Fabric, peers: readonly
   return { nodes, lists: Object.fromEntries(entries.sort(([a], [b]) => compareText(a, b))) };
 }
 
-/** How the neighbour of a session is judged; undefined: it is not. */
-export function roleAt(
-  { nodes }: Context,
-  fabric: Fabric,
-  { node, external }: Session,
-  peers: readonly ResolvedPeer[],
-): OriginRole | undefined {
-  if (node === undefined) return external ? "outside" : undefined;
-  const view = nodes.find(({ name }) => name === node);
-  return view && roleOf(fabric, view, peers);
+/** How the neighbour of a session is judged: as a node of the fabric, or as one outside. */
+export function roleAt({ nodes }: Context, fabric: Fabric, { node, peerNode }: Session, peers: readonly ResolvedPeer[]): OriginRole {
+  const view = nodes.find(one => one.name === (node ?? peerNode) && one.fabric === fabric);
+  return view ? roleOf(fabric, view, peers) : "outside";
 }
 
 function roleOf(fabric: Fabric, node: NodeView, peers: readonly ResolvedPeer[]): NodeRole {

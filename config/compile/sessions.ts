@@ -22,6 +22,8 @@ export interface Session {
   peer?: ResolvedPeer;
   /** The node at the other end, of mesh sessions. */
   node?: string;
+  /** The node at the other end, of a Peer with peerSelector. */
+  peerNode?: string;
   external: boolean;
 }
 
@@ -213,16 +215,11 @@ function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Ses
   const sessions = others.flatMap(other =>
     ([4, 6] as const)
       .filter(family => self.address[family] && other.address[family])
-      .map(family =>
-        peerSession(
-          context,
-          fabric,
-          peer,
-          `${peer.name}/${other.name}/${short(family)}`,
-          other.address[family] as string,
-          spec.port ?? other.fabric?.spec.listen.port ?? defaultPort,
-        ),
-      ),
+      .map(family => {
+        const port = spec.port ?? other.fabric?.spec.listen.port ?? defaultPort;
+        const name = `${peer.name}/${other.name}/${short(family)}`;
+        return { ...peerSession(context, fabric, peer, name, other.address[family] as string, port), peerNode: other.name };
+      }),
   );
   if (others.length > 0 && sessions.length === 0) {
     problems.error(

@@ -26,7 +26,7 @@ const mesh = object(
     ),
     nextHopSelf: flag("Put the node's own address as next hop on routes that it learned from external peers.", true),
     trust: oneOf(
-      "Own: from a node only what it may originate is accepted: its pod subnets, what Advertisements with `mesh: true` give it, what its Peers let in, and `accept`; behind a reflector the node is known by ORIGINATOR_ID. An external peer that announces pod subnets of this fabric's nodes without their AS in the path is refused. Any: whatever a node says.",
+      "Own: from a node only what it may originate is accepted: its pod subnets, what Advertisements with `mesh: true` give it, what its Peers let in, and `accept`; behind a reflector the node is known by ORIGINATOR_ID. A neighbour outside that announces pod subnets of this fabric's nodes which do not come from them, by the end of the AS path or ORIGINATOR_ID, is refused. Any: whatever a node says.",
       ["Own", "Any"],
       { default: "Own" },
     ),
