@@ -152,6 +152,29 @@ describe("a new connection from a neighbour whose session is established", () =>
     expect([neighbor.incoming?.state, neighbor.state, order]).toEqual(["Established", "Established", ["Accept"]]);
   });
 
+  const bad: FsmEvent = { type: "BgpHeaderErr", error: { message: "marker", code: 1, subcode: 1, data: new Uint8Array() } };
+  it.each<[string, FsmEvent[], string[]]>([
+    ["brings nothing", [], []],
+    ["ends again", [{ type: "TcpConnectionFails", reason: "closed" }], []],
+    ["brings no OPEN in time", [{ type: "HoldTimerExpires" }], ["incoming 4/0"]],
+    ["brings what is no BGP", [bad], ["incoming 1/1"]],
+    ["brings an OPEN that is wrong", [{ ...bad, type: "BgpOpenMsgErr" }], ["incoming 1/1"]],
+    ["brings the OPEN of another router", [{ ...capable, remoteId: 101 } as FsmEvent], ["incoming 6/7"]],
+    ["brings the OPEN of another AS", [{ ...capable, remoteAsn: 65003 } as FsmEvent], ["incoming 6/7"]],
+    ["brings an OPEN without graceful restart", [open], ["incoming 6/7"]],
+  ])("that %s leaves the session alone", (_, events, notifications) => {
+    for (const direction of ["outgoing", "incoming"] as const) {
+      const before = run(established(direction, capable), [stability]).neighbor;
+      const { neighbor, actions } = run(before, [arrives, ...events.map(event => on("incoming", event))]);
+      const downs = actions.filter(action => action.type === "Connection" && action.action.type === "Down" && action.action.wasEstablished);
+      expect([neighbor.state, downs, sent(actions)]).toEqual(["Established", [], notifications]);
+      expect([neighbor.protocolErrors, neighbor.failures, neighbor.stable, neighbor.idleHold]).toEqual([0, 0, true, undefined]);
+      // The next one that is right is taken, whatever there was before.
+      const after = run(neighbor, [arrives, on("incoming", capable), on("incoming", keepalive)]).neighbor;
+      expect([after.incoming?.state, after.outgoing.state]).toEqual(["Established", "Idle"]);
+    }
+  });
+
   it("is refused while it may be one of two that crossed, and where the neighbour knows no graceful restart", () => {
     for (const [before, events] of [
       [established("outgoing", capable), [arrives]],
@@ -180,6 +203,7 @@ describe("any events for a neighbour", () => {
   const direction = fc.constantFrom<Direction>("outgoing", "incoming");
   const fsmEvent = fc.constantFrom<FsmEvent>(
     open,
+    { ...open, gracefulRestart: true } as FsmEvent,
     keepalive,
     { type: "TcpConnectionAcked" },
     { type: "TcpConnectionFails", reason: "reset" },
@@ -218,6 +242,11 @@ describe("any events for a neighbour", () => {
           for (const action of actions) {
             if (action.type === "StartTimer") timers.add(action.timer);
             if (action.type === "StopTimer") timers.delete(action.timer);
+            if (action.type === "Promote") {
+              const names = [...timers].filter(name => name.startsWith("incoming"));
+              for (const name of names) timers.delete(name);
+              for (const name of names) timers.add(name.replace("incoming", "outgoing"));
+            }
             if (action.type !== "Connection") continue;
             if (action.action.type === "StartTimer") timers.add(`${action.direction} ${action.action.timer}`);
             if (action.action.type === "StopTimer") timers.delete(`${action.direction} ${action.action.timer}`);

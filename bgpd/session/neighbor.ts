@@ -48,13 +48,20 @@ export interface Neighbor {
   readonly failures: number;
   /** Established for STABILITY_TIME: no connection can still be under way from when this one was made. */
   readonly stable: boolean;
-  /** By the last OPEN, the neighbour takes part in graceful restart (RFC 4724). */
-  readonly gracefulRestart: boolean;
+  /** What the neighbour said of itself in the OPEN of the session that is there, or was there last. */
+  readonly remote: Remote | undefined;
   /** By the last OPEN, the neighbour is the side whose connection is kept. */
   readonly yields: boolean;
   /** Most advanced of both connections. */
   readonly state: SessionState;
   readonly reason: string;
+}
+
+/** Who a neighbour is by its OPEN, and whether it takes part in graceful restart (RFC 4724). */
+interface Remote {
+  id: number;
+  asn: number;
+  gracefulRestart: boolean;
 }
 
 export type NeighborTimer = "idleHold" | "stability";
@@ -73,6 +80,8 @@ export type NeighborEvent =
 
 export type NeighborAction =
   | { type: "Connection"; direction: Direction; action: FsmAction }
+  /** What was `incoming` is `outgoing` from here on, which was Idle: room for one more connection that the neighbour opens. */
+  | { type: "Promote" }
   /** The connection that came in becomes `incoming`. */
   | { type: "Accept" }
   /** The connection that came in is told this and closed. */
@@ -94,7 +103,7 @@ export function createNeighbor(settings: NeighborSettings): Neighbor {
     protocolErrors: 0,
     failures: 0,
     stable: false,
-    gracefulRestart: false,
+    remote: undefined,
     yields: false,
     state,
     reason,
@@ -234,23 +243,33 @@ class Step {
   }
 
   #incomingConnection(): void {
-    const { started, shutdown, idleHold, outgoing, incoming, stable, gracefulRestart } = this.#neighbor;
+    const { started, shutdown, idleHold, outgoing, incoming, stable, remote } = this.#neighbor;
     if (!started) {
       this.#refuse(shutdown, "the neighbour is shut down here");
     } else if (idleHold !== undefined) {
       this.#refuse(cease(CeaseSubcode.ConnectionRejected), idleHold.text);
-    } else if (stable && gracefulRestart) {
-      // RFC 4724 section 5: it restarted faster than we could notice. No NOTIFICATION, so that its routes are kept.
-      const reason = "the neighbour restarted: it opened a new connection";
-      this.#run(outgoing.state === "Established" ? "outgoing" : "incoming", { type: "TcpConnectionFails", reason });
+    } else if (stable && remote?.gracefulRestart) {
+      // It may have restarted faster than we could notice (RFC 4724 section 5). Any process of its host can connect, so that the session
+      // goes on beside the connection until this brings the neighbour's own OPEN (#open).
+      if (incoming?.state === "Established") this.#promote(incoming);
       this.#accept();
     } else if (outgoing.state === "Established" || incoming?.state === "Established") {
       this.#refuse(cease(CeaseSubcode.ConnectionCollision), "a session with the neighbour is established already");
-      // A neighbour that lost its memory (power, kill) connects anew: a KEEPALIVE makes its kernel reset the connection it forgot.
-      this.#run(outgoing.state === "Established" ? "outgoing" : "incoming", { type: "KeepaliveTimerExpires" });
+      this.#probe(outgoing.state === "Established" ? "outgoing" : "incoming");
     } else {
       this.#accept();
     }
+  }
+
+  #promote(incoming: Fsm): void {
+    this.#actions.push({ type: "Promote" });
+    this.#neighbor.outgoing = { ...incoming, settings: this.#neighbor.settings };
+    this.#neighbor.incoming = undefined;
+  }
+
+  /** A neighbour that lost its memory (power, kill) connects anew: a KEEPALIVE makes its kernel reset the connection it forgot. */
+  #probe(established: Direction): void {
+    this.#run(established, { type: "KeepaliveTimerExpires" });
   }
 
   #accept(): void {
@@ -273,12 +292,21 @@ class Step {
     const other = direction === "outgoing" ? "incoming" : "outgoing";
     const otherState = this.#neighbor[other]?.state;
     const { localId: id, localAsn: asn } = this.#neighbor.settings;
-    const kept = keptConnection({ id, asn }, { id: event.remoteId, asn: event.remoteAsn });
-    this.#neighbor.yields = kept === "incoming";
-    this.#neighbor.gracefulRestart = event.gracefulRestart ?? false;
+    const remote = { id: event.remoteId, asn: event.remoteAsn, gracefulRestart: event.gracefulRestart ?? false };
+    const kept = keptConnection({ id, asn }, remote);
+    const challenges = this.#neighbor[direction]?.state === "OpenSent" && otherState === "Established";
+    if (!challenges) {
+      this.#neighbor.remote = remote;
+      this.#neighbor.yields = kept === "incoming";
+    }
     const dump = (loser: Direction, reason: string) => this.#run(loser, { type: "OpenCollisionDump", reason: `collision: ${reason}` });
-    if (this.#neighbor[direction]?.state === "OpenSent" && otherState === "Established") {
+    if (challenges && direction === "incoming" && this.#restarted(remote)) {
+      // RFC 4724 section 5. No NOTIFICATION, so that its routes are kept.
+      this.#run(other, { type: "TcpConnectionFails", reason: "the neighbour restarted: it opened a new connection" });
+      this.#run(direction, event);
+    } else if (challenges) {
       dump(direction, `the ${other} connection is established already`);
+      this.#probe(other);
     } else if (this.#neighbor[direction]?.state === "OpenSent" && otherState === "OpenConfirm") {
       const by = id === event.remoteId ? "AS number" : "BGP Identifier";
       dump(kept === direction ? other : direction, `the ${kept} connection is kept, its opener has the higher ${by}`);
@@ -288,12 +316,19 @@ class Step {
     }
   }
 
+  /** Whether the OPEN of a second connection is that of the neighbour whose session is there, after a restart. */
+  #restarted(remote: Remote): boolean {
+    const { stable, remote: known } = this.#neighbor;
+    return stable && known?.gracefulRestart === true && remote.gracefulRestart && known.id === remote.id && known.asn === remote.asn;
+  }
+
   #ended(down: Down): void {
     const neighbor = this.#neighbor;
     if (down.wasEstablished) this.#actions.push({ type: "StopTimer", timer: "stability" });
     const established = neighbor.outgoing.state === "Established" || neighbor.incoming?.state === "Established";
     if ((down.cause === "transport" || down.cause === "ended") && !established) neighbor.failures++;
-    if (down.cause !== "protocol") return;
+    // What comes on a connection beside the session, from whomever, says nothing about the neighbour.
+    if (down.cause !== "protocol" || established) return;
     const wait = this.#damping();
     if (!isLive(neighbor.incoming) && !isLive(neighbor.outgoing)) this.#holdDown = Math.max(wait, this.#holdDown ?? 0);
   }

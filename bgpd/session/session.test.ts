@@ -8,7 +8,7 @@ import { encodeOpen } from "../message/open.ts";
 import { encodeRouteRefresh } from "../message/route-refresh.ts";
 import { MessageError } from "../message/types.ts";
 import { FakeClock } from "../testing/fake-clock.ts";
-import { type AcceptingSession, createSession } from "./session.ts";
+import { type AcceptingSession, createSession, type SessionOptions } from "./session.ts";
 import { type MemoryEnd, MemoryLog, MemoryNetwork, neighborConfig, RawPeer, RecordingListener } from "./testing.ts";
 
 const HERE = "10.0.0.1";
@@ -22,7 +22,14 @@ function wire(delay?: () => number) {
 
 function speaker(
   { clock, network }: ReturnType<typeof wire>,
-  { at, to, asn, id = at, ...config }: { at: string; to: string; asn: number; id?: string } & Partial<NeighborConfig>,
+  {
+    at,
+    to,
+    asn,
+    id = at,
+    gracefulRestart,
+    ...config
+  }: { at: string; to: string; asn: number; id?: string; gracefulRestart?: SessionOptions["gracefulRestart"] } & Partial<NeighborConfig>,
 ) {
   const listener = new RecordingListener();
   const log = new MemoryLog();
@@ -34,6 +41,7 @@ function speaker(
     listener,
     transport: network.transport(parseAddress(at), parseAddress(to)),
     hostname: `host-${asn}`,
+    gracefulRestart,
     random: () => 1,
   });
   network.listen(parseAddress(at), incoming => session.accept(incoming));
@@ -82,6 +90,90 @@ function established(config: Partial<NeighborConfig> = {}, theirs: Parameters<ty
   expect(test.session.snapshot().state).toBe("Established");
   return { ...test, peer };
 }
+
+describe("a connection beside an established session (RFC 4724 section 5)", () => {
+  const capability = { restartTime: 120, restarted: false, forwarding: true };
+  const theirs = (id = "10.0.0.2") =>
+    encodeOpen({
+      asn: 65002,
+      holdTime: 90,
+      bgpId: addressToUint32(parseAddress(id)),
+      capabilities: {
+        families: ["ipv4-unicast"],
+        fourOctetAsn: true,
+        routeRefresh: true,
+        gracefulRestart: capability,
+      },
+    });
+
+  /** A session on the connection that the neighbour opened, or on ours, for longer than two connections can cross. */
+  function stable(passive: boolean) {
+    const net = wire();
+    const gracefulRestart = () => capability;
+    const us = speaker(net, { at: HERE, to: THERE, asn: 65001, passive, gracefulRestart });
+    const peers: RawPeer[] = [];
+    net.network.listen(parseAddress(THERE), incoming => {
+      const peer = new RawPeer();
+      peer.wire = incoming.attach(peer);
+      peers.push(peer);
+    });
+    const connectIn = () => {
+      const peer = new RawPeer();
+      peer.wire = net.network.transport(parseAddress(THERE), parseAddress(HERE)).connect(peer);
+      net.clock.advance(5);
+      return peer;
+    };
+    const send = (peer: RawPeer, ...messages: Uint8Array[]) => {
+      for (const message of messages) peer.wire?.write(message);
+      net.clock.advance(5);
+    };
+    us.session.start();
+    net.clock.advance(5);
+    const peer = passive ? connectIn() : peers[0];
+    send(peer, theirs(), KEEPALIVE);
+    net.clock.advance(61_000);
+    send(peer, KEEPALIVE);
+    return { ...net, ...us, peer, connectIn, send };
+  }
+
+  it.each([true, false])("leaves the session its own timers, octets and reasons (passive: %s)", passive => {
+    const { session, listener, clock, peer, connectIn, send } = stable(passive);
+    const stranger = connectIn();
+    send(stranger, theirs("10.0.0.66"));
+    expect(stranger.notifications).toEqual(["6/7"]);
+    send(peer, END_OF_RIB, KEEPALIVE);
+    expect(listener.updates).toEqual([END_OF_RIB]);
+    const silent = connectIn();
+    expect([session.snapshot().state, session.snapshot().lastDown, silent.ofType(MessageType.Open).length]).toEqual([
+      "Established",
+      undefined,
+      1,
+    ]);
+    session.send(END_OF_RIB, 1);
+    clock.advance(5);
+    expect([peer.ofType(MessageType.Update).length, silent.ofType(MessageType.Update).length]).toEqual([1, 0]);
+    // The hold timer is the session's: it ends by the neighbour's silence, not by that of the other connection.
+    for (let elapsed = 0; elapsed < 300; elapsed += 30) {
+      clock.advance(30_000);
+      send(peer, KEEPALIVE);
+    }
+    expect([session.snapshot().state, listener.downs, silent.notifications]).toEqual(["Established", [], ["4/0"]]);
+    clock.advance(100_000);
+    expect([listener.downs.length, peer.notifications]).toEqual([1, ["4/0"]]);
+  });
+
+  it.each([true, false])("gives way to the neighbour's own OPEN, without a NOTIFICATION (passive: %s)", passive => {
+    const { session, listener, clock, peer, connectIn, send } = stable(passive);
+    const restarted = connectIn();
+    expect(listener.downs).toEqual([]);
+    send(restarted, theirs(), KEEPALIVE);
+    expect([peer.notifications, listener.downs.length, listener.sessions.length]).toEqual([[], 1, 2]);
+    send(restarted, END_OF_RIB);
+    session.send(END_OF_RIB, 1);
+    clock.advance(5);
+    expect([session.snapshot().state, listener.updates.length, restarted.ofType(MessageType.Update).length]).toEqual(["Established", 1, 1]);
+  });
+});
 
 describe("two sessions", () => {
   it("establish when one is passive", () => {

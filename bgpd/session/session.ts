@@ -97,12 +97,12 @@ class BgpSession implements AcceptingSession {
     };
     const random = options.random ?? Math.random;
     this.#timers = new TimerSet(this.#clock, random, timer => this.#dispatch({ type: "TimerExpires", timer }));
-    const side = (direction: Direction): Side => ({
-      connection: undefined,
-      lastKeepalive: -Infinity,
-      timers: new TimerSet(this.#clock, random, timer => this.#connectionEvent(direction, { type: timerEvents[timer] })),
-    });
-    this.#sides = { outgoing: side("outgoing"), incoming: side("incoming") };
+    const newSide = (direction: Direction): Side => {
+      const expired = (timer: FsmTimer) => this.#connectionEvent(side.direction, { type: timerEvents[timer] });
+      const side: Side = { direction, connection: undefined, lastKeepalive: -Infinity, timers: new TimerSet(this.#clock, random, expired) };
+      return side;
+    };
+    this.#sides = { outgoing: newSide("outgoing"), incoming: newSide("incoming") };
     this.#neighbor = this.#newNeighbor();
     this.#since = this.#clock.now();
   }
@@ -210,6 +210,9 @@ class BgpSession implements AcceptingSession {
       case "Connection":
         this.#performOn(action.direction, action.action);
         return;
+      case "Promote":
+        this.#promote();
+        return;
       case "Accept":
         this.#attach(this.#arriving.shift()!);
         return;
@@ -256,27 +259,38 @@ class BgpSession implements AcceptingSession {
         this.#tell("established", () => this.#options.listener.established(side.connection!.negotiated!));
         return;
       case "DeliverUpdate":
-        this.#deliver(direction, action.message, message => this.#options.listener.update(message));
+        this.#deliver(side, action.message, message => this.#options.listener.update(message));
         return;
       case "DeliverRouteRefresh":
-        this.#deliver(direction, action.message, message => this.#routeRefresh(message, side.connection?.negotiated));
+        this.#deliver(side, action.message, message => this.#routeRefresh(message, side.connection?.negotiated));
         return;
       case "Down":
         this.#down(action);
     }
   }
 
+  /** The sides change places, with their connections and timers; events that wait are about the same connections as before. */
+  #promote(): void {
+    const { outgoing, incoming } = this.#sides;
+    Object.assign(this.#sides, { outgoing: incoming, incoming: outgoing });
+    incoming.direction = "outgoing";
+    outgoing.direction = "incoming";
+    for (const event of this.#queue) {
+      if (event.type === "Connection") event.direction = event.direction === "outgoing" ? "incoming" : "outgoing";
+    }
+  }
+
   #newConnection(direction: Direction): Connection {
+    const side = this.#sides[direction];
     const owner = {
       counters: this.#counters,
-      event: (event: FsmEvent) => this.#connectionEvent(direction, event),
+      event: (event: FsmEvent) => this.#connectionEvent(side.direction, event),
       fault: (error: unknown, octets: Uint8Array) => this.#defect("a message", error, octets),
       writable: () => {
         if (this.#established() === connection) this.#tell("writable", () => this.#options.listener.writable());
       },
     };
     const connection = new Connection(this.#openSettings, owner);
-    const side = this.#sides[direction];
     side.connection = connection;
     side.lastKeepalive = -Infinity;
     return connection;
@@ -321,12 +335,12 @@ class BgpSession implements AcceptingSession {
     connection?.sendKeepalive();
   }
 
-  #deliver(direction: Direction, message: Uint8Array, deliver: (message: Uint8Array) => void): void {
+  #deliver(side: Side, message: Uint8Array, deliver: (message: Uint8Array) => void): void {
     try {
       deliver(message);
     } catch (error) {
       if (error instanceof MessageError) {
-        this.#connectionEvent(direction, { type: "UpdateMsgErr", error, offending: message.slice(0, 4096) });
+        this.#connectionEvent(side.direction, { type: "UpdateMsgErr", error, offending: message.slice(0, 4096) });
       } else {
         this.#defect("a message", error, message);
       }
@@ -345,6 +359,8 @@ class BgpSession implements AcceptingSession {
     const fields = { ...(offending && { offending: Buffer.from(offending).toString("hex") }), ...(notification && withHex(notification)) };
     if (wasEstablished) this.#log.warn(fields, `session down: ${text}`);
     else this.#log[expected ? "debug" : "info"](fields, `attempt failed: ${text}`);
+    // A connection beside the session that is there tells nothing about it.
+    if (!wasEstablished && this.#established()) return;
     // "Connection refused" of the next attempt says less than why the session ended; snapshot().reason has the attempt.
     const telling = wasEstablished || reason.notification !== undefined;
     if (telling ? wasEstablished || !expected : !expected && !this.#lastDownTells) {
@@ -414,6 +430,8 @@ class BgpSession implements AcceptingSession {
 
 /** What belongs to one of the two connections. */
 interface Side {
+  /** Which of the two it is now. */
+  direction: Direction;
   connection: Connection | undefined;
   /** Monotonic milliseconds. */
   lastKeepalive: number;
