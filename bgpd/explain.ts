@@ -1,12 +1,16 @@
 /** Why a prefix is where it is: all candidates, the step that chose, the rule that rejected, who was told what, and the kernel's route. */
-import { formatAddress, formatPrefix, isPrefix, maskAddress, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
+import type { Rtnetlink } from "../kernel/types.ts";
+import { formatPrefix, isPrefix, maskAddress, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
 import { Families } from "./config.ts";
-import type { Fib } from "./fib/types.ts";
+import { hopsText } from "./fib/hops.ts";
+import type { Fib, NextHopTracker } from "./fib/types.ts";
+import { conflictText, kernelAnswer, ownerOf } from "./kernel-answer.ts";
 import type { Peer } from "./peer.ts";
 import type { TraceStep } from "./policy/types.ts";
 import { DecisionSteps } from "./rib/decision.ts";
 import { evaluateImport, protectionOf } from "./rib/import.ts";
 import type { Rib } from "./rib/rib.ts";
+import { LOCAL_SLOT } from "./rib/slots.ts";
 import { Rejected, type RibTable } from "./rib/table.ts";
 import type { Explanation, RouteView } from "./snapshot.ts";
 import { prefixViews, viewOf } from "./views.ts";
@@ -15,51 +19,64 @@ interface Modules {
   rib: Rib;
   peers: readonly Peer[];
   fib: Fib | undefined;
+  /** Absent: no kernel at all. */
+  netlink: Pick<Rtnetlink, "match" | "rules"> | undefined;
+  tracker: Pick<NextHopTracker, "foreignRoutes"> | undefined;
+  /** Where our routes are. */
+  place: { table: number; protocols: readonly number[] } | undefined;
   /** Of a network device; undefined where it is gone. */
   linkName(ifindex: number): string | undefined;
 }
 
 export function explain(modules: Modules, question: string): Explanation {
   const { rib } = modules;
-  const asked: Prefix = isPrefix(question)
-    ? parsePrefix(question)
-    : (address => ({ family: address.length === 4 ? 4 : 6, address, length: address.length * 8 }))(parseAddress(question));
+  const byAddress = !isPrefix(question);
+  const asked: Prefix = byAddress
+    ? (address => ({ family: address.length === 4 ? 4 : 6, address, length: address.length * 8 }))(parseAddress(question))
+    : parsePrefix(question);
   const table = rib.tables[asked.family === 4 ? 0 : 1];
-  const id = find(table, asked);
+  const { id, passedOver } = find(table, asked, byAddress);
   const name = formatPrefix(asked);
-  if (id === 0) {
-    return {
-      prefix: name,
-      matched: undefined,
-      candidates: [],
-      decision: "no neighbour announced it and nothing here originates it",
-      sent: [],
-      kernel: kernelPart(modules, asked),
-      protectedBy: protectionOf(rib.context, asked),
-    };
-  }
-  const prefix = table.prefixes.prefix(id);
-  const views = prefixViews(rib, table, id);
+  const prefix = id === 0 ? asked : table.prefixes.prefix(id);
+  const views = id === 0 ? [] : prefixViews(rib, table, id);
   return {
     prefix: name,
-    matched: formatPrefix(prefix) === name ? undefined : formatPrefix(prefix),
+    matched: id === 0 || formatPrefix(prefix) === name ? undefined : formatPrefix(prefix),
     candidates: views.map(view => withImport(rib, table, id, view)),
-    decision: decisionText(views),
-    sent: modules.peers.flatMap(peer => sentPart(rib, table, id, peer)),
+    decision: id === 0 ? "no neighbour announced it and nothing here originates it" : decisionText(views),
+    passedOver: passedOver.map(other => ({
+      prefix: formatPrefix(table.prefixes.prefix(other)),
+      reason: [...new Set(prefixViews(rib, table, other).map(view => `${view.from}: ${withImport(rib, table, other, view).reason}`))].join(
+        "; ",
+      ),
+    })),
+    sent: id === 0 ? [] : modules.peers.flatMap(peer => sentPart(rib, table, id, peer)),
     kernel: kernelPart(modules, prefix),
+    forwards: asked.length === asked.address.length * 8 ? forwardsPart(modules, asked, prefix, isLearned(table, id)) : undefined,
     protectedBy: protectionOf(rib.context, prefix),
   };
 }
 
-/** The prefix itself, else the longest one with a path that covers it. */
-function find(table: RibTable, asked: Prefix): number {
-  const exact = table.prefixes.findPrefix(asked);
-  if (exact !== 0 && table.head[exact] !== 0) return exact;
-  for (let length = asked.length - 1; length >= 0; length--) {
+/**
+ * The prefix that was asked for, where it has a path. Else, and for an address always, the longest that covers it and has an eligible route;
+ * where none has, the longest with any path.
+ */
+function find(table: RibTable, asked: Prefix, byAddress: boolean): { id: number; passedOver: number[] } {
+  const passedOver: number[] = [];
+  for (let length = asked.length; length >= 0; length--) {
     const id = table.prefixes.findPrefix({ ...asked, address: maskAddress(asked.address, length), length });
-    if (id !== 0 && table.head[id] !== 0) return id;
+    if (id === 0 || table.head[id] === 0) continue;
+    if (table.best[id] !== 0 || (length === asked.length && !byAddress)) return { id, passedOver };
+    passedOver.push(id);
   }
-  return 0;
+  const [id = 0, ...others] = passedOver;
+  return { id, passedOver: others };
+}
+
+/** Whether the best route is a neighbour's, so that it belongs into the kernel. */
+function isLearned(table: RibTable, id: number): boolean {
+  const best = id === 0 ? 0 : table.best[id];
+  return best !== 0 && table.pathSlot[best] !== LOCAL_SLOT;
 }
 
 function withImport(rib: Rib, table: RibTable, id: number, view: RouteView): Explanation["candidates"][number] {
@@ -112,13 +129,22 @@ function sentPart(rib: Rib, table: RibTable, id: number, peer: Peer): Explanatio
   return [{ neighbor, advertised: sent, reason: sent ? reason : "queued", attributes: view }];
 }
 
-function kernelPart({ fib, linkName }: Modules, prefix: Prefix): Explanation["kernel"] {
-  if (!fib) return { installed: false, text: "this speaker writes no kernel routes" };
+function kernelPart({ fib, tracker, place, linkName }: Modules, prefix: Prefix): Explanation["kernel"] {
+  const others = (tracker?.foreignRoutes(prefix) ?? []).map(({ type, protocol, table, metric, hops }) => {
+    const hopText = hopsText(hops, linkName);
+    const words = type === "unicast" ? hopText : `${type} ${hopText}`.trim();
+    return `${ownerOf(protocol, table, place)}, metric ${metric}: ${words}`;
+  });
+  if (!fib) return { installed: false, text: "this speaker writes no kernel routes", others };
   const entry = fib.installed(prefix);
-  if (!entry) return { installed: false, text: "not in the kernel from us" };
-  if (entry.type === "blackhole") return { installed: true, text: "blackhole (discards what no longer prefix takes)" };
-  const hops = entry.nextHops.map(
-    hop => `${hop.gateway ? `via ${formatAddress(hop.gateway)} ` : ""}dev ${linkName(hop.ifindex) ?? `#${hop.ifindex}`}`,
-  );
-  return { installed: true, text: hops.join(", ") };
+  if (!entry) return { installed: false, text: others.length > 0 ? "not from us; others hold it" : "not in the kernel", others };
+  if (entry.type === "blackhole") return { installed: true, text: "blackhole (discards what no longer prefix takes)", others };
+  return { installed: true, text: hopsText(entry.nextHops, linkName), others };
+}
+
+function forwardsPart(modules: Modules, asked: Prefix, matched: Prefix, learned: boolean): Explanation["forwards"] {
+  const { netlink, place, linkName, fib } = modules;
+  if (!netlink) return undefined;
+  const answer = kernelAnswer({ netlink, linkName, place }, asked.address);
+  return { ...answer, conflict: fib && learned && place ? conflictText(answer, matched, place.table) : undefined };
 }

@@ -120,8 +120,39 @@ export interface Explanation {
   candidates: (RouteView & { import?: { accepted: boolean; decidedBy: string; trace: TraceStep[] } })[];
   decision: string;
   sent: { neighbor: string; advertised: boolean; reason: string; attributes?: AttributesView }[];
-  kernel: { installed: boolean; text: string };
+  /** Longer prefixes that hold it too, none of whose routes is eligible, longest first. */
+  passedOver: { prefix: string; reason: string }[];
+  kernel: {
+    /** A route of ours for the prefix is there. */
+    installed: boolean;
+    text: string;
+    /** Routes of other owners for this very prefix, in the order in which the kernel tries them: "static, metric 0: via 10.0.0.1 dev eth0". */
+    others: string[];
+  };
+  /** Where an address was asked for: what the kernel does with a packet of this node to it. */
+  forwards?: KernelAnswer & {
+    /** Why that is not the route that was chosen. */
+    conflict?: string;
+  };
   protectedBy?: string;
+}
+
+/** The kernel's own lookup. Where nothing matches, or what matches discards, only `text` says so. */
+export interface KernelAnswer {
+  to: string;
+  /** "via 10.0.0.1 dev eth0", "delivered on this node", or why not. */
+  text: string;
+  prefix?: string;
+  /** As in iproute2's rt_protos, or "podlane". */
+  owner?: string;
+  ours: boolean;
+  metric?: number;
+  /** "main", "local", or its number. */
+  table?: string;
+  /** The rule by which the table was asked: "32766 (all packets → table main)". */
+  rule?: string;
+  /** Rules before it that take other packets to this address: of other sources, interfaces or marks. */
+  rulesBefore: string[];
 }
 
 export interface ApplyReport {

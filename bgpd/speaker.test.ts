@@ -277,7 +277,8 @@ describe("explain", () => {
       [B, false, "the best route came from it"],
       [C, true, "accepted by default"],
     ]);
-    expect(told.kernel).toEqual({ installed: false, text: "this speaker writes no kernel routes" });
+    expect(told.kernel).toEqual({ installed: false, text: "this speaker writes no kernel routes", others: [] });
+    expect(told.forwards).toBeUndefined();
   });
 
   it("finds the longest match of an address and of a longer prefix, and nothing for what is only longer", async () => {
@@ -294,6 +295,24 @@ describe("explain", () => {
     expect(a.speaker.routes({ prefix: "10.0.0.0/8" }).total).toBe(0);
     expect(a.speaker.routes({ prefix: "10.0.0.0/8", longer: true }).total).toBe(2);
     expect(a.speaker.routes({ neighbor: C }).total).toBe(0);
+  });
+
+  it("answers for an address by the longest prefix that has an eligible route, and names the longer ones passed over", async () => {
+    const policies = {
+      strict: { rules: [{ name: "no-24", match: { prefixes: [{ prefix: "10.2.3.0/24" }] }, action: { result: "reject" as const } }] },
+    };
+    a.apply({ policies, ...withB({ families: { "ipv4-unicast": { ...accepting, importPolicies: ["strict"] } } }) });
+    b.apply({ networks: [network("10.2.0.0/16"), network("10.2.3.0/24")] });
+    await world.run(1);
+    const told = a.speaker.explain("10.2.3.4");
+    expect([told.matched, told.candidates[0].best]).toEqual(["10.2.0.0/16", true]);
+    expect(told.passedOver).toEqual([{ prefix: "10.2.3.0/24", reason: expect.stringMatching(/^10\.0\.0\.2: rejected by .*no-24/) }]);
+    // The prefix itself is still explained by its name, and one inside it by what covers it.
+    expect(a.speaker.explain("10.2.3.0/24")).toMatchObject({ matched: undefined, passedOver: [], decision: "no eligible route" });
+    expect(a.speaker.explain("10.2.3.128/25").matched).toBe("10.2.0.0/16");
+    b.apply({ networks: [network("10.2.3.0/24")] });
+    await world.run(1);
+    expect(a.speaker.explain("10.2.3.4")).toMatchObject({ matched: "10.2.3.0/24", passedOver: [], decision: "no eligible route" });
   });
 
   it("lists routes a page at a time, in the order of their prefixes, whatever the order they came in", async () => {

@@ -205,8 +205,11 @@ export const RTNH_F_ONLINK = 4;
 export const RTNH_F_LINKDOWN = 16;
 export const RTM_F_CLONED = 0x200;
 export const RTM_F_LOOKUP_TABLE = 0x1000;
+/** The route of the table that matched, with its prefix, in place of what it means for the one packet. */
+export const RTM_F_FIB_MATCH = 0x2000;
 
 export const FR_ACT_TO_TBL = 1;
+export const FIB_RULE_INVERT = 2;
 export const FRA_DST = 1;
 export const FRA_SRC = 2;
 export const FRA_IIFNAME = 3;
@@ -214,4 +217,10 @@ export const FRA_PRIORITY = 6;
 export const FRA_FWMARK = 10;
 export const FRA_TABLE = 15;
 export const FRA_OIFNAME = 17;
+export const FRA_L3MDEV = 19;
+export const FRA_UID_RANGE = 20;
 export const FRA_PROTOCOL = 21;
+export const FRA_TUN_ID = 12;
+export const FRA_IP_PROTO = 22;
+export const FRA_SPORT_RANGE = 23;
+export const FRA_DPORT_RANGE = 24;

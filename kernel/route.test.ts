@@ -235,6 +235,31 @@ describeKernel("routes", () => {
     }
   });
 
+  test.each([
+    ["10", "10.1.1.1", "0.0.0.0/0"],
+    ["fd", "fd00:1::1", "::/0"],
+  ])("match names the route of the table that matched, or how it discards (%s…)", (start, gateway, everything) => {
+    const { netlink, ip, ifindex } = setUp();
+    const prefix = (n: number) => (start === "10" ? `10.${n}.0.0/16` : `fd0${n}::/64`);
+    const inside = (n: number) => parseAddress(start === "10" ? `10.${n}.3.4` : `fd0${n}::9`);
+    netlink.addRoute(route(prefix(2), [via(gateway)], { metric: 7 }));
+    netlink.addRoute(route(prefix(3), [], { type: "blackhole" }));
+    netlink.addRoute(route(prefix(4), [], { type: "unreachable" }));
+    netlink.addRoute(route(prefix(5), [], { type: "prohibit" }));
+    expect(netlink.match(inside(2)).route).toMatchObject({
+      length: parsePrefix(prefix(2)).length,
+      destination: parsePrefix(prefix(2)).address,
+      metric: 7,
+      table: 254,
+      nextHops: [via(gateway, ifindex)],
+    });
+    const discards = [3, 4, 5, 6].map(n => netlink.match(inside(n)));
+    expect(discards.map(match => "discard" in match && match.discard)).toEqual(["blackhole", "unreachable", "prohibit", "no route"]);
+    netlink.addRoute(route(everything, [via(gateway)], { table: 700 }));
+    ip(`${start === "10" ? "" : "-6 "}rule add lookup 700`);
+    expect(netlink.match(inside(6)).route).toMatchObject({ length: 0, table: 700 });
+  });
+
   test("failures say what was asked and what the kernel says", () => {
     const { netlink, ifindex } = setUp();
     netlink.addRoute(route("10.2.0.0/16", [via("10.1.1.1")]));

@@ -12,7 +12,7 @@ import {
   readAddress,
   readU32,
 } from "./message.ts";
-import type { NewRoute, NextHop, Route, RouteKey } from "./types.ts";
+import type { LookupOptions, NewRoute, NextHop, Route, RouteKey } from "./types.ts";
 
 /** struct rtmsg. */
 const RTMSG = 12;
@@ -152,17 +152,13 @@ export function encodeRouteDump(writer: MessageWriter, family: IpFamily, filter:
 }
 
 /** Body of RTM_GETROUTE for one packet. */
-export function encodeLookup(
-  writer: MessageWriter,
-  destination: Address,
-  options: { source?: Address; ifindex?: number; mark?: number },
-): void {
+export function encodeLookup(writer: MessageWriter, destination: Address, options: LookupOptions, flags = 0): void {
   writer.u8(destination.length === 4 ? C.AF_INET : C.AF_INET6);
   writer.u8(destination.length * 8);
   writer.u8(options.source === undefined ? 0 : options.source.length * 8);
   for (let i = 0; i < 5; i++) writer.u8(0);
   // IPv6 names the table unasked and refuses the flag.
-  writer.u32(destination.length === 4 ? C.RTM_F_LOOKUP_TABLE : 0);
+  writer.u32(flags | (destination.length === 4 ? C.RTM_F_LOOKUP_TABLE : 0));
   writer.attribute(C.RTA_DST, destination);
   if (options.source !== undefined) writer.attribute(C.RTA_SRC, options.source);
   if (options.ifindex !== undefined && options.ifindex !== 0) writer.attributeU32(C.RTA_OIF, options.ifindex);

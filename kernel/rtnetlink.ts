@@ -1,7 +1,7 @@
 /** The synchronous rtnetlink door (rtnetlink(7)): links, addresses, neighbours, routes and rules of one network namespace. */
 import { randomInt } from "node:crypto";
 import { constants } from "node:os";
-import { formatAddress, type IpFamily } from "../net/address.ts";
+import { type Address, formatAddress, type IpFamily } from "../net/address.ts";
 import { decodeAddress, encodeAddress, encodeAddressDump } from "./address.ts";
 import * as C from "./constants.ts";
 import * as words from "./describe.ts";
@@ -18,6 +18,7 @@ import type {
   Link,
   LinkChange,
   LinkDeletion,
+  LookupOptions,
   Neighbour,
   NewAddress,
   NewLink,
@@ -25,6 +26,7 @@ import type {
   Route,
   RouteChange,
   RouteKey,
+  RouteMatch,
   Rtnetlink,
   Rule,
 } from "./types.ts";
@@ -36,6 +38,14 @@ const BATCH_OCTETS = 1 << 15;
 
 /** A dump of routes that the kernel marks as inconsistent is begun anew, this often. */
 const ROUTE_DUMPS = 8;
+
+/** What a route that discards answers, and none at all, by errno. */
+const discards = new Map<number, "blackhole" | "prohibit" | "unreachable" | "no route">([
+  [EINVAL, "blackhole"],
+  [EACCES, "prohibit"],
+  [EHOSTUNREACH, "unreachable"],
+  [ENETUNREACH, "no route"],
+]);
 
 const CREATE = C.NLM_F_CREATE | C.NLM_F_EXCL;
 const REPLACE = C.NLM_F_CREATE | C.NLM_F_REPLACE;
@@ -238,14 +248,22 @@ class KernelRtnetlink implements RtnetlinkSocket {
     }
   }
 
-  lookup(destination: Uint8Array, options: { source?: Uint8Array; ifindex?: number; mark?: number } = {}): Route | undefined {
+  lookup(destination: Address, options: LookupOptions = {}): Route | undefined {
+    return this.#lookup(destination, options, 0).route;
+  }
+
+  match(destination: Address, options: LookupOptions = {}): RouteMatch {
+    return this.#lookup(destination, options, C.RTM_F_FIB_MATCH);
+  }
+
+  #lookup(destination: Address, options: LookupOptions, flags: number): RouteMatch {
     let found: Route | undefined;
     const describe = () => `look up the route to ${formatAddress(destination)}`;
     const ask = () =>
       this.#request(
         C.RTM_GETROUTE,
         0,
-        writer => encodeLookup(writer, destination, options),
+        writer => encodeLookup(writer, destination, options, flags),
         describe,
         message => {
           found ??= decodeRoute(message);
@@ -254,11 +272,12 @@ class KernelRtnetlink implements RtnetlinkSocket {
     try {
       ask();
     } catch (error) {
-      // What a discard route answers: prohibit EACCES, blackhole EINVAL, unreachable EHOSTUNREACH. A wrong request has a text besides.
-      const discard = error instanceof NetlinkError && [EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH].includes(error.errno);
-      if (!discard || error.detail !== "") throw error;
+      // A wrong request has a text besides.
+      const discard = error instanceof NetlinkError && error.detail === "" ? discards.get(error.errno) : undefined;
+      if (discard === undefined) throw error;
+      return { discard };
     }
-    return found;
+    return found ? { route: found } : { discard: "no route" };
   }
 
   replaceRoute(route: NewRoute): void {

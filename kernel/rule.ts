@@ -18,6 +18,9 @@ import type { Rule } from "./types.ts";
 /** struct fib_rule_hdr. */
 const FIB_RULE_HDR = 12;
 
+/** Selectors that are not read. */
+const otherSelectors = new Set([C.FRA_TUN_ID, C.FRA_L3MDEV, C.FRA_UID_RANGE, C.FRA_IP_PROTO, C.FRA_SPORT_RANGE, C.FRA_DPORT_RANGE]);
+
 /** undefined for a message of another family. A rule without a table (goto, unreachable, …) has table 0. */
 export function decodeRule(message: Message): Rule | undefined {
   const { bytes, start, end } = message;
@@ -26,6 +29,8 @@ export function decodeRule(message: Message): Rule | undefined {
   if (family === undefined) return undefined;
   const toTable = bytes.u8[start + 7] === C.FR_ACT_TO_TBL;
   const rule: Rule = { family, priority: 0, table: toTable ? bytes.u8[start + 4] : 0 };
+  const inverted = (bytes.view.getUint32(start + 8, true) & C.FIB_RULE_INVERT) !== 0;
+  if (inverted || bytes.u8[start + 3] !== 0) rule.otherSelectors = true;
   for (let at = start + FIB_RULE_HDR; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
     decodeRuleAttribute(rule, message, attributeType(bytes, at), at + 4, attributeEnd(bytes, at));
   }
@@ -41,6 +46,7 @@ function decodeRuleAttribute(rule: Rule, message: Message, type: number, from: n
   else if (type === C.FRA_IIFNAME) rule.inputInterface = readText(bytes, from, to);
   else if (type === C.FRA_OIFNAME) rule.outputInterface = readText(bytes, from, to);
   else if (type === C.FRA_PROTOCOL && to > from) rule.protocol = bytes.u8[from];
+  else if (otherSelectors.has(type)) rule.otherSelectors = true;
   else if (type === C.FRA_SRC) rule.source = decodeSelector(bytes, rule.family, from, to, bytes.u8[start + 2]);
   else if (type === C.FRA_DST) rule.destination = decodeSelector(bytes, rule.family, from, to, bytes.u8[start + 1]);
 }

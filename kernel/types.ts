@@ -158,7 +158,12 @@ export interface Rule {
   outputInterface?: string;
   mark?: number;
   protocol?: number;
+  /** It selects by more, or by the opposite, of what is here: "not", a DS field, ports, users, tunnels, a VRF. */
+  otherSelectors?: boolean;
 }
+
+/** What the kernel does with a packet of this node: the route that matched, or why there is none. */
+export type RouteMatch = { route: Route } | { route?: undefined; discard: "blackhole" | "prohibit" | "unreachable" | "no route" };
 
 export type KernelEvent =
   | { type: "link"; action: "new" | "delete"; link: Link }
@@ -170,6 +175,12 @@ export type KernelEvent =
   | { type: "configuration" }
   /** ENOBUFS: events were lost; whoever keeps state dumps again. */
   | { type: "overrun" };
+
+export interface LookupOptions {
+  source?: Address;
+  ifindex?: number;
+  mark?: number;
+}
 
 /**
  * One rtnetlink socket in one namespace. All requests but deleteLinks() are synchronous: the kernel answers within sendmsg(2).
@@ -197,7 +208,9 @@ export interface Rtnetlink {
   /** Chunk by chunk, one recv(2) each, so that a caller can yield to the event loop between chunks. */
   routes(filter?: { family?: IpFamily; table?: number; protocol?: number }): Iterable<Route[]>;
   /** What the kernel would do with a packet (RTM_GETROUTE with an address); undefined = unreachable. */
-  lookup(destination: Address, options?: { source?: Address; ifindex?: number; mark?: number }): Route | undefined;
+  lookup(destination: Address, options?: LookupOptions): Route | undefined;
+  /** The same, as the route of the table that matched, with its prefix, protocol, metric and all its next hops. */
+  match(destination: Address, options?: LookupOptions): RouteMatch;
   /**
    * NLM_F_CREATE | NLM_F_REPLACE. The kernel replaces whatever route has this destination, table and metric, also one of another protocol:
    * who shares a table with others uses a metric of his own. IPv6 reads metric 0 as 1024.

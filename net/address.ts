@@ -94,7 +94,7 @@ export function maskAddress(address: Address, length: number): Address {
 }
 
 /** Whether `address` lies in `prefix`; false across families. */
-export function contains(prefix: Prefix, address: Address): boolean {
+export function contains(prefix: Omit<Prefix, "family">, address: Address): boolean {
   if (address.length !== prefix.address.length) return false;
   return sameOctets(maskAddress(address, prefix.length), prefix.address);
 }

@@ -57,7 +57,15 @@ const backend: ApiBackend = {
     asked.filter = filter;
     return { routes: [], total: 0 };
   },
-  explain: prefix => ({ prefix, matched: undefined, candidates: [], decision: "", sent: [], kernel: { installed: false, text: "none" } }),
+  explain: prefix => ({
+    prefix,
+    matched: undefined,
+    candidates: [],
+    decision: "",
+    passedOver: [],
+    sent: [],
+    kernel: { installed: false, text: "none", others: [] },
+  }),
   problems: () => [],
   plan: () => ({}),
   attachments: () => [],

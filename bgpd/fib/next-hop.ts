@@ -4,14 +4,14 @@
  * tracked.ts; here are dumps and events.
  */
 import type { InterfaceAddress, KernelEvent, Link, Route } from "../../kernel/types.ts";
-import { type Address, type IpFamily, sameOctets } from "../../net/address.ts";
+import { type Address, type IpFamily, type Prefix, sameOctets } from "../../net/address.ts";
 import type { Faults } from "../faults.ts";
 import type { Clock, KernelAccess, Logger, Timer } from "../platform.ts";
 import type { PrefixTable } from "../rib/prefix-table.ts";
 import { DISCARD_METRIC, effectiveMetric } from "./family-state.ts";
 import { type OwnWays, resolve } from "./resolve.ts";
 import { turn } from "./route-places.ts";
-import { LOCAL_TABLE, RoutingTable } from "./routing-table.ts";
+import { LOCAL_TABLE, type RouteRow, RoutingTable } from "./routing-table.ts";
 import { TrackedNextHops } from "./tracked.ts";
 import type { NextHopTracker, OwnRoutes, Resolution, TrackedPlace } from "./types.ts";
 
@@ -125,6 +125,10 @@ class KernelNextHopTracker implements NextHopTracker {
 
   onAddressChange(listener: () => void): void {
     this.#addressListeners.push(listener);
+  }
+
+  foreignRoutes(prefix: Prefix): readonly RouteRow[] {
+    return this.#table.routesOf(prefix);
   }
 
   linkName(ifindex: number): string {

@@ -108,6 +108,13 @@ export class RoutingTable {
     prefixes.free(id);
   }
 
+  /** Those of this very prefix, in the order in which the kernel tries them. */
+  routesOf(prefix: Prefix): readonly RouteRow[] {
+    const { prefixes, rows } = this.#families[prefix.family];
+    const id = prefixes.findPrefix(prefix);
+    return id === 0 ? noRows : rows[id];
+  }
+
   addresses(): InterfaceAddress[] {
     return [...this.#addresses.values()];
   }

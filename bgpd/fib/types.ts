@@ -2,6 +2,7 @@
 import type { InterfaceAddress, NextHop } from "../../kernel/types.ts";
 import type { Address, IpFamily, Prefix } from "../../net/address.ts";
 import type { PrefixTable } from "../rib/prefix-table.ts";
+import type { RouteRow } from "./routing-table.ts";
 
 /** What the kernel's routes say about a BGP next hop (RFC 4271 section 5.1.3, 9.1.2.1). */
 export interface Resolution {
@@ -68,6 +69,8 @@ export interface NextHopTracker {
   readonly busy: boolean;
   /** Called when addresses or their flags have changed, once per burst of kernel events. */
   onAddressChange(listener: () => void): void;
+  /** Routes of other owners for this very prefix, in the order in which the kernel tries them; of the tables in which next hops are resolved. */
+  foreignRoutes(prefix: Prefix): readonly RouteRow[];
   /** Its name, or "ifindex 7" where it is gone. */
   linkName(ifindex: number): string;
   /** Whether this address is one of ours. */

@@ -322,6 +322,10 @@ export class TestTracker implements NextHopTracker {
     return [];
   }
 
+  foreignRoutes(): [] {
+    return [];
+  }
+
   onAddressChange(): void {}
 
   follow(): void {}

@@ -13,17 +13,20 @@ export function renderExplanation(explanation: Explanation, paint: Paint): strin
   const matched = explanation.matched ?? explanation.prefix;
   const asked = matched === explanation.prefix ? "" : paint("dim", `  covers ${explanation.prefix}`);
   const lines = [paint("strong", printable(matched)) + asked];
+  if (explanation.forwards) lines.push("", section("forwards", forwards(explanation.forwards, paint), paint));
   if (explanation.candidates.length === 0) {
     lines.push("", section("offered by", ["nobody: no neighbour sent this prefix and nothing here announces it"], paint));
   } else {
     lines.push("", section("offered by", candidates(explanation.candidates, paint), paint));
   }
+  if (explanation.passedOver.length > 0) {
+    const longer = explanation.passedOver.map(one => paint("dim", `· ${printable(one.prefix)}  ${printable(one.reason)}`));
+    lines.push("", section("passed over", ["longer prefixes without an eligible route:", ...longer], paint));
+  }
   if (explanation.decision) lines.push("", section("decision", [printable(explanation.decision)], paint));
   if (explanation.protectedBy) lines.push("", section("protected", [paint("warn", printable(explanation.protectedBy))], paint));
   if (explanation.sent.length > 0) lines.push("", section("sent to", sent(explanation.sent, paint), paint));
-  const kernel = printable(explanation.kernel.text);
-  const mark = explanation.kernel.installed ? paint("good", "✓") : paint("dim", "–");
-  lines.push("", section("kernel", [`${mark} ${kernel}`], paint));
+  lines.push("", section("kernel", kernel(explanation.kernel, paint), paint));
   return `${lines.join("\n")}\n`;
 }
 
@@ -49,6 +52,26 @@ function candidates(all: readonly Candidate[], paint: Paint): string[] {
     const lines = [...(at > 0 && traced ? [""] : []), head, `    ${paint("dim", printable(attributesText(one.attributes)))}`];
     return [...lines, ...importLines(one, paint)];
   });
+}
+
+/** What becomes of a packet, whoever's route it is: first, because it is what is asked most. */
+function forwards(answer: NonNullable<Explanation["forwards"]>, paint: Paint): string[] {
+  const { to, text, prefix, owner, metric, table, rule, rulesBefore, conflict } = answer;
+  const mark = conflict === undefined && prefix !== undefined ? paint("good", "✓") : paint("bad", "✗");
+  const lines = [`${mark} ${to} is ${prefix === undefined || text.startsWith("delivered") ? "" : "sent "}${printable(text)}`];
+  if (prefix !== undefined) {
+    const place = `by ${printable(owner ?? "")}'s route ${prefix}, metric ${metric}, table ${table}${rule ? `, rule ${printable(rule)}` : ""}`;
+    lines.push(`  ${paint("dim", place)}`);
+  }
+  if (conflict !== undefined) lines.push(`  ${paint("warn", `not as chosen below: ${printable(conflict)}`)}`);
+  if (rulesBefore.length > 0)
+    lines.push(`  ${paint("dim", `rules before it, for some packets: ${rulesBefore.map(printable).join(", ")}`)}`);
+  return lines;
+}
+
+function kernel({ installed, text, others }: Explanation["kernel"], paint: Paint): string[] {
+  const mark = installed ? paint("good", "✓") : paint("dim", "–");
+  return [`${mark} ${printable(text)}`, ...others.map(other => `  ${paint("dim", `also: ${printable(other)}`)}`)];
 }
 
 /** How the import policy came to its verdict: every rule that was asked, in order. */

@@ -144,7 +144,24 @@ export const explanation: Explanation = {
       attributes: { origin: "igp", asPath: "65000 65001 65000", nextHop: "10.2.0.11" },
     },
   ],
-  kernel: { installed: true, text: "10.244.2.0/24 proto 201 via 10.1.0.1 dev eth0, via 10.2.0.1 dev eth1" },
+  passedOver: [{ prefix: "10.244.2.0/28", reason: "old-router: rejected by import policy" }],
+  kernel: {
+    installed: true,
+    text: "via 10.1.0.1 dev eth0, via 10.2.0.1 dev eth1",
+    others: ["static, metric 50: via 10.1.0.9 dev eth0"],
+  },
+  forwards: {
+    to: "10.244.2.7",
+    text: "via 10.1.0.9 dev eth0",
+    prefix: "10.244.2.0/25",
+    owner: "static",
+    ours: false,
+    metric: 0,
+    table: "main",
+    rule: "32766 (all packets → table main)",
+    rulesBefore: ["100 (from 10.9.0.0/16 → table 7)"],
+    conflict: "the static route 10.244.2.0/25 is longer than 10.244.2.0/24",
+  },
   protectedBy: undefined,
 };
 

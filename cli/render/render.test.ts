@@ -88,6 +88,11 @@ test("explain", () => {
   expect(renderExplanation(fixtures.explanation, plain)).toMatchInlineSnapshot(`
     "10.244.2.0/24  covers 10.244.2.7/32
 
+    forwards    ✗ 10.244.2.7 is sent via 10.1.0.9 dev eth0
+                  by static's route 10.244.2.0/25, metric 0, table main, rule 32766 (all packets → table main)
+                  not as chosen below: the static route 10.244.2.0/25 is longer than 10.244.2.0/24
+                  rules before it, for some packets: 100 (from 10.9.0.0/16 → table 7)
+
     offered by  > tor-a       via 10.1.0.1  best: lowest neighbour address
                     AS path 65001 65000  origin igp  MED 0  communities 65001:100
                     import accepted by policy "from-tor", rule "pods"
@@ -102,13 +107,17 @@ test("explain", () => {
                     import rejected by policy "from-old", rule "deny-default"
                       ● from-old / deny-default  reject
 
+    passed over longer prefixes without an eligible route:
+                · 10.244.2.0/28  old-router: rejected by import policy
+
     decision    tor-a and tor-b share the traffic: equal up to the interior cost; tor-a is best by the lowest neighbour address (step g)
 
     sent to     ✓ tor-b  accepted by policy "to-tor", rule "all"
                     via 10.2.0.11  AS path 65000 65001 65000  origin igp
                 – node2  it is where the route came from
 
-    kernel      ✓ 10.244.2.0/24 proto 201 via 10.1.0.1 dev eth0, via 10.2.0.1 dev eth1
+    kernel      ✓ via 10.1.0.1 dev eth0, via 10.2.0.1 dev eth1
+                  also: static, metric 50: via 10.1.0.9 dev eth0
     "
   `);
 });
@@ -120,10 +129,19 @@ test("explain what nobody offers", () => {
     candidates: [],
     decision: "",
     sent: [],
-    kernel: { installed: false, text: "no route" },
+    passedOver: [],
+    kernel: { installed: false, text: "no route", others: [] },
+    forwards: {
+      to: "10.244.2.7",
+      text: "refused (network unreachable): no route matches",
+      ours: false,
+      rulesBefore: [],
+    },
   };
   expect(renderExplanation(nothing, plain)).toMatchInlineSnapshot(`
     "10.244.2.7/32
+
+    forwards    ✗ 10.244.2.7 is refused (network unreachable): no route matches
 
     offered by  nobody: no neighbour sent this prefix and nothing here announces it
 
