@@ -7,11 +7,12 @@ import { createHash } from "node:crypto";
 import { constants, type FSWatcher, watch } from "node:fs";
 import { open, readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
+import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promises";
 import type { Problem } from "../plan.ts";
-import { type ReadResult, readDocuments } from "../resources/documents.ts";
+import type { ReadResult } from "../resources/documents.ts";
 import { type AnyResource, collect, type Resources } from "../resources/kinds.ts";
 import { Limits } from "../resources/yaml.ts";
+import { TextReader } from "./reading.ts";
 import type { ResourceListener, ResourceSource } from "./source.ts";
 
 export interface DirectoryOptions {
@@ -38,6 +39,7 @@ export class DirectorySource implements ResourceSource {
   readonly #debounce: number;
   readonly #interval: number;
   readonly #files = new Map<string, FileState>();
+  readonly #reader = new TextReader();
   #listener: ResourceListener | undefined;
   #watcher: FSWatcher | undefined;
   #watched = "";
@@ -77,6 +79,7 @@ export class DirectorySource implements ResourceSource {
     clearInterval(this.#ticker);
     this.#watcher?.close();
     this.#watcher = undefined;
+    await this.#reader.close();
     await this.#scanning;
   }
 
@@ -114,7 +117,8 @@ export class DirectorySource implements ResourceSource {
     if (this.#closed) return true;
     const fresh = present ? [...present.texts.keys()].filter(name => this.#isFresh(name, present)) : [];
     if (fresh.length > 0 && !anyway) return false;
-    if (present) this.#take(present, problems);
+    if (present) await this.#take(present, problems);
+    if (this.#closed) return true;
     this.#deliver(problems);
     return true;
   }
@@ -125,7 +129,7 @@ export class DirectorySource implements ResourceSource {
     return age >= 0 && age < this.#debounce && this.#files.get(name)?.hash !== hashOf(texts.get(name) ?? "");
   }
 
-  #take({ texts, unreadable }: Present, problems: Problem[]): void {
+  async #take({ texts, unreadable }: Present, problems: Problem[]): Promise<void> {
     for (const name of this.#files.keys()) if (!texts.has(name) && !unreadable.has(name)) this.#files.delete(name);
     for (const [name, text] of texts) {
       const hash = hashOf(text);
@@ -137,7 +141,10 @@ export class DirectorySource implements ResourceSource {
         problems.push({ severity: "error", object: name, field: "", message, remedy: "write it, or delete it to remove its objects" });
         continue;
       }
-      const read = readDocuments(text, name);
+      const read = await this.#reader.read(text, name);
+      if (this.#closed) return;
+      // Of many small files none has waited.
+      await nextTurn();
       this.#files.set(name, { hash, ...lastGood(read, known?.good ?? []) });
     }
   }
@@ -244,9 +251,17 @@ async function readBounded(path: string): Promise<{ text?: string; age: number }
   try {
     const before = await handle.stat();
     if (!before.isFile() || before.size > Limits.fileSize) return { age: 0 };
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(Limits.fileSize + 1), 0, Limits.fileSize + 1, 0);
-    if (bytesRead > Limits.fileSize) return { age: 0 };
-    return { text: buffer.toString("utf8", 0, bytesRead), age: Date.now() - (await handle.stat()).mtimeMs };
+    // To its end, whatever its size was said to be; a little more than that is asked for, so that one read is the rule.
+    const chunks: Buffer[] = [];
+    let total = 0;
+    for (let room = before.size + 1; ; room = 64 * 1024) {
+      const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafeSlow(room), 0, room, total);
+      total += bytesRead;
+      if (total > Limits.fileSize) return { age: 0 };
+      chunks.push(buffer.subarray(0, bytesRead));
+      if (bytesRead < room) break;
+    }
+    return { text: Buffer.concat(chunks, total).toString("utf8"), age: Date.now() - (await handle.stat()).mtimeMs };
   } finally {
     await handle.close();
   }
