@@ -74,7 +74,8 @@ export class Agent {
   #sourceProblems: Problem[] = [];
   #agentProblems: Problem[] = [];
   #compileProblems: Problem[] = [];
-  #actions: string[] = [];
+  /** What was done during each reload() that is under way. */
+  readonly #reloads = new Set<string[]>();
   /** Clock.monotonic() since when the list of nodes is good and this node is not in it. */
   #absentSince: number | undefined;
   #closed = false;
@@ -102,15 +103,24 @@ export class Agent {
 
   /** Reads the source again, applies what changed, and says what it did. */
   async reload(): Promise<ReloadView> {
-    this.#actions = [];
-    if (this.#hasResources) await this.#parts.source.reload();
-    else await this.#startSource();
+    const actions: string[] = [];
+    this.#reloads.add(actions);
+    try {
+      await this.#readAgain();
+    } finally {
+      this.#reloads.delete(actions);
+    }
     this.#pods.retry();
     const problems = this.problems();
-    const text = this.#actions.length > 0 ? `reloaded: ${this.#actions.join("; ")}` : "reloaded: nothing changed";
+    const text = actions.length > 0 ? `reloaded: ${actions.join("; ")}` : "reloaded: nothing changed";
     this.#parts.log.info({ problems: problems.length }, text);
     this.#publish("reload", text);
-    return { actions: this.#actions, problems };
+    return { actions, problems };
+  }
+
+  async #readAgain(): Promise<void> {
+    if (this.#hasResources) await this.#parts.source.reload();
+    else await this.#startSource();
   }
 
   /** `graceful`: neighbours hear Cease and drop our routes at once; else those in graceful restart keep them. Kernel routes stay. */
@@ -134,6 +144,7 @@ export class Agent {
       node: this.#options.node,
       version,
       pid: process.pid,
+      memory: memory(),
       startedAt: new Date(this.#startedAt).toISOString(),
       config: {
         source: this.#options.sourceName,
@@ -336,7 +347,7 @@ export class Agent {
   }
 
   #done(text: string): void {
-    this.#actions.push(text);
+    for (const actions of this.#reloads) actions.push(text);
     this.#parts.log.info({}, text);
     this.#publish("plan", text);
   }
@@ -434,4 +445,10 @@ function withoutProblems({ problems: _, ...plan }: NodePlan): Omit<NodePlan, "pr
 
 function isSpeaking(speaker: object): speaker is Omit<NonNullable<StatusView["speaker"]>, "sessions"> {
   return "asn" in speaker;
+}
+
+/** Octets, as Node counts them. */
+function memory(): StatusView["memory"] {
+  const { rss: resident, heapTotal, heapUsed, external } = process.memoryUsage();
+  return { resident, heapTotal, heapUsed, external };
 }

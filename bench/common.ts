@@ -3,6 +3,9 @@ import { execFileSync } from "node:child_process";
 import { cpus, loadavg, release, totalmem } from "node:os";
 import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
 
+/** Options of Node with which scripts/podlane starts the agent. */
+export const nodeOptions = ["--max-semi-space-size=8"];
+
 /** Wrong use; the program ends with status 2 and the usage. */
 export class UsageError extends Error {}
 

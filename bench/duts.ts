@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { missing, neighbourVersion, startBird, startFrr, startGobgp, startOpenbgpd } from "../test/neighbours.ts";
+import { nodeOptions } from "./common.ts";
 import { Driven } from "./processes.ts";
 import { addresses } from "./traffic.ts";
 
@@ -61,7 +62,7 @@ const { speaker, feed } = addresses;
 
 function startPodlane(namespace: string, { sinks, kernel, gaps }: DutOptions): Dut {
   const env = { DUT_SINKS: String(sinks), DUT_KERNEL: kernel ? "1" : "", DUT_GAPS: gaps ? "1" : "" };
-  const driven = new Driven("podlane", namespace, [process.execPath, join(import.meta.dirname, "dut.ts")], env);
+  const driven = new Driven("podlane", namespace, [process.execPath, ...nodeOptions, join(import.meta.dirname, "dut.ts")], env);
   return {
     pid: driven.pid,
     stop: () => driven.stop(),

@@ -13,7 +13,7 @@ import { AgentClient } from "../cli/client.ts";
 import { buildPlugin } from "../cni/plugin/build.ts";
 import { runPlugin } from "../test/cni/harness.ts";
 import { TestNetwork } from "../test/network.ts";
-import { count, describeMachine, machine, needRoot, printTable, program, round, type Values } from "./common.ts";
+import { count, describeMachine, machine, needRoot, nodeOptions, printTable, program, round, type Values } from "./common.ts";
 import { addresses, buildTraffic, Feed, type Table } from "./traffic.ts";
 
 const usage = `usage: npm run bench -- soak [--minutes N] [--prefixes N] [--pods N] [--pause MS] [--rounds N] [--json]
@@ -32,6 +32,8 @@ interface Sample {
   /** Minutes since the start. */
   at: number;
   residentMB: number;
+  /** In use, of V8's heap. */
+  heapMB: number;
   files: number;
   threads: number;
 }
@@ -61,7 +63,7 @@ async function main(values: Values): Promise<void> {
   for (let turn = 1; performance.now() < end && turn <= rounds; turn++) {
     await scene.turn(turn, pods);
     await pause(rest);
-    samples.push({ at: (performance.now() - begin) / 60_000, ...footprint(scene.pid) });
+    samples.push({ at: (performance.now() - begin) / 60_000, ...footprint(scene.pid), heapMB: await scene.heapMB() });
     const minute = Math.floor((performance.now() - begin) / 60_000);
     if (values.json || minute === told) continue;
     told = minute;
@@ -121,7 +123,7 @@ class Scene {
       "--socket",
       this.#socket,
     ];
-    const words = ["netns", "exec", this.#node, process.execPath, main, "agent", ...own, "--log-format", "json"];
+    const words = ["netns", "exec", this.#node, process.execPath, ...nodeOptions, main, "agent", ...own, "--log-format", "json"];
     this.#agent = spawn("ip", words, { stdio: ["ignore", "ignore", "pipe"] });
     this.#agent.stderr!.on("data", (chunk: Buffer) => {
       this.#errors = (this.#errors + chunk.toString()).slice(-4096);
@@ -142,6 +144,10 @@ class Scene {
     await Promise.all(attached.map(container => this.#cni("DEL", container)));
     await this.#feed!.start("withdraw", limit);
     await this.#routes(0);
+  }
+
+  async heapMB(): Promise<number> {
+    return ((await this.#status())?.memory.heapUsed ?? 0) / 2 ** 20;
   }
 
   async problems(): Promise<string[]> {
@@ -291,7 +297,7 @@ function objects(turn: number): object[] {
   ];
 }
 
-function footprint(pid: number): Omit<Sample, "at"> {
+function footprint(pid: number): Omit<Sample, "at" | "heapMB"> {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
   const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)?.[1] ?? 0);
   return { residentMB: field("VmRSS") / 1024, files: readdirSync(`/proc/${pid}/fd`).length, threads: field("Threads") };
@@ -300,7 +306,7 @@ function footprint(pid: number): Omit<Sample, "at"> {
 interface Report {
   rounds: number;
   /** The run in equal parts; those in which no round ended are left out. */
-  parts: { from: number; to: number; least: number; mean: number; most: number; files: number; threads: number }[];
+  parts: { from: number; to: number; least: number; mean: number; most: number; heap: number; files: number; threads: number }[];
   /** Of a straight line through all but the first part, by least squares: MB an hour. Absent for too short a run. */
   slope?: number;
 }
@@ -319,6 +325,8 @@ function summarise(samples: Sample[], minutes: number): Report {
       least: round(Math.min(...resident), 1),
       mean: round(mean, 1),
       most: round(Math.max(...resident), 1),
+      // What is live, and what the collector has not met yet: the least of many.
+      heap: round(Math.min(...inside.map(({ heapMB }) => heapMB)), 1),
       files: Math.max(...inside.map(({ files }) => files)),
       threads: Math.max(...inside.map(({ threads }) => threads)),
     };
@@ -338,12 +346,13 @@ function slopeOf(samples: Sample[]): number {
 function print(head: string, table: Table, pods: number, report: Report, problems: string[]): void {
   console.log(`${head}\n\n${report.rounds} rounds of ${table.prefixes} routes and ${pods} pods; resident memory at rest, MB\n`);
   printTable(
-    ["minutes", "least", "mean", "most", "open files", "threads"],
+    ["minutes", "least", "mean", "most", "heap in use", "open files", "threads"],
     report.parts.map(part => [
       `${part.from}–${part.to}`,
       part.least.toFixed(1),
       part.mean.toFixed(1),
       part.most.toFixed(1),
+      part.heap.toFixed(1),
       String(part.files),
       String(part.threads),
     ]),

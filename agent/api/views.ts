@@ -14,6 +14,8 @@ export interface StatusView {
   node: string;
   version: string;
   pid: number;
+  /** Octets: of the process, and of these the ones of V8's heap (got, in use) and of what lies beside it. */
+  memory: { resident: number; heapTotal: number; heapUsed: number; external: number };
   /** RFC 3339. */
   startedAt: string;
   config: {

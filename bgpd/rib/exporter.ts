@@ -11,6 +11,7 @@ import { UpdateWriter, type UpdateWriterOptions } from "../message/update-writer
 import type { CompiledPolicy, TraceStep } from "../policy/types.ts";
 import type { AttributeTable } from "./attribute-table.ts";
 import { DEFAULT_LOCAL_PREF } from "./attribute-table.ts";
+import { GivenOut } from "./given-out.ts";
 import { grown } from "./growth.ts";
 import { type Rewrite, rewriteAttributes } from "./rewrite.ts";
 import { LOCAL_SLOT } from "./slots.ts";
@@ -68,8 +69,8 @@ export class Exporter {
   readonly #locals: LocalRoutes;
   /** Whether a member of the group has this address: it must not hear it as a next hop (RFC 4271 section 5.1.3). */
   readonly #isMember: (address: Uint8Array) => boolean;
-  /** Next hops that were left as they came, as text. */
-  readonly #foreign = new Set<string>();
+  /** Next hops that were left as they came. */
+  readonly #foreign = new GivenOut();
   /**
    * By attribute id of the source: id of the result, REFUSED or UNKNOWN. No references are held, so that the cache keeps no set alive;
    * an answer counts while source, slot and result are still the ones it was made for.
@@ -182,7 +183,7 @@ export class Exporter {
 
   /** Whether this address may have been given out as a next hop: then a new member that has it needs other answers. */
   hasGivenOut(address: Uint8Array): boolean {
-    return this.#foreign.has(String(address));
+    return this.#foreign.has(address);
   }
 
   /** Forgets all answers: membership changed what a next hop may be. */
@@ -291,7 +292,7 @@ export class Exporter {
     if (nextHopSelf || !(internal || this.rules.onSharedSubnet(global))) return self;
     // Its own address goes to no neighbour. The route's source is none of those who hear it.
     if (!(source && sameOctets(source.address, global)) && this.#isMember(global)) return self;
-    this.#foreign.add(String(global));
+    this.#foreign.add(global);
     // RFC 2545 section 3: the link-local address goes along only to those on the link.
     return internal && current.length === 32 ? global : undefined;
   }
