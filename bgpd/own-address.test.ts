@@ -107,7 +107,7 @@ describe("with real addresses", () => {
     for (const speaker of [us, them]) speaker.apply();
     const held = async () => {
       await world.run(1);
-      const { routes } = them.speaker.routes();
+      const { routes } = them.speaker.routesNow();
       return Object.fromEntries(routes.map(({ prefix, attributes }) => [prefix, attributes.nextHop]));
     };
     return { us, hears: next => expect.poll(held, { timeout: 10_000 }).toEqual(next) };

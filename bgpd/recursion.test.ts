@@ -82,14 +82,14 @@ describe.each([
   it("are reached over both by their default route, flat, and over what is left of it", async () => {
     await start();
     await become(pods, [torA, torB]);
-    const [route] = us.speaker.routes({ prefix: pods }).routes;
+    const [route] = us.speaker.routesNow({ prefix: pods }).routes;
     expect([route.best, route.attributes.nextHop]).toEqual([true, other]);
     // The link is lost, then the session, then the other switch's route.
     ns.ip("link set p0 down");
     await become(pods, [torB]);
     right.apply({ networks: [] });
     await become(pods, []);
-    expect(us.speaker.routes({ prefix: pods }).routes[0].reason).toBe("next hop unreachable: no route");
+    expect(us.speaker.routesNow({ prefix: pods }).routes[0].reason).toBe("next hop unreachable: no route");
     right.apply({ networks: [network(everything)] });
     await become(pods, [torB]);
     ns.ip("link set p0 up");
@@ -116,7 +116,7 @@ describe.each([
     node.apply({ networks: [network(pods), network(host), preferred] });
     await become(host, [torA, torB]);
     await become(pods, [torA, torB]);
-    const offered = us.speaker.routes({ prefix: everything, limit: 100_000 }).routes.filter(one => one.prefix === everything);
+    const offered = us.speaker.routesNow({ prefix: everything, limit: 100_000 }).routes.filter(one => one.prefix === everything);
     expect(offered.find(one => one.from === other)).toMatchObject({
       eligible: false,
       reason: expect.stringMatching(/^next hop only reachable through this route itself: via /),

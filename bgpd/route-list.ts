@@ -1,11 +1,17 @@
 /** The routes that somebody asks for, a page at a time: in the order of their prefixes, which stays while routes come and go between pages. */
-import { contains, formatAddress, formatPrefix, isPrefix, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
+import { formatAddress, formatPrefix, isPrefix, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
 import { Families, type Family } from "./config.ts";
+import { turn } from "./fib/route-places.ts";
+import type { Clock } from "./platform.ts";
 import { comparePrefixIds, wordsOf } from "./rib/prefix-table.ts";
 import type { Rib } from "./rib/rib.ts";
 import type { RibTable } from "./rib/table.ts";
 import type { RouteView } from "./snapshot.ts";
 import { prefixViews, sourceOf } from "./views.ts";
+
+/** Milliseconds of work before the event loop gets its turn, and how many prefixes are looked at between two looks at the clock. */
+const SLICE = 4;
+const LOOK = 1024;
 
 export interface RouteFilter {
   /** A prefix; an address stands for its longest match. */
@@ -30,8 +36,24 @@ export interface RouteList {
   next?: string;
 }
 
-/** Throws AddressError. */
-export function listRoutes(rib: Rib, filter: RouteFilter): RouteList {
+/**
+ * Rejects with AddressError. A table is walked in slices, as it may hold a million prefixes: what comes and goes meanwhile may be in the answer or
+ * not, and once at most.
+ */
+export async function listRoutes(rib: Rib, filter: RouteFilter, clock: Clock): Promise<RouteList> {
+  const walk = walkRoutes(rib, filter);
+  for (;;) {
+    const end = clock.monotonic() + SLICE;
+    do {
+      const step = walk.next();
+      if (step.done) return step.value;
+    } while (clock.monotonic() < end);
+    await turn();
+  }
+}
+
+/** Yields where others may have their turn: after every LOOK prefixes, whether they match or not. Throws AddressError. */
+export function* walkRoutes(rib: Rib, filter: RouteFilter): Generator<undefined, RouteList> {
   const limit = filter.limit ?? 1000;
   const wanted = filter.prefix !== undefined && isPrefix(filter.prefix) ? parsePrefix(filter.prefix) : undefined;
   const address = filter.prefix !== undefined && !wanted ? parseAddress(filter.prefix) : undefined;
@@ -42,6 +64,9 @@ export function listRoutes(rib: Rib, filter: RouteFilter): RouteList {
     if (filter.family && Families[table.family] !== filter.family) continue;
     const page = new Page(table, limit, after);
     for (const prefix of address ? [longestMatch(table, address)] : matching(table, wanted, filter.longer ?? false)) {
+      if (prefix % LOOK === 0) yield;
+      // It may have gone while others had their turn.
+      if (table.head[prefix] === 0) continue;
       const count = countPaths(rib, table, prefix, filter.neighbor);
       if (count === 0) continue;
       list.total += count;
@@ -52,6 +77,7 @@ export function listRoutes(rib: Rib, filter: RouteFilter): RouteList {
         list.next ??= last;
         break;
       }
+      if (table.head[prefix] === 0 || (after && !isAfter(table.prefixes, prefix, after))) continue;
       for (const view of prefixViews(rib, table, prefix)) if (!filter.neighbor || view.from === filter.neighbor) list.routes.push(view);
       last = formatPrefix(table.prefixes.prefix(prefix));
     }
@@ -104,6 +130,15 @@ function isAfter(prefixes: RibTable["prefixes"], id: number, place: Prefix): boo
   return prefixes.length(id) > place.length;
 }
 
+function isInside(prefixes: RibTable["prefixes"], id: number, words: ArrayLike<number>, length: number): boolean {
+  if (prefixes.length(id) < length) return false;
+  for (let n = 0, left = length; left > 0; n++, left -= 32) {
+    const mask = left >= 32 ? 0xffffffff : ~(0xffffffff >>> left);
+    if (((prefixes.word(id, n) ^ words[n]) & mask) !== 0) return false;
+  }
+  return true;
+}
+
 function countPaths(rib: Rib, table: RibTable, prefix: number, neighbor: string | undefined): number {
   let count = 0;
   for (let path = table.head[prefix]; path !== 0; path = table.pathNext[path]) {
@@ -118,12 +153,11 @@ function* matching(table: RibTable, wanted: Prefix | undefined, longer: boolean)
     yield table.prefixes.findPrefix(wanted);
     return;
   }
+  const words = wanted && wordsOf(wanted.address);
   for (let id = 1; id < table.prefixes.limit; id++) {
-    if (table.head[id] === 0) continue;
-    if (wanted) {
-      if (table.prefixes.length(id) < wanted.length || !contains(wanted, table.prefixes.prefix(id).address)) continue;
-    }
-    yield id;
+    // One in so many comes along whether it matches or not, so that the caller can look at the clock.
+    if (table.head[id] !== 0 && (!wanted || isInside(table.prefixes, id, words!, wanted.length))) yield id;
+    else if (id % LOOK === 0) yield 0;
   }
 }
 

@@ -160,7 +160,7 @@ describe("two networks of one prefix", () => {
   ])("are a problem, and the first by name is taken: %s", async (_order, networks) => {
     a.apply({ networks });
     await world.run(1);
-    expect(b.speaker.routes({ prefix: "10.1.0.0/16" }).routes[0].attributes.communities).toEqual(["65001:1"]);
+    expect(b.speaker.routesNow({ prefix: "10.1.0.0/16" }).routes[0].attributes.communities).toEqual(["65001:1"]);
     expect(a.speaker.problems()).toEqual([
       {
         severity: "warning",
@@ -172,7 +172,10 @@ describe("two networks of one prefix", () => {
     ]);
     a.apply({ networks: [two] });
     await world.run(1);
-    expect([a.speaker.problems(), b.speaker.routes({ prefix: "10.1.0.0/16" }).routes[0].attributes.communities]).toEqual([[], ["65001:2"]]);
+    expect([a.speaker.problems(), b.speaker.routesNow({ prefix: "10.1.0.0/16" }).routes[0].attributes.communities]).toEqual([
+      [],
+      ["65001:2"],
+    ]);
   });
 });
 
@@ -290,11 +293,11 @@ describe("explain", () => {
     const unknown = a.speaker.explain("10.0.0.0/8");
     expect([unknown.candidates, unknown.decision]).toEqual([[], "no neighbour announced it and nothing here originates it"]);
     expect(() => a.speaker.explain("10.2.0.1/16")).toThrow();
-    expect(a.speaker.routes({ prefix: "10.2.3.4" }).routes.map(route => route.prefix)).toEqual(["10.2.3.0/24"]);
-    expect(a.speaker.routes({ prefix: "10.2.0.0/16" }).routes.map(route => route.prefix)).toEqual(["10.2.0.0/16"]);
-    expect(a.speaker.routes({ prefix: "10.0.0.0/8" }).total).toBe(0);
-    expect(a.speaker.routes({ prefix: "10.0.0.0/8", longer: true }).total).toBe(2);
-    expect(a.speaker.routes({ neighbor: C }).total).toBe(0);
+    expect(a.speaker.routesNow({ prefix: "10.2.3.4" }).routes.map(route => route.prefix)).toEqual(["10.2.3.0/24"]);
+    expect(a.speaker.routesNow({ prefix: "10.2.0.0/16" }).routes.map(route => route.prefix)).toEqual(["10.2.0.0/16"]);
+    expect(a.speaker.routesNow({ prefix: "10.0.0.0/8" }).total).toBe(0);
+    expect(a.speaker.routesNow({ prefix: "10.0.0.0/8", longer: true }).total).toBe(2);
+    expect(a.speaker.routesNow({ neighbor: C }).total).toBe(0);
   });
 
   it("answers for an address by the longest prefix that has an eligible route, and names the longer ones passed over", async () => {
@@ -324,7 +327,7 @@ describe("explain", () => {
       const seen: string[] = [];
       let after: string | undefined;
       do {
-        const page = a.speaker.routes({ limit, after });
+        const page = a.speaker.routesNow({ limit, after });
         expect(page.total).toBe(sorted.length);
         expect(page.routes.length).toBeLessThanOrEqual(limit);
         seen.push(...page.routes.map(route => route.prefix));
@@ -332,18 +335,18 @@ describe("explain", () => {
       } while (after !== undefined);
       expect(seen, `limit ${limit}`).toEqual(sorted);
     }
-    expect(b.speaker.routes({ limit: 4 })).toMatchObject({ total: 6, next: "10.9.0.0/16" });
-    expect(b.speaker.routes({ after: "10.9.0.0/16" }).routes.map(route => route.prefix)).toEqual(["fd00:1::/64", "fd00:2::/64"]);
-    expect(b.speaker.routes({ after: "fd00:1::/64" }).routes.map(route => route.prefix)).toEqual(["fd00:2::/64"]);
+    expect(b.speaker.routesNow({ limit: 4 })).toMatchObject({ total: 6, next: "10.9.0.0/16" });
+    expect(b.speaker.routesNow({ after: "10.9.0.0/16" }).routes.map(route => route.prefix)).toEqual(["fd00:1::/64", "fd00:2::/64"]);
+    expect(b.speaker.routesNow({ after: "fd00:1::/64" }).routes.map(route => route.prefix)).toEqual(["fd00:2::/64"]);
   });
 
   it("says since when a route is there, the same at each look", async () => {
     b.apply({ networks: [network("10.2.0.0/16")] });
     await world.run(1);
-    const [{ since }] = a.speaker.routes().routes;
+    const [{ since }] = a.speaker.routesNow().routes;
     expect(new Date(since).toISOString()).toBe(since);
     await world.run(1.7);
-    expect(a.speaker.routes().routes[0].since).toBe(since);
+    expect(a.speaker.routesNow().routes[0].since).toBe(since);
   });
 
   it("names the rule that rejected, the loop, and the protection", async () => {

@@ -19,7 +19,7 @@ import { Peer, type PeerHooks } from "./peer.ts";
 import { peerProblems } from "./peer-problems.ts";
 import type { Platform, Timer } from "./platform.ts";
 import { Rib } from "./rib/rib.ts";
-import { listRoutes, type RouteFilter, type RouteList } from "./route-list.ts";
+import { listRoutes, type RouteFilter, type RouteList, walkRoutes } from "./route-list.ts";
 import { BgpListener, type ListenerOptions } from "./session/listener.ts";
 import { createSession } from "./session/session.ts";
 import { type TransportOptions, tcpTransport } from "./session/transport.ts";
@@ -206,9 +206,18 @@ export class Speaker {
     return problems;
   }
 
-  /** A page of the routes that match. Throws AddressError. */
-  routes(filter: RouteFilter = {}): RouteList {
-    return listRoutes(this.#rib, filter);
+  /** A page of the routes that match. Rejects with AddressError. */
+  routes(filter: RouteFilter = {}): Promise<RouteList> {
+    return listRoutes(this.#rib, filter, this.#platform.clock);
+  }
+
+  /** The same at once: for tables that are known to be small. Throws AddressError. */
+  routesNow(filter: RouteFilter = {}): RouteList {
+    const walk = walkRoutes(this.#rib, filter);
+    for (;;) {
+      const step = walk.next();
+      if (step.done) return step.value;
+    }
   }
 
   /** For a prefix, or the longest match of an address. Throws AddressError. */

@@ -15,7 +15,7 @@ export interface ApiBackend {
   status(): StatusView;
   peers(): NeighborSnapshot[];
   /** Throws ApiError 409 while no BGP is configured. */
-  routes(filter: RouteFilter): RoutesView;
+  routes(filter: RouteFilter): Promise<RoutesView>;
   explain(prefix: string): Explanation;
   problems(): Problem[];
   plan(): unknown;
@@ -91,7 +91,7 @@ function get<Name extends string>(
   const handle: Handler = async (call, backend) => {
     const query = readQuery(call.query, names);
     await readBody(call.request, 0);
-    return json(answer(query, backend));
+    return json(await answer(query, backend));
   };
   return { method: "GET", path, handle };
 }

@@ -53,7 +53,7 @@ const backend: ApiBackend = {
     throw new Error("status is broken");
   },
   peers: () => [neighbor],
-  routes: filter => {
+  routes: async filter => {
     asked.filter = filter;
     return { routes: [], total: 0 };
   },

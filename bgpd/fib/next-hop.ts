@@ -4,7 +4,7 @@
  * tracked.ts; here are dumps and events.
  */
 import type { InterfaceAddress, KernelEvent, Link, Route } from "../../kernel/types.ts";
-import { type Address, type IpFamily, type Prefix, sameOctets } from "../../net/address.ts";
+import type { Address, IpFamily, Prefix } from "../../net/address.ts";
 import type { Faults } from "../faults.ts";
 import type { Clock, KernelAccess, Logger, Timer } from "../platform.ts";
 import type { PrefixTable } from "../rib/prefix-table.ts";
@@ -31,6 +31,8 @@ export function createNextHopTracker(options: NextHopTrackerOptions): NextHopTra
 const MAIN_TABLE = 254;
 /** IPv4 routes vanish silently with their link or its last address: the routes are read again this many milliseconds after such an event. */
 const REREAD_DELAY = 50;
+/** Milliseconds after which routes that could not be read are read again. */
+const REREAD_RETRY = 2000;
 /** Milliseconds of work before the event loop gets its turn. */
 const SLICE = 4;
 
@@ -46,6 +48,7 @@ class KernelNextHopTracker implements NextHopTracker {
   /** The copy that a running reread fills; events go into both. */
   #next: RoutingTable | undefined;
   #reread: Timer | undefined;
+  #retry: Timer | undefined;
   #rereading = false;
   #rereadAgain = false;
   #closed = false;
@@ -151,6 +154,7 @@ class KernelNextHopTracker implements NextHopTracker {
     this.#closed = true;
     this.#tracked.close();
     this.#reread?.cancel();
+    this.#retry?.cancel();
     this.#stop();
   }
 
@@ -229,7 +233,11 @@ class KernelNextHopTracker implements NextHopTracker {
       this.#next = undefined;
       await this.#touchDifferences(before);
     } catch (error) {
-      this.#options.log.error({ error }, "cannot read the kernel's routes; trying again after the next event");
+      this.#options.log.error({ error }, `cannot read the kernel's routes; trying again in ${REREAD_RETRY / 1000} s`);
+      this.#retry ??= this.#options.clock.after(REREAD_RETRY, () => {
+        this.#retry = undefined;
+        this.#rereadSoon();
+      });
     } finally {
       this.#next = undefined;
       this.#rereading = false;
@@ -248,9 +256,9 @@ class KernelNextHopTracker implements NextHopTracker {
     for (const index of new Set([...before.links.keys(), ...now.links.keys()])) {
       if (!sameState(before.links.get(index), now.links.get(index))) this.#tracked.touchLink(index);
     }
-    const differing = before.addresses().filter(one => !now.addresses().some(other => sameOctets(one.address, other.address)));
-    const added = now.addresses().filter(one => !before.addresses().some(other => sameOctets(one.address, other.address)));
-    for (const { address } of [...differing, ...added]) this.#tracked.touch(address, 8 * address.length);
+    const [former, present] = [before, now].map(table => new Map(table.addresses().map(({ address }) => [String(address), address])));
+    for (const [key, address] of former) if (!present.has(key)) this.#tracked.touch(address, 8 * address.length);
+    for (const [key, address] of present) if (!former.has(key)) this.#tracked.touch(address, 8 * address.length);
     let end = this.#options.clock.monotonic() + SLICE;
     for (const _ of before.differences(now, ({ address, length }) => this.#tracked.touch(address, length))) {
       if (this.#options.clock.monotonic() < end) continue;

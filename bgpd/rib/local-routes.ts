@@ -26,7 +26,7 @@ export class LocalTable implements LocalRoutes {
   set(networks: readonly NetworkConfig[], now: number, touched: (prefix: number) => void): void {
     const wanted = new Map<string, NetworkConfig>();
     this.duplicates = [];
-    for (const network of [...networks].sort(bySource)) {
+    for (const network of inOrder(networks)) {
       const { prefix, source: ignored } = network;
       const used = wanted.get(prefix)?.source;
       if (used === undefined) wanted.set(prefix, network);
@@ -77,9 +77,10 @@ export class LocalTable implements LocalRoutes {
 }
 
 /** By the name of the object, and where one names a prefix twice, by what it says: never by the order in which they came. */
-function bySource(a: NetworkConfig, b: NetworkConfig): number {
-  const [left, right] = [a, b].map(network => `${network.source} ${JSON.stringify(network)}`);
-  return left < right ? -1 : Number(left > right);
+function inOrder(networks: readonly NetworkConfig[]): NetworkConfig[] {
+  // Written out once for each, and not once for each comparison.
+  const keyed = networks.map(network => ({ network, key: `${network.source} ${JSON.stringify(network)}` }));
+  return keyed.sort((a, b) => (a.key < b.key ? -1 : Number(a.key > b.key))).map(({ network }) => network);
 }
 
 const origins = { igp: Origin.Igp, egp: Origin.Egp, incomplete: Origin.Incomplete };

@@ -65,6 +65,8 @@ export class Rib {
   readonly #started: number;
   readonly #startedAt: number;
   readonly #jobs: Job[] = [];
+  /** By family: the group that the next slice begins with; undefined = the first. */
+  readonly #nextGroup: [UpdateGroup | undefined, UpdateGroup | undefined] = [undefined, undefined];
   readonly #idle: (() => void)[] = [];
   #scheduled = false;
   #closed = false;
@@ -315,13 +317,27 @@ export class Rib {
       this.#jobs.shift();
     }
     for (const family of [0, 1] as const) {
-      for (const group of this.groups[family].values())
-        more = this.#guarded("update group", () => group.run(until, this.endOfRibTo)) || more;
+      more = this.#serveGroups(family, until) || more;
       more = this.#guarded("update groups", () => this.#balance(family)) || more;
       if (!more) more = this.#guarded("table walk", () => this.#freeOrphans(family, until));
     }
     if (this.tables.some(table => table.pending > 0)) more = true;
     if (!more) for (const resolve of this.#idle.splice(0)) resolve();
+    return more;
+  }
+
+  /** From the group on that is next in turn, so that a slice ends in time however many there are. Returns whether more can be done. */
+  #serveGroups(family: 0 | 1, until: () => boolean): boolean {
+    const groups: (UpdateGroup | undefined)[] = [...this.groups[family].values()];
+    const start = Math.max(groups.indexOf(this.#nextGroup[family]), 0);
+    this.#nextGroup[family] = undefined;
+    let more = false;
+    for (let n = 0; n < groups.length; n++) {
+      more = this.#guarded("update group", () => groups[(start + n) % groups.length]!.run(until, this.endOfRibTo)) || more;
+      if (n + 1 === groups.length || !until()) continue;
+      this.#nextGroup[family] = groups[(start + n + 1) % groups.length];
+      return true;
+    }
     return more;
   }
 

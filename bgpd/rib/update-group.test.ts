@@ -383,3 +383,39 @@ it("forgets nothing when rules change twice in a row", async () => {
   await test.settled();
   expect(neighbor.table.size).toBe(0);
 });
+
+describe("one slice", () => {
+  it.each([
+    ["in a group each", true],
+    ["in one group", false],
+  ])("serves no more neighbours than its time allows, and all of them in the end (thirty that join, %s)", async (_, apart) => {
+    const test = new TestRib();
+    const maker = test.neighbor({ listens: false });
+    maker.announce(attributes(), "10.0.0.0/8", "11.0.0.0/8");
+    // A group that has sent nothing yet sends each batch to all its members.
+    if (!apart) test.neighbor({ group: "all" });
+    await test.settled();
+    // Each look at the clock takes longer than a slice may.
+    let now = 1000;
+    test.clock.monotonic = () => (now += 10);
+    let sends = 0;
+    const joining = Array.from({ length: 30 }, (_one, n) => {
+      const neighbor = test.neighbor({ group: apart ? `group ${n}` : "all" });
+      const send = neighbor.send.bind(neighbor);
+      neighbor.send = messages => {
+        sends++;
+        send(messages);
+      };
+      return neighbor;
+    });
+    const perTurn: number[] = [];
+    for (let turn = 0; turn < 1000 && joining.some(({ endOfRibs }) => endOfRibs.length < 2); turn++) {
+      sends = 0;
+      await new Promise(resolve => setImmediate(resolve));
+      perTurn.push(sends);
+    }
+    // One step for each family.
+    expect(Math.max(...perTurn)).toBeLessThanOrEqual(2);
+    for (const { table, endOfRibs } of joining) expect([table.size, endOfRibs.length]).toEqual([2, 2]);
+  });
+});

@@ -68,6 +68,9 @@ const BATCH = 4096;
 /** Octets of one dump chunk per turn. */
 const DUMP_OCTETS = 128 * 1024;
 
+/** What a part of a slice did; "time is over": it did something, and the slice is to end. */
+type Progress = "nothing" | "some" | "time is over";
+
 export class UpdateGroup {
   readonly key: string;
   readonly exporter: Exporter;
@@ -83,6 +86,9 @@ export class UpdateGroup {
   #dirty: Uint8Array;
   #queue: number[] = [];
   #queueAt = 0;
+  #membersFirst = false;
+  /** By its index: the one that is served next. */
+  #nextMember = -1;
   /** Changes asked for and dealt with since the group was made. */
   #queued = 0;
   #done = 0;
@@ -253,19 +259,41 @@ export class UpdateGroup {
 
   /** Works until nothing is left to do, no socket takes more, or `until()`. Returns whether it could go on at once. */
   run(until: () => boolean, endOfRibTo: "all" | "restarting" | "nobody"): boolean {
+    // Neither the queue nor the members can keep the other waiting where each step takes a whole slice.
+    this.#membersFirst = !this.#membersFirst;
+    const members = () => this.#serveMembers(until, endOfRibTo);
+    const queue = () => this.#serveQueue(until);
     for (;;) {
-      let worked = false;
-      if (!this.#noteBlocked() && this.#queueAt < this.#queue.length) {
-        this.#batch();
-        worked = true;
-      }
-      for (const member of this.members.values()) {
-        if (member.sink.writable)
-          worked = this.#serve(member, endOfRibTo === "all" || (endOfRibTo === "restarting" && member.sink.restarting)) || worked;
-      }
-      if (!worked) return false;
-      if (until()) return true;
+      const first = this.#membersFirst ? members() : queue();
+      if (first === "time is over") return true;
+      const second = this.#membersFirst ? queue() : members();
+      if (second === "time is over") return true;
+      if (first === "nothing" && second === "nothing") return false;
     }
+  }
+
+  #serveQueue(until: () => boolean): Progress {
+    if (this.#noteBlocked() || this.#queueAt >= this.#queue.length) return "nothing";
+    this.#batch();
+    return until() ? "time is over" : "some";
+  }
+
+  /** From the member on that is next in turn. */
+  #serveMembers(until: () => boolean, endOfRibTo: "all" | "restarting" | "nobody"): Progress {
+    const all = [...this.members.values()];
+    const start = all.findIndex(({ sink }) => sink.neighborIndex === this.#nextMember);
+    let progress: Progress = "nothing";
+    for (let n = 0; n < all.length; n++) {
+      const member = all[(Math.max(start, 0) + n) % all.length];
+      // One that was served before it may have ended its session.
+      if (this.members.get(member.sink.neighborIndex) !== member || !member.sink.writable) continue;
+      if (!this.#serve(member, endOfRibTo === "all" || (endOfRibTo === "restarting" && member.sink.restarting))) continue;
+      progress = "some";
+      if (!until()) continue;
+      this.#nextMember = all[(Math.max(start, 0) + n + 1) % all.length].sink.neighborIndex;
+      return "time is over";
+    }
+    return progress;
   }
 
   /** What one member alone is to hear; returns whether there was something. */

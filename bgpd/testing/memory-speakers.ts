@@ -133,7 +133,7 @@ export class MemorySpeaker {
 
   /** Prefixes with a best route, and whom it is from. */
   get best(): Record<string, string> {
-    const { routes } = this.speaker.routes();
+    const { routes } = this.speaker.routesNow();
     return Object.fromEntries(routes.filter(route => route.best).map(route => [route.prefix, route.from]));
   }
 }
