@@ -19,6 +19,7 @@ import { Pods } from "./pods.ts";
 import { routeMemory } from "./route-memory.ts";
 import { loadPlan, planPath, type SavedPlan, savePlan } from "./saved-plan.ts";
 import { withoutSecrets } from "./secrets.ts";
+import { Turns } from "./turns.ts";
 import { version } from "./version.ts";
 
 export interface AgentOptions {
@@ -49,6 +50,8 @@ const podsDelay = 500;
 const absenceConfirmed = 10_000;
 /** Milliseconds between sweeps for attachments whose pod is gone. */
 const sweepInterval = 60_000;
+/** Milliseconds of a turn of the event loop from which on it is told. */
+const standstill = 1000;
 
 export class Agent {
   readonly #options: AgentOptions;
@@ -79,11 +82,13 @@ export class Agent {
   /** Clock.monotonic() since when the list of nodes is good and this node is not in it. */
   #absentSince: number | undefined;
   #closed = false;
+  readonly #turns: Turns;
 
   constructor(options: AgentOptions, parts: AgentParts) {
     this.#options = options;
     this.#parts = parts;
     this.#startedAt = parts.clock.now();
+    this.#turns = new Turns(this.#startedAt);
     this.#pods = new Pods(options.stateDirectory, { ...parts, mended: texts => this.#publish("mended", texts.join("; ")) });
     this.#places = routeMemory(options, parts.log);
     this.#facts = this.#readFacts();
@@ -99,6 +104,7 @@ export class Agent {
     });
     await this.#startSource();
     this.#later("sweep", sweepInterval, () => this.#sweep());
+    this.#nextTurns();
   }
 
   /** Reads the source again, applies what changed, and says what it did. */
@@ -126,6 +132,7 @@ export class Agent {
   /** `graceful`: neighbours hear Cease and drop our routes at once; else those in graceful restart keep them. Kernel routes stay. */
   async close(graceful: boolean): Promise<void> {
     this.#closed = true;
+    this.#turns.close();
     for (const timer of this.#timers.values()) timer.cancel();
     this.#stopWatching();
     await this.#parts.source.close();
@@ -145,6 +152,7 @@ export class Agent {
       version,
       pid: process.pid,
       memory: memory(),
+      turns: this.#turns.view(this.#parts.clock.now()),
       startedAt: new Date(this.#startedAt).toISOString(),
       config: {
         source: this.#options.sourceName,
@@ -374,6 +382,15 @@ export class Agent {
     if (!this.#hasResources) return;
     this.#parts.log.info({ addresses: facts.addresses.map(one => `${one.address}/${one.prefixLength}`) }, "the node's addresses changed");
     this.#recompute();
+  }
+
+  #nextTurns(): void {
+    this.#later("turns", sweepInterval, () => {
+      const longest = this.#turns.next(this.#parts.clock.now());
+      const text = `the event loop stood still for ${longest} ms: no session was served meanwhile`;
+      if (longest >= standstill) this.#parts.log.warn({ longest }, text);
+      this.#nextTurns();
+    });
   }
 
   #sweep(): void {

@@ -3,6 +3,7 @@
 import type { RouteList } from "../../bgpd/route-list.ts";
 import type { NeighborSnapshot, SpeakerSnapshot } from "../../bgpd/snapshot.ts";
 import type { Problem } from "../../config/plan.ts";
+import type { TurnsView } from "../turns.ts";
 
 /** Every answer with status 400 or more. */
 export interface ErrorView {
@@ -16,6 +17,8 @@ export interface StatusView {
   pid: number;
   /** Octets: of the process, and of these the ones of V8's heap (got, in use) and of what lies beside it. */
   memory: { resident: number; heapTotal: number; heapUsed: number; external: number };
+  /** Turns of the event loop. */
+  turns: TurnsView;
   /** RFC 3339. */
   startedAt: string;
   config: {

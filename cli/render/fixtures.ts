@@ -187,6 +187,7 @@ export const status: StatusView = {
   node: "node1",
   version: "0.1.0",
   pid: 4711,
+  turns: { longest: 12, at: "2026-05-04T09:00:00.000Z", now: 3 },
   memory: { resident: 120e6, heapTotal: 40e6, heapUsed: 20e6, external: 3e6 },
   startedAt: "2026-05-04T10:00:00.000Z",
   config: { source: "/etc/podlane", inUse: "source", appliedAt: "2026-05-04T11:00:00.000Z" },

@@ -16,6 +16,7 @@ export function renderStatus(status: StatusView, now: number, paint: Paint): str
       ["routes", speaker && tables(speaker.tables)],
       ["kernel", speaker?.fib && kernel(speaker, paint)],
       ["pods", `${count(status.attachments)} attached`],
+      ["event loop", `longest turn ${status.turns.longest} ms, ${duration(now - Date.parse(status.turns.at))} ago`],
       ["problems", problemCount(problems, paint)],
     ],
     paint,
