@@ -52,6 +52,7 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
     state: session.state,
     reason: session.reason,
     since: new Date(session.since).toISOString(),
+    nextAttempt: session.nextAttempt === undefined ? undefined : new Date(session.nextAttempt).toISOString(),
     lastDown: down && {
       at: new Date(down.at).toISOString(),
       text: down.text,

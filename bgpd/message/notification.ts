@@ -2,9 +2,10 @@
  * NOTIFICATION: its octets, and what it says in words (RFC 4271 sections 4.5 and 6; subcodes of RFC 4486, 6608, 7313, 9687; shutdown
  * communication of RFC 9003, which a neighbour writes and which is therefore bounded and cleaned before anybody sees it).
  */
+import { formatAddress, uint32ToAddress } from "../../net/address.ts";
 import type { NotificationMessage } from "../session/types.ts";
-import { formatFamily } from "./family.ts";
 import { HEADER_LENGTH, MessageType, newMessage } from "./header.ts";
+import { describeNotificationData, hex } from "./notification-data.ts";
 import { MessageError } from "./types.ts";
 
 export const ErrorCode = {
@@ -54,7 +55,7 @@ const codes: Record<number, { name: string; subcodes: Record<number, string> }> 
       5: "Authentication Failure",
       6: "Unacceptable Hold Time",
       7: "Unsupported Capability",
-      8: "Role Mismatch",
+      11: "Role Mismatch",
     },
   },
   3: {
@@ -125,6 +126,44 @@ export function encodeCommunication(text: string): Uint8Array {
   return octets.slice(0, 1 + written);
 }
 
+/** What a neighbour that sends a NOTIFICATION has got from us. */
+export interface SentOpen {
+  asn: number;
+  /** Unsigned 32 bit. */
+  id: number;
+  /** Seconds. */
+  holdTime: number;
+}
+
+/** The same of one that came, where what it means depends on what was sent: `OPEN Message Error/Bad Peer AS: it expects another AS than 65011`. */
+export function describeReceived(notification: NotificationMessage, sent: SentOpen): string {
+  const text = describeNotification(notification);
+  const { code, subcode } = notification;
+  if (code === ErrorCode.Cease && subcode === CeaseSubcode.HardReset && notification.data.length >= 2) {
+    const [innerCode, innerSubcode] = notification.data;
+    const meaning = meaningOf(innerCode, innerSubcode, sent);
+    return meaning ? `${text}: ${meaning}` : text;
+  }
+  const meaning = meaningOf(code, subcode, sent);
+  return meaning ? `${text}: ${meaning}` : text;
+}
+
+function meaningOf(code: number, subcode: number, { asn, id, holdTime }: SentOpen): string | undefined {
+  if (code !== ErrorCode.Open) return undefined;
+  switch (subcode) {
+    case 2:
+      return `it expects another AS than ${asn}`;
+    case 3:
+      return `it does not accept the router id ${formatAddress(uint32ToAddress(id))}`;
+    case 6:
+      return `it does not accept the hold time of ${holdTime} s`;
+    case 7:
+      return "it asks for capabilities that were not announced to it";
+    default:
+      return undefined;
+  }
+}
+
 /** In words: `Cease/Administrative Shutdown: "upgrade"`, `OPEN Message Error/Bad Peer AS`. At most a few hundred characters. */
 export function describeNotification(notification: NotificationMessage): string {
   const row = codes[notification.code];
@@ -139,14 +178,7 @@ function describeData({ code, subcode, data }: NotificationMessage): string {
   const key = `${code}/${subcode}`;
   if (key === "6/2" || key === "6/4") return describeCommunication(data);
   if (key === "6/9" && data.length >= 2) return describeNotification({ code: data[0], subcode: data[1], data: hardResetData(data) });
-  if (key === "6/1" && data.length === 7) {
-    const limit = ((data[3] << 24) | (data[4] << 16) | (data[5] << 8) | data[6]) >>> 0;
-    return `${formatFamily((data[0] << 8) | data[1], data[2])}, limit ${limit}`;
-  }
-  if (key === "1/2" && data.length === 2) return `length ${(data[0] << 8) | data[1]}`;
-  if (key === "1/3" && data.length === 1) return `type ${data[0]}`;
-  if (key === "2/1" && data.length === 2) return `version ${(data[0] << 8) | data[1]} is supported`;
-  return `data ${hex(data)}`;
+  return describeNotificationData(code, subcode, data) ?? `data ${hex(data)}`;
 }
 
 /** A hard reset inside a hard reset is not unfolded further (RFC 8538 section 3.1 does not allow it; the neighbour may send it). */
@@ -164,9 +196,4 @@ function describeCommunication(data: Uint8Array): string {
   } catch {
     return `data ${hex(data)} (not valid UTF-8)`;
   }
-}
-
-function hex(data: Uint8Array): string {
-  const shown = Array.from(data.subarray(0, 32), octet => octet.toString(16).padStart(2, "0")).join("");
-  return data.length > 32 ? `${shown}… (${data.length} octets)` : shown;
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { fromHex, message, messageError } from "./fixtures.ts";
 import { MessageFramer, readHeader } from "./header.ts";
 import { KEEPALIVE } from "./keepalive.ts";
-import { decodeNotification, describeNotification, encodeCommunication, encodeNotification } from "./notification.ts";
+import { decodeNotification, describeNotification, describeReceived, encodeCommunication, encodeNotification } from "./notification.ts";
 import { decodeOpen, describeCapability, encodeOpen, negotiate, validateOpen } from "./open.ts";
 import { decodeRouteRefresh, encodeRouteRefresh } from "./route-refresh.ts";
 import type { OpenMessage } from "./types.ts";
@@ -250,14 +250,51 @@ describe("NOTIFICATION", () => {
     ["01 03 09", "Message Header Error/Bad Message Type: type 9"],
     ["02 01 0004", "OPEN Message Error/Unsupported Version Number: version 4 is supported"],
     ["02 02", "OPEN Message Error/Bad Peer AS"],
-    ["03 09 c00600", "UPDATE Message Error/Optional Attribute Error: data c00600"],
+    ["02 02 fdf3", "OPEN Message Error/Bad Peer AS: AS 65011"],
+    ["02 02 0001fdf3", "OPEN Message Error/Bad Peer AS: AS 130547"],
+    ["02 03 0a000001", "OPEN Message Error/Bad BGP Identifier: 10.0.0.1"],
+    ["02 04 02", "OPEN Message Error/Unsupported Optional Parameter: parameter 2 (capabilities)"],
+    ["02 06 0001", "OPEN Message Error/Unacceptable Hold Time: 1 s"],
+    ["02 07 0104 0002 0001 4104 0000fdf3", "OPEN Message Error/Unsupported Capability: multiprotocol ipv6-unicast, 4-octet AS 65011"],
+    ["02 07 0109 0002", "OPEN Message Error/Unsupported Capability: data 01090002"],
+    [`02 07${" 0200".repeat(20)}`, `OPEN Message Error/Unsupported Capability: ${Array(8).fill("route refresh").join(", ")} and 12 more`],
+    ["02 0b", "OPEN Message Error/Role Mismatch"],
+    ["02 08", "OPEN Message Error/subcode 8"],
+    ["03 03 02", "UPDATE Message Error/Missing Well-known Attribute: AS_PATH"],
+    ["03 05 400102", "UPDATE Message Error/Attribute Length Error: ORIGIN (flags 0x40, length 2)"],
+    ["03 06 40010107", "UPDATE Message Error/Invalid ORIGIN Attribute: ORIGIN (flags 0x40, length 1, value 07)"],
+    ["03 02 d0fd0002abcd", "UPDATE Message Error/Unrecognized Well-known Attribute: attribute 253 (flags 0xd0, length 2, value abcd)"],
+    ["03 08 40", "UPDATE Message Error/Invalid NEXT_HOP Attribute: data 40"],
+    ["03 09 c00600", "UPDATE Message Error/Optional Attribute Error: ATOMIC_AGGREGATE (flags 0xc0, length 0)"],
     ["04 00", "Hold Timer Expired"],
-    ["05 03 02", "Finite State Machine Error/Unexpected Message in Established State: data 02"],
+    ["05 03 02", "Finite State Machine Error/Unexpected Message in Established State: UPDATE"],
+    ["05 01 09", "Finite State Machine Error/Unexpected Message in OpenSent State: message of type 9"],
+    ["05 01 0909", "Finite State Machine Error/Unexpected Message in OpenSent State: data 0909"],
     ["07 01", "ROUTE-REFRESH Message Error/Invalid Message Length"],
+    ["07 01 0001 0001", "ROUTE-REFRESH Message Error/Invalid Message Length: ipv4-unicast, subtype 0, message of 4 octets"],
+    [
+      `07 01 ${"ff".repeat(16)} 0018 05 0002 0301 aa`,
+      "ROUTE-REFRESH Message Error/Invalid Message Length: ipv6-unicast, subtype 3, message of 24 octets",
+    ],
     ["08 00", "Send Hold Timer Expired"],
     ["2a 07", "error code 42/subcode 7"],
   ])("says in words what %s is", (body, words) => {
     expect(describeNotification(decodeNotification(message(3, body)))).toBe(words);
+  });
+
+  it.each([
+    ["02 02", "OPEN Message Error/Bad Peer AS: it expects another AS than 65011"],
+    ["02 02 fdf3", "OPEN Message Error/Bad Peer AS: AS 65011: it expects another AS than 65011"],
+    ["02 03", "OPEN Message Error/Bad BGP Identifier: it does not accept the router id 10.0.0.1"],
+    ["02 06 005a", "OPEN Message Error/Unacceptable Hold Time: 90 s: it does not accept the hold time of 90 s"],
+    [
+      "02 07 0104 0002 0001",
+      "OPEN Message Error/Unsupported Capability: multiprotocol ipv6-unicast: it asks for capabilities that were not announced to it",
+    ],
+    ["06 09 02 02", "Cease/Hard Reset: OPEN Message Error/Bad Peer AS: it expects another AS than 65011"],
+    ["06 02", "Cease/Administrative Shutdown"],
+  ])("says of %s, from a neighbour, what it thinks of our OPEN", (body, words) => {
+    expect(describeReceived(decodeNotification(message(3, body)), { asn: 65011, id: 0x0a000001, holdTime: 90 })).toBe(words);
   });
 
   it("bounds what a neighbour can make us print", () => {

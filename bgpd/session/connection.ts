@@ -5,7 +5,7 @@
 import type { Family } from "../config.ts";
 import { MessageFramer, MessageType } from "../message/header.ts";
 import { KEEPALIVE } from "../message/keepalive.ts";
-import { decodeNotification, describeNotification, ErrorCode, encodeNotification } from "../message/notification.ts";
+import { decodeNotification, describeReceived, ErrorCode, encodeNotification } from "../message/notification.ts";
 import { decodeOpen, encodeOpen, type LocalCapabilities, type LocalGracefulRestart, negotiate, validateOpen } from "../message/open.ts";
 import { MessageError } from "../message/types.ts";
 import type { FsmEvent } from "./fsm/types.ts";
@@ -146,12 +146,23 @@ export class Connection implements WireHandler {
         return;
       case MessageType.Notification:
         messagesIn.notification++;
-        this.#owner.event(notificationEvent(message));
+        this.#owner.event(this.#notification(message));
         return;
       default:
         messagesIn.routeRefresh++;
         this.#owner.event({ type: "RouteRefreshMsg", message });
     }
+  }
+
+  #notification(message: Uint8Array): FsmEvent {
+    const notification = decodeNotification(message);
+    const wrongVersion = notification.code === ErrorCode.Open && notification.subcode === 1;
+    const { localAsn: asn, localId: id, holdTime } = this.#settings;
+    return {
+      type: wrongVersion ? "NotifMsgVerErr" : "NotifMsg",
+      notification,
+      text: describeReceived(notification, { asn, id, holdTime }),
+    };
   }
 
   #open(message: Uint8Array): FsmEvent {
@@ -194,10 +205,4 @@ function announced({ families, hostname, gracefulRestart }: OpenSettings): Local
     ...(hostname && { hostname: { host: hostname } }),
     ...(gracefulRestart && { gracefulRestart: gracefulRestart() }),
   };
-}
-
-function notificationEvent(message: Uint8Array): FsmEvent {
-  const notification = decodeNotification(message);
-  const wrongVersion = notification.code === ErrorCode.Open && notification.subcode === 1;
-  return { type: wrongVersion ? "NotifMsgVerErr" : "NotifMsg", notification, text: describeNotification(notification) };
 }

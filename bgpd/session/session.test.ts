@@ -493,7 +493,11 @@ describe("what comes in Established", () => {
     clock.advance(29_000);
     expect(peer.notifications).toEqual(["6/1"]);
     expect(peers).toHaveLength(1);
-    expect(session.snapshot()).toMatchObject({ state: "Idle", reason: "more than 100 prefixes; held idle for about 30 s" });
+    expect(session.snapshot()).toMatchObject({
+      state: "Idle",
+      reason: "more than 100 prefixes; held idle for another 1 s",
+      nextAttempt: clock.now() + 1000,
+    });
     expect(connectIn().notifications).toEqual(["6/5"]);
     clock.advance(1_000);
     expect(peers).toHaveLength(2);
@@ -504,10 +508,58 @@ describe("what comes in Established", () => {
     session.fail("more than 100 prefixes", { code: 6, subcode: 1, data: new Uint8Array() }, Number.POSITIVE_INFINITY);
     clock.advance(86_400_000);
     expect(peers).toHaveLength(1);
-    expect(session.snapshot().reason).toBe("more than 100 prefixes; held idle until started again");
+    expect(session.snapshot().reason).toBe("more than 100 prefixes; held idle until it is reset or started again");
+    expect(session.snapshot().nextAttempt).toBeUndefined();
     session.start();
     clock.advance(5);
     expect(peers).toHaveLength(2);
+  });
+
+  it.each([30, Number.POSITIVE_INFINITY])("a reset ends a hold-down (%s s)", seconds => {
+    const { session, clock, peers } = established();
+    session.fail("more than 100 prefixes", { code: 6, subcode: 1, data: new Uint8Array() }, seconds);
+    clock.advance(1000);
+    session.reset("tried again");
+    clock.advance(5);
+    expect(peers).toHaveLength(2);
+  });
+
+  it("a reset and a stop end the hold-down after a fault of our own that could not be ended in order", () => {
+    for (const ending of ["reset", "stop"] as const) {
+      const { session, listener, peer, send, clock, peers } = established();
+      listener.onUpdate = () => {
+        throw new Error("broken");
+      };
+      listener.down = () => {
+        throw new Error("broken as well");
+      };
+      send(peer, END_OF_RIB);
+      expect(session.snapshot()).toMatchObject({
+        state: "Idle",
+        reason: expect.stringMatching(/^internal error: broken as well; held idle for another 60 s$/),
+        nextAttempt: expect.any(Number),
+      });
+      if (ending === "reset") session.reset("tried again");
+      else void session.stop();
+      clock.advance(5);
+      expect(peers).toHaveLength(ending === "reset" ? 2 : 1);
+      clock.advance(100_000);
+      expect(session.snapshot().reason).not.toContain("internal error");
+      expect(peers.length > 1).toBe(ending === "reset");
+    }
+  });
+
+  it("says when the next attempt is made", () => {
+    const { clock, network, session } = withRawPeer();
+    network.lost = true;
+    session.start();
+    clock.advance(31_000);
+    const { state, nextAttempt } = session.snapshot();
+    expect([state, nextAttempt === undefined]).toEqual(["Connect", true]);
+    network.lost = false;
+    session.reset("once more");
+    clock.advance(5);
+    expect(session.snapshot().nextAttempt).toBeUndefined();
   });
 
   it("tries again soon after a neighbour's reset, without idle hold", () => {

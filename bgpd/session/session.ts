@@ -7,7 +7,7 @@ import { Families, type Family, type NeighborConfig } from "../config.ts";
 import { CeaseSubcode, ErrorCode, encodeCommunication } from "../message/notification.ts";
 import { decodeRouteRefresh, encodeRouteRefresh } from "../message/route-refresh.ts";
 import { MessageError } from "../message/types.ts";
-import type { Clock, Logger, Platform } from "../platform.ts";
+import type { Clock, Logger, Platform, Timer } from "../platform.ts";
 import { Connection, type OpenSettings } from "./connection.ts";
 import type { FsmAction, FsmEvent, FsmTimer } from "./fsm/types.ts";
 import {
@@ -71,6 +71,8 @@ class BgpSession implements AcceptingSession {
   #working = false;
   /** A fault is being dealt with. */
   #failing = false;
+  /** Its machine was replaced after a fault, and is started later. */
+  #anew: { timer: Timer; at: number; cause: string } | undefined;
   #neighbor: Neighbor;
   #since: number;
   #lastDown: SessionSnapshot["lastDown"];
@@ -108,12 +110,14 @@ class BgpSession implements AcceptingSession {
   }
 
   start(): void {
+    this.#endAnew();
     const { shutdown } = this.#options.config;
     if (shutdown) void this.stop({ subcode: CeaseSubcode.AdministrativeShutdown, ...shutdown });
     else this.#dispatch({ type: "Start" });
   }
 
   async stop(notification?: { subcode: number; message?: string }): Promise<void> {
+    this.#endAnew();
     const { subcode = CeaseSubcode.AdministrativeShutdown, message } = notification ?? {};
     const what = subcode === CeaseSubcode.AdministrativeShutdown ? "administratively shut down" : "stopped";
     this.#dispatch({ type: "Stop", reason: message ? `${what}: "${message}"` : what, notification: cease(subcode, message) });
@@ -121,6 +125,7 @@ class BgpSession implements AcceptingSession {
   }
 
   async abandon(): Promise<void> {
+    this.#endAnew();
     this.#timers.stopAll();
     for (const side of Object.values(this.#sides)) {
       side.timers.stopAll();
@@ -131,7 +136,8 @@ class BgpSession implements AcceptingSession {
   }
 
   reset(reason: string): void {
-    this.#dispatch({ type: "Reset", reason: `reset: ${reason}`, notification: cease(CeaseSubcode.AdministrativeReset, reason) });
+    if (this.#anew) this.start();
+    else this.#dispatch({ type: "Reset", reason: `reset: ${reason}`, notification: cease(CeaseSubcode.AdministrativeReset, reason) });
   }
 
   fail(reason: string, notification: NotificationMessage, holdDown?: number): void {
@@ -158,17 +164,34 @@ class BgpSession implements AcceptingSession {
   }
 
   snapshot(): SessionSnapshot {
-    const { state, reason } = this.#neighbor;
+    const { state } = this.#neighbor;
+    const wait = this.#wait();
+    const reason = this.#reason(wait);
     const hint = state === "Connect" || state === "Active" ? this.#options.transport.drops?.hint() : undefined;
     const { messagesIn, messagesOut, ...rest } = this.#counters;
     return {
       state,
       reason: hint ? `${reason}; ${hint}` : reason,
       since: this.#since,
+      ...(wait !== undefined && { nextAttempt: this.#clock.now() + wait * 1000 }),
       negotiated: this.#established()?.negotiated,
       lastDown: this.#lastDown,
       counters: { messagesIn: { ...messagesIn }, messagesOut: { ...messagesOut }, ...rest },
     };
+  }
+
+  /** Seconds until the next attempt, where one is planned. */
+  #wait(): number | undefined {
+    if (this.#anew) return Math.max(0, (this.#anew.at - this.#clock.monotonic()) / 1000);
+    if (this.#neighbor.idleHold) return this.#timers.remaining("idleHold");
+    return this.#neighbor.outgoing.state === "Active" ? this.#sides.outgoing.timers.remaining("connectRetry") : undefined;
+  }
+
+  /** A hold-down counts down. */
+  #reason(wait: number | undefined): string {
+    const cause = this.#anew?.cause ?? this.#neighbor.idleHold?.cause;
+    if (cause === undefined) return this.#neighbor.reason;
+    return `${cause}; held idle ${wait === undefined ? "until it is reset or started again" : `for another ${Math.ceil(wait)} s`}`;
   }
 
   #established(): Connection | undefined {
@@ -405,13 +428,19 @@ class BgpSession implements AcceptingSession {
     void this.abandon();
     this.#neighbor = this.#newNeighbor();
     this.#since = this.#clock.now();
-    this.#clock.after(FAULT_HOLD_DOWN * 1000, () => this.start());
+    const timer = this.#clock.after(FAULT_HOLD_DOWN * 1000, () => this.start());
+    this.#anew = { timer, at: this.#clock.monotonic() + FAULT_HOLD_DOWN * 1000, cause: `internal error: ${text}` };
     if (!wasEstablished) return;
     try {
       this.#options.listener.down({ text: `internal error: ${text}` });
     } catch (error) {
       this.#options.platform.faults?.note("session", error, { about: this.#options.config.name });
     }
+  }
+
+  #endAnew(): void {
+    this.#anew?.timer.cancel();
+    this.#anew = undefined;
   }
 
   #newNeighbor(): Neighbor {

@@ -46,6 +46,12 @@ export class TimerSet<Name extends string> {
     for (const name of [...this.#running.keys()]) this.stop(name);
   }
 
+  /** Seconds until it expires; undefined where it does not run. */
+  remaining(name: Name): number | undefined {
+    const running = this.#running.get(name);
+    return running && Math.max(0, (running.deadline - this.#clock.monotonic()) / 1000);
+  }
+
   get running(): Name[] {
     return [...this.#running.keys()];
   }

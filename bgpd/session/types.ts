@@ -80,6 +80,8 @@ export interface SessionSnapshot {
   /** Milliseconds since the epoch of the last change of state. */
   since: number;
   negotiated?: Negotiated;
+  /** Milliseconds since the epoch of the next attempt, where one is planned. */
+  nextAttempt?: number;
   lastDown?: DownReason & { at: number };
   counters: SessionCounters;
 }
@@ -90,7 +92,7 @@ export interface Session {
   stop(notification?: { subcode: number; message?: string }): Promise<void>;
   /** The process ends and comes back: connections just close, without a NOTIFICATION, so that a neighbour in graceful restart keeps our routes (RFC 4724 section 4.1). Final. */
   abandon(): Promise<void>;
-  /** Cease/4 Administrative Reset, then connects again. */
+  /** Cease/4 Administrative Reset, then connects again; ends every hold-down. */
   reset(reason: string): void;
   /** Established only. Queues whole messages; false = no more until writable(). The session owns the octets from here on. `updates`, for the counters, is the number of UPDATEs in it. */
   send(messages: Uint8Array, updates: number): boolean;

@@ -37,6 +37,7 @@ export function renderPeer(peer: NeighborSnapshot, now: Now, paint: Paint): stri
       [
         ["state", `${paint(stateTone(peer), peer.state)} for ${duration(now - Date.parse(peer.since))}`],
         ["reason", printable(peer.reason)],
+        ["next attempt", peer.nextAttempt && inFuture(Date.parse(peer.nextAttempt) - now)],
         ["from", peer.source],
         ["description", peer.description && printable(peer.description)],
         ["local", [peer.localAddress, `AS ${peer.localAsn}`].filter(Boolean).join("  ")],
@@ -78,6 +79,10 @@ export function renderPeer(peer: NeighborSnapshot, now: Now, paint: Paint): stri
     ...messageTable(peer, paint),
   ];
   return `${lines.join("\n")}\n`;
+}
+
+function inFuture(milliseconds: number): string {
+  return milliseconds > 0 ? `in ${duration(milliseconds)}` : "now";
 }
 
 function attributeOctets({ attributeOctets: octets, attributeOctetsLimit: limit }: NeighborSnapshot): string | undefined {

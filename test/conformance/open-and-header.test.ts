@@ -198,21 +198,21 @@ describe.skipIf(lacking)(`what the speaker answers${lacking ? ` (${lacking})` : 
   });
 
   it.each([
-    ["an UPDATE", END_OF_RIB],
-    ["a KEEPALIVE", KEEPALIVE],
-    ["a ROUTE-REFRESH", routeRefresh(1, 1)],
-  ])("5/1 to %s in OpenSent, 5/2 in OpenConfirm where it is none", async (name, unexpected) => {
+    ["an UPDATE", END_OF_RIB, "02"],
+    ["a KEEPALIVE", KEEPALIVE, "04"],
+    ["a ROUTE-REFRESH", routeRefresh(1, 1), "05"],
+  ])("5/1 to %s in OpenSent, 5/2 in OpenConfirm where it is none, with its type (RFC 6608)", async (name, unexpected, type) => {
     const first = bound(await party());
     const sent = await first.connect();
     await sent.take(Type.Open);
     sent.send(unexpected);
-    expect(await sent.dismissal()).toBe("5/1");
+    expect(await sent.dismissal()).toBe(`5/1 ${type}`);
     if (name === "a KEEPALIVE") return;
     const second = bound(await party());
     const confirm = await second.connect();
     await confirm.openWith(second.open());
     confirm.send(unexpected);
-    expect(await confirm.dismissal()).toBe("5/2");
+    expect(await confirm.dismissal()).toBe(`5/2 ${type}`);
   });
 
   it("5/2 to a second OPEN in OpenConfirm, 5/3 to one in Established", async () => {
@@ -220,11 +220,11 @@ describe.skipIf(lacking)(`what the speaker answers${lacking ? ` (${lacking})` : 
     const confirm = await first.connect();
     await confirm.openWith(first.open());
     confirm.send(first.open());
-    expect(await confirm.dismissal()).toBe("5/2");
+    expect(await confirm.dismissal()).toBe("5/2 01");
     const second = bound(await party());
     const established = await second.establish();
     established.send(second.open());
-    expect(await established.dismissal()).toBe("5/3");
+    expect(await established.dismissal()).toBe("5/3 01");
     expect((await second.snapshot()).lastDown).toMatchObject({ code: 5, subcode: 3, direction: "sent" });
   });
 

@@ -1,4 +1,5 @@
 /** What the states have in common: closing, staying, sending OPEN (RFC 4271 section 8.2.2). */
+import { MessageType } from "../../message/header.ts";
 import { describeNotification, ErrorCode } from "../../message/notification.ts";
 import type { NotificationMessage, SessionState } from "../types.ts";
 import type { DownCause, Fsm, FsmAction, FsmEvent, FsmSettings, FsmTimer, Transition, Violation } from "./types.ts";
@@ -109,11 +110,12 @@ export function closeOnHoldTimer(fsm: Fsm, reason: string): Transition {
   return close(fsm, { reason, cause: "ended", counter: "increment", notification });
 }
 
-/** "Any other event" of OpenSent, OpenConfirm and Established; the subcode is RFC 6608's for a message, 0 for a timer. */
+/** "Any other event" of OpenSent, OpenConfirm and Established; subcode and data, the message's type, are RFC 6608's for a message; 0 and none for a timer. */
 export function closeUnexpected(fsm: Fsm, event: FsmEvent, subcode: number): Transition {
-  const message = messageNames[event.type];
-  const notification = { code: ErrorCode.StateMachine, subcode: message ? subcode : 0, data: new Uint8Array(), direction: "sent" } as const;
-  const reason = message ? `unexpected ${message} in ${fsm.state}` : `event ${event.type} cannot happen in ${fsm.state}`;
+  const message = messages[event.type];
+  const data = message ? Uint8Array.of(message.type) : new Uint8Array();
+  const notification = { code: ErrorCode.StateMachine, subcode: message ? subcode : 0, data, direction: "sent" } as const;
+  const reason = message ? `unexpected ${message.name} in ${fsm.state}` : `event ${event.type} cannot happen in ${fsm.state}`;
   return close(fsm, {
     reason,
     cause: "protocol",
@@ -125,13 +127,16 @@ export function closeUnexpected(fsm: Fsm, event: FsmEvent, subcode: number): Tra
 
 const timers: readonly FsmTimer[] = ["connectRetry", "hold", "keepalive", "sendHold"];
 
-const messageNames: Partial<Record<FsmEvent["type"], string>> = {
-  BgpOpen: "OPEN",
-  BgpOpenMsgErr: "OPEN",
-  KeepAliveMsg: "KEEPALIVE",
-  UpdateMsg: "UPDATE",
-  UpdateMsgErr: "UPDATE",
-  RouteRefreshMsg: "ROUTE-REFRESH",
+const open = { name: "OPEN", type: MessageType.Open };
+const update = { name: "UPDATE", type: MessageType.Update };
+
+const messages: Partial<Record<FsmEvent["type"], { name: string; type: number }>> = {
+  BgpOpen: open,
+  BgpOpenMsgErr: open,
+  KeepAliveMsg: { name: "KEEPALIVE", type: MessageType.Keepalive },
+  UpdateMsg: update,
+  UpdateMsgErr: update,
+  RouteRefreshMsg: { name: "ROUTE-REFRESH", type: MessageType.RouteRefresh },
 };
 
 /** Cease and an expired timer are not the protocol's fault: they are not damped. */
