@@ -338,7 +338,11 @@ test("a pod subnet that is taken away while a pod uses it is a warning, not an e
     await pair.podlane(0, "reload");
     const { problems } = (await pair.ask<ProblemsView>(0, "problems"))!;
     expect(problems).toEqual([
-      expect.objectContaining({ severity: "warning", object: "pods", message: expect.stringContaining("addresses of 10.244.1.0/24") }),
+      expect.objectContaining({
+        severity: "warning",
+        object: "Node/node1",
+        message: expect.stringContaining("subnet, 10.244.1.2: each is"),
+      }),
     ]);
     expect((await pair.podlane(0, "problems", "--exit-code")).status).toBe(0);
   } finally {

@@ -7,9 +7,9 @@ import type { Faults } from "../bgpd/faults.ts";
 import { Forwarding } from "../bgpd/forwarding.ts";
 import type { Clock, KernelAccess, Logger, RoutePlaces } from "../bgpd/platform.ts";
 import { Speaker, type SpeakerEvent } from "../bgpd/speaker.ts";
-import { type LastGood, nothingGood } from "../config/compile/memory.ts";
-import { compileFrom } from "../config/compile.ts";
-import { type NodeFacts, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
+import { rangesOf } from "../config/compile/origins.ts";
+import { compile } from "../config/compile.ts";
+import type { NodeFacts, NodePlan, Problem } from "../config/plan.ts";
 import { emptyResources, type Resources } from "../config/resources/kinds.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
 import { ApiError } from "./api/error.ts";
@@ -47,6 +47,8 @@ const sourceRetry = 10_000;
 const factsDelay = 250;
 /** Milliseconds from an event to a look at the node's side of the pods: what pods bring comes in bursts. */
 const podsDelay = 500;
+/** Milliseconds from the end of a pod whose address was announced by itself: many pods may go at once. */
+const heldDelay = 100;
 /** Milliseconds until a node that is not in a good list of nodes is believed to be deleted. */
 const absenceConfirmed = 10_000;
 /** Milliseconds between sweeps for attachments whose pod is gone. */
@@ -71,10 +73,6 @@ export class Agent {
   #hasResources = false;
   #facts: NodeFacts;
   #plan: NodePlan | undefined;
-  /** What objects that cannot be used fall back to. Read from the disk before the first compile. */
-  #lastGood: LastGood | undefined;
-  /** It is not as on the disk. */
-  #unsaved = false;
   #inUse: StatusView["config"]["inUse"] = "none";
   /** RFC 3339; set while a plan from the disk is in use. */
   #savedAt: string | undefined;
@@ -94,7 +92,11 @@ export class Agent {
     this.#parts = parts;
     this.#startedAt = parts.clock.now();
     this.#turns = new Turns(this.#startedAt);
-    this.#pods = new Pods(options.stateDirectory, { ...parts, mended: texts => this.#publish("mended", texts.join("; ")) });
+    this.#pods = new Pods(options.stateDirectory, {
+      ...parts,
+      mended: texts => this.#publish("mended", texts.join("; ")),
+      heldChanged: () => this.#soon("held", heldDelay, () => this.#heldChanged()),
+    });
     this.#places = routeMemory(options, parts.log);
     this.#facts = this.#readFacts();
   }
@@ -173,7 +175,8 @@ export class Agent {
   problems(): Problem[] {
     return [
       ...this.#agentProblems,
-      ...underCauses(this.#sourceProblems, this.#compileProblems),
+      ...this.#sourceProblems,
+      ...this.#compileProblems,
       ...this.#pods.problems(),
       ...(this.#speaker?.problems() ?? []),
     ];
@@ -228,29 +231,32 @@ export class Agent {
       this.#logProblems(this.problems());
       return;
     }
-    this.#lastGood ??= this.#savedLastGood();
-    const { plan, lastGood } = compileFrom(this.#resources, this.#facts, { lastGood: this.#lastGood, unread: this.#unread() });
-    this.#unsaved ||= JSON.stringify(lastGood) !== JSON.stringify(this.#lastGood);
-    this.#lastGood = lastGood;
+    const plan = compile(this.#resources, { ...this.#facts, rangesBefore: this.#rangesBefore() });
     this.#agentProblems = [];
     this.#compileProblems = plan.problems;
     this.#apply(plan, "source");
+    // Which addresses pods hold beside the ranges is known once these are applied.
+    if (this.#heldChanged()) return;
     this.#logProblems(this.problems());
   }
 
-  /** Objects that are there and cannot be read, as "Peer/tor-a". */
-  #unread(): Set<string> {
-    return new Set(
-      this.#sourceProblems.filter(({ severity, object }) => severity === "error" && object.includes("/")).map(one => one.object),
-    );
+  /** True: all was compiled again. */
+  #heldChanged(): boolean {
+    const held = this.#pods.held();
+    if (JSON.stringify(held) === JSON.stringify(this.#facts.held ?? [])) return false;
+    this.#facts = { ...this.#facts, held: held.length > 0 ? held : undefined };
+    if (this.#hasResources) this.#recompute();
+    return this.#hasResources;
   }
 
-  /** Of the run before this one. That its file cannot be used is said where it is needed. */
-  #savedLastGood(): LastGood {
+  /** By the plan that is in force; at the start by that on disk, as a change of the ranges is remembered nowhere else. */
+  #rangesBefore(): NodeFacts["rangesBefore"] {
     try {
-      return loadPlan(planPath(this.#options.stateDirectory), this.#options.node)?.lastGood ?? nothingGood();
-    } catch {
-      return nothingGood();
+      const plan = this.#plan ?? loadPlan(planPath(this.#options.stateDirectory), this.#options.node)?.plan;
+      return rangesOf(plan?.speaker?.origins);
+    } catch (error) {
+      this.#parts.log.warn({}, `former pod subnets of nodes are not known: ${(error as Error).message}`);
+      return undefined;
     }
   }
 
@@ -334,7 +340,7 @@ export class Agent {
     if (!same) this.#appliedAt = this.#parts.clock.now();
     // The bridge's own address is left out of the facts, and the plan says which bridge that is.
     this.#later("facts", factsDelay, () => this.#factsChanged());
-    if (from === "source" && (!same || this.#unsaved)) this.#save(plan);
+    if (from === "source" && !same) this.#save(plan);
   }
 
   #applySpeaker(plan: NodePlan): void {
@@ -385,7 +391,7 @@ export class Agent {
 
   #save(plan: NodePlan): void {
     try {
-      savePlan(planPath(this.#options.stateDirectory), plan, this.#lastGood ?? nothingGood(), new Date(this.#parts.clock.now()));
+      savePlan(planPath(this.#options.stateDirectory), plan, new Date(this.#parts.clock.now()));
     } catch (error) {
       const message = `the last good plan cannot be saved: ${(error as Error).message}`;
       this.#parts.log.error({}, message);
@@ -395,7 +401,8 @@ export class Agent {
 
   #readFacts(): NodeFacts {
     const bridge = this.#plan?.pods.bridgeName ?? "";
-    return nodeFacts(this.#options.node, this.#parts.kernel.netlink, bridge);
+    const held = this.#pods.held();
+    return { ...nodeFacts(this.#options.node, this.#parts.kernel.netlink, bridge), ...(held.length > 0 && { held }) };
   }
 
   #factsChanged(): void {

@@ -12,6 +12,8 @@ export interface PodsParts {
   log: Logger;
   /** Told what was put right on the node's side. */
   mended(texts: string[]): void;
+  /** Told when held() may have changed other than by apply(). */
+  heldChanged(): void;
 }
 
 export class Pods {
@@ -59,6 +61,11 @@ export class Pods {
     return this.#handler?.attachments() ?? [];
   }
 
+  /** See NodeFacts.held. */
+  held(): string[] {
+    return this.#handler?.held() ?? [];
+  }
+
   problems(): Problem[] {
     return [...this.#problems, ...(this.#handler?.problems() ?? []).map(toProblem)];
   }
@@ -83,8 +90,9 @@ export class Pods {
   }
 
   #create(plan: AttachPlan): void {
-    const { clock, log, mended } = this.#parts;
-    this.#handler = createCniHandler({ stateDir: this.#stateDirectory, plan: () => plan, log: log.child({ part: "cni" }), clock, mended });
+    const { clock, log, mended, heldChanged } = this.#parts;
+    const told = { clock, mended, heldChanged };
+    this.#handler = createCniHandler({ stateDir: this.#stateDirectory, plan: () => plan, log: log.child({ part: "cni" }), ...told });
   }
 }
 

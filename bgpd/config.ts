@@ -52,6 +52,8 @@ export interface OriginConfig {
   asn: number;
   /** Its own: it may announce them and everything inside, and no other node may. */
   ranges: string[];
+  /** Ranges that it had before: it may announce what lies inside, while no other node has them. */
+  former?: string[];
   /** It may announce exactly these, too. */
   prefixes: string[];
   /** Names of the lists that apply to it. */

@@ -34,10 +34,6 @@ export interface Problem {
   field: string;
   message: string;
   remedy: string;
-  /** The object at fault, where that is another one. */
-  cause?: string;
-  /** What follows from it elsewhere, a line each: "Peer/tor-a spec.from: its last good version stays in force". */
-  consequences?: string[];
   /** Where it stands, for objects from files: "rack.yaml, document 2, line 14:7". */
   place?: string;
 }
@@ -49,23 +45,12 @@ export interface NodeFacts {
   addresses: { interface: string; address: string; prefixLength: number }[];
   /** Addresses of services that the agent knows: that of the API server, where it runs in a pod (KUBERNETES_SERVICE_HOST). */
   serviceAddresses?: string[];
+  /** Addresses of pods that no present pod subnet of the node explains, as /32 and /128, in order: these pods outlived a change of it. */
+  held?: string[];
+  /** Pod subnets of each node as far as they were known before: what pods hold there outlives a change. */
+  rangesBefore?: Record<string, string[]>;
   /** Overrides every other source of the router id. Dotted quad. */
   routerId?: string;
-}
-
-/** What follows from a fault that is told already is told under it, not beside it. */
-export function underCauses(told: readonly Problem[], found: readonly Problem[]): Problem[] {
-  const heads = told.map(problem => ({ ...problem }));
-  const rest: Problem[] = [];
-  for (const problem of found) {
-    const head = problem.cause && heads.find(({ object, severity }) => object === problem.cause && severity === "error");
-    if (!head) rest.push(problem);
-    else {
-      const { object, field, message, consequences = [`${object} ${field}: ${message}`] } = problem;
-      head.consequences = [...(head.consequences ?? []), ...consequences];
-    }
-  }
-  return [...heads, ...rest];
 }
 
 /** "error Peer/tor-a spec.address: … — remedy" */

@@ -20,8 +20,8 @@ import { PrefixTree } from "./prefix-tree.ts";
 import type { Slot } from "./slots.ts";
 import { Rejected } from "./table.ts";
 
-/** Ranges that a node had before, as far back as is remembered. */
-const FORMER = 8;
+/** How many ranges that a node had before are remembered, the latest ones. */
+export const FORMER = 8;
 
 interface Origin {
   name: string;
@@ -184,14 +184,15 @@ function takeOver(node: OriginConfig, before: Origin | undefined): Origin {
   const text = JSON.stringify(node);
   if (before?.text === text) return before;
   const ranges = node.ranges.map(range => parsePrefix(range));
-  const lost = (before?.ranges ?? []).filter(old => !node.ranges.includes(formatPrefix(old)));
+  const known = [...(node.former ?? []), ...[...(before?.former ?? []), ...(before?.ranges ?? [])].map(formatPrefix)];
+  const former = [...new Set(known)].filter(old => !node.ranges.includes(old));
   return {
     name: node.name,
     text,
     asn: node.asn,
     routerId: addressToUint32(parseAddress(node.routerId)),
     ranges,
-    former: [...(before?.former ?? []), ...lost].slice(-FORMER),
+    former: former.slice(-FORMER).map(range => parsePrefix(range)),
     prefixes: new Set(node.prefixes),
     lists: node.lists,
   };

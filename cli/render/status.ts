@@ -36,7 +36,6 @@ export function renderProblems(problems: readonly Problem[], paint: Paint): stri
         `  ${printable(problem.message)}`,
         ...pairs(
           [
-            ...(problem.consequences ?? []).map((text, at): [string, string] => [at === 0 ? "hence" : "", printable(text)]),
             ["remedy", printable(problem.remedy)],
             ["at", problem.place && printable(problem.place)],
           ],

@@ -8,6 +8,7 @@ import { isNetns, netnsInode } from "../../kernel/netns.ts";
 import { readOnlyRemedy } from "../../kernel/requirements.ts";
 import { openRtnetlink } from "../../kernel/rtnetlink.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
+import { compareOctets, formatPrefix } from "../../net/address.ts";
 import type { CniAnswer } from "../http.ts";
 import { AllocationError, addressOf, type Key, keyText, type Reservation } from "../ipam/book.ts";
 import { JournalError } from "../ipam/journal.ts";
@@ -64,6 +65,8 @@ export interface CniHandlerOptions {
   bootId?: string;
   /** Told what was put right on the node's side, in words. */
   mended?: (texts: string[]) => void;
+  /** Told when held() may have changed other than by applyPlan(). */
+  heldChanged?: () => void;
 }
 
 export interface CniHandler {
@@ -76,6 +79,8 @@ export interface CniHandler {
   /** What is wrong now: with the plan, with the ledger, with the last calls. */
   problems(): AttachProblem[];
   attachments(): AttachmentView[];
+  /** Addresses of pods that no range of the plan explains, `ADDRESS/32` or `/128`, in order: pods that outlived a change of it. */
+  held(): string[];
   /**
    * Carries out queued DELs, releases attachments whose namespace is gone, removes interfaces that nobody owns. Runs once at
    * start; call it again about each minute. Returns how many attachments and interfaces it removed.
@@ -177,14 +182,6 @@ class Handler implements CniHandler {
         problems.push({ severity: "error", field: "bridgeName", message: known.message, remedy: known.details });
       }
     }
-    for (const pool of this.#ledger.pools().filter(({ retired }) => retired)) {
-      problems.push({
-        severity: "warning",
-        field: "podCidrs",
-        message: `${this.#ledger.usedIn(pool)} pod interfaces have addresses of ${pool.text}, which is not assigned to this node any more`,
-        remedy: "they keep working on this node until they are deleted; recreate these pods to move them to the new range",
-      });
-    }
     this.#problems = problems;
     return problems;
   }
@@ -225,6 +222,11 @@ class Handler implements CniHandler {
       since: at,
       ...(pod && { pod }),
     }));
+  }
+
+  held(): string[] {
+    const held = this.#ledger.held().sort((a, b) => a.length - b.length || compareOctets(a, b));
+    return held.map(address => formatPrefix({ address, length: address.length * 8 }));
   }
 
   async sweep(): Promise<number> {
@@ -472,6 +474,7 @@ class Handler implements CniHandler {
     const { adopted, contradictions, unexplained } = adopt(this.#ledger, this.#netlink.links());
     for (const found of adopted) this.#options.log.warn(found, "the ledger did not know this attachment; took it over from its interface");
     this.#unexplained = unexplained.map(link => link.name);
+    if (adopted.length > 0) this.#options.heldChanged?.();
     return contradictions;
   }
 
@@ -504,9 +507,10 @@ class Handler implements CniHandler {
     return String(netnsInode(netns)) === inode;
   }
 
-  /** The last pod of a range that is not ours any more is gone: so are the gateway and the problem. */
+  /** Where the last pod of a range that is not ours any more is gone, so is the gateway. */
   #forgetRanges(): void {
     if (!this.#ledger.pools().some(pool => pool.retired)) return;
+    this.#options.heldChanged?.();
     const before = this.#ledger.pools().length;
     this.#ledger.forgetEmptyRanges();
     if (this.#ledger.pools().length < before) this.look();

@@ -2,7 +2,16 @@
  * Who has which address, in memory: a pure state that changes only by records, so that replaying the journal gives the same
  * state as living through it. Addresses are unique over all networks of the node; attachments are unique within theirs.
  */
-import { type Address, contains, formatAddress, type IpFamily, parseAddress, parsePrefix, sameOctets } from "../../net/address.ts";
+import {
+  type Address,
+  contains,
+  formatAddress,
+  formatPrefix,
+  type IpFamily,
+  parseAddress,
+  parsePrefix,
+  sameOctets,
+} from "../../net/address.ts";
 import type { PodName } from "../types.ts";
 import { Pool, type PoolRecord } from "./pool.ts";
 
@@ -80,6 +89,22 @@ export class AddressBook {
     for (const { addresses } of this.#reservations.values())
       for (const text of addresses) if (contains(pool.prefix, addressOf(text))) used++;
     return used;
+  }
+
+  /** How many addresses were given out of it; one of another pool may lie in it as well, where ranges overlap. */
+  givenFrom(pool: Pool): number {
+    let given = 0;
+    for (const { addresses } of this.#reservations.values())
+      for (const text of addresses) if (formatPrefix(parsePrefix(text, "clear")) === pool.text) given++;
+    return given;
+  }
+
+  /** Addresses of attachments that no range of the node explains any more. */
+  held(): Address[] {
+    const present = this.pools().filter(pool => !pool.retired);
+    return this.reservations()
+      .flatMap(({ addresses }) => addresses.map(addressOf))
+      .filter(address => !present.some(({ prefix }) => contains(prefix, address)));
   }
 
   /**

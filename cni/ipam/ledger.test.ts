@@ -154,6 +154,20 @@ test("a range that is gone stays until its last pod is gone, and its gateway is 
   expect(ledger.pools().map(({ text }) => text)).toEqual(["10.0.0.0/23"]);
 });
 
+test("a range that grew is done with when the pods of the former one are gone, though new ones lie in it; and nothing is held outside", () => {
+  const ledger = open(["10.0.0.0/24"]);
+  reserve(ledger, 1);
+  expect(ledger.held()).toEqual([]);
+  ledger.setRanges([parsePrefix("10.0.0.0/23")]);
+  expect(reserve(ledger, 2)).toEqual(["10.0.0.3/23"]);
+  expect(ledger.held()).toEqual([]);
+  ledger.release(key(1));
+  ledger.forgetEmptyRanges();
+  expect(ledger.pools().map(({ text }) => text)).toEqual(["10.0.0.0/23"]);
+  ledger.setRanges([parsePrefix("10.0.9.0/24")]);
+  expect(ledger.held().map(formatAddress)).toEqual(["10.0.0.3"]);
+});
+
 test("without a range there is a reason, not an address", () => {
   expect(failure(() => reserve(open(), 1)).reason).toBe("no-range");
 });

@@ -83,6 +83,11 @@ export class Ledger {
     return this.#book.usedIn(pool);
   }
 
+  /** Addresses of attachments that no range of the node explains any more. */
+  held(): Address[] {
+    return this.#book.held();
+  }
+
   get(key: Key): Reservation | undefined {
     return this.#book.get(key);
   }
@@ -109,7 +114,7 @@ export class Ledger {
   }
 
   forgetEmptyRanges(): void {
-    const empty = this.pools().filter(pool => pool.retired && this.usedIn(pool) === 0);
+    const empty = this.pools().filter(pool => pool.retired && this.#book.givenFrom(pool) === 0);
     this.#note(empty.map(pool => ({ op: "drop", prefix: pool.text })));
   }
 

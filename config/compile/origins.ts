@@ -4,13 +4,15 @@
  */
 import type { NetworkConfig, NodeRole, OriginConfig, OriginRole, OriginsConfig, PrefixRangeConfig } from "../../bgpd/config.ts";
 import { compilePrefixList } from "../../bgpd/policy/prefix-list.ts";
+import { FORMER } from "../../bgpd/rib/origins.ts";
 import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
+import type { NodeFacts } from "../plan.ts";
 import type { Fabric } from "../resources/kinds.ts";
-import { byName, type Context, compareText, type NodeView, selects } from "./context.ts";
+import { byName, type Context, compareText, type NodeView, Problems, selects } from "./context.ts";
 import { routerIdOf } from "./nodes.ts";
 import type { ResolvedPeer } from "./peers.ts";
 import { compileRange } from "./policies.ts";
-import { isExternal, type Session } from "./sessions.ts";
+import { isExternal, reflects, type Session } from "./sessions.ts";
 
 const everything: PrefixRangeConfig[] = [
   { prefix: "0.0.0.0/0", ge: 0, le: 32 },
@@ -32,7 +34,7 @@ export function compileOrigins(context: Context, fabric: Fabric, peers: readonly
       );
   }
   const members = context.nodes.filter(node => node.fabric === fabric);
-  const nodes = members.map(node => originOf(context, node, peers, common in lists ? [common] : []));
+  const nodes = members.map(node => originOf(context, fabric, node, peers, common in lists ? [common] : []));
   const used = new Set(nodes.flatMap(node => node.lists));
   const entries = Object.entries(lists).filter(([name, list]) => used.has(name) && list.length > 0);
   const known = new Set(entries.map(([name]) => name));
@@ -43,19 +45,25 @@ export function compileOrigins(context: Context, fabric: Fabric, peers: readonly
 /** How the neighbour of a session is judged: as a node of the fabric, or as one outside. */
 export function roleAt({ nodes }: Context, fabric: Fabric, { node, peerNode }: Session, peers: readonly ResolvedPeer[]): OriginRole {
   const view = nodes.find(one => one.name === (node ?? peerNode) && one.fabric === fabric);
-  return view ? roleOf(view, peers) : "outside";
+  return view ? roleOf(fabric, view, peers) : "outside";
 }
 
-function roleOf(node: NodeView, peers: readonly ResolvedPeer[]): NodeRole {
-  return { node: node.name, reflects: node.reflects || peers.some(peer => reflectsFor(peer, node)) };
+function roleOf(fabric: Fabric, node: NodeView, peers: readonly ResolvedPeer[]): NodeRole {
+  return { node: node.name, reflects: reflects(fabric, node) || peers.some(peer => reflectsFor(peer, node)) };
 }
 
 function reflectsFor({ spec, nodes }: ResolvedPeer, node: NodeView): boolean {
   return spec.routeReflectorClient === true && nodes.includes(node) && !isExternal(spec, node.asn);
 }
 
-function originOf(context: Context, node: NodeView, peers: readonly ResolvedPeer[], common: readonly string[]): OriginConfig {
-  const { reflects: passes } = roleOf(node, peers);
+function originOf(
+  context: Context,
+  fabric: Fabric,
+  node: NodeView,
+  peers: readonly ResolvedPeer[],
+  common: readonly string[],
+): OriginConfig {
+  const { reflects: passes } = roleOf(fabric, node, peers);
   // Internal peers' routes go to other internal peers only where the node reflects.
   const from = peers.filter(({ spec, nodes }) => nodes.includes(node) && (passes || isExternal(spec, node.asn)));
   const announced = byName(context.resources.advertisements).filter(({ spec }) => spec.mesh && selects(spec.nodeSelector, node.labels));
@@ -66,9 +74,10 @@ function originOf(context: Context, node: NodeView, peers: readonly ResolvedPeer
   return {
     name: node.name,
     // A problem with it is reported where the node's own session needs it.
-    routerId: routerIdOf(node, node === context.self ? context.facts : undefined),
+    routerId: routerIdOf(node, node === context.self ? context.facts : undefined, new Problems()),
     asn: node.asn,
     ranges: node.podCidrs.map(({ prefix }) => prefix),
+    ...formerOf(context, node),
     prefixes: [...new Set(prefixes)].sort(compareText),
     lists: [
       ...common,
@@ -76,6 +85,18 @@ function originOf(context: Context, node: NodeView, peers: readonly ResolvedPeer
       ...announced.filter(({ spec }) => spec.type === "Static").map(({ metadata }) => `Advertisement/${metadata.name}`),
     ],
   };
+}
+
+/** Not those that other nodes have now; only the latest ones. */
+function formerOf({ facts, nodes }: Context, node: NodeView): { former?: string[] } {
+  const taken = new Set(nodes.flatMap(({ podCidrs }) => podCidrs.map(({ prefix }) => prefix)));
+  const former = (facts.rangesBefore?.[node.name] ?? []).filter(prefix => !taken.has(prefix)).slice(-FORMER);
+  return former.length > 0 ? { former } : {};
+}
+
+/** NodeFacts.rangesBefore for the next compile(). */
+export function rangesOf(origins: OriginsConfig | undefined): NodeFacts["rangesBefore"] {
+  return origins && Object.fromEntries(origins.nodes.map(({ name, former = [], ranges }) => [name, [...former, ...ranges]]));
 }
 
 function aggregateOf(prefix: string, aggregation: { ipv4?: number; ipv6?: number } | undefined): string[] {
@@ -104,8 +125,8 @@ function takenIn(context: Context, { spec, nodes }: ResolvedPeer): PrefixRangeCo
 }
 
 /** A rule that accepts without naming prefixes accepts any. */
-function acceptedBy({ policies }: Context, name: string): PrefixRangeConfig[] {
-  return (policies.get(name)?.spec.rules ?? []).flatMap(({ result, match }) => {
+function acceptedBy({ resources }: Context, name: string): PrefixRangeConfig[] {
+  return (resources.policies.get(name)?.spec.rules ?? []).flatMap(({ result, match }) => {
     if (result !== "Accept") return [];
     return match?.prefixes?.length ? match.prefixes.map(compileRange) : everything;
   });

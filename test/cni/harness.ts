@@ -144,6 +144,10 @@ export class TestNode {
     return this.#control("GET", "/attachments");
   }
 
+  held(): Promise<string[]> {
+    return this.#control("GET", "/held");
+  }
+
   problems(): Promise<AttachProblem[]> {
     return this.#control("GET", "/problems");
   }
