@@ -153,7 +153,11 @@ export class Agent {
     const problems = this.problems();
     const errors = problems.filter(one => one.severity === "error").length;
     const { neighbors, ...speaker } = this.#speaker?.snapshot() ?? {};
-    const sessions = { established: neighbors?.filter(one => one.state === "Established").length ?? 0, configured: neighbors?.length ?? 0 };
+    const sessions = {
+      established: neighbors?.filter(one => one.state === "Established").length ?? 0,
+      configured: neighbors?.length ?? 0,
+      overdue: neighbors?.filter(one => one.overdue).map(one => one.name) ?? [],
+    };
     return {
       node: this.#options.node,
       version,
@@ -425,6 +429,8 @@ export class Agent {
 
   #sweep(): void {
     this.#pods.look();
+    // Some problems come with time, such as a session that stays down.
+    this.#logProblems(this.problems());
     void this.#pods.sweep().finally(() => this.#later("sweep", sweepInterval, () => this.#sweep()));
   }
 
