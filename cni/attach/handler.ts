@@ -174,7 +174,9 @@ class Handler implements CniHandler {
     const problems = [...this.#planProblems];
     if (problems.every(({ severity }) => severity === "warning")) {
       try {
-        const mended = mendNodeSide(this.#netlink, this.#plan, this.#ledger.pools());
+        const found = mendNodeSide(this.#netlink, this.#plan, this.#ledger.pools(), this.#ledger.reservations());
+        const { mended } = found;
+        problems.push(...found.problems);
         for (const text of mended) this.#options.log.warn({}, `pods: ${text}`);
         if (mended.length > 0) this.#options.mended?.(mended);
       } catch (error) {
