@@ -149,15 +149,16 @@ export class Agent {
     this.#pods.close();
   }
 
+  /** The node leaves for good: what was added to packet filters of others is removed. */
+  takeBack(): Promise<void> {
+    return this.#pods.takeBack();
+  }
+
   status(): StatusView {
     const problems = this.problems();
     const errors = problems.filter(one => one.severity === "error").length;
     const { neighbors, ...speaker } = this.#speaker?.snapshot() ?? {};
-    const sessions = {
-      established: neighbors?.filter(one => one.state === "Established").length ?? 0,
-      configured: neighbors?.length ?? 0,
-      overdue: neighbors?.filter(one => one.overdue).map(one => one.name) ?? [],
-    };
+    const sessions = { established: neighbors?.filter(one => one.state === "Established").length ?? 0, configured: neighbors?.length ?? 0 };
     return {
       node: this.#options.node,
       version,
@@ -429,8 +430,6 @@ export class Agent {
 
   #sweep(): void {
     this.#pods.look();
-    // Some problems come with time, such as a session that stays down.
-    this.#logProblems(this.problems());
     void this.#pods.sweep().finally(() => this.#later("sweep", sweepInterval, () => this.#sweep()));
   }
 

@@ -86,6 +86,7 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
     const withdraws = cause === "leave" ? "asked for" : await withdrawal(options.onStop);
     if (withdraws === undefined) log.info({}, "neighbours in graceful restart keep this node's routes for the next agent");
     else log.info({}, `this node's routes are withdrawn: ${withdraws}`);
+    if (cause === "leave") await agent.takeBack();
     await Promise.all([api.close(requestGrace), agent.close(withdraws !== undefined)]);
     clearTimeout(bound);
     log.info({}, "ended; the kernel keeps its routes");

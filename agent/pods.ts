@@ -84,6 +84,11 @@ export class Pods {
     }
   }
 
+  /** The node leaves for good. */
+  async takeBack(): Promise<void> {
+    await this.#handler?.takeBack();
+  }
+
   close(): void {
     this.#handler?.close();
     this.#handler = undefined;
@@ -96,8 +101,8 @@ export class Pods {
   }
 }
 
-function attachPlan({ podCidrs, bridgeName, mtu, nodeAddresses, hairpin }: PodPlan): AttachPlan {
-  return { podCidrs, mode: "bridge", bridgeName, mtu, nodeAddresses, hairpin };
+function attachPlan({ podCidrs, bridgeName, mtu, hairpin }: PodPlan): AttachPlan {
+  return { podCidrs, mode: "bridge", bridgeName, mtu, hairpin };
 }
 
 function modeProblems({ mode }: PodPlan): Problem[] {

@@ -10,10 +10,8 @@ export interface AttachPlan {
   mode: "bridge" | "routed";
   /** At most 15 octets. */
   bridgeName: string;
-  /** Octets. "auto": that of the interface with the node's addresses. */
+  /** "auto": that of the interface with the node's default route. */
   mtu: number | "auto";
-  /** The node's own (InternalIP): pods reach other nodes by the interfaces that have them. Absent: by the default routes. */
-  nodeAddresses?: string[];
   /** Let a pod reach itself through a Service address. */
   hairpin: boolean;
 }

@@ -17,8 +17,6 @@ export interface PodPlan {
   bridgeName: string;
   /** Octets, or "auto": that of the interface that holds the node's address. */
   mtu: number | "auto";
-  /** InternalIPs of the node: pods reach other nodes by the interfaces that have them. */
-  nodeAddresses?: string[];
   /** A pod may reach itself through a service address. */
   hairpin: boolean;
   /** The cluster's service ranges, where known. */

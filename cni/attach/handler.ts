@@ -29,7 +29,9 @@ import type { AttachmentView, AttachPlan, AttachProblem } from "../types.ts";
 import { type Adoption, adopt, releaseOutdated } from "./adoption.ts";
 import { announcePod } from "./announce.ts";
 import { ensureBridge } from "./bridge.ts";
+import { findConflicts, nodeAddresses } from "./conflicts.ts";
 import { AddFailures } from "./failures.ts";
+import { ForwardPolicy } from "./forward-policy.ts";
 import { KeyedLock } from "./lock.ts";
 import { hostInterfaceName, isPodLink, parsePodAlias, podLinkAlias } from "./names.ts";
 import { nodeProblems } from "./node.ts";
@@ -82,10 +84,12 @@ export interface CniHandler {
   /** Addresses of pods that no range of the plan explains, `ADDRESS/32` or `/128`, in order: pods that outlived a change of it. */
   held(): string[];
   /**
-   * Carries out queued DELs, releases attachments whose namespace is gone, removes interfaces that nobody owns. Runs once at
+   * Looks at packet filters, carries out queued DELs, releases attachments whose namespace is gone, removes interfaces that nobody owns. Runs once at
    * start; call it again about each minute. Returns how many attachments and interfaces it removed.
    */
   sweep(): Promise<number>;
+  /** The node leaves for good: removes what was added to packet filters of others. Never rejects. */
+  takeBack(): Promise<void>;
   close(): void;
 }
 
@@ -116,6 +120,9 @@ class Handler implements CniHandler {
   /** Interfaces of unknown pods. */
   #unexplained: string[] = [];
   readonly #failures = new AddFailures();
+  readonly #forward = new ForwardPolicy();
+  /** What they were looked at for last. */
+  #passing = "";
 
   constructor(options: CniHandlerOptions) {
     this.#options = options;
@@ -131,7 +138,7 @@ class Handler implements CniHandler {
       );
     this.#recover();
     this.applyPlan(this.#plan);
-    this.#ready = this.sweep().catch(error => options.log.error({ err: error }, "the sweep at start failed"));
+    this.#ready = this.#sweep().catch(error => options.log.error({ err: error }, "the sweep at start failed"));
   }
 
   async handle(raw: RawRequest): Promise<CniAnswer> {
@@ -167,29 +174,28 @@ class Handler implements CniHandler {
     }
     this.#planProblems = problems;
     this.look();
+    void this.#lookAtFilters(false);
     return this.#problems;
   }
 
   look(): AttachProblem[] {
     const problems = [...this.#planProblems];
-    if (problems.every(({ severity }) => severity === "warning")) {
+    // A range that cannot be used keeps nothing from the pods of the others.
+    if (problems.every(({ severity, field }) => severity === "warning" || field.startsWith("podCidrs"))) {
       try {
-        const found = mendNodeSide(this.#netlink, this.#plan, this.#ledger.pools(), this.#ledger.reservations());
-        const { mended } = found;
-        problems.push(...found.problems);
-        for (const text of mended) this.#options.log.warn({}, `pods: ${text}`);
-        if (mended.length > 0) this.#options.mended?.(mended);
+        this.#tell(mendNodeSide(this.#netlink, this.#plan, this.#ledger.pools()));
       } catch (error) {
         const known = toCniError(error);
         problems.push({ severity: "error", field: "bridgeName", message: known.message, remedy: known.details });
       }
+      problems.push(...findConflicts(this.#netlink, this.#ledger.pools()));
     }
     this.#problems = problems;
     return problems;
   }
 
   problems(): AttachProblem[] {
-    const causes = [...nodeProblems(), ...this.#ledgerProblem(), ...this.#problems];
+    const causes = [...nodeProblems(), ...this.#ledgerProblem(), ...this.#problems, ...this.#forward.problems()];
     const failed = this.#failures.problem();
     return [
       ...causes,
@@ -231,7 +237,32 @@ class Handler implements CniHandler {
     return held.map(address => formatPrefix({ address, length: address.length * 8 }));
   }
 
+  /** Takes some time, as programs are asked: not for each look. `again`: also where nothing has changed on our side. */
+  async #lookAtFilters(again: boolean): Promise<void> {
+    if (this.#planProblems.some(({ field }) => field === "bridgeName")) return;
+    const ranges = this.#ledger.pools().map(({ family, text }) => ({ family, text }));
+    const passing = { bridge: this.#plan.bridgeName, ranges };
+    const text = JSON.stringify(passing);
+    if (!again && text === this.#passing) return;
+    this.#passing = text;
+    this.#tell(await this.#forward.look(passing));
+  }
+
+  async takeBack(): Promise<void> {
+    this.#tell(await this.#forward.clear());
+  }
+
+  #tell(mended: string[]): void {
+    for (const text of mended) this.#options.log.warn({}, `pods: ${text}`);
+    if (mended.length > 0) this.#options.mended?.(mended);
+  }
+
   async sweep(): Promise<number> {
+    const [count] = await Promise.all([this.#sweep(), this.#lookAtFilters(true)]);
+    return count;
+  }
+
+  async #sweep(): Promise<number> {
     await this.#replayQueue();
     const removed = await this.#releaseDead();
     const contradictions = this.#adopt();
@@ -286,6 +317,7 @@ class Handler implements CniHandler {
       netnsInode: inode,
       hostInterface,
       requested: config.ips,
+      foreign: nodeAddresses(this.#netlink),
       ...(pod && { pod }),
     });
     let result: AttachmentResult;
@@ -440,6 +472,9 @@ class Handler implements CniHandler {
     const problem = causes.find(({ severity, field }) => severity === "error" && !field.startsWith("podCidrs"));
     if (problem) throw new CniError(ErrorCode.notAvailable, problem.message, problem.remedy);
     if (!this.#ledger.pools().some(pool => !pool.retired)) {
+      // Where one of several cannot be used, the node still has pods; here it has none.
+      const [unusable] = this.#planProblems.filter(({ field }) => field.startsWith("podCidrs"));
+      if (unusable) throw new CniError(ErrorCode.notAvailable, unusable.message, unusable.remedy);
       throw new CniError(
         ErrorCode.notAvailable,
         "no pod CIDR is assigned to this node yet",

@@ -2,16 +2,7 @@
  * Who has which address, in memory: a pure state that changes only by records, so that replaying the journal gives the same
  * state as living through it. Addresses are unique over all networks of the node; attachments are unique within theirs.
  */
-import {
-  type Address,
-  contains,
-  formatAddress,
-  formatPrefix,
-  type IpFamily,
-  parseAddress,
-  parsePrefix,
-  sameOctets,
-} from "../../net/address.ts";
+import { type Address, contains, formatAddress, formatPrefix, parseAddress, parsePrefix, sameOctets } from "../../net/address.ts";
 import type { PodName } from "../types.ts";
 import { Pool, type PoolRecord } from "./pool.ts";
 
@@ -108,13 +99,18 @@ export class AddressBook {
   }
 
   /**
-   * One address of every family that has a range, or of none: `requested` ones as asked, the others chosen. Changes nothing.
-   * Throws AllocationError.
+   * One address of every family that has a range, or of none: `requested` ones as asked, the others chosen. Changes nothing. `foreign`: addresses
+   * that links of the node have, and which. Throws AllocationError.
    */
-  choose(requested: readonly Address[], now: number, quarantine: number): { address: Address; pool: Pool }[] {
+  choose(
+    requested: readonly Address[],
+    now: number,
+    quarantine: number,
+    foreign: ReadonlyMap<string, string> = new Map(),
+  ): { address: Address; pool: Pool }[] {
     const pools = this.pools().filter(pool => !pool.retired);
     if (pools.length === 0) throw new AllocationError("no-range", "no pod CIDR is assigned to this node", "wait for it, or assign one");
-    const chosen = requested.map(address => this.#chooseRequested(address, pools));
+    const chosen = requested.map(address => this.#chooseRequested(address, pools, foreign));
     const families = new Set(chosen.map(({ pool }) => pool.family));
     if (families.size < chosen.length)
       throw new AllocationError(
@@ -124,7 +120,7 @@ export class AddressBook {
       );
     for (const family of [4, 6] as const) {
       const candidates = pools.filter(pool => pool.family === family);
-      if (candidates.length > 0 && !families.has(family)) chosen.push(this.#chooseNext(family, candidates, now, quarantine));
+      if (candidates.length > 0 && !families.has(family)) chosen.push(this.#chooseNext(candidates, now, quarantine, foreign));
     }
     return chosen.sort((a, b) => a.pool.family - b.pool.family);
   }
@@ -182,7 +178,7 @@ export class AddressBook {
     return this.pools().some(pool => sameOctets(pool.gateway, address));
   }
 
-  #chooseRequested(address: Address, pools: Pool[]): { address: Address; pool: Pool } {
+  #chooseRequested(address: Address, pools: Pool[], foreign: ReadonlyMap<string, string>): { address: Address; pool: Pool } {
     const text = formatAddress(address);
     const pool = pools.find(candidate => contains(candidate.prefix, address));
     if (!pool) {
@@ -198,6 +194,13 @@ export class AddressBook {
         `${text} is the network, gateway or broadcast address of ${pool.text}`,
         "ask for another address",
       );
+    const link = foreign.get(text);
+    if (link !== undefined)
+      throw new AllocationError(
+        "taken",
+        `${text} is an address of the node itself, on ${link}`,
+        "take it off there, or ask for another address",
+      );
     const owner = this.ownerOf(address);
     if (owner) {
       const name = owner.pod ? `pod ${owner.pod.namespace}/${owner.pod.name}` : `container ${owner.containerId}`;
@@ -210,9 +213,14 @@ export class AddressBook {
     return { address, pool };
   }
 
-  #chooseNext(family: IpFamily, pools: Pool[], now: number, quarantine: number): { address: Address; pool: Pool } {
+  /** `pools`: of one family. */
+  #chooseNext(pools: Pool[], now: number, quarantine: number, foreign: ReadonlyMap<string, string>): { address: Address; pool: Pool } {
+    const isTaken = (address: Address) => {
+      const text = formatAddress(address);
+      return this.#owners.has(text) || foreign.has(text) || this.#isGateway(address);
+    };
     for (const pool of pools) {
-      const offset = pool.next(now, quarantine, address => this.#owners.has(formatAddress(address)) || this.#isGateway(address));
+      const offset = pool.next(now, quarantine, isTaken);
       if (offset !== undefined) return { address: pool.addressAt(offset), pool };
     }
     const capacity = pools.reduce((sum, pool) => sum + pool.capacity, 0);
@@ -221,7 +229,7 @@ export class AddressBook {
     const names = pools.map(pool => pool.text).join(", ");
     throw new AllocationError(
       "exhausted",
-      `no IPv${family} address is free in ${names}: ${used} of ${capacity} are in use and ${resting} rest after their last use`,
+      `no IPv${pools[0].family} address is free in ${names}: ${used} of ${capacity} are in use and ${resting} rest after their last use`,
       resting > 0
         ? `addresses rest for ${quarantine / 1000} s; try again later, or give the node a larger range`
         : "give the node a larger range, or run fewer pods on it",

@@ -26,6 +26,8 @@ export interface NewReservation extends Key {
   netnsInode: string;
   hostInterface: string;
   requested: readonly Address[];
+  /** Addresses that links of the node have, and which: not for pods. */
+  foreign?: ReadonlyMap<string, string>;
   pod?: PodName;
 }
 
@@ -123,9 +125,9 @@ export class Ledger {
    * An attachment that has a reservation already keeps its addresses. `quarantine`: milliseconds that an address must have rested, where
    * fewer shall do than is the rule. Throws AllocationError, JournalError.
    */
-  reserve({ requested, ...rest }: NewReservation, quarantine = this.#quarantine): Reservation {
+  reserve({ requested, foreign, ...rest }: NewReservation, quarantine = this.#quarantine): Reservation {
     const existing = this.get(rest);
-    const addresses = existing?.addresses ?? this.#choose(requested, quarantine);
+    const addresses = existing?.addresses ?? this.#choose(requested, quarantine, foreign);
     const reservation: Reservation = {
       ...rest,
       addresses,
@@ -183,8 +185,8 @@ export class Ledger {
     this.#journal.close();
   }
 
-  #choose(requested: readonly Address[], quarantine: number): string[] {
-    const chosen = this.#book.choose(requested, this.#now(), quarantine);
+  #choose(requested: readonly Address[], quarantine: number, foreign: NewReservation["foreign"]): string[] {
+    const chosen = this.#book.choose(requested, this.#now(), quarantine, foreign);
     return chosen.map(({ address, pool }) => formatPrefix({ address, length: pool.prefix.length }));
   }
 

@@ -89,6 +89,7 @@ export class Pool {
       this.cursor++;
     }
     for (const [offset, at] of this.freed) {
+      if (isTaken(this.addressAt(offset))) continue;
       // A clock that was set back must not keep addresses resting for ever.
       if (now - at >= quarantine || at > now + quarantine) return offset;
       return undefined;

@@ -30,7 +30,6 @@ export function compilePods(context: Context): PodPlan {
     mode: "bridge",
     bridgeName: spec.bridgeName,
     mtu: spec.mtu ?? "auto",
-    ...(Object.keys(self.address).length > 0 && { nodeAddresses: Object.values(self.address) }),
     hairpin: spec.hairpin,
     ...(spec.serviceCIDRs?.length ? { serviceCidrs: [...spec.serviceCIDRs].sort() } : {}),
   };

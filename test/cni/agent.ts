@@ -4,7 +4,7 @@
  *
  *     node test/cni/agent.ts '{"socket": …, "stateDir": …, "plan": {…}}'
  *
- * Beside POST /v1/cni it answers PUT /plan, GET /attachments, GET /held, GET /problems and POST /sweep for the test.
+ * Beside POST /v1/cni it answers PUT /plan, GET /attachments, GET /held, GET /problems, POST /sweep and POST /take-back for the test.
  */
 import fs from "node:fs";
 import http from "node:http";
@@ -31,6 +31,7 @@ const server = http.createServer(async (request, response) => {
   if (request.url === "/plan") response.end(JSON.stringify(handler.applyPlan(JSON.parse(Buffer.concat(chunks).toString()))));
   else if (request.url === "/look") response.end(JSON.stringify(handler.look()));
   else if (request.url === "/sweep") response.end(JSON.stringify(await handler.sweep()));
+  else if (request.url === "/take-back") response.end(JSON.stringify((await handler.takeBack()) ?? null));
   else if (request.url === "/held") response.end(JSON.stringify(handler.held()));
   else if (request.url === "/problems") response.end(JSON.stringify(handler.problems()));
   else response.end(JSON.stringify(handler.attachments()));

@@ -160,6 +160,10 @@ export class TestNode {
     return this.#control("POST", "/sweep");
   }
 
+  takeBack(): Promise<void> {
+    return this.#control("POST", "/take-back");
+  }
+
   async close(): Promise<void> {
     await this.kill();
     for (const pod of this.#pods) spawnSync("ip", ["netns", "del", pod]);

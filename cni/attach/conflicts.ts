@@ -1,0 +1,60 @@
+/**
+ * Addresses on links of the node that belong to its pods: the bridge that another CNI plugin left, a node network inside the pod range, an address of
+ * a service on lo. The kernel then leads a part of the range elsewhere, or takes a pod's packets for its own.
+ */
+import type { InterfaceAddress, Link, Rtnetlink } from "../../kernel/types.ts";
+import { type Address, contains, formatAddress, isLinkLocal, sameOctets } from "../../net/address.ts";
+import type { Pool } from "../ipam/pool.ts";
+import type { AttachProblem } from "../types.ts";
+import { bridgeAlias, isPodLink } from "./names.ts";
+
+/** Addresses of the node, but for those of the pods' bridge, and the links that have them: no pod may get one. */
+export function nodeAddresses(netlink: Rtnetlink): Map<string, string> {
+  const links = new Map<number, string>();
+  const result = new Map<string, string>();
+  for (const { ifindex, address } of netlink.addresses()) {
+    if (isLinkLocal(address)) continue;
+    if (!links.has(ifindex)) links.set(ifindex, netlink.link(ifindex)?.name ?? `link ${ifindex}`);
+    result.set(formatAddress(address), links.get(ifindex)!);
+  }
+  return result;
+}
+
+/** What of the node's links lies in a pod range. A link that is down does no harm until it comes up. */
+export function findConflicts(netlink: Rtnetlink, pools: readonly Pool[]): AttachProblem[] {
+  if (pools.length === 0) return [];
+  const links = new Map(netlink.links().map(link => [link.index, link]));
+  const problems = new Map<string, AttachProblem>();
+  for (const entry of netlink.addresses()) {
+    const link = links.get(entry.ifindex);
+    if (!link || link.alias === bridgeAlias || isPodLink(link)) continue;
+    for (const pool of pools) {
+      const address = [entry.address, entry.peer].find(one => one && contains(pool.prefix, one));
+      if (address) problems.set(`${link.name} ${formatAddress(address)} ${pool.text}`, conflict(link, entry, address, pool));
+    }
+  }
+  return [...problems.values()];
+}
+
+function conflict(link: Link, { prefixLength, peer }: InterfaceAddress, address: Address, pool: Pool): AttachProblem {
+  const text = `${formatAddress(address)}/${prefixLength}`;
+  const whole = prefixLength === address.length * 8;
+  const holds = sameOctets(address, pool.gateway)
+    ? `the gateway of the pod subnet ${pool.text}`
+    : whole
+      ? `an address of the pod subnet ${pool.text}`
+      : prefixLength > pool.prefix.length
+        ? `a part of the pod subnet ${pool.text}`
+        : `the pod subnet ${pool.text}`;
+  const down = link.up ? "" : "; it is down, and cuts pods off as soon as it comes up";
+  const far = peer && sameOctets(peer, address) ? " at its other end" : "";
+  return {
+    severity: link.up ? "error" : "warning",
+    field: link.name,
+    message: `the link ${link.name} has ${text}${far}, and so ${holds}: packets for pods may go there${down}`,
+    remedy:
+      link.kind === "bridge"
+        ? `if it is left of another CNI plugin, remove it (ip link delete ${link.name}); else give the node another pod subnet`
+        : `take the address off (ip address del ${text} dev ${link.name}), or give the node another pod subnet`,
+  };
+}
