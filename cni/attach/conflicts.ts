@@ -1,10 +1,10 @@
 /**
- * Addresses on links of the node that belong to its pods: the bridge that another CNI plugin left, a node network inside the pod range, an address of
- * a service on lo. The kernel then leads a part of the range elsewhere, or takes a pod's packets for its own.
+ * What on links of the node belongs to its pods: the bridge that another CNI plugin left, a node network inside the pod range, an address of a service
+ * on lo, a route. The kernel then leads a part of the range elsewhere, or takes a pod's packets for its own.
  */
 import type { InterfaceAddress, Link, Rtnetlink } from "../../kernel/types.ts";
-import { type Address, contains, formatAddress, isLinkLocal, sameOctets } from "../../net/address.ts";
-import type { Pool } from "../ipam/pool.ts";
+import { type Address, contains, formatAddress, formatPrefix, isLinkLocal, sameOctets } from "../../net/address.ts";
+import { firstOffset, type Pool } from "../ipam/pool.ts";
 import type { AttachProblem } from "../types.ts";
 import { bridgeAlias, isPodLink } from "./names.ts";
 
@@ -20,7 +20,7 @@ export function nodeAddresses(netlink: Rtnetlink): Map<string, string> {
   return result;
 }
 
-/** What of the node's links lies in a pod range. A link that is down does no harm until it comes up. */
+/** What of the node's links lies in a pod range, or leads away what is for it. A link that is down does no harm until it comes up. */
 export function findConflicts(netlink: Rtnetlink, pools: readonly Pool[]): AttachProblem[] {
   if (pools.length === 0) return [];
   const links = new Map(netlink.links().map(link => [link.index, link]));
@@ -33,7 +33,28 @@ export function findConflicts(netlink: Rtnetlink, pools: readonly Pool[]): Attac
       if (address) problems.set(`${link.name} ${formatAddress(address)} ${pool.text}`, conflict(link, entry, address, pool));
     }
   }
+  for (const pool of pools) {
+    if (pool.retired) continue;
+    const away = leadsAway(netlink, links, pool);
+    // An address says it already.
+    if (away && ![...problems.values()].some(({ field }) => field === away.field)) problems.set(`route ${pool.text}`, away);
+  }
   return [...problems.values()];
+}
+
+/** By the first address that a pod gets: one look-up tells of all routes for the whole range. A shorter prefix than the bridge's matches where there is no bridge. */
+function leadsAway(netlink: Rtnetlink, links: ReadonlyMap<number, Link>, pool: Pool): AttachProblem | undefined {
+  const { route } = netlink.match(pool.addressAt(firstOffset));
+  if (route?.type !== "unicast" || route.length < pool.prefix.length) return undefined;
+  const link = route.nextHops.map(({ ifindex }) => links.get(ifindex)).find(found => found && found.alias !== bridgeAlias);
+  if (!link) return undefined;
+  const text = formatPrefix({ address: route.destination, length: route.length });
+  return {
+    severity: "error",
+    field: link.name,
+    message: `the route ${text} by the link ${link.name} leads packets for the pod subnet ${pool.text} away from the pods`,
+    remedy: `remove it (ip route del ${text} dev ${link.name}) and whatever sets it, or give the node another pod subnet`,
+  };
 }
 
 function conflict(link: Link, { prefixLength, peer }: InterfaceAddress, address: Address, pool: Pool): AttachProblem {

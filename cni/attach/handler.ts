@@ -182,13 +182,16 @@ class Handler implements CniHandler {
     const problems = [...this.#planProblems];
     // A range that cannot be used keeps nothing from the pods of the others.
     if (problems.every(({ severity, field }) => severity === "warning" || field.startsWith("podCidrs"))) {
-      try {
-        this.#tell(mendNodeSide(this.#netlink, this.#plan, this.#ledger.pools()));
-      } catch (error) {
-        const known = toCniError(error);
-        problems.push({ severity: "error", field: "bridgeName", message: known.message, remedy: known.details });
-      }
-      problems.push(...findConflicts(this.#netlink, this.#ledger.pools()));
+      const attempt = (field: string, work: () => void) => {
+        try {
+          work();
+        } catch (error) {
+          const known = toCniError(error);
+          problems.push({ severity: "error", field, message: known.message, remedy: known.details });
+        }
+      };
+      attempt("bridgeName", () => this.#tell(mendNodeSide(this.#netlink, this.#plan, this.#ledger.pools())));
+      attempt("links", () => problems.push(...findConflicts(this.#netlink, this.#ledger.pools())));
     }
     this.#problems = problems;
     return problems;

@@ -69,6 +69,28 @@ test("single addresses in the ranges: no pod gets them, by itself, by name or a 
   expect(await status()).toBe("ready");
 });
 
+test("a route that leads the range away is a problem that names it, in either family; one that the bridge's goes before is none", async () => {
+  await start(() => {
+    node.exec("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far0");
+    for (const link of ["eth0", "far0"]) node.exec("ip", "link", "set", link, "up");
+    node.exec("ip", "route", "add", "10.0.0.0/8", "dev", "eth0");
+  });
+  node.exec("ip", "route", "append", "10.77.0.0/24", "dev", "eth0");
+  expect(await status()).toBe("ready");
+  for (const [prefix, words] of [
+    ["10.77.0.0/25", []],
+    ["10.77.0.0/24", ["metric", "0"]],
+    ["fd77::/64", ["metric", "1"]],
+  ] as const) {
+    const order = prefix === "10.77.0.0/24" ? "prepend" : "add";
+    if (order === "prepend") node.exec("ip", "route", "del", prefix, "dev", "eth0");
+    node.exec("ip", "route", order, prefix, "dev", "eth0", ...words);
+    expect(await status()).toContain(`50 the route ${prefix} by the link eth0 leads packets for the pod subnet`);
+    node.exec("ip", "route", "del", prefix, "dev", "eth0");
+    expect(await status()).toBe("ready");
+  }
+});
+
 test("a range that cannot be used is what STATUS says only where there is no other, and the others are served", async () => {
   await start(() => undefined);
   expect((await node.setPlan({ podCidrs: ["10.77.0.0/31"] })).length).toBe(1);
