@@ -1,26 +1,42 @@
 /** What a new configuration means for a running neighbour: nothing, a soft change, or a reset — and why, in words. Pure. */
 import { parseAddress, parsePrefix } from "../net/address.ts";
-import { Families, type NeighborConfig, type SpeakerConfig } from "./config.ts";
+import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
 import { compilePolicies } from "./policy/index.ts";
 import { compilePrefixList } from "./policy/prefix-list.ts";
+import type { Negotiated } from "./session/types.ts";
 
-/** A change of these ends the session: they are part of its TCP connection or of its OPEN. The text names them for people. */
-const resetFields: Partial<Record<keyof NeighborConfig, string>> = {
-  address: "address",
-  port: "port",
-  localAddress: "local address",
-  interface: "interface",
-  multihop: "multihop",
-  ttlSecurity: "TTL security",
-  remoteAsn: "remote AS",
-  localAsn: "local AS",
-  password: "password",
-  holdTime: "hold time",
-  keepaliveTime: "keepalive time",
-  routeReflectorClient: "route reflector client",
-  passive: "passive",
-  connectRetryTime: "connect retry time",
+/**
+ * What a change of each field means for a session: a name, for people, where it is part of the TCP connection or of the OPEN, so that the session ends;
+ * "attempts" where it concerns how the next session is made; "live" where it is taken over as it runs. A new field is sorted in here, or does not compile.
+ */
+const fields: Record<keyof NeighborConfig, { resets: string } | { attempts: string } | "live"> = {
+  name: "live",
+  source: "live",
+  description: "live",
+  address: { resets: "address" },
+  port: { resets: "port" },
+  localAddress: { resets: "local address" },
+  interface: { resets: "interface" },
+  multihop: { resets: "multihop" },
+  ttlSecurity: { resets: "TTL security" },
+  remoteAsn: { resets: "remote AS" },
+  localAsn: { resets: "local AS" },
+  password: { resets: "password" },
+  passive: { attempts: "passive" },
+  holdTime: { resets: "hold time" },
+  keepaliveTime: { attempts: "keepalive time" },
+  connectRetryTime: { attempts: "connect retry time" },
+  advertisementInterval: "live",
+  // Of these, which there are: resetReasons().
+  families: "live",
+  attributeOctetsLimit: "live",
+  allowAsSets: "live",
+  enforceFirstAs: "live",
+  origin: "live",
+  routeReflectorClient: "live",
+  shutdown: "live",
 };
+const fieldNames = Object.keys(fields) as (keyof NeighborConfig)[];
 
 /** Throws AddressError or PolicyError for what could not be carried out, before anything is. */
 export function checkConfig(config: SpeakerConfig): void {
@@ -46,17 +62,40 @@ export function checkConfig(config: SpeakerConfig): void {
   }
 }
 
-/** Names of what changed so that the session must be reset; empty = it may stay. */
-export function resetReasons(before: NeighborConfig, after: NeighborConfig): string[] {
-  const reasons = Object.entries(resetFields)
-    .filter(([field]) => !same(before[field as keyof NeighborConfig], after[field as keyof NeighborConfig]))
-    .map(([, text]) => `${text} changed`);
+/** Names of what changed so that the session must be reset; empty = it may stay. `session`: the one there is. */
+export function resetReasons(
+  before: NeighborConfig,
+  after: NeighborConfig,
+  session?: Pick<Negotiated, "remoteAsn" | "internal">,
+): string[] {
+  const reasons = fieldNames.flatMap(name => {
+    const field = fields[name];
+    if (field === "live" || same(before[name], after[name])) return [];
+    // While there is no session there is nothing to lose.
+    if ("attempts" in field) return session ? [] : [`${field.attempts} changed`];
+    return name === "remoteAsn" && session && isExpected(after.remoteAsn, session) ? [] : [`${field.resets} changed`];
+  });
   if (!same(Object.keys(before.families).sort(), Object.keys(after.families).sort())) reasons.push("families changed");
   return reasons;
 }
 
-/** Speaker-wide changes that concern every session: the OPEN carries them. */
-export function globalResetReasons(before: SpeakerConfig, after: SpeakerConfig): string[] {
+/** The OPEN that came is right by the new configuration as well. */
+function isExpected(wanted: NeighborConfig["remoteAsn"], { remoteAsn, internal }: Pick<Negotiated, "remoteAsn" | "internal">): boolean {
+  return typeof wanted === "number" ? wanted === remoteAsn : internal === (wanted === "internal");
+}
+
+/** The new configuration as far as a session can have it that is not reset yet. */
+export function withoutResets(before: NeighborConfig, after: NeighborConfig): NeighborConfig {
+  const kept = fieldNames.flatMap(name => (fields[name] !== "live" && "resets" in (fields[name] as object) ? [[name, before[name]]] : []));
+  const families = Object.entries(before.families).map(([family, settings]) => [family, after.families[family as Family] ?? settings]);
+  return { ...after, ...Object.fromEntries(kept), families: Object.fromEntries(families) };
+}
+
+/** What the OPEN carries of the speaker itself. */
+export type OpenedWith = Pick<SpeakerConfig, "asn" | "routerId">;
+
+/** Speaker-wide changes that concern every session. */
+export function globalResetReasons(before: OpenedWith, after: OpenedWith): string[] {
   const reasons: string[] = [];
   if (before.asn !== after.asn) reasons.push(`AS number changed from ${before.asn} to ${after.asn}`);
   if (before.routerId !== after.routerId) reasons.push(`router id changed from ${before.routerId} to ${after.routerId}`);

@@ -3,7 +3,7 @@
  * RIB operations, and keeps routes over a graceful restart of the neighbour (RFC 4724).
  */
 import { addressToUint32, formatAddress, parseAddress, sameOctets } from "../net/address.ts";
-import { policyKey, same } from "./apply.ts";
+import { type OpenedWith, policyKey, same } from "./apply.ts";
 import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
 import type { NextHopTracker } from "./fib/types.ts";
 import { familiesToDrop, familiesToKeep, type NeighborGracefulRestart, neighborGracefulRestart } from "./graceful-restart.ts";
@@ -50,6 +50,8 @@ export function excessText(config: NeighborConfig, excess: Excess): string {
 
 export class Peer implements SessionListener {
   config: NeighborConfig;
+  /** What its OPEN says of the speaker. */
+  readonly opened: OpenedWith;
   readonly index: number;
   /** Set by the speaker right after construction: session and peer know each other. */
   session!: AcceptingSession;
@@ -87,6 +89,7 @@ export class Peer implements SessionListener {
     modules: { rib: Rib; platform: Platform; tracker?: NextHopTracker; hooks: PeerHooks },
   ) {
     this.config = config;
+    this.opened = { asn: global.asn, routerId: global.routerId };
     this.index = index;
     this.#global = global;
     this.#rib = modules.rib;
@@ -136,8 +139,14 @@ export class Peer implements SessionListener {
     }
     if (!this.slot || !this.negotiated) return same(before, config) ? [] : ["settings changed"];
     const { slot } = this;
+    this.session.reconfigure(config);
     slot.imports = this.#importRules();
     slot.origin = config.origin;
+    if (slot.client !== config.routeReflectorClient) {
+      slot.client = config.routeReflectorClient;
+      this.#rib.reconsiderInternal();
+      done.push(config.routeReflectorClient ? "is a route reflector client now" : "is no route reflector client any more");
+    }
     slot.attributeOctetsLimit = config.attributeOctetsLimit ?? 0;
     if (importChanged) {
       this.#rib.reimport(slot, () => this.#enforceLimits(slot));

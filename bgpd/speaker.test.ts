@@ -58,16 +58,14 @@ describe("apply", () => {
   it.each<[string, Partial<NeighborConfig>]>([
     ["hold time", { holdTime: 30 }],
     ["password", { password: "secret" }],
-    ["remote AS", { remoteAsn: "external" }],
+    ["remote AS", { remoteAsn: 65009 }],
     ["local AS", { localAsn: 65009 }],
-    ["route reflector client", { routeReflectorClient: true }],
-    ["passive", { passive: true }],
     ["families", { families: { "ipv4-unicast": accepting, "ipv6-unicast": accepting } }],
   ])("resets only the session whose %s changes", async (field, change) => {
     expect(a.apply(withB(change))).toEqual([`${B}: reset: session reset: ${field} changed`]);
     await world.run(10);
     expect(a.neighbor(C).counters.establishedCount).toBe(1);
-    if (field !== "local AS") expect([a.neighbor(B).state, c.best]).toEqual(["Established", { "10.2.0.0/16": A }]);
+    if (!field.endsWith(" AS")) expect([a.neighbor(B).state, c.best]).toEqual(["Established", { "10.2.0.0/16": A }]);
   });
 
   it("applies an import policy to the routes at hand, an export policy to what was sent", async () => {
@@ -123,11 +121,51 @@ describe("apply", () => {
     expect(b.neighbor(A).lastDown?.text).toContain("not yet");
   });
 
-  it("resets all sessions for another AS number, and says why", () => {
+  it.each<[string, Partial<NeighborConfig>]>([
+    ["passive", { passive: true }],
+    ["connect retry time", { connectRetryTime: 7 }],
+    ["keepalive time", { keepaliveTime: 5 }],
+    ["remote AS, which fits", { remoteAsn: "external" }],
+    ["advertisement interval", { advertisementInterval: 5 }],
+    ["description", { description: "the other one" }],
+    ["limit", { attributeOctetsLimit: 1_000_000 }],
+  ])("resets no session for what it can take over as it runs: %s", async (_, change) => {
+    expect(a.apply(withB(change)).filter(line => line.includes("reset"))).toEqual([]);
+    await world.run(200);
+    expect([sessions(), a.neighbor(B).state, c.best]).toEqual([[1, 1], "Established", { "10.2.0.0/16": A }]);
+    // The next one is made by it.
+    if ("passive" in change) {
+      world.cut(B);
+      await world.run(20);
+      expect([sessions(), a.neighbor(B).state]).toEqual([[2, 1], "Established"]);
+    }
+  });
+
+  it("sends KEEPALIVEs in the new rhythm at once", async () => {
+    const { keepalive } = a.neighbor(B).counters.messagesOut;
+    a.apply(withB({ keepaliveTime: 2 }));
+    await world.run(20);
+    const { counters, keepaliveTime } = a.neighbor(B);
+    expect(counters.messagesOut.keepalive - keepalive).toBeGreaterThanOrEqual(10);
+    expect(keepaliveTime).toBe(2);
+  });
+
+  it("resets a session at once where there is none to lose", async () => {
+    a.apply({ neighbors: [...a.config.neighbors, neighborAt("10.0.0.4", 65004)] });
+    await world.run(1);
+    const changed = a.config.neighbors.map(one => (one.name === "10.0.0.4" ? { ...one, passive: true } : one));
+    expect(a.apply({ neighbors: changed })).toEqual(["10.0.0.4: reset: session reset: passive changed"]);
+    await world.run(1);
+    expect(a.neighbor("10.0.0.4").reason).toContain("waiting for the neighbour to connect");
+  });
+
+  it("resets all sessions for another AS number, one after the other, and says why", async () => {
     expect(a.apply({ asn: 65010 })).toEqual([
       `${B}: reset: session reset: AS number changed from 65001 to 65010`,
-      `${C}: reset: session reset: AS number changed from 65001 to 65010`,
+      `${C}: reset: session is reset when others are back: AS number changed from 65001 to 65010`,
     ]);
+    await world.run(1);
+    expect(a.neighbor(C).state).toBe("Established");
   });
 
   it("refuses what it cannot carry out before it changes anything", async () => {

@@ -3,7 +3,7 @@
  * neighbour, a policy or a network never resets another session; apply() says what it did (RFC 4271; DESIGN.md, "The way of the data").
  */
 import { addressToUint32, parseAddress, parsePrefix } from "../net/address.ts";
-import { checkConfig, globalResetReasons, resetReasons, same } from "./apply.ts";
+import { checkConfig, globalResetReasons, resetReasons, same, withoutResets } from "./apply.ts";
 import { boundedLog } from "./bounded-log.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
 import { explain } from "./explain.ts";
@@ -18,6 +18,7 @@ import { originProblems } from "./origin-problems.ts";
 import { Peer, type PeerHooks } from "./peer.ts";
 import { peerProblems } from "./peer-problems.ts";
 import type { Platform, Timer } from "./platform.ts";
+import { Resets } from "./resets.ts";
 import { Rib } from "./rib/rib.ts";
 import { listRoutes, type RouteFilter, type RouteList, walkRoutes } from "./route-list.ts";
 import { BgpListener, type ListenerOptions } from "./session/listener.ts";
@@ -75,6 +76,7 @@ export class Speaker {
    * says so (RFC 4724 section 4.1).
    */
   #opening: { restarting: boolean } | undefined;
+  readonly #resets: Resets;
   #listens: SpeakerConfig["listen"] | undefined;
   #startTimer: Timer | undefined;
   #addressTimer: Timer | undefined;
@@ -92,6 +94,7 @@ export class Speaker {
     };
     this.#doors = doors;
     this.#rib = new Rib({ clock: this.#platform.clock, faults });
+    this.#resets = new Resets(this.#platform.clock, name => this.#reset(name));
   }
 
   /**
@@ -114,12 +117,30 @@ export class Speaker {
       protectedPrefixes: config.protectedPrefixes.map(guard => ({ ...guard, prefix: parsePrefix(guard.prefix) })),
       origins: config.origins,
     });
-    const globalReasons = before ? globalResetReasons(before, config) : [];
+    const resets = this.#endSessions(config, report);
+    this.#rib.setNetworks(config.networks);
+    for (const neighbor of config.neighbors) this.#applyNeighbor(neighbor, config, report);
+    this.#startSessions();
+    const now = new Set(this.#resets.start([...resets.keys()], this.#peers.size));
+    for (const [neighbor, reasons] of resets) {
+      const when = now.has(neighbor) ? "session reset" : "session is reset when others are back";
+      report.actions.push({ neighbor, action: "reset", text: `${when}: ${reasons.join(", ")}` });
+    }
+    return report;
+  }
+
+  /** Ends those that are wanted no more, or that nothing is lost with; returns which others must be reset, and why. */
+  #endSessions(config: SpeakerConfig, report: ApplyReport): Map<string, string[]> {
+    const resets = new Map<string, string[]>();
     const wanted = new Map(config.neighbors.map(neighbor => [neighbor.name, neighbor]));
     for (const [name, peer] of this.#peers) {
       const next = wanted.get(name);
-      const reasons = next ? [...globalReasons, ...resetReasons(peer.config, next)] : [];
+      const reasons = next ? [...globalResetReasons(peer.opened, config), ...resetReasons(peer.config, next, peer.negotiated)] : [];
       if (next && reasons.length === 0) continue;
+      if (next && peer.negotiated && !next.shutdown) {
+        resets.set(name, reasons);
+        continue;
+      }
       this.#removePeer(peer);
       report.actions.push({
         neighbor: name,
@@ -127,10 +148,18 @@ export class Speaker {
         text: next ? `session reset: ${reasons.join(", ")}` : "removed",
       });
     }
-    this.#rib.setNetworks(config.networks);
-    for (const neighbor of config.neighbors) this.#applyNeighbor(neighbor, config, report);
+    return resets;
+  }
+
+  /** With the configuration in force. */
+  #reset(name: string): void {
+    const peer = this.#peers.get(name);
+    const config = this.#config;
+    const neighbor = config?.neighbors.find(one => one.name === name);
+    if (!peer || !config || !neighbor || this.#closed) return;
+    this.#removePeer(peer);
+    this.#addPeer(neighbor, config);
     this.#startSessions();
-    return report;
   }
 
   snapshot(): SpeakerSnapshot {
@@ -280,6 +309,7 @@ export class Speaker {
   async close(options: CloseOptions): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#resets.close();
     this.#startTimer?.cancel();
     this.#addressTimer?.cancel();
     this.#rib.close();
@@ -391,14 +421,23 @@ export class Speaker {
       report.actions.push({ neighbor: neighbor.name, action: "change", text: "shut down" });
       return;
     }
-    for (const text of known.reconfigure(neighbor, config)) report.actions.push({ neighbor: neighbor.name, action: "change", text });
+    // One that waits for its reset takes what it can.
+    const usable = withoutResets(known.config, neighbor);
+    const settings = resetReasons(known.config, neighbor, known.negotiated).length > 0 ? usable : neighbor;
+    for (const text of known.reconfigure(settings, { ...config, ...known.opened }))
+      report.actions.push({ neighbor: neighbor.name, action: "change", text });
   }
 
   #addPeer(neighbor: NeighborConfig, config: SpeakerConfig): void {
     const platform = this.#platform;
     const hooks: PeerHooks = {
       progressed: () => this.#checkConverged(),
-      stateChanged: (peer, state, reason) => this.#emit({ type: "neighbor", neighbor: peer.config.name, state, reason }),
+      stateChanged: (peer, state, reason) => {
+        const { name } = peer.config;
+        this.#emit({ type: "neighbor", neighbor: name, state, reason });
+        if (state === "Established") this.#resets.up(name);
+        else this.#resets.down(name);
+      },
     };
     const peer = new Peer(neighbor, this.#freeIndexes.shift() ?? this.#nextIndex++, config, {
       rib: this.#rib,

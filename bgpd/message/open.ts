@@ -117,7 +117,7 @@ export function negotiate(local: LocalSession, open: OpenMessage): NegotiatedOpe
 }
 
 /** Never more than a third of the hold time (RFC 4271 section 4.4), never 0 unless keepalives are off. */
-function keepaliveTime(holdTime: number, wanted: number): number {
+export function keepaliveTime(holdTime: number, wanted: number): number {
   if (holdTime === 0) return 0;
   const third = Math.max(1, Math.floor(holdTime / 3));
   return wanted > 0 ? Math.min(wanted, third) : third;

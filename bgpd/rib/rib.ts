@@ -262,6 +262,12 @@ export class Rib {
     this.kick();
   }
 
+  /** A neighbour became a client of ours, or none: what it sent goes to other internal neighbours now, or no more. */
+  reconsiderInternal(): void {
+    for (const groups of this.groups) for (const group of groups.values()) if (group.exporter.rules.internal) group.reconsider();
+    this.kick();
+  }
+
   groupOf(family: 0 | 1, neighborIndex: number): UpdateGroup | undefined {
     for (const group of this.groups[family].values()) if (group.members.has(neighborIndex)) return group;
     return undefined;

@@ -36,7 +36,8 @@ export interface Slot {
   readonly external: boolean;
   /** As what its routes are judged by Origins; undefined = not. */
   origin: OriginRole | undefined;
-  readonly client: boolean;
+  /** A client of ours (RFC 4456). */
+  client: boolean;
   /** BGP Identifier, unsigned 32 bit. */
   readonly routerId: number;
   readonly address: Uint8Array;

@@ -71,6 +71,8 @@ export type NeighborEvent =
   | { type: "Stop"; reason: string; notification: NotificationMessage }
   /** Ends what is there and connects again. */
   | { type: "Reset"; reason: string; notification: NotificationMessage }
+  /** From now on; what is under way goes on. `keepaliveTime`: seconds for a hold time. */
+  | { type: "Reconfigure"; passive: boolean; connectRetryTime: number; keepaliveTime(holdTime: number): number }
   /** `holdDown`: seconds without an attempt; Infinity = until started again; absent = as the NOTIFICATION's kind demands. */
   | { type: "Fail"; reason: string; notification: NotificationMessage; holdDown?: number }
   | { type: "TimerExpires"; timer: NeighborTimer }
@@ -173,6 +175,9 @@ class Step {
         this.#holdDown = event.holdDown ?? (isProtocolError(event.notification) ? this.#damping() : undefined);
         this.#runBoth({ type: "AutomaticStop", reason: event.reason, notification: event.notification });
         return;
+      case "Reconfigure":
+        this.#reconfigure(event);
+        return;
       case "TimerExpires":
         this.#expire(event.timer);
         return;
@@ -239,6 +244,20 @@ class Step {
       const { cause } = neighbor.idleHold;
       neighbor.idleHold = undefined;
       this.#run("outgoing", { type: "AutomaticStart", reason: `${cause}; trying again` });
+    }
+  }
+
+  #reconfigure({ passive, connectRetryTime, keepaliveTime }: Extract<NeighborEvent, { type: "Reconfigure" }>): void {
+    const neighbor = this.#neighbor;
+    neighbor.settings = { ...neighbor.settings, passive, connectRetryTime };
+    neighbor.outgoing = { ...neighbor.outgoing, settings: neighbor.settings };
+    for (const direction of ["outgoing", "incoming"] as const) {
+      const fsm = neighbor[direction];
+      const seconds = fsm ? keepaliveTime(fsm.holdTime) : 0;
+      if (fsm?.state !== "Established" || fsm.keepaliveTime === seconds) continue;
+      neighbor[direction] = { ...fsm, keepaliveTime: seconds };
+      // At once, and then in the new rhythm.
+      this.#run(direction, { type: "KeepaliveTimerExpires" });
     }
   }
 

@@ -5,6 +5,7 @@
  */
 import { Families, type Family, type NeighborConfig } from "../config.ts";
 import { CeaseSubcode, ErrorCode, encodeCommunication } from "../message/notification.ts";
+import { keepaliveTime } from "../message/open.ts";
 import { decodeRouteRefresh, encodeRouteRefresh } from "../message/route-refresh.ts";
 import { MessageError } from "../message/types.ts";
 import type { Clock, Logger, Platform, Timer } from "../platform.ts";
@@ -138,6 +139,13 @@ class BgpSession implements AcceptingSession {
   reset(reason: string): void {
     if (this.#anew) this.start();
     else this.#dispatch({ type: "Reset", reason: `reset: ${reason}`, notification: cease(CeaseSubcode.AdministrativeReset, reason) });
+  }
+
+  reconfigure({ passive, connectRetryTime, keepaliveTime: wanted, remoteAsn }: NeighborConfig): void {
+    Object.assign(this.#openSettings, { keepaliveTime: wanted, remoteAsn });
+    this.#dispatch({ type: "Reconfigure", passive, connectRetryTime, keepaliveTime: holdTime => keepaliveTime(holdTime, wanted) });
+    const negotiated = this.#established()?.negotiated;
+    if (negotiated) negotiated.keepaliveTime = keepaliveTime(negotiated.holdTime, wanted);
   }
 
   fail(reason: string, notification: NotificationMessage, holdDown?: number): void {

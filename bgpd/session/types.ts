@@ -2,7 +2,7 @@
  * The border between one neighbour's session and the rest of the speaker: what a session reports and what may be asked of it.
  * The session knows TCP, timers and the state machine of RFC 4271 section 8; it does not know the RIB.
  */
-import type { Family } from "../config.ts";
+import type { Family, NeighborConfig } from "../config.ts";
 
 /** RFC 4271 section 8.2.2. */
 export const SessionStates = ["Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established"] as const;
@@ -92,6 +92,8 @@ export interface Session {
   stop(notification?: { subcode: number; message?: string }): Promise<void>;
   /** The process ends and comes back: connections just close, without a NOTIFICATION, so that a neighbour in graceful restart keeps our routes (RFC 4724 section 4.1). Final. */
   abandon(): Promise<void>;
+  /** Takes over what needs no other connection and no other OPEN: passive, the connect retry and keepalive times, who may answer. */
+  reconfigure(config: NeighborConfig): void;
   /** Cease/4 Administrative Reset, then connects again; ends every hold-down. */
   reset(reason: string): void;
   /** Established only. Queues whole messages; false = no more until writable(). The session owns the octets from here on. `updates`, for the counters, is the number of UPDATEs in it. */
