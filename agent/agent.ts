@@ -7,9 +7,11 @@ import type { Faults } from "../bgpd/faults.ts";
 import { Forwarding } from "../bgpd/forwarding.ts";
 import type { Clock, KernelAccess, Logger, RoutePlaces } from "../bgpd/platform.ts";
 import { Speaker, type SpeakerEvent } from "../bgpd/speaker.ts";
+
+import { type LastGood, nothingGood } from "../config/compile/memory.ts";
 import { rangesOf } from "../config/compile/origins.ts";
-import { compile } from "../config/compile.ts";
-import type { NodeFacts, NodePlan, Problem } from "../config/plan.ts";
+import { compileFrom } from "../config/compile.ts";
+import { type NodeFacts, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import { emptyResources, type Resources } from "../config/resources/kinds.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
 import { ApiError } from "./api/error.ts";
@@ -73,6 +75,10 @@ export class Agent {
   #hasResources = false;
   #facts: NodeFacts;
   #plan: NodePlan | undefined;
+  /** What objects that cannot be used fall back to. Read from the disk before the first compile. */
+  #lastGood: LastGood | undefined;
+  /** It is not as on the disk. */
+  #unsaved = false;
   #inUse: StatusView["config"]["inUse"] = "none";
   /** RFC 3339; set while a plan from the disk is in use. */
   #savedAt: string | undefined;
@@ -158,7 +164,11 @@ export class Agent {
     const problems = this.problems();
     const errors = problems.filter(one => one.severity === "error").length;
     const { neighbors, ...speaker } = this.#speaker?.snapshot() ?? {};
-    const sessions = { established: neighbors?.filter(one => one.state === "Established").length ?? 0, configured: neighbors?.length ?? 0 };
+    const sessions = {
+      established: neighbors?.filter(one => one.state === "Established").length ?? 0,
+      configured: neighbors?.length ?? 0,
+      overdue: neighbors?.filter(one => one.overdue).map(one => one.name) ?? [],
+    };
     return {
       node: this.#options.node,
       version,
@@ -180,8 +190,7 @@ export class Agent {
   problems(): Problem[] {
     return [
       ...this.#agentProblems,
-      ...this.#sourceProblems,
-      ...this.#compileProblems,
+      ...underCauses(this.#sourceProblems, this.#compileProblems),
       ...this.#pods.problems(),
       ...(this.#speaker?.problems() ?? []),
     ];
@@ -236,13 +245,33 @@ export class Agent {
       this.#logProblems(this.problems());
       return;
     }
-    const plan = compile(this.#resources, { ...this.#facts, rangesBefore: this.#rangesBefore() });
+    this.#lastGood ??= this.#savedLastGood();
+    const facts = { ...this.#facts, rangesBefore: this.#rangesBefore() };
+    const { plan, lastGood } = compileFrom(this.#resources, facts, { lastGood: this.#lastGood, unread: this.#unread() });
+    this.#unsaved ||= JSON.stringify(lastGood) !== JSON.stringify(this.#lastGood);
+    this.#lastGood = lastGood;
     this.#agentProblems = [];
     this.#compileProblems = plan.problems;
     this.#apply(plan, "source");
     // Which addresses pods hold beside the ranges is known once these are applied.
     if (this.#heldChanged()) return;
     this.#logProblems(this.problems());
+  }
+
+  /** Objects that are there and cannot be read, as "Peer/tor-a". */
+  #unread(): Set<string> {
+    return new Set(
+      this.#sourceProblems.filter(({ severity, object }) => severity === "error" && object.includes("/")).map(one => one.object),
+    );
+  }
+
+  /** Of the run before this one. That its file cannot be used is said where it is needed. */
+  #savedLastGood(): LastGood {
+    try {
+      return loadPlan(planPath(this.#options.stateDirectory), this.#options.node)?.lastGood ?? nothingGood();
+    } catch {
+      return nothingGood();
+    }
   }
 
   /** True: all was compiled again. */
@@ -345,7 +374,7 @@ export class Agent {
     if (!same) this.#appliedAt = this.#parts.clock.now();
     // The bridge's own address is left out of the facts, and the plan says which bridge that is.
     this.#later("facts", factsDelay, () => this.#factsChanged());
-    if (from === "source" && !same) this.#save(plan);
+    if (from === "source" && (!same || this.#unsaved)) this.#save(plan);
   }
 
   #applySpeaker(plan: NodePlan): void {
@@ -396,7 +425,7 @@ export class Agent {
 
   #save(plan: NodePlan): void {
     try {
-      savePlan(planPath(this.#options.stateDirectory), plan, new Date(this.#parts.clock.now()));
+      savePlan(planPath(this.#options.stateDirectory), plan, this.#lastGood ?? nothingGood(), new Date(this.#parts.clock.now()));
     } catch (error) {
       const message = `the last good plan cannot be saved: ${(error as Error).message}`;
       this.#parts.log.error({}, message);
@@ -430,6 +459,8 @@ export class Agent {
 
   #sweep(): void {
     this.#pods.look();
+    // Some problems come with time, such as a session that stays down.
+    this.#logProblems(this.problems());
     void this.#pods.sweep().finally(() => this.#later("sweep", sweepInterval, () => this.#sweep()));
   }
 

@@ -5,6 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { nothingGood } from "../config/compile/memory.ts";
 import type { NodePlan } from "../config/plan.ts";
 import { lockStateDirectory } from "./lock.ts";
 import { loadPlan, planPath, savePlan } from "./saved-plan.ts";
@@ -48,15 +49,19 @@ describe("the saved plan", () => {
     const path = planPath(folder);
     expect(loadPlan(path, "node1")).toBeUndefined();
     writeFileSync(`${path}.new`, "half", { mode: 0o644 });
-    savePlan(path, plan, new Date("2026-01-02T03:04:05Z"));
-    expect(loadPlan(path, "node1")).toEqual({ savedAt: "2026-01-02T03:04:05.000Z", plan: { ...plan, problems: [] } });
+    savePlan(path, plan, nothingGood(), new Date("2026-01-02T03:04:05Z"));
+    expect(loadPlan(path, "node1")).toEqual({
+      savedAt: "2026-01-02T03:04:05.000Z",
+      plan: { ...plan, problems: [] },
+      lastGood: nothingGood(),
+    });
     expect(statSync(path).mode & 0o777).toBe(0o600);
     expect(readdirSync(folder)).toEqual(["plan.json"]);
   });
 
   test("is refused in words when it is another node's, cut off or foreign", () => {
     const path = planPath(folder);
-    savePlan(path, plan, new Date());
+    savePlan(path, plan, nothingGood(), new Date());
     expect(() => loadPlan(path, "node2")).toThrow('is the plan of node "node1", not of "node2"');
     writeFileSync(path, readFileSync(path, "utf8").slice(0, 40));
     expect(() => loadPlan(path, "node1")).toThrow(`${path} cannot be read`);

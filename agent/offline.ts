@@ -1,6 +1,6 @@
 /** What the objects of a directory come to, without an agent: for `podlane plan --config` and `podlane validate`. */
 import { compile } from "../config/compile.ts";
-import { formatProblem, type NodePlan, type Problem } from "../config/plan.ts";
+import { formatProblem, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import type { Resources } from "../config/resources/kinds.ts";
 import { DirectorySource } from "../config/sources/directory.ts";
 import { withoutSecrets } from "./secrets.ts";
@@ -12,7 +12,7 @@ const byNumber = new Intl.Collator("en", { numeric: true });
 export async function planOffline(directory: string, node: string): Promise<NodePlan> {
   const { resources, problems } = await readDirectory(directory);
   const plan = compile(resources, { name: node, addresses: [] });
-  return withoutSecrets({ ...plan, problems: [...problems, ...plan.problems] });
+  return withoutSecrets({ ...plan, problems: underCauses(problems, plan.problems) });
 }
 
 export interface Validation {

@@ -101,8 +101,8 @@ export class Pods {
   }
 }
 
-function attachPlan({ podCidrs, bridgeName, mtu, hairpin }: PodPlan): AttachPlan {
-  return { podCidrs, mode: "bridge", bridgeName, mtu, hairpin };
+function attachPlan({ podCidrs, bridgeName, mtu, nodeAddresses, hairpin }: PodPlan): AttachPlan {
+  return { podCidrs, mode: "bridge", bridgeName, mtu, nodeAddresses, hairpin };
 }
 
 function modeProblems({ mode }: PodPlan): Problem[] {

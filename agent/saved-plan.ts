@@ -4,6 +4,7 @@
  */
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { type LastGood, readLastGood } from "../config/compile/memory.ts";
 import type { NodePlan } from "../config/plan.ts";
 import { replaceFile } from "./atomic-file.ts";
 
@@ -11,6 +12,7 @@ export interface SavedPlan {
   /** RFC 3339. */
   savedAt: string;
   plan: NodePlan;
+  lastGood: LastGood;
 }
 
 const format = 1;
@@ -22,8 +24,8 @@ export function planPath(stateDirectory: string): string {
 }
 
 /** Throws what the file system throws, such as ENOSPC; the old file is then still there. */
-export function savePlan(path: string, plan: NodePlan, now: Date): void {
-  replaceFile(path, JSON.stringify({ format, savedAt: now.toISOString(), plan: { ...plan, problems: [] } }));
+export function savePlan(path: string, plan: NodePlan, lastGood: LastGood, now: Date): void {
+  replaceFile(path, JSON.stringify({ format, savedAt: now.toISOString(), plan: { ...plan, problems: [] }, lastGood }));
 }
 
 /** undefined where there is none. Throws an Error in words when it cannot be used. */
@@ -31,7 +33,7 @@ export function loadPlan(path: string, node: string): SavedPlan | undefined {
   const found = statSync(path, { throwIfNoEntry: false });
   if (!found) return undefined;
   if (found.size > maxOctets) throw new Error(`${path} has ${found.size} octets, more than a plan can have`);
-  let saved: { format?: unknown; savedAt?: unknown; plan?: Partial<NodePlan> };
+  let saved: { format?: unknown; savedAt?: unknown; plan?: Partial<NodePlan>; lastGood?: unknown };
   try {
     saved = JSON.parse(readFileSync(path, "utf8"));
   } catch (error) {
@@ -42,5 +44,8 @@ export function loadPlan(path: string, node: string): SavedPlan | undefined {
     throw new Error(`${path} was not written by this version of podlane`);
   }
   if (plan.node !== node) throw new Error(`${path} is the plan of node "${plan.node}", not of "${node}"`);
-  return { savedAt: saved.savedAt, plan: { node, speaker: plan.speaker, pods: plan.pods, problems: [] } };
+  const lastGood = readLastGood(saved.lastGood);
+  // A former version wrote the plan alone: the node's own ranges are in it.
+  if (saved.lastGood === undefined) for (const prefix of plan.pods.podCidrs ?? []) lastGood.ranges[prefix] = node;
+  return { savedAt: saved.savedAt, plan: { node, speaker: plan.speaker, pods: plan.pods, problems: [] }, lastGood };
 }

@@ -58,6 +58,8 @@ export class Peer implements SessionListener {
   /** Its session was told to start (or to stay down): happens once, after the listening sockets know it. */
   started = false;
   negotiated: Negotiated | undefined;
+  /** Since when there is no session, in milliseconds since the epoch and of the monotonic clock; undefined while there is one. */
+  downSince: { since: number; at: number } | undefined;
   slot: Slot | undefined;
   gracefulRestart: NeighborGracefulRestart | undefined;
   readonly endOfRib = new Set<Family>();
@@ -98,6 +100,12 @@ export class Peer implements SessionListener {
     this.#hooks = modules.hooks;
     this.#log = modules.platform.log.child({ neighbor: config.name });
     this.malformed = new MalformedUpdates(modules.platform.clock, this.#log);
+  }
+
+  /** From now on a session is waited for. */
+  waits(): void {
+    const { clock } = this.#platform;
+    this.downSince = { since: clock.now(), at: clock.monotonic() };
   }
 
   get localAsn(): number {
@@ -199,6 +207,7 @@ export class Peer implements SessionListener {
 
   established(negotiated: Negotiated): void {
     this.negotiated = negotiated;
+    this.downSince = undefined;
     this.#writable = true;
     this.#ifindex = this.#interfaceIndex();
     this.#home = this.#ifindex || this.#interfaceOf(negotiated.localAddress);
@@ -258,6 +267,7 @@ export class Peer implements SessionListener {
 
   down(reason: DownReason): void {
     const { slot, negotiated } = this;
+    this.waits();
     for (const family of [0, 1] as const) this.#rib.leave(family, this.index);
     this.negotiated = undefined;
     this.#decoder = undefined;

@@ -45,6 +45,8 @@ export interface NeighborSnapshot {
   reason: string;
   /** RFC 3339. */
   since: string;
+  /** It is wanted, and has been down for longer than its hold time. */
+  overdue?: boolean;
   /** RFC 3339: when the next attempt is made, where one is planned. */
   nextAttempt?: string;
   lastDown?: { at: string; text: string; code?: number; subcode?: number; direction?: "sent" | "received"; offending?: string };

@@ -6,6 +6,7 @@ import { addressToUint32, parseAddress, parsePrefix } from "../net/address.ts";
 import { checkConfig, globalResetReasons, resetReasons, same, withoutResets } from "./apply.ts";
 import { boundedLog } from "./bounded-log.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import { downProblems, isOverdue } from "./down-problems.ts";
 import { explain } from "./explain.ts";
 import { Faults, guardedClock, guardedKernel } from "./faults.ts";
 import { createNextHopTracker } from "./fib/next-hop.ts";
@@ -168,7 +169,10 @@ export class Speaker {
       asn: config?.asn ?? 0,
       routerId: config?.routerId ?? "0.0.0.0",
       listening: this.#listener?.listening ?? [],
-      neighbors: [...this.#peers.values()].map(peer => neighborSnapshot(peer, this.#rib)),
+      neighbors: [...this.#peers.values()].map(peer => ({
+        ...neighborSnapshot(peer, this.#rib),
+        ...(isOverdue(peer, this.#platform.clock.monotonic()) && { overdue: true }),
+      })),
       tables: tableCounts(this.#rib),
       attributeSets: this.#rib.attributes.size,
       updateGroups: this.#rib.groups[0].size + this.#rib.groups[1].size,
@@ -200,6 +204,7 @@ export class Speaker {
       });
     }
     for (const peer of this.#peers.values()) problems.push(...problemsOf(peer, this.#rib));
+    problems.push(...downProblems([...this.#peers.values()], this.#platform.clock.monotonic()));
     const faults = this.#faults.snapshot();
     if (faults) {
       const { place, text, about, at } = faults.last;
@@ -397,6 +402,7 @@ export class Speaker {
 
   #startPeer(peer: Peer): void {
     peer.started = true;
+    peer.waits();
     peer.session.start();
   }
 
@@ -451,7 +457,12 @@ export class Speaker {
       localId: addressToUint32(parseAddress(config.routerId)),
       platform,
       listener: peer,
-      transport: this.#doors.transport({ config: neighbor, localAsn: neighbor.localAsn ?? config.asn, clock: platform.clock }),
+      transport: this.#doors.transport({
+        config: neighbor,
+        localAsn: neighbor.localAsn ?? config.asn,
+        clock: platform.clock,
+        suspects: () => [...this.#peers.values()].flatMap(other => (other.negotiated ? [] : [other.config])),
+      }),
       gracefulRestart: () => ({
         restarted: this.#opening?.restarting === true && !this.#converged,
         // RFC 4724 suggests at most the hold time; a neighbour that stays away is then gone as soon as a silent one.

@@ -10,8 +10,10 @@ export interface AttachPlan {
   mode: "bridge" | "routed";
   /** At most 15 octets. */
   bridgeName: string;
-  /** "auto": that of the interface with the node's default route. */
+  /** Octets. "auto": that of the interface with the node's addresses. */
   mtu: number | "auto";
+  /** The node's own (InternalIP): pods reach other nodes by the interfaces that have them. Absent: by the default routes. */
+  nodeAddresses?: string[];
   /** Let a pod reach itself through a Service address. */
   hairpin: boolean;
 }

@@ -6,23 +6,41 @@ import type { SpeakerConfig } from "../bgpd/config.ts";
 import { compileAdvertisements } from "./compile/advertisements.ts";
 import { type Context, compareText, type NodeView, Problems } from "./compile/context.ts";
 import { reportHeld } from "./compile/held.ts";
+import { type LastGood, Memory, nothingGood } from "./compile/memory.ts";
 import { assignFabrics, reportDuplicateRouterIds, routerIdOf, viewNodes } from "./compile/nodes.ts";
 import { compileOrigins, reportUnbelieved, roleAt } from "./compile/origins.ts";
 import { resolvePeers } from "./compile/peers.ts";
 import { compilePods } from "./compile/pods.ts";
-import { compilePolicies, reportPolicies } from "./compile/policies.ts";
+import { compilePolicies, reportPolicies, usablePolicies } from "./compile/policies.ts";
 import { compileGuards } from "./compile/protect.ts";
-import { compileSessions, familyName, reflects } from "./compile/sessions.ts";
+import { compileSessions, familyName } from "./compile/sessions.ts";
 import type { NodeFacts, NodePlan, PodPlan } from "./plan.ts";
 import type { Fabric, Resources } from "./resources/kinds.ts";
 
-/** Never throws; whatever is wrong is in `problems`, and the rest of the plan stands. */
+export interface Past {
+  lastGood: LastGood;
+  /** Objects that are there and have errors of their own, as "Peer/tor-a". */
+  unread: ReadonlySet<string>;
+}
+
+/** Without a past: for who looks at the objects as such. Never throws; whatever is wrong is in `problems`, and the rest of the plan stands. */
 export function compile(resources: Resources, facts: NodeFacts): NodePlan {
+  return compileFrom(resources, facts, { lastGood: nothingGood(), unread: new Set() }).plan;
+}
+
+/** What depends on something unusable is as it was in `past`; what is good now is in the `lastGood` that comes back. Never throws. */
+export function compileFrom(resources: Resources, facts: NodeFacts, past: Past): { plan: NodePlan; lastGood: LastGood } {
+  const memory = new Memory(past.lastGood, past.unread);
+  return { plan: compileWith(resources, facts, memory), lastGood: memory.now };
+}
+
+function compileWith(resources: Resources, facts: NodeFacts, memory: Memory): NodePlan {
   const problems = new Problems();
-  const nodes = viewNodes(resources, problems);
-  const { defaultFabric } = assignFabrics(nodes, resources, problems);
+  const nodes = viewNodes(resources, memory, problems);
+  const { defaultFabric } = assignFabrics(nodes, resources, memory, problems);
   const self = nodes.find(({ name }) => name === facts.name) ?? missingNode(facts, problems);
-  const context: Context = { resources, facts, nodes, self, defaultFabric, problems };
+  const policies = usablePolicies(resources, memory);
+  const context: Context = { resources, facts, nodes, self, defaultFabric, problems, memory, policies };
   const pods = compilePods(context);
   reportPolicies(context);
   reportDuplicateRouterIds(context);
@@ -39,11 +57,11 @@ function missingNode({ name }: NodeFacts, problems: Problems): NodeView {
     "there is no such Node object: this node takes no part in BGP and attaches no pods",
     "add the Node, or start the agent with the name of an existing one",
   );
-  return { name, labels: {}, annotations: {}, address: {}, podCidrs: [], asn: 0 };
+  return { name, labels: {}, address: {}, podCidrs: [], asn: 0, reflects: false };
 }
 
 function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): SpeakerConfig {
-  const { self, facts, problems } = context;
+  const { self, facts } = context;
   const { spec } = fabric;
   const peers = resolvePeers(context);
   const origins = compileOrigins(context, fabric, peers);
@@ -57,8 +75,8 @@ function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): Speake
   const { clusterID } = spec.mesh.routeReflectors ?? {};
   return {
     asn: self.asn,
-    routerId: routerIdOf(self, facts, problems),
-    ...(clusterID && reflects(fabric, self) ? { clusterId: clusterID } : {}),
+    routerId: routerIdOf(self, facts),
+    ...(clusterID && self.reflects ? { clusterId: clusterID } : {}),
     listen: { port: spec.listen.port, ...(spec.listen.addresses === "InternalIP" ? { addresses: Object.values(self.address) } : {}) },
     neighbors: sessions.map(({ neighbor }) => neighbor),
     policies: Object.fromEntries(Object.entries(policies).sort(([a], [b]) => compareText(a, b))),

@@ -17,6 +17,8 @@ export interface PodPlan {
   bridgeName: string;
   /** Octets, or "auto": that of the interface that holds the node's address. */
   mtu: number | "auto";
+  /** InternalIPs of the node: pods reach other nodes by the interfaces that have them. */
+  nodeAddresses?: string[];
   /** A pod may reach itself through a service address. */
   hairpin: boolean;
   /** The cluster's service ranges, where known. */
@@ -34,6 +36,10 @@ export interface Problem {
   field: string;
   message: string;
   remedy: string;
+  /** The object at fault, where that is another one. */
+  cause?: string;
+  /** What follows from it elsewhere, a line each: "Peer/tor-a spec.from: its last good version stays in force". */
+  consequences?: string[];
   /** Where it stands, for objects from files: "rack.yaml, document 2, line 14:7". */
   place?: string;
 }
@@ -51,6 +57,21 @@ export interface NodeFacts {
   rangesBefore?: Record<string, string[]>;
   /** Overrides every other source of the router id. Dotted quad. */
   routerId?: string;
+}
+
+/** What follows from a fault that is told already is told under it, not beside it. */
+export function underCauses(told: readonly Problem[], found: readonly Problem[]): Problem[] {
+  const heads = told.map(problem => ({ ...problem }));
+  const rest: Problem[] = [];
+  for (const problem of found) {
+    const head = problem.cause && heads.find(({ object, severity }) => object === problem.cause && severity === "error");
+    if (!head) rest.push(problem);
+    else {
+      const { object, field, message, consequences = [`${object} ${field}: ${message}`] } = problem;
+      head.consequences = [...(head.consequences ?? []), ...consequences];
+    }
+  }
+  return [...heads, ...rest];
 }
 
 /** "error Peer/tor-a spec.address: … — remedy" */

@@ -11,6 +11,13 @@ export interface ErrorView {
   remedy: string;
 }
 
+export interface SessionsView {
+  established: number;
+  configured: number;
+  /** Names of those that are wanted and have been down for longer than their hold time. */
+  overdue: string[];
+}
+
 export interface StatusView {
   node: string;
   version: string;
@@ -30,7 +37,7 @@ export interface StatusView {
     appliedAt?: string;
   };
   /** Absent: the plan has no BGP. */
-  speaker?: Omit<SpeakerSnapshot, "neighbors"> & { sessions: { established: number; configured: number } };
+  speaker?: Omit<SpeakerSnapshot, "neighbors"> & { sessions: SessionsView };
   attachments: number;
   problems: { errors: number; warnings: number };
 }

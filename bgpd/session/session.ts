@@ -175,7 +175,7 @@ class BgpSession implements AcceptingSession {
     const { state } = this.#neighbor;
     const wait = this.#wait();
     const reason = this.#reason(wait);
-    const hint = state === "Connect" || state === "Active" ? this.#options.transport.drops?.hint() : undefined;
+    const hint = this.#options.transport.drops?.hint(state);
     const { messagesIn, messagesOut, ...rest } = this.#counters;
     return {
       state,
@@ -258,6 +258,8 @@ class BgpSession implements AcceptingSession {
         return;
       case "StateChanged":
         this.#since = this.#clock.now();
+        // What was dropped before the handshake says nothing about why no OPEN comes.
+        if (action.state === "OpenSent") this.#options.transport.drops?.mark();
         this.#log.info({ state: action.state }, `${action.state}: ${action.reason}`);
         this.#tell("stateChanged", () => this.#options.listener.stateChanged(action.state, action.reason));
     }

@@ -3,19 +3,11 @@
  * which the NOTIFICATION has really arrived. TTL: 1 to a directly connected external neighbour, 255 with GTSM (RFC 5082) and inside the AS.
  */
 import type { Socket } from "node:net";
-import {
-  connectSocket,
-  descriptorOf,
-  setMinTtl,
-  setTtl,
-  setUserTimeout,
-  tcpMd5Counters,
-  tcpMinTtlDrops,
-  withNetns,
-} from "../../kernel/index.ts";
+import { connectSocket, descriptorOf, setMinTtl, setTtl, setUserTimeout } from "../../kernel/index.ts";
 import { type Address, familyOf, parseAddress } from "../../net/address.ts";
 import type { NeighborConfig } from "../config.ts";
 import type { Clock } from "../platform.ts";
+import { DropWatch, readDrops } from "./drops.ts";
 import { sendHoldTime } from "./fsm/transitions.ts";
 import type { Endpoint, IncomingWire, Transport, Wire, WireHandler } from "./wire.ts";
 
@@ -37,10 +29,12 @@ export interface TransportOptions {
   clock: Clock;
   /** Path of a network namespace; absent: the thread's own. */
   netns?: string;
+  /** All neighbours whose session is not up: segments that the kernel drops may be of any of them. */
+  suspects?: () => readonly NeighborConfig[];
 }
 
 export function tcpTransport(options: TransportOptions): Transport {
-  const { config, localAsn, clock, netns } = options;
+  const { config, localAsn, clock, netns, suspects = () => [] } = options;
   const address = parseAddress(config.address);
   return {
     connect(handler) {
@@ -61,7 +55,7 @@ export function tcpTransport(options: TransportOptions): Transport {
         throw new Error(explainFailure(error, config), { cause: error });
       }
     },
-    drops: new DropWatch(config, netns),
+    drops: new DropWatch(config, () => readDrops(netns), suspects),
   };
 }
 
@@ -230,43 +224,4 @@ export function explainFailure(error: unknown, config: NeighborConfig): string {
     EINVAL: `connecting to ${to} failed: a link-local address needs an interface`,
   };
   return texts[code] ?? `TCP to ${to} failed: ${error instanceof Error ? error.message : String(error)}`;
-}
-
-/** Counters are those of the whole namespace, so the text is a hint; it is only given where the configuration fits it. */
-class DropWatch {
-  readonly #config: NeighborConfig;
-  readonly #netns: string | undefined;
-  #base: ReturnType<typeof readDrops>;
-
-  constructor(config: NeighborConfig, netns: string | undefined) {
-    this.#config = config;
-    this.#netns = netns;
-    this.#base = readDrops(netns);
-  }
-
-  mark(): void {
-    this.#base = readDrops(this.#netns);
-  }
-
-  hint(): string | undefined {
-    const now = readDrops(this.#netns);
-    const grown = (name: keyof typeof now) => now[name] - this.#base[name];
-    const { password, ttlSecurity } = this.#config;
-    const parts: string[] = [];
-    const say = (count: number, text: string) => count > 0 && parts.push(`${count} ${text}`);
-    if (password === undefined) {
-      say(grown("unexpected"), "with a TCP MD5 signature although no password is configured");
-    } else {
-      say(grown("failure"), "with a wrong TCP MD5 signature: do the passwords differ?");
-      say(grown("notFound"), "without TCP MD5 signature: has the neighbour no password?");
-    }
-    if (ttlSecurity !== undefined)
-      say(grown("minTtl"), `with a TTL below ${256 - ttlSecurity}: the neighbour is further away or does not send 255`);
-    return parts.length === 0 ? undefined : `the kernel dropped segments: ${parts.join(", ")}`;
-  }
-}
-
-function readDrops(netns: string | undefined): { failure: number; notFound: number; unexpected: number; minTtl: number } {
-  const read = () => ({ ...tcpMd5Counters(), minTtl: tcpMinTtlDrops() });
-  return netns === undefined ? read() : withNetns(netns, read);
 }

@@ -1,4 +1,5 @@
 /** What a session needs of TCP, so that tests can put octets in memory in its place (testing.ts); the real one is transport.ts. */
+import type { SessionState } from "./types.ts";
 
 export interface Endpoint {
   /** 4 or 16 octets. */
@@ -33,7 +34,7 @@ export interface Transport {
   /** Throws only what a wrong configuration causes; a failed attempt is reported by closed(), later. */
   connect(handler: WireHandler): Wire;
   /** What the kernel dropped without a word since mark(), where that can explain a session that stays down. */
-  readonly drops?: { mark(): void; hint(): string | undefined };
+  readonly drops?: { mark(): void; hint(state: SessionState): string | undefined };
 }
 
 /** A connection that the neighbour opened. */

@@ -203,7 +203,7 @@ export const status: StatusView = {
     updateGroups: 2,
     fib: { installed: 1192, adopted: 1100, pending: 0, failed: 1, swept: 0, repaired: 2, lastError: "no route to host" },
     converged: false,
-    sessions: { established: 1, configured: 2 },
+    sessions: { established: 1, configured: 2, overdue: ["tor-b"] },
   },
   attachments: 12,
   problems: { errors: 1, warnings: 1 },

@@ -163,7 +163,7 @@ test("status", () => {
     agent          podlane 0.1.0, process 4711, up 2 h
     configuration  /etc/podlane, applied 1 h ago
     BGP            AS 65000, router id 10.1.0.11, listening on 0.0.0.0:179, [::]:179
-    sessions       1 of 2 established
+    sessions       1 of 2 established; down: tor-b
     routes         ipv4-unicast  1,200 prefixes  2,400 paths  1,190 best
                    ipv6-unicast      3 prefixes      3 paths      2 best
     kernel         1,192 routes, 1,100 adopted at start, 2 repaired, 1 failed (no route to host), still converging

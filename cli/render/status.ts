@@ -1,8 +1,8 @@
 /** `podlane status` and `podlane problems`. */
-import type { StatusView } from "../../agent/api/views.ts";
+import type { SessionsView, StatusView } from "../../agent/api/views.ts";
 import type { Problem } from "../../config/plan.ts";
 import { count, duration, type Paint, printable } from "./paint.ts";
-import { pairs, table } from "./table.ts";
+import { compareNames, pairs, table } from "./table.ts";
 
 export function renderStatus(status: StatusView, now: number, paint: Paint): string {
   const { speaker, problems } = status;
@@ -36,6 +36,7 @@ export function renderProblems(problems: readonly Problem[], paint: Paint): stri
         `  ${printable(problem.message)}`,
         ...pairs(
           [
+            ...(problem.consequences ?? []).map((text, at): [string, string] => [at === 0 ? "hence" : "", printable(text)]),
             ["remedy", printable(problem.remedy)],
             ["at", problem.place && printable(problem.place)],
           ],
@@ -59,9 +60,16 @@ function listening(sockets: { address: string; port: number }[]): string {
   return `listening on ${sockets.map(one => (one.address.includes(":") ? `[${one.address}]:${one.port}` : `${one.address}:${one.port}`)).join(", ")}`;
 }
 
-function sessions({ established, configured }: { established: number; configured: number }, paint: Paint): string {
+/** Of those that are down, named in the line. */
+const namedSessions = 5;
+
+function sessions({ established, configured, overdue }: SessionsView, paint: Paint): string {
   const text = `${established} of ${configured} established`;
-  return established === configured ? paint("good", text) : paint("bad", text);
+  if (established === configured) return paint("good", text);
+  const names = [...overdue].sort(compareNames);
+  const more = names.length > namedSessions ? ` and ${names.length - namedSessions} more` : "";
+  const down = names.length === 0 ? "" : `; down: ${names.slice(0, namedSessions).map(printable).join(", ")}${more}`;
+  return paint("bad", text + down);
 }
 
 function tables(all: NonNullable<StatusView["speaker"]>["tables"]): string {

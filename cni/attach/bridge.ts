@@ -9,12 +9,8 @@ import { formatAddress, sameOctets } from "../../net/address.ts";
 import type { Pool } from "../ipam/pool.ts";
 import { CniError, ErrorCode } from "../protocol/error.ts";
 import type { AttachPlan } from "../types.ts";
-import { bridgeAlias, bridgeMac, isPodLink } from "./names.ts";
-
-const mainTable = 254;
-const defaultMtu = 1500;
-/** 2000::, the first address of global unicast (RFC 4291), in a block that is not assigned. */
-const globalUnicast = Uint8Array.of(0x20, ...new Uint8Array(15));
+import { podMtu } from "./mtu.ts";
+import { bridgeAlias, bridgeMac } from "./names.ts";
 
 /**
  * Makes the bridge as it shall be, every property of it: it may have been adopted, or changed by somebody. Pools that are retired keep their gateway:
@@ -26,7 +22,14 @@ export function ensureBridge(netlink: Rtnetlink, plan: AttachPlan, pools: readon
   const bridge = found ?? createBridge(netlink, plan);
   const say = (text: string) => void (found && mended?.push(text));
   const hasIpv6 = pools.some(pool => pool.family === 6);
-  if (existsSync("/proc/sys/net/ipv6")) {
+  // Before all that is IPv6: below 1280 octets the bridge has none of its settings.
+  const mtu = podMtu(netlink, plan, hasIpv6);
+  if (bridge.mtu !== mtu) {
+    netlink.setLink(bridge.index, { mtu });
+    say(`gave ${bridge.name} an MTU of ${mtu} in place of ${bridge.mtu}`);
+  }
+  // A bridge below 1280 octets has no IPv6, and nothing to say of it.
+  if (existsSync(`/proc/sys/net/ipv6/conf/${bridge.name}`)) {
     if (hasIpv6) writeSysctl(["net", "ipv6", "conf", bridge.name, "disable_ipv6"], "0");
     // A pod must not be able to give the node a default route.
     if (setSysctl(["net", "ipv6", "conf", bridge.name, "accept_ra"], "0")) say(`made ${bridge.name} deaf to router advertisements`);
@@ -43,8 +46,6 @@ export function ensureBridge(netlink: Rtnetlink, plan: AttachPlan, pools: readon
     netlink.setLink(bridge.index, { up: true });
     say(`took ${bridge.name} up`);
   }
-  const mtu = podMtu(netlink, plan);
-  if (bridge.mtu !== mtu) netlink.setLink(bridge.index, { mtu });
   const present = netlink.addresses(bridge.index);
   for (const { gateway, prefix } of pools) {
     if (present.some(entry => sameOctets(entry.address, gateway) && entry.prefixLength === prefix.length)) continue;
@@ -53,30 +54,6 @@ export function ensureBridge(netlink: Rtnetlink, plan: AttachPlan, pools: readon
   }
   ensureForwarding(netlink, hasIpv6, mended);
   return { ...bridge, address: mac, mtu };
-}
-
-/** Octets: as planned, or that of the interfaces with the default route, or the least of the node's interfaces. */
-export function podMtu(netlink: Rtnetlink, plan: AttachPlan): number {
-  if (plan.mtu !== "auto") return plan.mtu;
-  let candidates = [...findUplinks(netlink)].map(index => netlink.link(index)).filter(link => link !== undefined);
-  if (candidates.length === 0)
-    candidates = netlink.links().filter(link => link.up && !link.loopback && !isPodLink(link) && link.kind !== "bridge");
-  return candidates.reduce((least, link) => Math.min(least, link.mtu), candidates[0]?.mtu ?? defaultMtu);
-}
-
-/**
- * The ifindexes that default routes go out by. Every ADD asks, and the table may hold a million routes of BGP, so it is not read:
- * IPv4 routes come in the order of their addresses, default routes first (the kernel's trie); IPv6 ones come last, so there the kernel
- * is asked for the way to an address that nobody has.
- */
-function findUplinks(netlink: Rtnetlink): Set<number> {
-  const found = new Set<number>();
-  for (const chunk of netlink.routes({ family: 4, table: mainTable })) {
-    for (const route of chunk) if (route.length === 0) for (const hop of route.nextHops) found.add(hop.ifindex);
-    if (chunk.some(({ destination }) => destination.some(octet => octet !== 0))) break;
-  }
-  if (existsSync("/proc/sys/net/ipv6")) for (const hop of netlink.lookup(globalUnicast)?.nextHops ?? []) found.add(hop.ifindex);
-  return found;
 }
 
 function findBridge(netlink: Rtnetlink, plan: AttachPlan): Link | undefined {
@@ -118,6 +95,8 @@ function ensureForwarding(netlink: Rtnetlink, hasIpv6: boolean, mended: string[]
   for (const { name, kind, alias } of netlink.links()) {
     if ((kind === "bridge" && alias === bridgeAlias) || alias.startsWith("podlane pod")) continue;
     const acceptRa = ["net", "ipv6", "conf", name, "accept_ra"];
+    // Likewise a card with so small an MTU, or one that is gone by now.
+    if (!existsSync(`/proc/sys/${acceptRa.join("/")}`)) continue;
     if (readSysctl(acceptRa) === "1") writeSysctl(acceptRa, "2");
   }
   if (setSysctl(forwarding, "1")) mended?.push("turned IPv6 forwarding on");

@@ -190,7 +190,11 @@ class Handler implements CniHandler {
           problems.push({ severity: "error", field, message: known.message, remedy: known.details });
         }
       };
-      attempt("bridgeName", () => this.#tell(mendNodeSide(this.#netlink, this.#plan, this.#ledger.pools())));
+      attempt("bridgeName", () => {
+        const { mended, problems: found } = mendNodeSide(this.#netlink, this.#plan, this.#ledger.pools(), this.#ledger.reservations());
+        problems.push(...found);
+        this.#tell(mended);
+      });
       attempt("links", () => problems.push(...findConflicts(this.#netlink, this.#ledger.pools())));
     }
     this.#problems = problems;

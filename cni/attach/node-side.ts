@@ -6,22 +6,32 @@
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
 import { formatAddress, isLinkLocal, sameOctets } from "../../net/address.ts";
 import type { Pool } from "../ipam/pool.ts";
-import type { AttachPlan } from "../types.ts";
+import type { AttachPlan, AttachProblem } from "../types.ts";
 import { ensureBridge } from "./bridge.ts";
+import { followMtu, mtuProblems, type PodEnd } from "./mtu.ts";
 import { bridgeAlias, isPodLink } from "./names.ts";
 
-/** Makes all as it shall be; returns what was put right, in words. Throws like ensureBridge. */
-export function mendNodeSide(netlink: Rtnetlink, plan: AttachPlan, pools: readonly Pool[]): string[] {
+/** Makes all as it shall be; returns what was put right, in words, and what could not be. Throws like ensureBridge. */
+export function mendNodeSide(
+  netlink: Rtnetlink,
+  plan: AttachPlan,
+  pools: readonly Pool[],
+  ends: readonly PodEnd[],
+): { mended: string[]; problems: AttachProblem[] } {
   const mended: string[] = [];
+  const problems: AttachProblem[] = [];
   // Without a range of its own the node still serves the pods that it has.
   const bridge = pools.length > 0 ? ensureBridge(netlink, plan, pools, mended) : ourBridge(netlink, plan);
   const links = netlink.links();
   if (bridge) {
     dropUnexplained(netlink, bridge, pools, mended);
     for (const port of links) if (isPodLink(port)) mendPort(netlink, port, bridge, plan, mended);
+    problems.push(...followMtu(netlink, links, ends, bridge.mtu, mended));
   }
+  const hasIpv6 = pools.some(pool => pool.family === 6);
+  if (pools.length > 0) problems.push(...mtuProblems(netlink, plan, hasIpv6));
   dropFormerBridges(netlink, links, plan, mended);
-  return mended;
+  return { mended, problems };
 }
 
 function ourBridge(netlink: Rtnetlink, { bridgeName }: AttachPlan): Link | undefined {

@@ -1,18 +1,13 @@
 /** What this node originates, and which external peers may hear it: an Advertisement permits exactly its own prefixes (RFC 8212). */
-import type { NetworkConfig, PolicyConfig, RouteKind } from "../../bgpd/config.ts";
+import type { NetworkConfig, PolicyConfig } from "../../bgpd/config.ts";
 import { formatAddress, formatPrefix, maskAddress, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { Advertisement } from "../resources/kinds.ts";
 import { byName, type Context, compareText, selects } from "./context.ts";
 import { announcedHeld } from "./held.ts";
 import type { ResolvedPeer } from "./peers.ts";
+import { type Grant, type Item, permit } from "./permits.ts";
 import { lengthOf, terminal } from "./policies.ts";
 import { isExternal, type Session } from "./sessions.ts";
-
-interface Item {
-  prefix: string;
-  kind: RouteKind;
-  discard: boolean;
-}
 
 /** Networks of this node; export policies are added to `policies` and to the families of `sessions`. */
 export function compileAdvertisements(
@@ -29,6 +24,7 @@ export function compileAdvertisements(
   const held = announcedHeld(context);
   for (const prefix of held) networks.set(prefix, { prefix, kind: "pod", source: `Node/${context.self.name}`, discard: false });
   const heard = new Set<string>();
+  const grants: Grant[] = [];
   for (const advertisement of byName(context.resources.advertisements)) {
     const { metadata, spec } = advertisement;
     const chosen = choosePeers(context, advertisement, peers);
@@ -45,19 +41,24 @@ export function compileAdvertisements(
       );
     }
     for (const peer of chosen) for (const node of nodes) heard.add(`${peer.name} ${node.name}`);
-    if (nodes.includes(context.self)) announce(context, advertisement, chosen, sessions, policies, networks);
+    const grant = nodes.includes(context.self) && announce(context, advertisement, chosen, sessions, networks);
+    if (grant) grants.push(grant);
   }
+  permit(context, grants, policies, networks);
   reportSilentPeers(context, peers, sessions, heard);
   return [...networks.values()].sort((a, b) => compareText(a.prefix, b.prefix));
 }
 
 /** Peers that selector or names choose, by name. */
-function choosePeers({ problems, resources }: Context, { metadata, spec }: Advertisement, peers: ResolvedPeer[]): ResolvedPeer[] {
+function choosePeers({ problems, resources, memory }: Context, { metadata, spec }: Advertisement, peers: ResolvedPeer[]): ResolvedPeer[] {
   const object = `Advertisement/${metadata.name}`;
   for (const [i, name] of (spec.peers ?? []).entries()) {
     const peer = resources.peers.get(name);
-    if (!peer) problems.error(object, `spec.peers[${i}]`, `there is no Peer ${name}`, "correct the name");
-    else if (peer.spec.template)
+    if (!peer) {
+      const { message, remedy } = memory.absence("Peer", name);
+      problems.because({ object: `Peer/${name}`, message }, object, `spec.peers[${i}]`, "nothing is announced there", remedy);
+    }
+    if (peer?.spec.template)
       problems.error(object, `spec.peers[${i}]`, `Peer ${name} is a template and has no session`, "name the peers that take from it");
   }
   const { peerSelector } = spec;
@@ -78,15 +79,14 @@ function announce(
   { metadata, spec }: Advertisement,
   peers: ResolvedPeer[],
   sessions: Session[],
-  policies: Record<string, PolicyConfig>,
   networks: Map<string, NetworkConfig>,
-): void {
+): Grant | undefined {
   const object = `Advertisement/${metadata.name}`;
   const listeners = sessions.filter(({ peer }) => (peer ? peers.includes(peer) : spec.mesh));
-  if (listeners.length === 0) return;
+  if (listeners.length === 0) return undefined;
   const items = itemsOf(context, object, spec);
   for (const item of items) addNetwork(networks, item, object, listeners);
-  if (items.length > 0) permit(context, { metadata, spec } as Advertisement, items, listeners, policies, networks);
+  return items.length > 0 ? { name: metadata.name, attributes: spec.attributes ?? {}, items, listeners } : undefined;
 }
 
 function itemsOf(context: Context, object: string, spec: Advertisement["spec"]): Item[] {
@@ -175,64 +175,6 @@ function addNetwork(networks: Map<string, NetworkConfig>, { prefix, kind, discar
   else {
     known.discard ||= discard;
     if (known.neighbors) known.neighbors = [...new Set([...known.neighbors, ...names])].sort(compareText);
-  }
-}
-
-/** An export policy with exactly these prefixes, asked after the peer's own. */
-function permit(
-  { problems }: Context,
-  { metadata, spec }: Advertisement,
-  items: Item[],
-  listeners: Session[],
-  policies: Record<string, PolicyConfig>,
-  networks: Map<string, NetworkConfig>,
-): void {
-  const name = `advertisement:${metadata.name}`;
-  const object = `Advertisement/${metadata.name}`;
-  const { communities, largeCommunities, localPref, med, prepend } = spec.attributes ?? {};
-  const exact = [...items].sort((a, b) => compareText(a.prefix, b.prefix));
-  policies[name] = {
-    source: object,
-    rules: [
-      {
-        name: "announce",
-        match: {
-          prefixes: exact.map(({ prefix }) => ({ prefix, ge: lengthOf(prefix), le: lengthOf(prefix) })),
-          kinds: [...new Set(exact.map(({ prefix, kind }) => networks.get(prefix)?.kind ?? kind))].sort(compareText),
-        },
-        action: {
-          result: "accept",
-          ...(localPref !== undefined || med !== undefined
-            ? { set: { ...(localPref === undefined ? {} : { localPref }), ...(med === undefined ? {} : { med }) } }
-            : {}),
-          ...(communities?.length ? { communities: { add: communities } } : {}),
-          ...(largeCommunities?.length ? { largeCommunities: { add: largeCommunities } } : {}),
-          ...(prepend ? { prepend: { asn: "self", count: prepend } } : {}),
-        },
-      },
-    ],
-  };
-  if (localPref !== undefined && listeners.every(({ external }) => external)) {
-    problems.warning(
-      object,
-      "spec.attributes.localPref",
-      "has no effect: LOCAL_PREF is not sent to external peers",
-      "use med, prepend or communities",
-    );
-  }
-  for (const family of ["ipv4-unicast", "ipv6-unicast"] as const) {
-    const some = items.filter(({ prefix }) => prefix.includes(":") === (family === "ipv6-unicast"));
-    const carriers = listeners.filter(({ neighbor }) => neighbor.families[family]);
-    if (some.length > 0 && carriers.length === 0) {
-      const message = `no session with the selected peers carries ${family}: ${some.map(({ prefix }) => prefix).join(", ")} is not announced`;
-      problems.warning(
-        object,
-        "spec.peerSelector",
-        message,
-        `add ${family} to spec.families of a Peer, or a Peer with an address of that family`,
-      );
-    }
-    if (some.length > 0) for (const { neighbor } of carriers) neighbor.families[family]?.exportPolicies.push(name);
   }
 }
 

@@ -1,7 +1,8 @@
 /** What the parts of compile() share: the nodes as the objects describe them, and the list of problems. */
 import { type IpFamily, parseAddress } from "../../net/address.ts";
 import type { NodeFacts, Problem } from "../plan.ts";
-import type { Fabric, Node, Resources, Selector } from "../resources/kinds.ts";
+import type { Fabric, Node, Policy, Resources, Selector } from "../resources/kinds.ts";
+import type { Memory } from "./memory.ts";
 
 /** First private AS number (RFC 6996): what nodes use when there is no Fabric. */
 export const defaultAsn = 64512;
@@ -9,15 +10,21 @@ export const defaultAsn = 64512;
 export interface NodeView {
   name: string;
   labels: Record<string, string>;
-  annotations: Record<string, string>;
+  /** By annotation. */
+  ownAsn?: number;
+  routerId?: string;
   /** First InternalIP of each family. */
   address: Partial<Record<IpFamily, string>>;
   /** At most one per family. */
   podCidrs: { prefix: string /** the object that assigns it */; source: string }[];
+  /** A pod subnet that is assigned to it is another node's. */
+  contested?: boolean;
   /** Absent: no fabric selects it. */
   fabric?: Fabric;
   /** 0 without a fabric. */
   asn: number;
+  /** A reflector of its fabric. */
+  reflects: boolean;
 }
 
 export interface Context {
@@ -29,14 +36,28 @@ export interface Context {
   /** True when no Fabric object exists and all nodes form one mesh. */
   defaultFabric: boolean;
   problems: Problems;
+  memory: Memory;
+  /** Those that can be used: as they are, else as they were when they could. */
+  policies: ReadonlyMap<string, Policy>;
 }
 
 /** Collects problems; the result does not depend on the order of reports, and says nothing twice. */
 export class Problems {
   readonly #found = new Map<string, Problem>();
+  readonly #caused = new Map<string, (Problem & { effect: string })[]>();
 
   error(object: string, field: string, message: string, remedy: string): void {
     this.#add({ severity: "error", object, field, message, remedy });
+  }
+
+  /** `cause`: the object that is at fault, where that is another one: several with one cause are told together. */
+  because(cause: { object: string; message: string }, object: string, field: string, effect: string, remedy: string): void {
+    const message = `${cause.message}: ${effect}`;
+    const key = `${cause.object}\0${cause.message}`;
+    const all = this.#caused.get(key) ?? [];
+    this.#caused.set(key, all);
+    if (!all.some(one => one.object === object && one.field === field))
+      all.push({ severity: "error", object, field, message, remedy, effect });
   }
 
   warning(object: string, field: string, message: string, remedy: string): void {
@@ -54,8 +75,28 @@ export class Problems {
   /** Errors first, then by object, field and message. */
   list(): Problem[] {
     const key = ({ severity, object, field, message }: Problem) => `${severity}\0${object}\0${field}\0${message}`;
-    return [...this.#found.values()].sort((a, b) => compareText(key(a), key(b)));
+    const caused = [...this.#caused].map(([cause, all]) => underCause(cause, all));
+    return [...this.#found.values(), ...caused].sort((a, b) => compareText(key(a), key(b)));
   }
+}
+
+/** One that stands alone names the cause in its text; of several, the cause is the problem. */
+function underCause(cause: string, all: (Problem & { effect: string })[]): Problem {
+  const [object, message] = cause.split("\0");
+  const ordered = [...all].sort((a, b) => compareText(`${a.object} ${a.field}`, `${b.object} ${b.field}`));
+  const [{ effect, ...first }] = ordered;
+  const about = object === first.object ? {} : { cause: object };
+  if (ordered.length === 1) return { ...first, ...about };
+  const consequences = ordered.map(one => `${one.object} ${one.field}: ${one.effect}`);
+  return {
+    severity: "error",
+    object,
+    field: "",
+    message: `${message}, and ${all.length} fields name it`,
+    remedy: first.remedy,
+    ...about,
+    consequences,
+  };
 }
 
 export function compareText(a: string, b: string): number {

@@ -1,26 +1,15 @@
 /** Which node has which pod subnets, fabric, AS number and router id. */
 
-import { isReservedAsn } from "../../bgpd/message/as-path.ts";
-import {
-  compareOctets,
-  covers,
-  formatAddress,
-  formatPrefix,
-  isAddress,
-  type Prefix,
-  parseAddress,
-  parsePrefix,
-  uint32ToAddress,
-} from "../../net/address.ts";
+import { compareOctets, formatAddress, formatPrefix, parseAddress, parsePrefix, uint32ToAddress } from "../../net/address.ts";
 import type { NodeFacts } from "../plan.ts";
 import { fabricSpec } from "../resources/fabric.ts";
 import type { Fabric, Node, Resources } from "../resources/kinds.ts";
 import type { SchemaNode } from "../resources/schema.ts";
 import { validate } from "../resources/validate.ts";
+import { readAnnotations, routerIdAnnotation } from "./annotations.ts";
 import {
   byName,
   type Context,
-  compareText,
   defaultAsn,
   familyOfText,
   internalAddresses,
@@ -29,9 +18,8 @@ import {
   selects,
   someOf,
 } from "./context.ts";
-
-export const asnAnnotation = "podlane.io/asn";
-export const routerIdAnnotation = "podlane.io/router-id";
+import type { Memory } from "./memory.ts";
+import { settleRanges } from "./ranges.ts";
 
 /** The fabric that stands in when no Fabric object exists: all nodes, full mesh. */
 export function defaultFabric(): Fabric {
@@ -39,16 +27,18 @@ export function defaultFabric(): Fabric {
   return { apiVersion: "podlane.io/v1alpha1", kind: "Fabric", metadata: { name: "default" }, spec: value as Fabric["spec"] };
 }
 
-export function viewNodes(resources: Resources, problems: Problems): NodeView[] {
-  const nodes = byName(resources.nodes).map(node => viewNode(node, resources, problems));
+export function viewNodes(resources: Resources, memory: Memory, problems: Problems): NodeView[] {
+  const nodes = byName(resources.nodes).map(node => viewNode(node, resources, memory, problems));
   reportDuplicateAddresses(resources, problems);
-  reportOverlaps(nodes, problems);
+  settleRanges(nodes, memory, problems);
   return nodes;
 }
 
-function viewNode(node: Node, resources: Resources, problems: Problems): NodeView {
-  const { name, labels = {}, annotations = {} } = node.metadata;
-  return { name, labels, annotations, address: internalAddresses(node), podCidrs: podCidrsOf(node, resources, problems), asn: 0 };
+function viewNode(node: Node, resources: Resources, memory: Memory, problems: Problems): NodeView {
+  const { name, labels = {} } = node.metadata;
+  const { asn: ownAsn, routerId } = readAnnotations(node, memory, problems);
+  const podCidrs = podCidrsOf(node, resources, problems);
+  return { name, labels, ownAsn, routerId, address: internalAddresses(node), podCidrs, asn: 0, reflects: false };
 }
 
 /** Node.spec.podCIDRs, else an allocation of a PodNetwork. */
@@ -111,94 +101,69 @@ function reportDuplicateAddresses(resources: Resources, problems: Problems): voi
   }
 }
 
-/** Sorted by address, a prefix that overlaps another comes right inside it. */
-function reportOverlaps(nodes: NodeView[], problems: Problems): void {
-  const all = nodes.flatMap(({ name, podCidrs }) => podCidrs.map(({ prefix, source }) => ({ name, source, prefix: parsePrefix(prefix) })));
-  all.sort((a, b) => comparePrefixes(a.prefix, b.prefix) || compareText(a.name, b.name));
-  let outer: (typeof all)[number] | undefined;
-  for (const one of all) {
-    if (outer && covers(outer.prefix, one.prefix)) {
-      if (outer.name === one.name) continue;
-      const message = `pod subnet ${formatPrefix(one.prefix)} of node ${one.name} overlaps ${formatPrefix(outer.prefix)} of node ${outer.name}`;
-      problems.error(
-        one.source,
-        one.source.startsWith("Node/") ? "spec.podCIDRs" : "spec.allocations",
-        message,
-        "give each node a subnet of its own",
-      );
-    } else outer = one;
-  }
-}
-
-function comparePrefixes(a: Prefix, b: Prefix): number {
-  return compareOctets(a.address, b.address) || a.length - b.length;
-}
-
-/** Gives each node its fabric (the first by name that selects it) and AS number. */
-export function assignFabrics(nodes: NodeView[], resources: Resources, problems: Problems): { defaultFabric: boolean } {
-  const fabrics = byName(resources.fabrics);
-  const none = fabrics.length === 0;
-  for (const fabric of none ? [defaultFabric()] : fabrics) {
-    const selected = nodes.filter(({ labels }) => selects(fabric.spec.nodeSelector, labels));
-    const object = `Fabric/${fabric.metadata.name}`;
-    if (selected.length === 0 && !none) {
-      problems.warning(object, "spec.nodeSelector", "selects no node", "correct the selector or label the nodes; {} selects all");
-    }
-    const taken = new Map<string, string[]>();
-    for (const node of selected) {
-      if (!node.fabric) node.fabric = fabric;
-      else taken.set(node.fabric.metadata.name, [...(taken.get(node.fabric.metadata.name) ?? []), node.name]);
-    }
-    for (const [other, names] of taken) {
-      const message = `selects ${someOf(names)}, which Fabric/${other} selects too; Fabric/${other} is used`;
-      problems.error(object, "spec.nodeSelector", message, "let every node be selected by one fabric only");
-    }
-  }
+/**
+ * Gives each node its fabric and AS number. Of several fabrics that select a node, the one that it was in before is used, else the first by name.
+ */
+export function assignFabrics(nodes: NodeView[], resources: Resources, memory: Memory, problems: Problems): { defaultFabric: boolean } {
+  const none = resources.fabrics.size === 0;
+  const fabrics = none ? [defaultFabric()] : byName(resources.fabrics);
   for (const node of nodes) {
-    if (node.fabric) node.asn = asnOf(node, node.fabric, problems);
-    else
+    const willing = fabrics.filter(({ spec }) => selects(spec.nodeSelector, node.labels));
+    const former = memory.before("fabrics", node.name);
+    node.fabric = willing.find(({ metadata }) => metadata.name === former) ?? willing[0];
+    if (!node.fabric) {
       problems.warning(
         `Node/${node.name}`,
         "metadata.labels",
         "no Fabric selects this node: it takes no part in BGP",
         "label it for a fabric, or add a fabric with nodeSelector {}",
       );
+      continue;
+    }
+    memory.remember("fabrics", node.name, node.fabric.metadata.name);
+    node.asn = node.ownAsn ?? node.fabric.spec.asn;
   }
+  if (!none) for (const fabric of fabrics) reportFabric(fabric, nodes, problems);
+  for (const fabric of fabrics) assignReflectors(fabric, nodes, memory);
   return { defaultFabric: none };
 }
 
-function asnOf(node: NodeView, fabric: Fabric, problems: Problems): number {
-  const text = node.annotations[asnAnnotation];
-  if (text === undefined) return fabric.spec.asn;
-  const asn = /^[1-9]\d{0,9}$/.test(text) ? Number(text) : 0;
-  if (asn <= 4294967295 && !isReservedAsn(asn)) return asn;
-  const field = `metadata.annotations["${asnAnnotation}"]`;
-  problems.error(
-    `Node/${node.name}`,
-    field,
-    `${JSON.stringify(text.slice(0, 40))} is not the AS number of a router; the fabric's ${fabric.spec.asn} is used`,
-    "write a number from 1 to 4294967294 that is not reserved, as 23456 and 65535 are",
-  );
-  return fabric.spec.asn;
+/** A selector that selects nobody leaves those that reflected before: without any, no session of the fabric would be left. */
+function assignReflectors({ metadata, spec }: Fabric, nodes: NodeView[], memory: Memory): void {
+  const { routeReflectors } = spec.mesh;
+  if (!routeReflectors) return;
+  const members = nodes.filter(({ fabric }) => fabric?.metadata.name === metadata.name);
+  const selected = members.filter(({ labels }) => selects(routeReflectors.nodeSelector, labels));
+  const names = selected.map(({ name }) => name);
+  if (names.length > 0) memory.remember("reflectors", metadata.name, names);
+  const reflectors = names.length > 0 ? names : (memory.recall("reflectors", metadata.name) ?? []);
+  for (const node of members) node.reflects = reflectors.includes(node.name);
+}
+
+function reportFabric({ metadata, spec }: Fabric, nodes: NodeView[], problems: Problems): void {
+  const object = `Fabric/${metadata.name}`;
+  const selected = nodes.filter(({ labels }) => selects(spec.nodeSelector, labels));
+  if (selected.length === 0) {
+    problems.warning(object, "spec.nodeSelector", "selects no node", "correct the selector or label the nodes; {} selects all");
+  }
+  const taken = new Map<string, string[]>();
+  for (const { name, fabric } of selected) {
+    const other = fabric?.metadata.name;
+    if (other !== undefined && other !== metadata.name) taken.set(other, [...(taken.get(other) ?? []), name]);
+  }
+  for (const [other, names] of taken) {
+    const message = `selects ${someOf(names)}, which Fabric/${other} selects too; Fabric/${other} is used`;
+    problems.error(object, "spec.nodeSelector", message, "let every node be selected by one fabric only");
+  }
 }
 
 /**
  * BGP Identifier (RFC 6286: any number but 0, unique in the AS). In this order: `facts.routerId`, the annotation podlane.io/router-id, the IPv4
  * InternalIP, an IPv4 address of an interface where the Node object has no InternalIP at all, a hash of the node's name.
  */
-export function routerIdOf(node: NodeView, facts: NodeFacts | undefined, problems: Problems): string {
+export function routerIdOf(node: NodeView, facts: NodeFacts | undefined): string {
   if (facts?.routerId) return facts.routerId;
-  const annotated = node.annotations[routerIdAnnotation];
-  if (annotated !== undefined) {
-    if (isAddress(annotated) && familyOfText(annotated) === 4 && annotated !== "0.0.0.0") return annotated;
-    const field = `metadata.annotations["${routerIdAnnotation}"]`;
-    problems.error(
-      `Node/${node.name}`,
-      field,
-      `${JSON.stringify(annotated.slice(0, 40))} is not a router id`,
-      "write a dotted quad other than 0.0.0.0, such as 10.0.0.1",
-    );
-  }
+  if (node.routerId !== undefined) return node.routerId;
   if (node.fabric?.spec.routerIDFrom === "NodeName") return hashedRouterId(node.name);
   if (node.address[4]) return node.address[4];
   const silent = !node.address[6] && facts;
@@ -229,7 +194,7 @@ export function reportDuplicateRouterIds({ nodes, self, facts, problems }: Conte
   const owner = new Map<string, string>();
   for (const node of nodes) {
     if (!node.fabric) continue;
-    const key = `${node.asn} ${routerIdOf(node, node === self ? facts : undefined, problems)}`;
+    const key = `${node.asn} ${routerIdOf(node, node === self ? facts : undefined)}`;
     const first = owner.get(key);
     if (first === undefined) owner.set(key, node.name);
     else

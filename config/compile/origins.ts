@@ -8,11 +8,11 @@ import { FORMER } from "../../bgpd/rib/origins.ts";
 import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { NodeFacts } from "../plan.ts";
 import type { Fabric } from "../resources/kinds.ts";
-import { byName, type Context, compareText, type NodeView, Problems, selects } from "./context.ts";
+import { byName, type Context, compareText, type NodeView, selects } from "./context.ts";
 import { routerIdOf } from "./nodes.ts";
 import type { ResolvedPeer } from "./peers.ts";
 import { compileRange } from "./policies.ts";
-import { isExternal, reflects, type Session } from "./sessions.ts";
+import { isExternal, type Session } from "./sessions.ts";
 
 const everything: PrefixRangeConfig[] = [
   { prefix: "0.0.0.0/0", ge: 0, le: 32 },
@@ -34,7 +34,7 @@ export function compileOrigins(context: Context, fabric: Fabric, peers: readonly
       );
   }
   const members = context.nodes.filter(node => node.fabric === fabric);
-  const nodes = members.map(node => originOf(context, fabric, node, peers, common in lists ? [common] : []));
+  const nodes = members.map(node => originOf(context, node, peers, common in lists ? [common] : []));
   const used = new Set(nodes.flatMap(node => node.lists));
   const entries = Object.entries(lists).filter(([name, list]) => used.has(name) && list.length > 0);
   const known = new Set(entries.map(([name]) => name));
@@ -45,25 +45,19 @@ export function compileOrigins(context: Context, fabric: Fabric, peers: readonly
 /** How the neighbour of a session is judged: as a node of the fabric, or as one outside. */
 export function roleAt({ nodes }: Context, fabric: Fabric, { node, peerNode }: Session, peers: readonly ResolvedPeer[]): OriginRole {
   const view = nodes.find(one => one.name === (node ?? peerNode) && one.fabric === fabric);
-  return view ? roleOf(fabric, view, peers) : "outside";
+  return view ? roleOf(view, peers) : "outside";
 }
 
-function roleOf(fabric: Fabric, node: NodeView, peers: readonly ResolvedPeer[]): NodeRole {
-  return { node: node.name, reflects: reflects(fabric, node) || peers.some(peer => reflectsFor(peer, node)) };
+function roleOf(node: NodeView, peers: readonly ResolvedPeer[]): NodeRole {
+  return { node: node.name, reflects: node.reflects || peers.some(peer => reflectsFor(peer, node)) };
 }
 
 function reflectsFor({ spec, nodes }: ResolvedPeer, node: NodeView): boolean {
   return spec.routeReflectorClient === true && nodes.includes(node) && !isExternal(spec, node.asn);
 }
 
-function originOf(
-  context: Context,
-  fabric: Fabric,
-  node: NodeView,
-  peers: readonly ResolvedPeer[],
-  common: readonly string[],
-): OriginConfig {
-  const { reflects: passes } = roleOf(fabric, node, peers);
+function originOf(context: Context, node: NodeView, peers: readonly ResolvedPeer[], common: readonly string[]): OriginConfig {
+  const { reflects: passes } = roleOf(node, peers);
   // Internal peers' routes go to other internal peers only where the node reflects.
   const from = peers.filter(({ spec, nodes }) => nodes.includes(node) && (passes || isExternal(spec, node.asn)));
   const announced = byName(context.resources.advertisements).filter(({ spec }) => spec.mesh && selects(spec.nodeSelector, node.labels));
@@ -74,7 +68,7 @@ function originOf(
   return {
     name: node.name,
     // A problem with it is reported where the node's own session needs it.
-    routerId: routerIdOf(node, node === context.self ? context.facts : undefined, new Problems()),
+    routerId: routerIdOf(node, node === context.self ? context.facts : undefined),
     asn: node.asn,
     ranges: node.podCidrs.map(({ prefix }) => prefix),
     ...formerOf(context, node),
@@ -125,8 +119,8 @@ function takenIn(context: Context, { spec, nodes }: ResolvedPeer): PrefixRangeCo
 }
 
 /** A rule that accepts without naming prefixes accepts any. */
-function acceptedBy({ resources }: Context, name: string): PrefixRangeConfig[] {
-  return (resources.policies.get(name)?.spec.rules ?? []).flatMap(({ result, match }) => {
+function acceptedBy({ policies }: Context, name: string): PrefixRangeConfig[] {
+  return (policies.get(name)?.spec.rules ?? []).flatMap(({ result, match }) => {
     if (result !== "Accept") return [];
     return match?.prefixes?.length ? match.prefixes.map(compileRange) : everything;
   });

@@ -17,7 +17,7 @@ export interface ResolvedPeer {
 
 /** Longest chain of `from`. */
 const maxChain = 8;
-const ownFields = ["template", "nodeSelector", "address", "interface", "gateway", "peerSelector", "description", "from"] as const;
+const ownFields = ["template", "nodeSelector", "address", "interface", "gateway", "peerSelector", "description", "from", "unset"] as const;
 
 /** All peers that are no templates and could be resolved, by name. */
 export function resolvePeers(context: Context): ResolvedPeer[] {
@@ -26,7 +26,7 @@ export function resolvePeers(context: Context): ResolvedPeer[] {
   const result: ResolvedPeer[] = [];
   for (const peer of byName(resources.peers)) {
     const { name, labels = {} } = peer.metadata;
-    const spec = inherit(peer, context, used);
+    const spec = specOf(peer, context, used);
     if (!spec || spec.template) continue;
     const { nodeSelector } = spec;
     const nodes = nodeSelector ? context.nodes.filter(node => selects(nodeSelector, node.labels)) : [];
@@ -52,38 +52,67 @@ export function resolvePeers(context: Context): ResolvedPeer[] {
   return result;
 }
 
-/** The spec with inherited fields; undefined where that fails. */
-function inherit(peer: Peer, { resources, problems }: Context, used: Set<string>): Peer["spec"] | undefined {
+/** The spec with inherited fields; where that fails the last good one; undefined where there is none. */
+function specOf(peer: Peer, context: Context, used: Set<string>): Peer["spec"] | undefined {
+  const { memory, problems } = context;
+  const { name } = peer.metadata;
+  const resolved = inherit(peer, context, used);
+  if (!Array.isArray(resolved)) {
+    memory.remember("peers", name, resolved);
+    return resolved;
+  }
+  const last = memory.recall("peers", name);
+  const without = peer.spec.template ? "nothing can be taken from it" : "there is no session";
+  for (const { field, cause, message, remedy } of resolved) {
+    const effect = last && !peer.spec.template ? "its last good version stays in force" : without;
+    problems.because({ object: cause, message }, `Peer/${name}`, field, effect, remedy);
+  }
+  return last;
+}
+
+interface Fault {
+  field: string;
+  /** The object at fault. */
+  cause: string;
+  message: string;
+  remedy: string;
+}
+
+/** The spec with inherited fields, or why there is none. */
+function inherit(peer: Peer, { resources, memory }: Context, used: Set<string>): Peer["spec"] | Fault[] {
   const object = `Peer/${peer.metadata.name}`;
   let spec = peer.spec;
   const chain = [peer.metadata.name];
+  const unset = new Set(peer.spec.unset);
+  const both = [...unset].find(field => Object.hasOwn(peer.spec, field));
+  if (both !== undefined) {
+    const message = `spec.${both} is set and in spec.unset`;
+    return [{ field: "spec.unset", cause: object, message, remedy: "take it out of one of both" }];
+  }
   for (let from = peer.spec.from; from !== undefined; ) {
     const base = resources.peers.get(from);
-    if (!base) {
-      problems.error(object, "spec.from", `there is no Peer ${from}: there is no session`, "correct the name");
-      return undefined;
-    }
+    if (!base) return [{ field: "spec.from", cause: `Peer/${from}`, ...memory.absence("Peer", from) }];
     if (chain.includes(from) || chain.length > maxChain) {
       const what = chain.includes(from) ? "goes round in a circle" : `is longer than ${maxChain}`;
-      problems.error(
-        object,
-        "spec.from",
-        `the chain ${[...chain, from].join(" -> ")} ${what}: there is no session`,
-        "let one of them stand alone",
-      );
-      return undefined;
+      const message = `the chain ${[...chain, from].join(" -> ")} ${what}`;
+      return [{ field: "spec.from", cause: object, message, remedy: "let one of them stand alone" }];
     }
     used.add(from);
     chain.push(from);
-    const taken = Object.entries(base.spec).filter(([field]) => !(ownFields as readonly string[]).includes(field));
+    // What one of the chain has unset is not taken from any behind it.
+    const taken = Object.entries(base.spec).filter(([field]) => !(ownFields as readonly string[]).includes(field) && !unset.has(field));
     spec = { ...Object.fromEntries(taken), ...spec };
+    for (const field of base.spec.unset ?? []) unset.add(field);
     from = base.spec.from;
   }
   if (chain.length === 1) return spec;
-  const { from: _, ...merged } = spec;
+  const { from: _, unset: __, ...merged } = spec;
   const { faults } = validate(peerSpec as unknown as SchemaNode, merged, ["spec"]);
-  for (const { path, message, remedy } of faults) {
-    problems.error(object, formatPath(path), `with what it takes from ${chain.slice(1).join(", ")}: ${message}`, remedy);
-  }
-  return faults.length === 0 ? merged : undefined;
+  if (faults.length === 0) return merged;
+  return faults.map(({ path, message, remedy }) => ({
+    field: formatPath(path),
+    cause: object,
+    message: `with what it takes from ${chain.slice(1).join(", ")}: ${message}`,
+    remedy,
+  }));
 }

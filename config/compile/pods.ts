@@ -12,7 +12,7 @@ export function compilePods(context: Context): PodPlan {
   const network = choose(context);
   const spec = network?.spec ?? (validate(podNetworkSpec as unknown as SchemaNode, { nodeSelector: {} }).value as PodNetwork["spec"]);
   if (network) reportUnsupported(`PodNetwork/${network.metadata.name}`, spec, context);
-  if (self.podCidrs.length === 0) {
+  if (self.podCidrs.length === 0 && !self.contested) {
     problems.warning(
       `Node/${self.name}`,
       "spec.podCIDRs",
@@ -30,21 +30,30 @@ export function compilePods(context: Context): PodPlan {
     mode: "bridge",
     bridgeName: spec.bridgeName,
     mtu: spec.mtu ?? "auto",
+    ...(Object.keys(self.address).length > 0 && { nodeAddresses: Object.values(self.address) }),
     hairpin: spec.hairpin,
     ...(spec.serviceCIDRs?.length ? { serviceCidrs: [...spec.serviceCIDRs].sort() } : {}),
   };
 }
 
-/** The first by name that selects the node. */
-function choose({ resources, nodes, self, problems }: Context): PodNetwork | undefined {
+/** Of those that select the node the one that was used before, else the first by name. */
+function choose({ resources, nodes, self, memory, problems }: Context): PodNetwork | undefined {
   const owner = new Map<string, string>();
-  let chosen: PodNetwork | undefined;
-  for (const network of byName(resources.podNetworks)) {
+  const all = byName(resources.podNetworks);
+  for (const { name, labels } of nodes) {
+    const willing = all.filter(({ spec }) => selects(spec.nodeSelector, labels)).map(({ metadata }) => metadata.name);
+    const former = memory.before("podNetworks", name);
+    const chosen = former !== undefined && willing.includes(former) ? former : willing[0];
+    if (chosen === undefined) continue;
+    memory.remember("podNetworks", name, chosen);
+    owner.set(name, `PodNetwork/${chosen}`);
+  }
+  for (const network of all) {
     const object = `PodNetwork/${network.metadata.name}`;
     const selected = nodes.filter(({ labels }) => selects(network.spec.nodeSelector, labels));
     if (selected.length === 0)
       problems.warning(object, "spec.nodeSelector", "selects no node", "correct the selector or label the nodes; {} selects all");
-    const taken = selected.filter(({ name }) => owner.has(name));
+    const taken = selected.filter(({ name }) => owner.has(name) && owner.get(name) !== object);
     for (const other of new Set(taken.map(({ name }) => owner.get(name)))) {
       const names = taken.filter(({ name }) => owner.get(name) === other).map(({ name }) => name);
       problems.error(
@@ -54,17 +63,12 @@ function choose({ resources, nodes, self, problems }: Context): PodNetwork | und
         "let every node be selected by one PodNetwork only",
       );
     }
-    for (const { name } of selected) {
-      if (owner.has(name)) continue;
-      owner.set(name, object);
-      if (name === self.name) chosen = network;
-    }
     for (const [i, { node }] of (network.spec.allocations ?? []).entries()) {
       if (!resources.nodes.has(node))
         problems.warning(object, `spec.allocations[${i}].node`, `there is no node ${node}`, "correct the name or take the allocation out");
     }
   }
-  return chosen;
+  return all.find(({ metadata }) => owner.get(self.name) === `PodNetwork/${metadata.name}`);
 }
 
 function reportUnsupported(object: string, spec: PodNetwork["spec"], { problems }: Context): void {

@@ -3,9 +3,10 @@ import type { NeighborFamilyConfig, PolicyConfig, PolicyMatch, PolicyRule } from
 import { compilePolicies as evaluatorOf, type PolicyInput, type PolicyProblem, validatePolicy } from "../../bgpd/policy/index.ts";
 import { covers, formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
 import type { Problem } from "../plan.ts";
-import type { Fabric, Peer, Policy } from "../resources/kinds.ts";
+import type { Fabric, Peer, Policy, Resources } from "../resources/kinds.ts";
 import { byName, type Context, defaultAsn, maxLength } from "./context.ts";
 import { runExamples } from "./examples.ts";
+import type { Memory } from "./memory.ts";
 import type { Guard } from "./protect.ts";
 import type { Session } from "./sessions.ts";
 
@@ -21,10 +22,9 @@ export function compilePolicies(context: Context, fabric: Fabric, sessions: Sess
   for (const session of sessions) {
     for (const [family, config] of Object.entries(session.neighbor.families)) {
       for (const name of [...config.importPolicies, ...config.exportPolicies]) {
-        const policy = context.resources.policies.get(name);
-        if (policy)
-          policies[name] ??=
-            faultsOf(policy).length > 0 ? rejectAll("this policy has an error") : compilePolicy(policy, neighborsIn(sessions));
+        const policy = context.policies.get(name);
+        if (policy) policies[name] ??= compilePolicy(policy, neighborsIn(sessions));
+        else if (context.resources.policies.has(name)) policies[name] ??= rejectAll("this policy has an error");
       }
       config.importPolicies = config.importPolicies.map(name => existing(context, name, policies));
       config.exportPolicies = config.exportPolicies.map(name => existing(context, name, policies));
@@ -35,9 +35,27 @@ export function compilePolicies(context: Context, fabric: Fabric, sessions: Sess
   return policies;
 }
 
+/** The policies that can be used. One that has an error, or is gone and still named, is as it was when it last was good. */
+export function usablePolicies(resources: Resources, memory: Memory): Map<string, Policy> {
+  const result = new Map<string, Policy>();
+  const recall = (name: string) => {
+    const spec = memory.recall("policies", name);
+    if (spec) result.set(name, { apiVersion: "podlane.io/v1alpha1", kind: "Policy", metadata: { name }, spec });
+  };
+  for (const [name, policy] of resources.policies) {
+    if (faultsOf(policy).length > 0) recall(name);
+    else {
+      memory.remember("policies", name, policy.spec);
+      result.set(name, policy);
+    }
+  }
+  for (const { names } of references(resources)) for (const name of names) if (!resources.policies.has(name)) recall(name);
+  return result;
+}
+
 /** A policy that is missing rejects everything: it was meant to hold something back. */
-function existing({ resources }: Context, name: string, policies: Record<string, PolicyConfig>): string {
-  if (resources.policies.has(name)) return name;
+function existing({ resources, policies: usable }: Context, name: string, policies: Record<string, PolicyConfig>): string {
+  if (resources.policies.has(name) || usable.has(name)) return name;
   const missing = `missing:${name}`;
   policies[missing] ??= rejectAll(`there is no Policy ${name}`);
   return missing;
@@ -178,16 +196,19 @@ function compileMatch({ prefixes, peers = [], nodes = [], ...rest }: NonNullable
 
 /** Policies that are missing, unused, or partly unreachable: for the objects as such, whatever the node. */
 export function reportPolicies(context: Context): void {
-  const { resources, problems } = context;
+  const { resources, policies, memory, problems } = context;
   const used = new Set<string>();
-  for (const { object, field, names } of references(context)) {
+  for (const { object, field, names } of references(resources)) {
     for (const [i, name] of names.entries()) {
       used.add(name);
       if (!resources.policies.has(name)) {
-        problems.error(
+        const { message } = memory.absence("Policy", name);
+        const effect = policies.has(name) ? "its last good version stays in force" : "in its place everything is rejected";
+        problems.because(
+          { object: `Policy/${name}`, message },
           object,
           `${field}[${i}]`,
-          `there is no Policy ${name}: in its place everything is rejected`,
+          effect,
           "create the policy, or take the name out",
         );
       }
@@ -205,7 +226,7 @@ export function reportPolicies(context: Context): void {
   for (const policy of byName(resources.policies)) reportPolicy(policy, used, context);
 }
 
-function reportPolicy(policy: Policy, used: Set<string>, { resources, self, problems }: Context): void {
+function reportPolicy(policy: Policy, used: Set<string>, { resources, policies, memory, self, problems }: Context): void {
   const { name } = policy.metadata;
   const { spec } = policy;
   const object = `Policy/${name}`;
@@ -230,7 +251,7 @@ function reportPolicy(policy: Policy, used: Set<string>, { resources, self, prob
     problems.error(
       object,
       `spec.rules[${rule}].${field.replace(/^action\./, "")}`,
-      `${message}; until then the policy rejects everything`,
+      `${message}; until then ${policies.has(name) ? "its last good version stays in force" : "the policy rejects everything"}`,
       remedy,
     );
   }
@@ -238,11 +259,21 @@ function reportPolicy(policy: Policy, used: Set<string>, { resources, self, prob
   for (const [i, { match }] of spec.rules.entries()) {
     for (const [j, peer] of (match?.peers ?? []).entries()) {
       if (!resources.peers.has(peer))
-        problems.warning(object, `spec.rules[${i}].match.peers[${j}]`, `there is no Peer ${peer}`, "correct the name");
+        problems.warning(
+          object,
+          `spec.rules[${i}].match.peers[${j}]`,
+          memory.absence("Peer", peer).message,
+          memory.absence("Peer", peer).remedy,
+        );
     }
     for (const [j, node] of (match?.nodes ?? []).entries()) {
       if (!resources.nodes.has(node))
-        problems.warning(object, `spec.rules[${i}].match.nodes[${j}]`, `there is no Node ${node}`, "correct the name");
+        problems.warning(
+          object,
+          `spec.rules[${i}].match.nodes[${j}]`,
+          memory.absence("Node", node).message,
+          memory.absence("Node", node).remedy,
+        );
     }
   }
 }
@@ -279,7 +310,7 @@ interface Reference {
   names: readonly string[];
 }
 
-function references({ resources }: Context): Reference[] {
+function references(resources: Resources): Reference[] {
   const result: Reference[] = [];
   for (const { metadata, spec } of byName(resources.fabrics)) {
     const object = `Fabric/${metadata.name}`;

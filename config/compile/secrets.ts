@@ -1,6 +1,5 @@
 /** TCP MD5 keys out of Secrets (RFC 2385). A key that cannot be had shuts the session down: never an empty password. */
-import type { Resources } from "../resources/kinds.ts";
-import type { Problems } from "./context.ts";
+import type { Context } from "./context.ts";
 
 /** TCP_MD5SIG_MAXKEYLEN. Octets. */
 const maxKey = 80;
@@ -9,18 +8,20 @@ export type Password = { password: string } | { shutdown: { message: string } };
 
 /** Problems name the Secret and the key, never the value. */
 export function resolvePassword(
-  resources: Resources,
+  { resources, memory, problems }: Pick<Context, "resources" | "memory" | "problems">,
   ref: { name: string; key: string },
   object: string,
   field: string,
-  problems: Problems,
 ): Password {
+  const known = `${ref.name}/${ref.key}`;
   const fail = (at: string, message: string, remedy: string): Password => {
-    problems.error(object, at, `${message}; the session stays shut down`, remedy);
-    return { shutdown: { message: "password not available" } };
+    const password = memory.recall("passwords", known);
+    const effect = password === undefined ? "the session stays shut down" : "the password that it had stays in use";
+    problems.because({ object: `Secret/${ref.name}`, message }, object, at, effect, remedy);
+    return password === undefined ? { shutdown: { message: "password not available" } } : { password };
   };
   const secret = resources.secrets.get(ref.name);
-  if (!secret) return fail(`${field}.name`, `there is no Secret ${ref.name}`, "create the Secret, or take passwordSecretRef out");
+  if (!secret) return fail(`${field}.name`, memory.absence("Secret", ref.name).message, "create the Secret, or take passwordSecretRef out");
   const password = Object.hasOwn(secret.data, ref.key) ? secret.data[ref.key] : undefined;
   if (password === undefined)
     return fail(`${field}.key`, `Secret ${ref.name} has no key ${ref.key}`, "add the key to the Secret, or name another one");
@@ -33,5 +34,6 @@ export function resolvePassword(
       `key ${ref.key} of Secret ${ref.name} has ${octets} octets; TCP MD5 takes ${maxKey}`,
       "use a shorter password",
     );
+  memory.remember("passwords", known, password);
   return { password };
 }

@@ -1,6 +1,6 @@
 /** The neighbours of this node: the mesh of its fabric, and its Peers. Policies and advertisements are tied on afterwards. */
 import type { Family, NeighborConfig, NeighborFamilyConfig } from "../../bgpd/config.ts";
-import { contains, type IpFamily, isLinkLocal, parseAddress, parsePrefix } from "../../net/address.ts";
+import { contains, formatAddress, type IpFamily, isLinkLocal, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { Fabric, Peer } from "../resources/kinds.ts";
 import { type Context, familyOfText, type NodeView, sameAddress, selects, someOf } from "./context.ts";
 import type { ResolvedPeer } from "./peers.ts";
@@ -31,23 +31,33 @@ export const familyName = (family: IpFamily): Family => (family === 4 ? "ipv4-un
 const short = (family: IpFamily) => (family === 4 ? "ipv4" : "ipv6");
 
 export function compileSessions(context: Context, fabric: Fabric, peers: ResolvedPeer[]): Session[] {
-  const sessions = meshSessions(context, fabric);
-  for (const peer of peers) {
-    for (const session of peerSessions(context, fabric, peer)) {
-      const same = sessions.find(({ neighbor }) => sameEnd(neighbor, session.neighbor));
-      if (!same) sessions.push(session);
-      else {
-        const message = `${session.neighbor.address} is a neighbour of node ${context.self.name} already, as ${same.neighbor.name}; this one is left out`;
-        context.problems.error(
-          `Peer/${peer.name}`,
-          peer.whoField,
-          message,
-          "keep one session per neighbour address, or set mesh type None in the fabric",
-        );
-      }
+  const { memory } = context;
+  const sessions: Session[] = [];
+  for (const session of [...meshSessions(context, fabric), ...peers.flatMap(peer => peerSessions(context, fabric, peer))]) {
+    const at = sessions.findIndex(({ neighbor }) => sameEnd(neighbor, session.neighbor));
+    if (at < 0) {
+      sessions.push(session);
+      continue;
     }
+    // Who had the address keeps it: a mistake elsewhere ends no session.
+    const keeps = memory.before("neighbors", endOf(session.neighbor)) === session.neighbor.name ? session : sessions[at];
+    reportSecond(context, keeps, keeps === session ? sessions[at] : session);
+    sessions[at] = keeps;
   }
+  for (const { neighbor } of sessions) memory.remember("neighbors", endOf(neighbor), neighbor.name);
   return sessions;
+}
+
+function reportSecond({ self, problems }: Context, kept: Session, { neighbor, peer }: Session): void {
+  const message = `${neighbor.address} is a neighbour of node ${self.name} already, as ${kept.neighbor.name}; this one is left out`;
+  const remedy = "keep one session per neighbour address, or set mesh type None in the fabric";
+  problems.error(neighbor.source ?? neighbor.name, peer?.whoField ?? "status.addresses", message, remedy);
+}
+
+/** By what a neighbour is known, in one spelling. */
+function endOf({ address, interface: link }: NeighborConfig): string {
+  const octets = parseAddress(address);
+  return isLinkLocal(octets) ? `${formatAddress(octets)}%${link ?? ""}` : formatAddress(octets);
 }
 
 function sameEnd(a: NeighborConfig, b: NeighborConfig): boolean {
@@ -62,11 +72,14 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
   const object = `Fabric/${fabric.metadata.name}`;
   if (mesh.type === "None") return [];
   const members = nodes.filter(node => node.fabric === fabric);
-  if (mesh.routeReflectors && !members.some(node => reflects(fabric, node))) {
+  const selector = mesh.routeReflectors?.nodeSelector;
+  if (selector && !members.some(({ labels }) => selects(selector, labels))) {
+    const former = members.filter(node => node.reflects).map(({ name }) => name);
+    const effect = former.length > 0 ? `${someOf(former)} go on reflecting` : "nobody reflects, and no session comes up";
     problems.error(
       object,
       "spec.mesh.routeReflectors.nodeSelector",
-      "selects no node of the fabric: nobody reflects, and no session comes up",
+      `selects no node of the fabric: ${effect}`,
       "label at least one node, better two",
     );
   }
@@ -79,7 +92,7 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
     problems.error(`Node/${self.name}`, "status.addresses", "has no InternalIP: there is no mesh session", remedy);
     return [];
   }
-  const others = members.filter(node => node !== self && (mesh.type === "Full" || reflects(fabric, self) || reflects(fabric, node)));
+  const others = members.filter(node => node !== self && (mesh.type === "Full" || self.reflects || node.reflects));
   const sessions = others.flatMap(other => meshPair(context, fabric, other));
   if (
     mesh.ttlSecurity &&
@@ -93,12 +106,8 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
   return sessions;
 }
 
-export function reflects(fabric: Fabric, node: NodeView): boolean {
-  const { routeReflectors } = fabric.spec.mesh;
-  return routeReflectors !== undefined && selects(routeReflectors.nodeSelector, node.labels);
-}
-
-function meshPair({ self, resources, facts, problems }: Context, fabric: Fabric, other: NodeView): Session[] {
+function meshPair(context: Context, fabric: Fabric, other: NodeView): Session[] {
+  const { self, facts, problems } = context;
   const { mesh, listen, timers } = fabric.spec;
   const common = ([4, 6] as const).filter(family => self.address[family] && other.address[family]);
   // Two nodes with one address are a problem already; a session with oneself would be another.
@@ -111,7 +120,7 @@ function meshPair({ self, resources, facts, problems }: Context, fabric: Fabric,
       "give both an InternalIP of the same family",
     );
   }
-  const client = reflects(fabric, self) && !reflects(fabric, other);
+  const client = self.reflects && !other.reflects;
   const external = other.asn !== self.asn;
   if (client && external) {
     problems.error(
@@ -123,7 +132,7 @@ function meshPair({ self, resources, facts, problems }: Context, fabric: Fabric,
   }
   const password =
     mesh.passwordSecretRef &&
-    resolvePassword(resources, mesh.passwordSecretRef, `Fabric/${fabric.metadata.name}`, "spec.mesh.passwordSecretRef", problems);
+    resolvePassword(context, mesh.passwordSecretRef, `Fabric/${fabric.metadata.name}`, "spec.mesh.passwordSecretRef");
   return families.map(family => ({
     node: other.name,
     external,
@@ -233,7 +242,7 @@ function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Ses
 }
 
 function peerSession(context: Context, fabric: Fabric, peer: ResolvedPeer, name: string, address: string, port: number): Session {
-  const { self, resources, problems } = context;
+  const { self, problems } = context;
   const { spec } = peer;
   const object = `Peer/${peer.name}`;
   const external = isExternal(spec, self.asn);
@@ -245,9 +254,7 @@ function peerSession(context: Context, fabric: Fabric, peer: ResolvedPeer, name:
       "take it out, or use type: Internal",
     );
   if (external) reportUnreachable(context, peer, address);
-  const password = spec.passwordSecretRef
-    ? resolvePassword(resources, spec.passwordSecretRef, object, "spec.passwordSecretRef", problems)
-    : {};
+  const password = spec.passwordSecretRef ? resolvePassword(context, spec.passwordSecretRef, object, "spec.passwordSecretRef") : {};
   const shutdown = spec.shutdown ? { shutdown: spec.shutdownMessage ? { message: spec.shutdownMessage } : {} } : {};
   const families = peerFamilies(spec, familyOfText(address), external);
   const neighbor: NeighborConfig = {

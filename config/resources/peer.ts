@@ -11,7 +11,7 @@ import {
   selector,
   timers,
 } from "./common.ts";
-import { flag, integer, keyed, list, notYet, object, oneOf, optional, text } from "./schema.ts";
+import { flag, integer, keyed, list, notYet, object, oneOf, optional, set, text } from "./schema.ts";
 
 const outcome = (description: string) => oneOf(description, ["Accept", "Reject"]);
 const policies = (what: string) => optional(list(`Policies on what ${what}, asked in order.`, objectName("Name of a Policy."), 16));
@@ -75,14 +75,60 @@ const familyEntry = object("One address family; what it sets goes before what th
   ...familySettings(),
 });
 
+/** What a peer takes from another one. */
+const inherited = () => ({
+  port: optional(integer("The neighbour's TCP port, 1..65535. Default 179.", 1, 65535)),
+  localAddress: optional(address("Bind the session to this address of the node. Default: the kernel's choice.")),
+  bindInterface: optional(interfaceName("Bind the session to this interface.")),
+  asn: optional(routerAsn("The neighbour's AS number.")),
+  type: optional(oneOf("Instead of `asn`: any AS but our own (External), or our own (Internal).", ["External", "Internal"])),
+  localASN: optional(routerAsn("Present ourselves to this neighbour under this AS number.")),
+  passwordSecretRef: optional(passwordSecretRef()),
+  passive: optional(flag("Never connect, only accept. Default false.")),
+  shutdown: optional(flag("Keep the session down on purpose. Default false.")),
+  shutdownMessage: optional(text("Sent to the neighbour with the shutdown (RFC 9003).", 128)),
+  multihop: optional(integer("TTL of sent packets when routers stand between, 1..255. Excludes ttlSecurity.", 1, 255)),
+  ttlSecurity: optional(
+    integer("Hops from which packets are trusted (GTSM, RFC 5082), 1..254; 1 = directly connected. Excludes multihop.", 1, 254),
+  ),
+  allowASSets: optional(
+    flag(
+      "Take AS_SETs and AS_CONFED_SETs in AS paths from the neighbour, and pass them on to it (RFC 9774 deprecates both). Default: that of the fabric, false. Nodes of a fabric without it do not hear such routes from each other.",
+    ),
+  ),
+  enforceFirstAS: optional(
+    flag(
+      "External peers: refuse routes whose AS path does not begin with the neighbour's AS. false for a route server, which does not add its own (RFC 7947). Default true.",
+    ),
+  ),
+  timers: optional(timers()),
+  attributeOctetsLimit: optional(
+    integer(
+      "Octets of path attributes that the session may bring before it is closed. 0 = no limit. Default: 67108864, or 256 for each prefix of receivedLimit where that is more; 0 where receivedLimit is 0.",
+      0,
+      1000000000000,
+    ),
+  ),
+  families: optional(
+    keyed("Address families of the session. Default: the one of the session's address.", "name", familyEntry, 2, { minItems: 1 }),
+  ),
+  ...familySettings(),
+  routeReflectorClient: optional(flag("This internal neighbour is our client (RFC 4456). Default false.")),
+});
+
+const inheritedName = () => oneOf("Name of a field of spec.", Object.keys(inherited()).sort());
+
 export const peerSpec = object(
   "What is wanted.",
   {
     template: optional(flag("true: selects no node and makes no session; other peers take fields from it with `from`.")),
     from: optional(
       objectName(
-        "Name of a Peer from which every field is taken that is absent here, save template, nodeSelector, address, interface, gateway, peerSelector and description.",
+        "Name of a Peer from which every field is taken that is absent here, save template, nodeSelector, address, interface, gateway, peerSelector and description, and those in `unset`.",
       ),
+    ),
+    unset: optional(
+      set("Fields that are not taken from `from`: they have their defaults, as if no template had set them.", inheritedName(), 40),
     ),
     nodeSelector: optional(selector("The nodes that hold a session. Needed unless `template` is true.")),
     description: optional(text("For people.", 256)),
@@ -92,43 +138,7 @@ export const peerSpec = object(
     ),
     gateway: optional(notYet(oneOf("The node's default gateway of this family.", ["IPv4", "IPv6"]))),
     peerSelector: optional(selector("Nodes that are the neighbours, by their InternalIPs.")),
-    port: optional(integer("The neighbour's TCP port, 1..65535. Default 179.", 1, 65535)),
-    localAddress: optional(address("Bind the session to this address of the node. Default: the kernel's choice.")),
-    bindInterface: optional(interfaceName("Bind the session to this interface.")),
-    asn: optional(routerAsn("The neighbour's AS number.")),
-    type: optional(oneOf("Instead of `asn`: any AS but our own (External), or our own (Internal).", ["External", "Internal"])),
-    localASN: optional(routerAsn("Present ourselves to this neighbour under this AS number.")),
-    passwordSecretRef: optional(passwordSecretRef()),
-    passive: optional(flag("Never connect, only accept. Default false.")),
-    shutdown: optional(flag("Keep the session down on purpose. Default false.")),
-    shutdownMessage: optional(text("Sent to the neighbour with the shutdown (RFC 9003).", 128)),
-    multihop: optional(integer("TTL of sent packets when routers stand between, 1..255. Excludes ttlSecurity.", 1, 255)),
-    ttlSecurity: optional(
-      integer("Hops from which packets are trusted (GTSM, RFC 5082), 1..254; 1 = directly connected. Excludes multihop.", 1, 254),
-    ),
-    allowASSets: optional(
-      flag(
-        "Take AS_SETs and AS_CONFED_SETs in AS paths from the neighbour, and pass them on to it (RFC 9774 deprecates both). Default: that of the fabric, false. Nodes of a fabric without it do not hear such routes from each other.",
-      ),
-    ),
-    enforceFirstAS: optional(
-      flag(
-        "External peers: refuse routes whose AS path does not begin with the neighbour's AS. false for a route server, which does not add its own (RFC 7947). Default true.",
-      ),
-    ),
-    timers: optional(timers()),
-    attributeOctetsLimit: optional(
-      integer(
-        "Octets of path attributes that the session may bring before it is closed. 0 = no limit. Default: 67108864, or 256 for each prefix of receivedLimit where that is more; 0 where receivedLimit is 0.",
-        0,
-        1000000000000,
-      ),
-    ),
-    families: optional(
-      keyed("Address families of the session. Default: the one of the session's address.", "name", familyEntry, 2, { minItems: 1 }),
-    ),
-    ...familySettings(),
-    routeReflectorClient: optional(flag("This internal neighbour is our client (RFC 4456). Default false.")),
+    ...inherited(),
   },
   {
     rules: [
@@ -149,6 +159,7 @@ export const peerSpec = object(
         rule: "has(self.asn) || has(self.type) || has(self.from) || (has(self.template) && self.template)",
         message: "asn, or type External or Internal, is needed (or `from` a peer that has it)",
       },
+      { rule: "!has(self.unset) || has(self.from)", message: "is for fields that are taken from `from`", fieldPath: ".unset" },
       { rule: "!(has(self.multihop) && has(self.ttlSecurity))", message: "excludes multihop", fieldPath: ".ttlSecurity" },
       {
         rule: "!has(self.shutdownMessage) || (has(self.shutdown) && self.shutdown)",

@@ -33,7 +33,11 @@ export const podNetworkSpec = object("What is wanted.", {
     default: "podlane0",
   }),
   mtu: optional(
-    integer("MTU of pod interfaces, 1280..65535 octets. Default: that of the interface that holds the node's InternalIP.", 1280, 65535),
+    integer(
+      "MTU of pod interfaces, 1280..65535 octets. Default: that of the interface that holds the node's InternalIP (on a loopback: of the default route), at least 1280 where pods have IPv6. Running pods follow.",
+      1280,
+      65535,
+    ),
   ),
   hairpin: flag("Let a pod reach itself through a service address.", true),
   serviceCIDRs: optional(set("The cluster's service ranges; no neighbour can take them over.", prefix("A service range."), 8)),

@@ -1,0 +1,101 @@
+/** A mistake between objects, on a node that runs and over its restart: real agents, real sessions. Needs root on Linux. */
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { PeersView, ProblemsView } from "./api/views.ts";
+import { Pair } from "./testing/agents.ts";
+
+const missing = process.platform !== "linux" || process.getuid?.() !== 0 ? "network namespaces need root on Linux" : undefined;
+const within = { timeout: 20_000, interval: 100 };
+
+let pair: Pair;
+beforeEach(ctx => {
+  if (missing) ctx.skip(missing);
+  pair = new Pair();
+});
+afterEach(() => pair?.close());
+
+const object = (kind: string, name: string, spec: object) =>
+  JSON.stringify({ apiVersion: "podlane.io/v1alpha1", kind, metadata: { name }, spec });
+const common = { type: "Internal", timers: { holdTime: 30, connectRetryTime: 1 } };
+const peer = (number: number, from: string) => ({
+  from,
+  nodeSelector: { matchLabels: { number: String(3 - number) } },
+  address: `192.0.2.${number}`,
+});
+const nodes = (second: object = {}) =>
+  [1, 2]
+    .map(number =>
+      JSON.stringify({
+        apiVersion: "v1",
+        kind: "Node",
+        metadata: { name: `node${number}`, labels: { number: String(number) }, ...(number === 2 ? second : {}) },
+        spec: { podCIDRs: [`10.244.${number}.0/24`] },
+        status: { addresses: [{ type: "InternalIP", address: `192.0.2.${number}` }] },
+      }),
+    )
+    .join("\n---\n");
+
+function objects(template: string): string {
+  return [
+    object("Fabric", "all", { nodeSelector: {}, asn: 64512, mesh: { type: "None" } }),
+    object("Peer", template, { template: true, ...common }),
+    object("Peer", "one", peer(1, "base")),
+    object("Peer", "two", peer(2, "base")),
+    object("Advertisement", "pods", { nodeSelector: {}, type: "PodCIDR", peerSelector: {} }),
+  ].join("\n---\n");
+}
+
+const sessions = async () => (await pair.ask<PeersView>(0, "peers"))?.peers.map(({ name, state, since }) => `${name} ${state} ${since}`);
+const problems = async () => (await pair.ask<ProblemsView>(0, "problems"))?.problems ?? [];
+
+test("a template that is renamed ends no session, neither at once nor after a restart", async () => {
+  pair.write("nodes.yaml", nodes());
+  pair.write("objects.yaml", objects("base"));
+  const [agent] = [pair.start(0), pair.start(1)];
+  await expect.poll(() => pair.kernelRoutes(0), within).toContain("10.244.2.0/24");
+  const before = await sessions();
+  expect(before).toEqual([expect.stringMatching(/^two Established /)]);
+
+  pair.write("objects.yaml", objects("basis"));
+  await pair.podlane(0, "reload");
+  await expect.poll(problems, within).toContainEqual(expect.objectContaining({ message: "there is no Peer base, and 2 fields name it" }));
+  expect(await sessions()).toEqual(before);
+  expect((await pair.podlane(0, "problems")).stdout).toMatch(
+    /hence +Peer\/one spec.from: its last good version stays in force\n +Peer\/two/,
+  );
+
+  agent.process.kill("SIGTERM");
+  await agent.ended;
+  pair.start(0);
+  await expect.poll(sessions, within).toEqual([expect.stringMatching(/^two Established /)]);
+  await expect.poll(problems, within).toContainEqual(expect.objectContaining({ object: "Peer/base" }));
+
+  pair.write("objects.yaml", objects("base"));
+  await pair.podlane(0, "reload");
+  await expect.poll(problems, within).toEqual([]);
+});
+
+test("a node that claims this node's range takes nothing from it", async () => {
+  pair.write("nodes.yaml", nodes());
+  pair.write("objects.yaml", objects("base"));
+  pair.start(0);
+  pair.start(1);
+  await expect.poll(() => pair.kernelRoutes(1), within).toContain("10.244.1.0/24");
+  pair.write(
+    "a.yaml",
+    JSON.stringify({
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: { name: "a", labels: { number: "3" } },
+      spec: { podCIDRs: ["10.244.1.0/24"] },
+      status: { addresses: [{ type: "InternalIP", address: "192.0.2.3" }] },
+    }),
+  );
+  await pair.podlane(0, "reload");
+  await pair.podlane(1, "reload");
+  const told = expect.objectContaining({
+    object: "Node/a",
+    message: expect.stringContaining("of node node1, which keeps it: a does not use it"),
+  });
+  await expect.poll(problems, within).toContainEqual(told);
+  expect(pair.kernelRoutes(1)).toContain("10.244.1.0/24");
+});

@@ -1,0 +1,144 @@
+/**
+ * The MTU of pods: as planned, or that of the interfaces that hold the node's addresses, by which pods reach other nodes. The bridge, both ends of each pair,
+ * and what runs follow it. Below 1280 octets the kernel takes IPv6 off a link (RFC 8200 section 5), addresses and all: with IPv6 it never goes there.
+ */
+import { existsSync } from "node:fs";
+import { NetlinkError, openRtnetlink } from "../../kernel/index.ts";
+import type { Link, Rtnetlink } from "../../kernel/types.ts";
+import { formatAddress, parseAddress } from "../../net/address.ts";
+import type { AttachPlan, AttachProblem } from "../types.ts";
+import { isPodLink } from "./names.ts";
+
+const mainTable = 254;
+const defaultMtu = 1500;
+/** RFC 8200 section 5. */
+const leastIpv6 = 1280;
+/** RFC 791. */
+const leastIpv4 = 68;
+/** 2000::, the first address of global unicast (RFC 4291), in a block that is not assigned. */
+const globalUnicast = Uint8Array.of(0x20, ...new Uint8Array(15));
+
+/** Octets. `hasIpv6`: pods have IPv6 addresses. */
+export function podMtu(netlink: Rtnetlink, plan: AttachPlan, hasIpv6: boolean): number {
+  const mtu = plan.mtu === "auto" ? (leastOf(findUplinks(netlink, plan))?.mtu ?? defaultMtu) : plan.mtu;
+  return Math.max(mtu, hasIpv6 ? leastIpv6 : leastIpv4);
+}
+
+/** What pods send is larger than what leaves the node. */
+export function mtuProblems(netlink: Rtnetlink, plan: AttachPlan, hasIpv6: boolean): AttachProblem[] {
+  const uplink = leastOf(findUplinks(netlink, plan));
+  const mtu = podMtu(netlink, plan, hasIpv6);
+  if (!uplink || mtu <= uplink.mtu) return [];
+  const planned = plan.mtu !== "auto" && plan.mtu > uplink.mtu;
+  const why = planned ? "spec.mtu of the PodNetwork says so" : "IPv6 needs it";
+  const remedy = planned
+    ? `take spec.mtu out, or set ${uplink.mtu} at most; or raise the MTU of ${uplink.name}, and of the network behind it`
+    : `raise the MTU of ${uplink.name} to ${leastIpv6} at least, and of the network behind it; pods follow`;
+  const message = `pods have an MTU of ${mtu}, as ${why}, and ${uplink.name}, by which they reach other nodes, has ${uplink.mtu}: larger packets are fragmented, refused or lost`;
+  return [{ severity: "warning", field: "mtu", message, remedy }];
+}
+
+/** One end in a pod. */
+export interface PodEnd {
+  netns: string;
+  ifname: string;
+  /** The node's end. */
+  hostInterface: string;
+}
+
+/** Gives both ends of each pair the MTU. Returns what could not be: an end whose namespace cannot be entered. Throws NetlinkError. */
+export function followMtu(
+  netlink: Rtnetlink,
+  links: readonly Link[],
+  ends: readonly PodEnd[],
+  mtu: number,
+  mended: string[],
+): AttachProblem[] {
+  const byHost = new Map(ends.map(end => [end.hostInterface, end]));
+  const left: string[] = [];
+  for (const port of links) {
+    if (!isPodLink(port) || port.mtu === mtu) continue;
+    // Its own end last: as long as that differs, it is tried again.
+    const end = byHost.get(port.name);
+    if (end === undefined || !setInside(end, mtu)) left.push(port.name);
+    else if (setOutside(netlink, port, mtu)) {
+      mended.push(`gave ${port.name} and its pod an MTU of ${mtu} in place of ${port.mtu}`);
+    }
+  }
+  if (left.length === 0) return [];
+  const some = left.slice(0, 3).join(", ") + (left.length > 3 ? ` and ${left.length - 3} more` : "");
+  const message = `the pods behind ${some} have another MTU than the bridge (${mtu}): their namespaces cannot be entered`;
+  return [{ severity: "warning", field: "mtu", message, remedy: "recreate these pods" }];
+}
+
+/** False: it is gone. */
+function setOutside(netlink: Rtnetlink, port: Link, mtu: number): boolean {
+  try {
+    netlink.setLink(port.index, { mtu });
+    return true;
+  } catch (error) {
+    if (error instanceof NetlinkError && error.code === "ENODEV") return false;
+    throw error;
+  }
+}
+
+/** False: it cannot be reached. */
+function setInside({ netns, ifname }: PodEnd, mtu: number): boolean {
+  if (!existsSync(netns)) return false;
+  try {
+    const pod = openRtnetlink({ netns });
+    try {
+      const link = pod.link(ifname);
+      if (link && link.mtu !== mtu) pod.setLink(link.index, { mtu });
+      return link !== undefined;
+    } finally {
+      pod.close();
+    }
+  } catch (error) {
+    // The pod is on its way out, or what lies there is no namespace any more.
+    if (error instanceof NetlinkError || (error as NodeJS.ErrnoException).code !== undefined) return false;
+    throw error;
+  }
+}
+
+function leastOf(links: readonly Link[]): Link | undefined {
+  return links.reduce<Link | undefined>((least, link) => (least && least.mtu <= link.mtu ? least : link), undefined);
+}
+
+/** Those with the node's addresses; where these are on none but a loopback, those with the default routes; else all that could be one. */
+function findUplinks(netlink: Rtnetlink, { nodeAddresses = [] }: AttachPlan): Link[] {
+  const of = (indexes: Iterable<number>) =>
+    [...new Set(indexes)]
+      .map(index => netlink.link(index))
+      .filter(link => link !== undefined && !link.loopback && link.kind !== "dummy") as Link[];
+  const holders = of(nodeAddresses.flatMap(text => holderOf(netlink, text)));
+  if (holders.length > 0) return holders;
+  const uplinks = of(defaultRoutes(netlink));
+  if (uplinks.length > 0) return uplinks;
+  return netlink.links().filter(link => link.up && !link.loopback && !isPodLink(link) && link.kind !== "bridge");
+}
+
+/** The kernel's own route to an address of the node names the interface that has it: one question, however many addresses there are. */
+function holderOf(netlink: Rtnetlink, text: string): number[] {
+  try {
+    const { route } = netlink.match(parseAddress(text));
+    return route?.type === "local" ? route.nextHops.map(({ ifindex }) => ifindex) : [];
+  } catch (error) {
+    if (error instanceof NetlinkError)
+      throw new Error(`cannot find the interface with ${formatAddress(parseAddress(text))}: ${error.message}`, { cause: error });
+    throw error;
+  }
+}
+
+/**
+ * The ifindexes that default routes go out by. Every ADD asks, and the table may hold a million routes of BGP, so it is not read:
+ * IPv4 routes come in the order of their addresses, default routes first (the kernel's trie); IPv6 ones come last, so there the kernel
+ * is asked for the way to an address that nobody has.
+ */
+function* defaultRoutes(netlink: Rtnetlink): Generator<number> {
+  for (const chunk of netlink.routes({ family: 4, table: mainTable })) {
+    for (const route of chunk) if (route.length === 0) for (const hop of route.nextHops) yield hop.ifindex;
+    if (chunk.some(({ destination }) => destination.some(octet => octet !== 0))) break;
+  }
+  if (existsSync("/proc/sys/net/ipv6")) for (const hop of netlink.lookup(globalUnicast)?.nextHops ?? []) yield hop.ifindex;
+}

@@ -1,0 +1,79 @@
+/** Annotations of Node objects that podlane reads. One that is wrong, or misspelt, keeps what it said when it was last right. */
+import { isReservedAsn } from "../../bgpd/message/as-path.ts";
+import { isAddress } from "../../net/address.ts";
+import type { Node } from "../resources/kinds.ts";
+import { nearest } from "../resources/suggest.ts";
+import { familyOfText, type Problems } from "./context.ts";
+import type { Memory } from "./memory.ts";
+
+export const asnAnnotation = "podlane.io/asn";
+export const routerIdAnnotation = "podlane.io/router-id";
+
+const prefix = "podlane.io/";
+const known = [asnAnnotation, routerIdAnnotation];
+
+/** Absent where there is none that can be used, now or before. */
+export interface AnnotatedNode {
+  asn?: number;
+  routerId?: string;
+}
+
+export function readAnnotations({ metadata }: Node, memory: Memory, problems: Problems): AnnotatedNode {
+  const { name, annotations = {} } = metadata;
+  const misspelt = new Set<string>();
+  for (const key of Object.keys(annotations)) {
+    if (!key.startsWith(prefix) || known.includes(key)) continue;
+    const near = nearest(
+      key.slice(prefix.length),
+      known.map(one => one.slice(prefix.length)).filter(one => !(prefix + one in annotations)),
+    );
+    if (near) misspelt.add(prefix + near);
+    problems.warning(
+      `Node/${name}`,
+      fieldOf(key.slice(0, 80)),
+      "podlane knows no such annotation: it has no effect",
+      near ? `did you mean ${prefix}${near}?` : `known are ${known.join(" and ")}`,
+    );
+  }
+  return {
+    asn: read("asns", asnAnnotation, asnOf, "is not the AS number of a router", "the fabric's is used", asnRemedy),
+    routerId: read("routerIds", routerIdAnnotation, routerIdOf, "is not a router id", "it is chosen without it", routerIdRemedy),
+  };
+
+  function read<Field extends "asns" | "routerIds", Value extends number | string>(
+    field: Field,
+    key: string,
+    parse: (text: string) => Value | undefined,
+    wrong: string,
+    otherwise: string,
+    remedy: string,
+  ): Value | undefined {
+    const text = Object.hasOwn(annotations, key) ? annotations[key] : undefined;
+    if (text === undefined) return misspelt.has(key) ? (memory.recall(field, name) as Value | undefined) : undefined;
+    const value = parse(text);
+    if (value !== undefined) {
+      memory.remember(field, name, value as never);
+      return value;
+    }
+    const last = memory.recall(field, name) as Value | undefined;
+    const effect = last === undefined ? otherwise : `${last}, which was there before, stays in force`;
+    problems.error(`Node/${name}`, fieldOf(key), `${JSON.stringify(text.slice(0, 40))} ${wrong}; ${effect}`, remedy);
+    return last;
+  }
+}
+
+const asnRemedy = "write a number from 1 to 4294967294 that is not reserved, as 23456 and 65535 are";
+const routerIdRemedy = "write a dotted quad other than 0.0.0.0, such as 10.0.0.1";
+
+function fieldOf(key: string): string {
+  return `metadata.annotations["${key}"]`;
+}
+
+function asnOf(text: string): number | undefined {
+  const asn = /^[1-9]\d{0,9}$/.test(text) ? Number(text) : 0;
+  return asn > 0 && asn <= 4294967295 && !isReservedAsn(asn) ? asn : undefined;
+}
+
+function routerIdOf(text: string): string | undefined {
+  return isAddress(text) && familyOfText(text) === 4 && text !== "0.0.0.0" ? text : undefined;
+}

@@ -1,0 +1,314 @@
+import { describe, expect, test } from "vitest";
+import { compileFrom } from "../compile.ts";
+import { type NodePlan, underCauses } from "../plan.ts";
+import { readDocuments } from "../resources/documents.ts";
+import { collect } from "../resources/kinds.ts";
+import { type LastGood, nothingGood, readLastGood } from "./memory.ts";
+
+type Named = Record<string, object>;
+interface World {
+  nodes?: Record<string, { address: string; cidrs?: string[]; annotations?: Record<string, string>; labels?: Record<string, string> }>;
+  fabrics?: Named;
+  peers?: Named;
+  policies?: Named;
+  podNetworks?: Named;
+  secrets?: Record<string, Record<string, string>>;
+}
+
+const api = "podlane.io/v1alpha1";
+const own = (kind: string, all: Named = {}) =>
+  Object.entries(all).map(([name, spec]) => ({ apiVersion: api, kind, metadata: { name }, spec }));
+
+function resourcesOf({ nodes = {}, fabrics, peers, policies, podNetworks, secrets = {} }: World) {
+  const objects = [
+    ...Object.entries(nodes).map(([name, { address, cidrs = [], annotations = {}, labels = {} }]) => ({
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: { name, annotations, labels },
+      spec: { podCIDRs: cidrs },
+      status: { addresses: [{ type: "InternalIP", address }] },
+    })),
+    ...Object.entries(secrets).map(([name, stringData]) => ({ apiVersion: "v1", kind: "Secret", metadata: { name }, stringData })),
+    ...own("Fabric", fabrics),
+    ...own("Peer", peers),
+    ...own("Policy", policies),
+    ...own("PodNetwork", podNetworks),
+  ];
+  const read = readDocuments(objects.map(one => JSON.stringify(one)).join("\n---\n"), "test.yaml");
+  expect(read.problems).toEqual([]);
+  return collect(read.objects.map(({ object }) => object)).resources;
+}
+
+/** One agent's life: each world after the other, over a restart between any two. */
+function live(...worlds: World[]): NodePlan[] {
+  let lastGood: LastGood = nothingGood();
+  return worlds.map(world => {
+    const step = compileFrom(resourcesOf(world), { name: "n1", addresses: [] }, { lastGood, unread: new Set() });
+    lastGood = readLastGood(JSON.parse(JSON.stringify(step.lastGood)));
+    return step.plan;
+  });
+}
+
+const neighbors = ({ speaker }: NodePlan) => speaker?.neighbors ?? [];
+const errors = ({ problems }: NodePlan) => problems.filter(({ severity }) => severity === "error");
+
+const n1 = { address: "10.0.0.1", cidrs: ["10.244.1.0/24"] };
+const n2 = { address: "10.0.0.2", cidrs: ["10.244.2.0/24"] };
+const template = { template: true, asn: 65010, multihop: 2, timers: { holdTime: 30 } };
+const peer = { from: "base", nodeSelector: {}, address: "192.0.2.1", import: { accept: [{ prefix: "0.0.0.0/0" }] } };
+const good: World = { nodes: { n1, n2 }, peers: { base: template, tor: peer } };
+
+describe("a mistake elsewhere leaves what there was", () => {
+  test.each<[string, World, World, string[]]>([
+    [
+      "a template that is renamed",
+      good,
+      { ...good, peers: { basis: template, tor: peer } },
+      ["there is no Peer base: its last good version stays in force"],
+    ],
+    [
+      "a template and a peer that exclude each other",
+      good,
+      { ...good, peers: { base: { ...template, ttlSecurity: 1, multihop: undefined }, tor: { ...peer, multihop: 2 } } },
+      ["its last good version stays in force"],
+    ],
+    [
+      "templates in a circle",
+      good,
+      { ...good, peers: { base: { ...template, from: "other" }, other: { template: true, from: "base" }, tor: peer } },
+      ["nothing can be taken from it", "nothing can be taken from it", "goes round in a circle: its last good version stays in force"],
+    ],
+    [
+      "a policy that is gone",
+      {
+        ...good,
+        peers: { base: template, tor: { ...peer, import: { policies: ["in"] } } },
+        policies: { in: { rules: [{ result: "Accept" }] } },
+      },
+      { ...good, peers: { base: template, tor: { ...peer, import: { policies: ["in"] } } } },
+      ["there is no Policy in: its last good version stays in force"],
+    ],
+    [
+      "a policy that has an error",
+      {
+        ...good,
+        peers: { base: template, tor: { ...peer, import: { policies: ["in"] } } },
+        policies: { in: { rules: [{ result: "Accept" }] } },
+      },
+      {
+        ...good,
+        peers: { base: template, tor: { ...peer, import: { policies: ["in"] } } },
+        policies: { in: { rules: [{ match: { asPath: { regex: "(" } }, result: "Accept" }] } },
+      },
+      ["until then its last good version stays in force"],
+    ],
+    [
+      "a secret that is gone",
+      {
+        ...good,
+        peers: { base: template, tor: { ...peer, passwordSecretRef: { name: "keys", key: "tor" } } },
+        secrets: { keys: { tor: "s3cret" } },
+      },
+      { ...good, peers: { base: template, tor: { ...peer, passwordSecretRef: { name: "keys", key: "tor" } } } },
+      ["there is no Secret keys: the password that it had stays in use"],
+    ],
+    [
+      "a key that is gone",
+      {
+        ...good,
+        peers: { base: template, tor: { ...peer, passwordSecretRef: { name: "keys", key: "tor" } } },
+        secrets: { keys: { tor: "s3cret" } },
+      },
+      {
+        ...good,
+        peers: { base: template, tor: { ...peer, passwordSecretRef: { name: "keys", key: "tor" } } },
+        secrets: { keys: { tro: "s3cret" } },
+      },
+      ["the password that it had stays in use"],
+    ],
+    [
+      "an AS number that is none",
+      { ...good, nodes: { n1, n2: { ...n2, annotations: { "podlane.io/asn": "65002" } } } },
+      { ...good, nodes: { n1, n2: { ...n2, annotations: { "podlane.io/asn": "abc" } } } },
+      ['"abc" is not the AS number of a router; 65002, which was there before, stays in force'],
+    ],
+    [
+      "a router id that is none",
+      { ...good, nodes: { n1: { ...n1, annotations: { "podlane.io/router-id": "1.1.1.1" } }, n2 } },
+      { ...good, nodes: { n1: { ...n1, annotations: { "podlane.io/router-id": "one" } }, n2 } },
+      ['"one" is not a router id; 1.1.1.1, which was there before, stays in force'],
+    ],
+    [
+      "a second node with the range of this one",
+      { ...good, nodes: { n1, n2 } },
+      { ...good, nodes: { a: { address: "10.0.0.9", cidrs: n1.cidrs }, n1, n2 } },
+      ["pod subnet 10.244.1.0/24 of node a overlaps 10.244.1.0/24 of node n1, which keeps it: a does not use it"],
+    ],
+    [
+      "a second node with a part of the range of this one",
+      { ...good, nodes: { n1, n2 } },
+      { ...good, nodes: { a: { address: "10.0.0.9", cidrs: ["10.244.1.128/25"] }, n1, n2 } },
+      ["pod subnet 10.244.1.128/25 of node a overlaps 10.244.1.0/24 of node n1, which keeps it: a does not use it"],
+    ],
+    [
+      "a second peer with the address of another",
+      good,
+      { ...good, peers: { base: template, a: { ...peer, asn: 65011 }, tor: peer } },
+      ["192.0.2.1 is a neighbour of node n1 already, as tor; this one is left out"],
+    ],
+    [
+      "a second fabric that selects the node",
+      { ...good, fabrics: { main: { nodeSelector: {}, asn: 65001 } } },
+      { ...good, fabrics: { another: { nodeSelector: {}, asn: 65009 }, main: { nodeSelector: {}, asn: 65001 } } },
+      ["selects n1, n2, which Fabric/main selects too; Fabric/main is used"],
+    ],
+    [
+      "a second PodNetwork that selects the node",
+      { ...good, podNetworks: { main: { nodeSelector: {}, bridgeName: "pods" } } },
+      { ...good, podNetworks: { another: { nodeSelector: {}, bridgeName: "other" }, main: { nodeSelector: {}, bridgeName: "pods" } } },
+      ["selects n1, n2, which PodNetwork/main selects too; PodNetwork/main is used"],
+    ],
+    [
+      "reflectors that nobody is any more",
+      {
+        nodes: { n1, n2: { ...n2, labels: { rr: "yes" } } },
+        fabrics: {
+          main: {
+            nodeSelector: {},
+            asn: 65001,
+            mesh: { type: "RouteReflectors", routeReflectors: { nodeSelector: { matchLabels: { rr: "yes" } } } },
+          },
+        },
+      },
+      {
+        nodes: { n1, n2: { ...n2, labels: { rr: "yes" } } },
+        fabrics: {
+          main: {
+            nodeSelector: {},
+            asn: 65001,
+            mesh: { type: "RouteReflectors", routeReflectors: { nodeSelector: { matchLabels: { rr: "ja" } } } },
+          },
+        },
+      },
+      ["selects no node of the fabric: n2 go on reflecting"],
+    ],
+  ])("%s", (_, before, after, messages) => {
+    const [first, second, third] = live(before, after, after);
+    expect(errors(first)).toEqual([]);
+    expect(neighbors(first).length).toBeGreaterThan(0);
+    expect([neighbors(second), second.pods, second.speaker?.policies, second.speaker?.routerId, second.speaker?.networks]).toEqual([
+      // A node that came along is a neighbour of its own.
+      [...neighbors(first), ...neighbors(second).filter(one => !neighbors(first).some(known => known.name === one.name))].sort(
+        (a, b) => neighbors(second).findIndex(({ name }) => name === a.name) - neighbors(second).findIndex(({ name }) => name === b.name),
+      ),
+      first.pods,
+      first.speaker?.policies,
+      first.speaker?.routerId,
+      first.speaker?.networks,
+    ]);
+    // Over a restart as well.
+    expect(third).toEqual(second);
+    const told = errors(second).flatMap(({ message, consequences = [] }) => [message, ...consequences]);
+    for (const message of messages) expect(told).toContainEqual(expect.stringContaining(message));
+    expect(errors(second).length).toBeGreaterThan(0);
+    // It is used again as soon as it is right, and what was wrong leaves nothing behind.
+    const [, , fourth] = live(before, after, before);
+    expect(fourth).toEqual(first);
+  });
+
+  test("what is deleted with all that names it is gone, and not remembered", () => {
+    const [, without, again] = live(good, { nodes: good.nodes, peers: { base: template } }, { nodes: good.nodes, peers: { tor: peer } });
+    expect(neighbors(without).map(({ name }) => name)).toEqual(["n2/ipv4"]);
+    expect(neighbors(again).map(({ name }) => name)).toEqual(["n2/ipv4"]);
+    expect(errors(again)).toMatchObject([
+      { object: "Peer/tor", cause: "Peer/base", message: "there is no Peer base: there is no session" },
+    ]);
+  });
+
+  test("a range is free when its node gives it up or goes", () => {
+    const moved = { ...good, nodes: { n1: { ...n1, cidrs: ["10.244.7.0/24"] }, n2: { ...n2, cidrs: n1.cidrs } } };
+    const [, plan] = live(good, moved);
+    expect([errors(plan), plan.pods.podCidrs]).toEqual([[], ["10.244.7.0/24"]]);
+  });
+});
+
+test("a node that claims the range of another does not use it", () => {
+  const [, plan] = live({ nodes: { n2: { ...n2, cidrs: n1.cidrs } } }, { nodes: { n1, n2: { ...n2, cidrs: n1.cidrs } } });
+  expect([plan.pods.podCidrs, plan.speaker?.networks]).toEqual([[], []]);
+  expect(plan.problems.map(({ message }) => message)).toEqual([expect.stringContaining("n2, which keeps it: n1 does not use it")]);
+});
+
+test.each([
+  ["podlane.io/asm", "did you mean podlane.io/asn?"],
+  ["podlane.io/router_id", "did you mean podlane.io/router-id?"],
+  ["podlane.io/colour", "known are podlane.io/asn and podlane.io/router-id"],
+])("an annotation that podlane does not know is told: %s", (key, remedy) => {
+  const [, plan] = live(
+    { nodes: { n1: { ...n1, annotations: { "podlane.io/asn": "65007" } } } },
+    { nodes: { n1: { ...n1, annotations: { "podlane.io/asn": "65007", [key]: "7" } } } },
+  );
+  const told = {
+    severity: "warning",
+    object: "Node/n1",
+    field: `metadata.annotations["${key}"]`,
+    message: expect.stringContaining("no such annotation"),
+  };
+  if (key !== "podlane.io/asm") expect(plan.problems).toMatchObject([{ ...told, remedy }]);
+  else expect(plan.problems).toMatchObject([told]);
+});
+
+test("an annotation that was misspelt keeps what it said", () => {
+  const [first, plan] = live(
+    { nodes: { n1: { ...n1, annotations: { "podlane.io/asn": "65007" } } } },
+    { nodes: { n1: { ...n1, annotations: { "podlane.io/asm": "65007" } } } },
+  );
+  expect([first.speaker?.asn, plan.speaker?.asn]).toEqual([65007, 65007]);
+  expect(plan.problems).toMatchObject([{ remedy: "did you mean podlane.io/asn?" }]);
+});
+
+describe("words", () => {
+  const dangling: World = { ...good, peers: { a: { ...peer, address: "192.0.2.2" }, tor: peer } };
+
+  test("several consequences of one cause are told under it", () => {
+    const [plan] = live(dangling);
+    expect(errors(plan)).toEqual([
+      {
+        severity: "error",
+        object: "Peer/base",
+        field: "",
+        cause: "Peer/base",
+        message: "there is no Peer base, and 2 fields name it",
+        remedy: "correct the name",
+        consequences: ["Peer/a spec.from: there is no session", "Peer/tor spec.from: there is no session"],
+      },
+    ]);
+  });
+
+  test("an object that is there and wrong is not said to be missing, and its consequences stand under its own problem", () => {
+    const unread = new Set(["Peer/base"]);
+    const { plan } = compileFrom(resourcesOf(dangling), { name: "n1", addresses: [] }, { lastGood: nothingGood(), unread });
+    const own = { severity: "error" as const, object: "Peer/base", field: "spec.asn", message: "must be a number", remedy: "write one" };
+    const all = underCauses([own], plan.problems).filter(({ severity }) => severity === "error");
+    expect(all).toEqual([{ ...own, consequences: ["Peer/a spec.from: there is no session", "Peer/tor spec.from: there is no session"] }]);
+    expect(JSON.stringify(plan.problems)).not.toContain("there is no Peer");
+  });
+});
+
+test("what the disk says is checked: it may be of another version, or no longer what a peer can be", () => {
+  const peers = { good: { nodeSelector: {}, address: "192.0.2.1", asn: 65010 }, bad: { address: 7 }, worse: null };
+  const value = {
+    peers,
+    asns: { n1: 65001, n2: "x", n3: -1 },
+    ranges: { "10.0.0.0/24": "n1", x: 7 },
+    reflectors: { f: ["n1"], g: [1] },
+    policies: [],
+  };
+  expect(readLastGood(value)).toEqual({
+    ...nothingGood(),
+    peers: { good: peers.good },
+    asns: { n1: 65001 },
+    ranges: { "10.0.0.0/24": "n1" },
+    reflectors: { f: ["n1"] },
+  });
+  for (const nothing of [undefined, null, [], "x", 7]) expect(readLastGood(nothing)).toEqual(nothingGood());
+});

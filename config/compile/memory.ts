@@ -1,0 +1,107 @@
+/**
+ * What was good when it was compiled last. An object can be right by itself and unusable all the same: a template was renamed, a policy is gone, two
+ * nodes claim one range. What depends on such a thing keeps what it had, here and, with the plan, on the disk; a mistake costs what it is about and no more.
+ */
+import type { Peer, Policy } from "../resources/kinds.ts";
+import { peerSpec } from "../resources/peer.ts";
+import { policySpec } from "../resources/policy.ts";
+import type { SchemaNode } from "../resources/schema.ts";
+import { validate } from "../resources/validate.ts";
+
+/** Plain JSON. */
+export interface LastGood {
+  /** With what they take from templates. */
+  peers: Record<string, Peer["spec"]>;
+  policies: Record<string, Policy["spec"]>;
+  /** By "SECRET/KEY". */
+  passwords: Record<string, string>;
+  /** Of nodes that have one of their own. */
+  asns: Record<string, number>;
+  routerIds: Record<string, string>;
+  /** Node by pod subnet. */
+  ranges: Record<string, string>;
+  /** Fabric by node. */
+  fabrics: Record<string, string>;
+  /** Nodes by fabric. */
+  reflectors: Record<string, string[]>;
+  /** Session by neighbour address (and link). */
+  neighbors: Record<string, string>;
+  /** PodNetwork by node. */
+  podNetworks: Record<string, string>;
+}
+
+export type RememberedField = keyof LastGood;
+
+export function nothingGood(): LastGood {
+  return {
+    peers: {},
+    policies: {},
+    passwords: {},
+    asns: {},
+    routerIds: {},
+    ranges: {},
+    fabrics: {},
+    reflectors: {},
+    neighbors: {},
+    podNetworks: {},
+  };
+}
+
+/** What is remembered while one plan is made: what was good before, and what is from now on. */
+export class Memory {
+  readonly now: LastGood = nothingGood();
+  readonly #before: LastGood;
+  readonly #unread: ReadonlySet<string>;
+
+  /** `unread`: objects that are there and have errors of their own, as "Peer/tor-a". */
+  constructor(before: LastGood, unread: ReadonlySet<string>) {
+    this.#before = before;
+    this.#unread = unread;
+  }
+
+  remember<Field extends RememberedField>(field: Field, name: string, value: LastGood[Field][string]): void {
+    (this.now[field] as Record<string, unknown>)[name] = value;
+  }
+
+  /** The last good value, which stays remembered; undefined = there is none. */
+  recall<Field extends RememberedField>(field: Field, name: string): LastGood[Field][string] | undefined {
+    const value = this.before(field, name);
+    if (value !== undefined) this.remember(field, name, value);
+    return value;
+  }
+
+  /** The last good value, without remembering it further. */
+  before<Field extends RememberedField>(field: Field, name: string): LastGood[Field][string] | undefined {
+    const values = this.#before[field] as Record<string, LastGood[Field][string]>;
+    return Object.hasOwn(values, name) ? values[name] : undefined;
+  }
+
+  /** Why an object that is named cannot be had, and what to do. */
+  absence(kind: string, name: string): { message: string; remedy: string } {
+    if (this.#unread.has(`${kind}/${name}`)) return { message: `${kind} ${name} has errors`, remedy: "correct them" };
+    return { message: `there is no ${kind} ${name}`, remedy: "correct the name" };
+  }
+}
+
+/** From the disk, where another version may have written it: what does not fit is left out. */
+export function readLastGood(value: unknown): LastGood {
+  const result = nothingGood();
+  if (!isRecord(value)) return result;
+  const take = <Field extends RememberedField>(field: Field, fits: (entry: unknown) => boolean) => {
+    const entries = value[field];
+    if (!isRecord(entries)) return;
+    for (const [name, entry] of Object.entries(entries)) if (fits(entry)) (result[field] as Record<string, unknown>)[name] = entry;
+  };
+  const follows = (schema: unknown) => (entry: unknown) => validate(schema as SchemaNode, entry, []).faults.length === 0;
+  const isText = (entry: unknown) => typeof entry === "string";
+  take("peers", follows(peerSpec));
+  take("policies", follows(policySpec));
+  take("asns", entry => typeof entry === "number" && Number.isInteger(entry) && entry > 0 && entry <= 4294967295);
+  take("reflectors", entry => Array.isArray(entry) && entry.every(isText));
+  for (const field of ["passwords", "routerIds", "ranges", "fabrics", "neighbors", "podNetworks"] as const) take(field, isText);
+  return result;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,178 @@
+/**
+ * The export policies that Advertisements make: each permits exactly its own prefixes (RFC 8212), and is asked after the peer's own. Where several
+ * announce one prefix to one neighbour, it is announced once, with the communities of all.
+ */
+import type { NetworkConfig, PolicyAction, PolicyConfig, RouteKind } from "../../bgpd/config.ts";
+import type { Advertisement } from "../resources/kinds.ts";
+import { type Context, compareText, someOf } from "./context.ts";
+import { lengthOf } from "./policies.ts";
+import type { Session } from "./sessions.ts";
+
+export interface Item {
+  prefix: string;
+  kind: RouteKind;
+  discard: boolean;
+}
+
+/** What one Advertisement announces from this node, and to whom. */
+export interface Grant {
+  /** Of the Advertisement. */
+  name: string;
+  attributes: NonNullable<Advertisement["spec"]["attributes"]>;
+  items: Item[];
+  listeners: Session[];
+}
+
+const families = ["ipv4-unicast", "ipv6-unicast"] as const;
+const scalars = ["localPref", "med", "prepend"] as const;
+
+/** Adds the policies, and ties them to the families of the sessions. `grants`: by name. */
+export function permit(
+  context: Context,
+  grants: Grant[],
+  policies: Record<string, PolicyConfig>,
+  networks: ReadonlyMap<string, NetworkConfig>,
+): void {
+  for (const grant of grants) {
+    policies[policyName([grant])] = announcing([grant], grant.items, networks);
+    reportGrant(context, grant);
+  }
+  for (const family of families) {
+    const carriers = new Map<Session, Grant[]>();
+    for (const grant of grants) {
+      if (itemsOf(grant, family).length === 0) continue;
+      for (const session of grant.listeners) {
+        if (session.neighbor.families[family]) carriers.set(session, [...(carriers.get(session) ?? []), grant]);
+      }
+    }
+    // Many sessions hear the same Advertisements.
+    const shared = new Map<string, string[]>();
+    for (const [{ neighbor }, heard] of carriers) {
+      const key = policyName(heard);
+      if (!shared.has(key)) shared.set(key, sharedPolicies(context, heard, family, policies, networks));
+      neighbor.families[family]?.exportPolicies.push(...(shared.get(key) ?? []), ...heard.map(grant => policyName([grant])));
+    }
+  }
+}
+
+/** For the prefixes that several of these announce: a policy for each set of Advertisements. Returns their names. */
+function sharedPolicies(
+  context: Context,
+  heard: readonly Grant[],
+  family: (typeof families)[number],
+  policies: Record<string, PolicyConfig>,
+  networks: ReadonlyMap<string, NetworkConfig>,
+): string[] {
+  if (heard.length < 2) return [];
+  const by = new Map<string, Grant[]>();
+  const items = new Map<string, Item>();
+  for (const grant of heard) {
+    for (const item of itemsOf(grant, family)) {
+      by.set(item.prefix, [...(by.get(item.prefix) ?? []), grant]);
+      items.set(item.prefix, item);
+    }
+  }
+  const sets = new Map<string, { grants: Grant[]; items: Item[] }>();
+  for (const [prefix, grants] of by) {
+    if (grants.length < 2) continue;
+    const name = policyName(grants);
+    const set = sets.get(name) ?? { grants, items: [] };
+    sets.set(name, set);
+    set.items.push(items.get(prefix) as Item);
+  }
+  for (const [name, set] of sets) {
+    const known = policies[name];
+    const united = announcing(set.grants, set.items, networks);
+    // The other family's prefixes of the same set are in the same policy.
+    if (known) known.rules.push({ ...united.rules[0], name: `announce ${known.rules.length + 1}` });
+    else policies[name] = united;
+    reportContradictions(context, set.grants, set.items);
+  }
+  return [...sets.keys()].sort(compareText);
+}
+
+function itemsOf({ items }: Grant, family: (typeof families)[number]): Item[] {
+  return items.filter(({ prefix }) => prefix.includes(":") === (family === "ipv6-unicast"));
+}
+
+function policyName(grants: readonly Grant[]): string {
+  return `advertisement:${grants.map(({ name }) => name).join("+")}`;
+}
+
+function announcing(grants: readonly Grant[], items: readonly Item[], networks: ReadonlyMap<string, NetworkConfig>): PolicyConfig {
+  const exact = [...items].sort((a, b) => compareText(a.prefix, b.prefix));
+  return {
+    source: grants.map(({ name }) => `Advertisement/${name}`).join(", "),
+    rules: [
+      {
+        name: "announce",
+        match: {
+          prefixes: exact.map(({ prefix }) => ({ prefix, ge: lengthOf(prefix), le: lengthOf(prefix) })),
+          kinds: [...new Set(exact.map(({ prefix, kind }) => networks.get(prefix)?.kind ?? kind))].sort(compareText),
+        },
+        action: actionOf(grants),
+      },
+    ],
+  };
+}
+
+/** Communities of all; of the scalars the first that is given. */
+function actionOf(grants: readonly Grant[]): PolicyAction {
+  const all = grants.map(({ attributes }) => attributes);
+  const first = <Field extends (typeof scalars)[number]>(field: Field) => all.find(one => one[field] !== undefined)?.[field];
+  const [localPref, med, prepend] = [first("localPref"), first("med"), first("prepend")];
+  const communities = [...new Set(all.flatMap(one => one.communities ?? []))];
+  const largeCommunities = [...new Set(all.flatMap(one => one.largeCommunities ?? []))];
+  return {
+    result: "accept",
+    ...(localPref !== undefined || med !== undefined
+      ? { set: { ...(localPref === undefined ? {} : { localPref }), ...(med === undefined ? {} : { med }) } }
+      : {}),
+    ...(communities.length > 0 ? { communities: { add: communities } } : {}),
+    ...(largeCommunities.length > 0 ? { largeCommunities: { add: largeCommunities } } : {}),
+    ...(prepend ? { prepend: { asn: "self", count: prepend } } : {}),
+  };
+}
+
+function reportContradictions({ problems }: Context, grants: readonly Grant[], items: readonly Item[]): void {
+  for (const field of scalars) {
+    const first = grants.find(({ attributes }) => attributes[field] !== undefined);
+    if (!first) continue;
+    for (const other of grants) {
+      const [used, ignored] = [first.attributes[field], other.attributes[field]];
+      if (ignored === undefined || ignored === used) continue;
+      const what = someOf(items.map(({ prefix }) => prefix).sort(compareText));
+      problems.error(
+        `Advertisement/${other.name}`,
+        `spec.attributes.${field}`,
+        `${what} is announced to the same neighbour with ${field} ${used} by Advertisement/${first.name} and ${ignored} by this one: ${used} is used`,
+        "give both the same value, or let one of them announce it",
+      );
+    }
+  }
+}
+
+/** What has no effect. */
+function reportGrant({ problems }: Context, grant: Grant): void {
+  const { name, attributes, listeners } = grant;
+  const object = `Advertisement/${name}`;
+  if (attributes.localPref !== undefined && listeners.every(({ external }) => external)) {
+    problems.warning(
+      object,
+      "spec.attributes.localPref",
+      "has no effect: LOCAL_PREF is not sent to external peers",
+      "use med, prepend or communities",
+    );
+  }
+  for (const family of families) {
+    const some = itemsOf(grant, family);
+    if (some.length === 0 || listeners.some(({ neighbor }) => neighbor.families[family])) continue;
+    const message = `no session with the selected peers carries ${family}: ${some.map(({ prefix }) => prefix).join(", ")} is not announced`;
+    problems.warning(
+      object,
+      "spec.peerSelector",
+      message,
+      `add ${family} to spec.families of a Peer, or a Peer with an address of that family`,
+    );
+  }
+}
