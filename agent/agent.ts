@@ -16,12 +16,12 @@ import { emptyResources, type Resources } from "../config/resources/kinds.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
 import { ApiError } from "./api/error.ts";
 import type { ApiBackend } from "./api/routes.ts";
-import type { EventView, ReloadView, StatusView } from "./api/views.ts";
+import type { EventView, PlanView, ReloadView, StatusView } from "./api/views.ts";
 import { nodeFacts } from "./facts.ts";
+import { planView, readDirectory } from "./offline.ts";
 import { Pods } from "./pods.ts";
 import { routeMemory } from "./route-memory.ts";
 import { loadPlan, planPath, type SavedPlan, savePlan } from "./saved-plan.ts";
-import { withoutSecrets } from "./secrets.ts";
 import { Turns } from "./turns.ts";
 import { version } from "./version.ts";
 
@@ -204,7 +204,8 @@ export class Agent {
       routes: filter => this.#requireSpeaker().routes(filter),
       explain: prefix => this.#requireSpeaker().explain(prefix),
       problems: () => this.problems(),
-      plan: () => withoutSecrets({ ...this.#requirePlan(), problems: this.problems() }),
+      plan: () => planView({ ...this.#requirePlan(), problems: this.problems() }),
+      preview: directory => this.#preview(directory),
       attachments: () => this.#pods.attachments(),
       cni: request => this.#pods.handle(request),
       reload: () => this.reload(),
@@ -247,7 +248,10 @@ export class Agent {
     }
     this.#lastGood ??= this.#savedLastGood();
     const facts = { ...this.#facts, rangesBefore: this.#rangesBefore() };
-    const { plan, lastGood } = compileFrom(this.#resources, facts, { lastGood: this.#lastGood, unread: this.#unread() });
+    const { plan, lastGood } = compileFrom(this.#resources, facts, {
+      lastGood: this.#lastGood,
+      unread: unreadObjects(this.#sourceProblems),
+    });
     this.#unsaved ||= JSON.stringify(lastGood) !== JSON.stringify(this.#lastGood);
     this.#lastGood = lastGood;
     this.#agentProblems = [];
@@ -258,11 +262,15 @@ export class Agent {
     this.#logProblems(this.problems());
   }
 
-  /** Objects that are there and cannot be read, as "Peer/tor-a". */
-  #unread(): Set<string> {
-    return new Set(
-      this.#sourceProblems.filter(({ severity, object }) => severity === "error" && object.includes("/")).map(one => one.object),
-    );
+  /** What the objects of a directory would come to, here and now: with the node's facts, and what it falls back to. Nothing is done. */
+  async #preview(directory: string): Promise<PlanView> {
+    const { resources, problems } = await readDirectory(directory).catch((error: Error) => {
+      throw new ApiError(400, error.message, "name a directory that the agent can read");
+    });
+    const past = { lastGood: this.#lastGood ?? this.#savedLastGood(), unread: unreadObjects(problems) };
+    const { plan } = compileFrom(resources, { ...this.#facts, rangesBefore: this.#rangesBefore() }, past);
+    const changes = this.#speaker && plan.speaker ? this.#speaker.preview(plan.speaker) : undefined;
+    return { ...planView({ ...plan, problems: underCauses(problems, plan.problems) }), changes };
   }
 
   /** Of the run before this one. That its file cannot be used is said where it is needed. */
@@ -516,6 +524,11 @@ export class Agent {
     if (this.#plan) return this.#plan;
     throw new ApiError(409, "there is no plan yet", "podlane problems says why");
   }
+}
+
+/** Those that are there and cannot be read, as "Peer/tor-a". */
+function unreadObjects(problems: readonly Problem[]): Set<string> {
+  return new Set(problems.filter(({ severity, object }) => severity === "error" && object.includes("/")).map(one => one.object));
 }
 
 function agentProblem(object: string, message: string, remedy: string): Problem {

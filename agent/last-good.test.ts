@@ -1,6 +1,8 @@
 /** A mistake between objects, on a node that runs and over its restart: real agents, real sessions. Needs root on Linux. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { PeersView, ProblemsView } from "./api/views.ts";
+import type { PeersView, PlanView, ProblemsView } from "./api/views.ts";
 import { Pair } from "./testing/agents.ts";
 
 const missing = process.platform !== "linux" || process.getuid?.() !== 0 ? "network namespaces need root on Linux" : undefined;
@@ -98,4 +100,28 @@ test("a node that claims this node's range takes nothing from it", async () => {
   });
   await expect.poll(problems, within).toContainEqual(told);
   expect(pair.kernelRoutes(1)).toContain("10.244.1.0/24");
+});
+
+test("a plan of other objects says first which sessions they would reset, and does nothing", async () => {
+  pair.write("nodes.yaml", nodes());
+  pair.write("objects.yaml", objects("base"));
+  pair.start(0);
+  pair.start(1);
+  await expect.poll(sessions, within).toEqual([expect.stringMatching(/^two Established /)]);
+  const before = await sessions();
+  const other = join(pair.folder, "other");
+  mkdirSync(other);
+  writeFileSync(join(other, "nodes.yaml"), nodes());
+  writeFileSync(join(other, "objects.yaml"), objects("base").replaceAll('"holdTime":30', '"holdTime":60'));
+  const plan = await pair.ask<PlanView>(0, "plan", "--config", other);
+  expect(plan?.changes).toEqual([{ neighbor: "two", action: "reset", text: "the session is reset: hold time changed" }]);
+  expect(plan?.announcements).toMatchObject([
+    { neighbor: "two", announced: [{ prefix: "10.244.1.0/24", attributes: { localPref: 100 } }], withheld: [] },
+  ]);
+  expect((await pair.podlane(0, "plan", "--config", other)).stdout).toMatch(/sessions\n +two: the session is reset: hold time changed/);
+  // What needs none is said as well.
+  writeFileSync(join(other, "objects.yaml"), objects("base").replaceAll('"connectRetryTime":1', '"connectRetryTime":7'));
+  expect((await pair.ask<PlanView>(0, "plan", "--config", other))?.changes).toEqual([]);
+  expect(await sessions()).toEqual(before);
+  expect((await pair.podlane(0, "plan", "--config", join(pair.folder, "absent"))).stderr).toContain("absent");
 });

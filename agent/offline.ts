@@ -1,18 +1,25 @@
 /** What the objects of a directory come to, without an agent: for `podlane plan --config` and `podlane validate`. */
+import { plannedExports } from "../bgpd/planned-exports.ts";
 import { compile } from "../config/compile.ts";
 import { formatProblem, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import type { Resources } from "../config/resources/kinds.ts";
 import { DirectorySource } from "../config/sources/directory.ts";
+import type { PlanView } from "./api/views.ts";
 import { withoutSecrets } from "./secrets.ts";
 
 /** node2 before node10. */
 const byNumber = new Intl.Collator("en", { numeric: true });
 
 /** The kernel's addresses are not asked for: this may be another machine. Rejects in words when the directory cannot be read. */
-export async function planOffline(directory: string, node: string): Promise<NodePlan> {
+export async function planOffline(directory: string, node: string): Promise<PlanView> {
   const { resources, problems } = await readDirectory(directory);
   const plan = compile(resources, { name: node, addresses: [] });
-  return withoutSecrets({ ...plan, problems: underCauses(problems, plan.problems) });
+  return planView({ ...plan, problems: underCauses(problems, plan.problems) });
+}
+
+/** A plan as it is shown: without passwords, and with what it announces to whom. */
+export function planView(plan: NodePlan): PlanView {
+  return { ...withoutSecrets(plan), announcements: plan.speaker ? plannedExports(plan.speaker) : [] };
 }
 
 export interface Validation {
@@ -47,7 +54,7 @@ export async function validateOffline(directory: string): Promise<Validation> {
   return { nodes, objects, problems: [...found.values()] };
 }
 
-async function readDirectory(directory: string): Promise<{ resources: Resources; problems: Problem[] }> {
+export async function readDirectory(directory: string): Promise<{ resources: Resources; problems: Problem[] }> {
   const source = new DirectorySource(directory, { interval: 0 });
   let read: { resources: Resources; problems: Problem[] } | undefined;
   try {

@@ -163,6 +163,24 @@ export class Speaker {
     this.#startSessions();
   }
 
+  /** What apply() would do to sessions, before anything is done: which would end, be reset or begin, and why. Throws like apply(). */
+  preview(config: SpeakerConfig): ApplyReport["actions"] {
+    checkConfig(config);
+    const wanted = new Map(config.neighbors.map(neighbor => [neighbor.name, neighbor]));
+    const actions: ApplyReport["actions"] = [];
+    for (const [neighbor, peer] of this.#peers) {
+      const next = wanted.get(neighbor);
+      const reasons = next ? [...globalResetReasons(peer.opened, config), ...resetReasons(peer.config, next, peer.negotiated)] : [];
+      if (!next) actions.push({ neighbor, action: "remove", text: "the session ends: the neighbour is not in it" });
+      else if (next.shutdown && !peer.config.shutdown)
+        actions.push({ neighbor, action: "change", text: "the session ends: it is shut down" });
+      else if (reasons.length > 0) actions.push({ neighbor, action: "reset", text: `the session is reset: ${reasons.join(", ")}` });
+    }
+    for (const name of wanted.keys())
+      if (!this.#peers.has(name)) actions.push({ neighbor: name, action: "add", text: "a session is added" });
+    return actions;
+  }
+
   snapshot(): SpeakerSnapshot {
     const config = this.#config;
     return {

@@ -1,11 +1,10 @@
 /** What each command of `podlane` does: asks the agent and prints a table, or the answer as it came with --json. */
 import { release } from "node:os";
-import { isAbsolute } from "node:path";
-import type { EventView, PeersView, ProblemsView, ReloadView, RoutesView, StatusView } from "../agent/api/views.ts";
+import { isAbsolute, resolve } from "node:path";
+import type { EventView, PeersView, PlanView, ProblemsView, ReloadView, RoutesView, StatusView } from "../agent/api/views.ts";
 import { version as ownVersion } from "../agent/version.ts";
 import type { Explanation } from "../bgpd/snapshot.ts";
 import type { InstallReport } from "../cni/plugin/install.ts";
-import type { NodePlan } from "../config/plan.ts";
 import { AgentClient } from "./client.ts";
 import { CliError } from "./error.ts";
 import type { Terminal } from "./program.ts";
@@ -75,13 +74,13 @@ export async function problems(options: Options & { exitCode?: boolean }, termin
 
 export async function plan(options: Options & { config?: string; node?: string }, terminal: Terminal): Promise<number> {
   const { config, node } = options;
-  if ((config === undefined) !== (node === undefined)) {
-    throw new CliError(`--${config === undefined ? "config" : "node"} is missing`, "give --config and --node together, or neither", 2);
+  if (config === undefined && node !== undefined) {
+    throw new CliError("--config is missing", "give --config and --node together; the agent here has one node's plan only", 2);
   }
   const view =
     config !== undefined && node !== undefined
       ? await offline(({ planOffline }) => planOffline(config, node))
-      : await new AgentClient(options.socket).get<NodePlan>("/v1/plan");
+      : await new AgentClient(options.socket).get<PlanView>("/v1/plan", { config: config && resolve(config) });
   show(view, options, terminal, () => renderPlan(view, terminal.paint));
   return config !== undefined && hasErrors(view.problems) ? 1 : 0;
 }

@@ -53,7 +53,6 @@ describe("usage", () => {
     [["routes", "--longer"], "--longer needs a PREFIX"],
     [["routes", "--after", "soon"], '"soon" is not a prefix'],
     [["peer", "a", "--refresh", "in", "--reset", "b"], "cannot be used with option"],
-    [["plan", "--config", "."], "--node is missing"],
     [["plan", "--node", "a"], "--config is missing"],
     [["agent", "--node", "a"], "required option '--config <directory>' not specified"],
     [["agent", "--node", "a", "--config", ".", "--log-level", "loud"], "Allowed choices are debug, info, warn, error."],

@@ -156,12 +156,13 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .option("--exit-code", "exit with 1 when there is an error")
     .action(async options => setExitCode(await (await commands()).problems(options, terminal)));
 
-  ask("plan", "Show what this node does; or, offline, what a node would do with the files of a directory.", [
+  ask("plan", "Show what this node does, or would do with the files of a directory; or, offline, what any node would.", [
     ["podlane plan", "the plan in use"],
+    ["podlane plan --config ./objects", "what the agent here would do with them, and which sessions that would reset"],
     ["podlane plan --config ./objects --node node2", "a dry run, without an agent"],
   ])
-    .option("--config <directory>", "compile the objects here instead of asking the agent")
-    .option("--node <name>", "for which node (with --config)")
+    .option("--config <directory>", "what the objects here would come to, in place of those in use")
+    .option("--node <name>", "for which node, without an agent (with --config)")
     .action(async options => setExitCode(await (await commands()).plan(options, terminal)));
 
   add("validate <directory>", "Check the objects of a directory for every node in it, without an agent.", [

@@ -1,5 +1,6 @@
 /** What the local API knows: one row for each path and method. */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { isAbsolute } from "node:path";
 import { Families } from "../../bgpd/config.ts";
 import type { RouteFilter } from "../../bgpd/route-list.ts";
 import type { Explanation, NeighborSnapshot } from "../../bgpd/snapshot.ts";
@@ -8,7 +9,7 @@ import type { RawRequest } from "../../cni/protocol/request.ts";
 import type { Problem } from "../../config/plan.ts";
 import { ApiError } from "./error.ts";
 import { readBody, readChoice, readInteger, readPrefix, readQuery, type Target } from "./request.ts";
-import type { PeersView, ProblemsView, ReloadView, RoutesView, StatusView } from "./views.ts";
+import type { PeersView, PlanView, ProblemsView, ReloadView, RoutesView, StatusView } from "./views.ts";
 
 /** What the agent offers to the API. */
 export interface ApiBackend {
@@ -18,7 +19,9 @@ export interface ApiBackend {
   routes(filter: RouteFilter): Promise<RoutesView>;
   explain(prefix: string): Explanation;
   problems(): Problem[];
-  plan(): unknown;
+  plan(): PlanView;
+  /** What the objects of a directory would come to here. Rejects with ApiError where it cannot be read. */
+  preview(directory: string): Promise<PlanView>;
   attachments(): unknown[];
   cni(request: RawRequest): Promise<CniAnswer>;
   reload(): Promise<ReloadView>;
@@ -69,7 +72,11 @@ export const apiRoutes: ApiRoute[] = [
     return backend.explain(readPrefix(query.prefix));
   }),
   get("/v1/problems", [], (_query, backend) => ({ problems: backend.problems() }) satisfies ProblemsView),
-  get("/v1/plan", [], (_query, backend) => backend.plan()),
+  get("/v1/plan", ["config"], ({ config }, backend) => {
+    if (config === undefined) return backend.plan();
+    if (isAbsolute(config)) return backend.preview(config);
+    throw new ApiError(400, `"${config.slice(0, 64)}" is not the path of a directory from the root`, "write /etc/podlane or the like");
+  }),
   get("/v1/attachments", [], (_query, backend) => ({ attachments: backend.attachments() })),
   { method: "GET", path: "/healthz", handle: () => ({ status: 200, body: "ok\n", type: "text/plain" }) },
   { method: "POST", path: "/v1/cni", handle: cni },

@@ -12,6 +12,7 @@ import type { RouteFilter } from "../../bgpd/route-list.ts";
 import type { NeighborSnapshot } from "../../bgpd/snapshot.ts";
 import type { ApiBackend } from "./routes.ts";
 import { type ApiServer, type Limits, startApi } from "./server.ts";
+import type { PlanView } from "./views.ts";
 
 let folder: string;
 let path: string;
@@ -48,6 +49,14 @@ const neighbor: NeighborSnapshot = {
   counters: { messagesIn: empty, messagesOut: empty, octetsIn: 0, octetsOut: 0, connectAttempts: 0, establishedCount: 0 },
 };
 
+const planned: PlanView = {
+  node: "node1",
+  speaker: undefined,
+  pods: { podCidrs: [], mode: "bridge", bridgeName: "podlane0", mtu: "auto", hairpin: true },
+  problems: [],
+  announcements: [],
+};
+
 const backend: ApiBackend = {
   status: () => {
     throw new Error("status is broken");
@@ -67,7 +76,8 @@ const backend: ApiBackend = {
     kernel: { installed: false, text: "none", others: [] },
   }),
   problems: () => [],
-  plan: () => ({}),
+  plan: () => planned,
+  preview: async directory => ({ ...planned, node: directory }),
   attachments: () => [],
   cni: async call => {
     asked.cni = call;
@@ -146,6 +156,7 @@ describe("a bad request", () => {
     ["GET", "/v1/routes?prefix=10.0.0.0/8&longer=yes", 400, '"yes" is no value of longer'],
     ["GET", "/v1/routes?prefix=", 400, '"" is neither a prefix nor an address'],
     ["GET", "/v1/routes?neighbor=nobody", 404, 'there is no neighbour "nobody"'],
+    ["GET", "/v1/plan?config=objects", 400, '"objects" is not the path of a directory from the root'],
     ["GET", "/v1/explain", 400, 'parameter "prefix" is missing'],
     ["GET", "/v1/explain?prefix=fe80::1%25eth0", 400, '"fe80::1%eth0" is neither a prefix nor an address'],
     ["POST", "/v1/peers/nobody/reset", 404, 'there is no neighbour "nobody"'],

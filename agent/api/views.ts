@@ -1,14 +1,22 @@
 /** What the local API answers, as JSON: the border between the agent and the command line, tests and anybody else on the socket. */
 
+import type { PlannedExport } from "../../bgpd/planned-exports.ts";
 import type { RouteList } from "../../bgpd/route-list.ts";
-import type { NeighborSnapshot, SpeakerSnapshot } from "../../bgpd/snapshot.ts";
-import type { Problem } from "../../config/plan.ts";
+import type { ApplyReport, NeighborSnapshot, SpeakerSnapshot } from "../../bgpd/snapshot.ts";
+import type { NodePlan, Problem } from "../../config/plan.ts";
 import type { TurnsView } from "../turns.ts";
 
 /** Every answer with status 400 or more. */
 export interface ErrorView {
   error: string;
   remedy: string;
+}
+
+export interface PlanView extends NodePlan {
+  /** What is announced of what the node originates, for each neighbour and family. */
+  announcements: PlannedExport[];
+  /** Of a plan that is not in use: what it would do to the sessions there are. */
+  changes?: ApplyReport["actions"];
 }
 
 export interface SessionsView {

@@ -85,7 +85,8 @@ function inOrder(networks: readonly NetworkConfig[]): NetworkConfig[] {
 
 const origins = { igp: Origin.Igp, egp: Origin.Egp, incomplete: Origin.Incomplete };
 
-function attributesOf(network: NetworkConfig): PathAttributes {
+/** Those that a network starts with. */
+export function attributesOf(network: NetworkConfig): PathAttributes {
   const set = network.attributes ?? {};
   return {
     origin: origins[set.origin ?? "igp"],

@@ -1,7 +1,7 @@
 /** What an agent on node1 of the lab's rack would answer: the input of the rendering tests. */
-import type { StatusView } from "../../agent/api/views.ts";
+import type { PlanView, StatusView } from "../../agent/api/views.ts";
 import type { Explanation, NeighborSnapshot, RouteView } from "../../bgpd/snapshot.ts";
-import type { NodePlan, Problem } from "../../config/plan.ts";
+import type { Problem } from "../../config/plan.ts";
 
 /** 2026-05-04 12:00:00 UTC. */
 export const now = Date.UTC(2026, 4, 4, 12);
@@ -209,8 +209,29 @@ export const status: StatusView = {
   problems: { errors: 1, warnings: 1 },
 };
 
-export const plan: NodePlan = {
+export const plan: PlanView = {
   node: "node1",
+  announcements: [
+    ...["tor-a", "tor-b"].map(neighbor => ({
+      neighbor,
+      family: "ipv4-unicast" as const,
+      announced: [
+        {
+          prefix: "10.244.1.0/24",
+          kind: "pod",
+          source: "PodNetwork/default",
+          attributes: { origin: "igp", asPath: "65000", communities: ["65000:1"] },
+          decidedBy: 'policy "advertisement:pods", rule "announce"',
+        },
+      ],
+      withheld: [{ prefix: "192.0.2.0/24", reason: "default: reject (RFC 8212)" }],
+    })),
+    { neighbor: "tor-c", family: "ipv4-unicast", announced: [], withheld: [] },
+  ],
+  changes: [
+    { neighbor: "tor-d", action: "add", text: "a session is added" },
+    { neighbor: "tor-a", action: "reset", text: "the session is reset: hold time changed" },
+  ],
   speaker: {
     asn: 65000,
     routerId: "10.1.0.11",

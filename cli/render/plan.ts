@@ -1,10 +1,12 @@
 /** `podlane plan`: what this node does, or would do, in words. */
+import type { PlanView } from "../../agent/api/views.ts";
 import type { NodePlan } from "../../config/plan.ts";
-import { type Paint, printable } from "./paint.ts";
+import { count, type Paint, printable } from "./paint.ts";
+import { attributesText } from "./routes.ts";
 import { renderProblems } from "./status.ts";
 import { pairs, table } from "./table.ts";
 
-export function renderPlan(plan: NodePlan, paint: Paint): string {
+export function renderPlan(plan: PlanView, paint: Paint): string {
   const { speaker, pods } = plan;
   const lines = pairs(
     [
@@ -34,19 +36,12 @@ export function renderPlan(plan: NodePlan, paint: Paint): string {
       { title: "AS", align: "right" as const, text: (one: (typeof speaker.neighbors)[number]) => String(one.remoteAsn) },
       { title: "FAMILIES", text: (one: (typeof speaker.neighbors)[number]) => Object.keys(one.families).join(" ") },
       { title: "FROM", text: (one: (typeof speaker.neighbors)[number]) => one.source ?? "" },
+      { title: "LIMITS", text: limits },
       { title: "NOTES", text: notes },
     ];
     lines.push("", ...table(speaker.neighbors, columns, paint));
   }
-  if (speaker && speaker.networks.length > 0) {
-    const columns = [
-      { title: "ANNOUNCES", text: (one: (typeof speaker.networks)[number]) => one.prefix },
-      { title: "KIND", text: (one: (typeof speaker.networks)[number]) => one.kind },
-      { title: "FROM", text: (one: (typeof speaker.networks)[number]) => one.source },
-      { title: "TO", text: (one: (typeof speaker.networks)[number]) => one.neighbors?.join(" ") ?? "all" },
-    ];
-    lines.push("", ...table(speaker.networks, columns, paint));
-  }
+  lines.push(...announcements(plan, paint), ...changes(plan, paint));
   lines.push("", renderProblems(plan.problems, paint).trimEnd());
   return `${lines.join("\n")}\n`;
 }
@@ -62,4 +57,63 @@ function notes(neighbor: NonNullable<NodePlan["speaker"]>["neighbors"][number]):
   ]
     .filter(Boolean)
     .join(", ");
+}
+
+type Neighbor = NonNullable<NodePlan["speaker"]>["neighbors"][number];
+
+/** "10,000 accepted, 100,000 kept": of a family, the same for both as a rule. */
+function limits({ families }: Neighbor): string {
+  const texts = Object.values(families).map(({ prefixLimit, receivedLimit = 0 }) =>
+    [prefixLimit > 0 ? `${count(prefixLimit)} accepted` : "", receivedLimit > 0 ? `${count(receivedLimit)} kept` : ""]
+      .filter(Boolean)
+      .join(", "),
+  );
+  return [...new Set(texts)].map(text => text || "none").join(" / ");
+}
+
+/** Neighbours that are named where many hear the same. */
+const named = 4;
+
+/** To whom what is announced with which attributes; neighbours that hear the same stand together. */
+function announcements({ announcements: all }: PlanView, paint: Paint): string[] {
+  const groups = new Map<string, { neighbors: string[]; lines: string[] }>();
+  for (const { neighbor, announced, withheld } of all) {
+    const rows = table(
+      announced,
+      [
+        { title: "PREFIX", text: one => one.prefix },
+        { title: "KIND", text: one => one.kind },
+        { title: "FROM", text: one => one.source },
+        { title: "ATTRIBUTES", text: one => attributesText({ ...one.attributes, nextHop: "" }) },
+        { title: "BY", text: one => one.decidedBy },
+      ],
+      paint,
+      "  ",
+    );
+    const kept = withheld.map(({ prefix, reason }) => paint("dim", `  not ${printable(prefix)}: ${printable(reason)}`));
+    const lines = [...(announced.length > 0 ? rows : [paint("dim", "  nothing")]), ...kept];
+    const key = lines.join("\n");
+    const group = groups.get(key) ?? { neighbors: [], lines };
+    groups.set(key, group);
+    if (!group.neighbors.includes(neighbor)) group.neighbors.push(neighbor);
+  }
+  return [...groups.values()].flatMap(({ neighbors, lines }) => {
+    const more = neighbors.length > named ? ` and ${neighbors.length - named} more` : "";
+    return ["", `${paint("accent", "announced to")} ${neighbors.slice(0, named).map(printable).join(", ")}${more}`, ...lines];
+  });
+}
+
+/** What it would do to the sessions there are: first of all those that it ends. */
+function changes({ changes: found }: PlanView, paint: Paint): string[] {
+  if (!found) return [];
+  if (found.length === 0) return ["", `${paint("accent", "sessions")} none is touched`];
+  const order = ["remove", "reset", "change", "add"];
+  const sorted = [...found].sort((a, b) => order.indexOf(a.action) - order.indexOf(b.action));
+  return [
+    "",
+    paint("accent", "sessions"),
+    ...sorted.map(
+      ({ neighbor, action, text }) => `  ${paint(action === "add" ? "plain" : "warn", `${printable(neighbor ?? "")}: ${printable(text)}`)}`,
+    ),
+  ];
 }

@@ -208,11 +208,20 @@ test("plan", () => {
     pods        10.244.1.0/24 on bridge podlane0, MTU auto
     masquerade  everywhere but to 10.0.0.0/8
 
-    NEIGHBOR  ADDRESS      AS  FAMILIES      FROM        NOTES
-    tor-a     10.1.0.1  65001  ipv4-unicast  Peer/tor-a  MD5, GTSM 1
+    NEIGHBOR  ADDRESS      AS  FAMILIES      FROM        LIMITS          NOTES
+    tor-a     10.1.0.1  65001  ipv4-unicast  Peer/tor-a  1,000 accepted  MD5, GTSM 1
 
-    ANNOUNCES      KIND  FROM                TO
-    10.244.1.0/24  pod   PodNetwork/default  tor-a
+    announced to tor-a, tor-b
+      PREFIX         KIND  FROM                ATTRIBUTES                                      BY
+      10.244.1.0/24  pod   PodNetwork/default  AS path 65000  origin igp  communities 65000:1  policy "advertisement:pods", rule "announce"
+      not 192.0.2.0/24: default: reject (RFC 8212)
+
+    announced to tor-c
+      nothing
+
+    sessions
+      tor-a: the session is reset: hold time changed
+      tor-d: a session is added
 
     error  Peer/tor-b spec.passwordSecretRef.name
       there is no Secret "tor-b"
