@@ -113,6 +113,36 @@ describe("with real addresses", () => {
     return { us, hears: next => expect.poll(held, { timeout: 10_000 }).toEqual(next) };
   }
 
+  it("another router's address is told on a subnet that is shared, and ours as soon as it is not", async () => {
+    const routerId = (end: number) => ({ routerId: `192.0.2.${end}` });
+    const [own, maker, hearer] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
+    const us = world.speaker(
+      own,
+      { ...routerId(1), asn: 65001, neighbors: [neighborAt(maker, 65002), neighborAt(hearer, 65003)] },
+      ns.kernel(),
+    );
+    const from = world.speaker(maker, {
+      ...routerId(2),
+      asn: 65002,
+      neighbors: [neighborAt(own, 65001)],
+      networks: [network("10.7.0.0/16")],
+    });
+    const to = world.speaker(hearer, { ...routerId(3), asn: 65003, neighbors: [neighborAt(own, 65001)] });
+    for (const speaker of [us, from, to]) speaker.apply();
+    const told = async () => {
+      await world.run(1);
+      return to.speaker.routesNow({ prefix: "10.7.0.0/16" }).routes[0]?.attributes.nextHop;
+    };
+    await expect.poll(told, { timeout: 10_000 }).toBe(maker);
+    // The neighbours are reached all the same.
+    ns.ip("route add 10.0.0.0/24 dev v0 metric 5");
+    ns.ip("addr add 10.0.0.1/32 dev v0");
+    ns.ip("addr del 10.0.0.1/24 dev v0");
+    await expect.poll(told, { timeout: 10_000 }).toBe(own);
+    ns.ip("addr add 10.0.0.1/24 dev v0");
+    await expect.poll(told, { timeout: 10_000 }).toBe(maker);
+  });
+
   it("an IPv6 address that comes later, is renumbered, deprecated, or a duplicate is followed over IPv4", async () => {
     ns.ip("addr del 2001:db8::1/64 dev v0");
     const { us, hears } = joined("10.0.0.1", "10.0.0.2");

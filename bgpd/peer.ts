@@ -2,7 +2,7 @@
  * One neighbour as the speaker sees it: its configuration, its session, and its routes in the RIB. Turns what the session reports into
  * RIB operations, and keeps routes over a graceful restart of the neighbour (RFC 4724).
  */
-import { addressToUint32, formatAddress, parseAddress, sameOctets } from "../net/address.ts";
+import { addressToUint32, contains, formatAddress, formatPrefix, maskAddress, parseAddress, sameOctets } from "../net/address.ts";
 import { type OpenedWith, policyKey, same } from "./apply.ts";
 import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
 import type { NextHopTracker } from "./fib/types.ts";
@@ -81,6 +81,7 @@ export class Peer implements SessionListener {
   #home = 0;
   /** Our address for NEXT_HOP in each family, or why there is none. */
   #self: [OwnAddress, OwnAddress] | undefined;
+  #shared = "";
   /** The tracker's id for the neighbour's own address, while its session stands and falls with the link between us. */
   #link: number | undefined;
 
@@ -171,6 +172,12 @@ export class Peer implements SessionListener {
   /** Addresses of ours, or their flags, have changed: the neighbour hears of it where its next hop is another now. */
   ownAddressesChanged(): void {
     if (!this.negotiated) return;
+    const subnets = this.#subnets(this.negotiated);
+    if (subnets !== this.#shared) {
+      this.#shared = subnets;
+      // A next hop that is not ours stays as it is on a subnet that the neighbour is on as well (RFC 4271 section 5.1.3): which these are has changed.
+      if (!this.negotiated.internal) this.#rib.reconsider(this.index);
+    }
     const keyBefore = this.#groupKeys();
     this.#self = this.#ownAddresses(this.negotiated);
     for (const family of this.#moveGroups(keyBefore)) {
@@ -185,6 +192,18 @@ export class Peer implements SessionListener {
     if (!this.negotiated?.families.includes(family)) return undefined;
     const own = this.#self?.[Families.indexOf(family)];
     return own && "obstacle" in own ? own.obstacle : undefined;
+  }
+
+  /** Our subnets that the neighbour is on, to be compared. */
+  #subnets({ remoteAddress }: Negotiated): string {
+    const addresses = this.#tracker?.addresses() ?? [];
+    return addresses
+      .filter(({ address, prefixLength }) => prefixLength < 8 * address.length)
+      .map(({ address, prefixLength }) => ({ address: maskAddress(address, prefixLength), length: prefixLength }))
+      .filter(subnet => contains(subnet, remoteAddress))
+      .map(formatPrefix)
+      .sort()
+      .join(" ");
   }
 
   #moveGroups(keyBefore: readonly string[]): Family[] {
@@ -212,6 +231,7 @@ export class Peer implements SessionListener {
     this.#ifindex = this.#interfaceIndex();
     this.#home = this.#ifindex || this.#interfaceOf(negotiated.localAddress);
     this.#self = this.#ownAddresses(negotiated);
+    this.#shared = this.#subnets(negotiated);
     this.endOfRib.clear();
     this.overLimit = undefined;
     this.gracefulRestart = neighborGracefulRestart(negotiated);

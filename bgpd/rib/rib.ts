@@ -268,6 +268,12 @@ export class Rib {
     this.kick();
   }
 
+  /** What this neighbour is told may be other than it was. */
+  reconsider(neighborIndex: number): void {
+    for (const family of [0, 1] as const) this.groupOf(family, neighborIndex)?.reconsider();
+    this.kick();
+  }
+
   groupOf(family: 0 | 1, neighborIndex: number): UpdateGroup | undefined {
     for (const group of this.groups[family].values()) if (group.members.has(neighborIndex)) return group;
     return undefined;
