@@ -34,7 +34,7 @@ export function ensureBridge(netlink: Rtnetlink, plan: AttachPlan, pools: readon
     // A pod must not be able to give the node a default route.
     if (setSysctl(["net", "ipv6", "conf", bridge.name, "accept_ra"], "0")) say(`made ${bridge.name} deaf to router advertisements`);
   }
-  const mac = bridgeMac(plan.bridgeName);
+  const mac = bridgeMac();
   if (!sameOctets(bridge.address, mac)) {
     netlink.setLink(bridge.index, { address: mac });
     say(`gave ${bridge.name} its hardware address back`);
@@ -60,7 +60,7 @@ function findBridge(netlink: Rtnetlink, plan: AttachPlan): Link | undefined {
   const link = netlink.link(plan.bridgeName);
   if (!link) return undefined;
   // Killed between making the bridge and marking it: the address tells.
-  const ours = link.alias === bridgeAlias || (link.alias === "" && sameOctets(link.address, bridgeMac(plan.bridgeName)));
+  const ours = link.alias === bridgeAlias || (link.alias === "" && sameOctets(link.address, bridgeMac()));
   if (link.kind !== "bridge" || !ours) {
     throw new CniError(
       ErrorCode.kernel,
@@ -73,7 +73,7 @@ function findBridge(netlink: Rtnetlink, plan: AttachPlan): Link | undefined {
 }
 
 function createBridge(netlink: Rtnetlink, plan: AttachPlan): Link {
-  return netlink.addLink({ kind: "bridge", name: plan.bridgeName, address: bridgeMac(plan.bridgeName), alias: bridgeAlias });
+  return netlink.addLink({ kind: "bridge", name: plan.bridgeName, address: bridgeMac(), alias: bridgeAlias });
 }
 
 /** Whether it had another value. */

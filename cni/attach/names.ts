@@ -44,8 +44,11 @@ export function isPodLink(link: Link): boolean {
   return link.kind === "veth" && (link.alias === podAlias || link.alias.startsWith(`${podAlias} `));
 }
 
-/** A fixed hardware address: one that the kernel derives from the ports would change with them, and pods would lose their gateway. */
-export function bridgeMac(bridgeName: string): Uint8Array {
-  const hash = createHash("sha256").update(`podlane bridge ${hostname()} ${bridgeName}`).digest();
+/**
+ * A fixed hardware address: one that the kernel derives from the ports would change with them, and one of the bridge's name with that; running pods would
+ * lose their gateway until they ask for it again.
+ */
+export function bridgeMac(): Uint8Array {
+  const hash = createHash("sha256").update(`podlane bridge ${hostname()} podlane0`).digest();
   return Uint8Array.of(0x02, ...hash.subarray(0, 5));
 }

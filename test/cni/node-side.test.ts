@@ -96,7 +96,11 @@ describe("what no range explains", () => {
 
   test("a bridge of another name takes the ports over, and the former one goes", async () => {
     const [a, b] = [await add("a"), await add("b")];
+    const mac = (link: string) => JSON.parse(node.exec("ip", "-j", "link", "show", "dev", link))[0].address;
+    const before = mac("podlane0");
     expect(await node.setPlan({ bridgeName: "pods1" })).toEqual([]);
+    // Pods know their gateway by it, for a while without asking.
+    expect(mac("pods1")).toBe(before);
     expect(links()).not.toContain("podlane0");
     expect(addresses("pods1")).toEqual(["10.77.0.1/24", "fd77::1/64"]);
     for (const address of [...b.addresses, "10.77.0.1", "fd77::1"]) expect(pings(a.netns, address)).toBe(true);
