@@ -312,3 +312,12 @@ test("what the disk says is checked: it may be of another version, or no longer 
   });
   for (const nothing of [undefined, null, [], "x", 7]) expect(readLastGood(nothing)).toEqual(nothingGood());
 });
+
+test("a mesh of thousands is compiled in time that grows with it, with a past as without: its square would not end here", () => {
+  const nodes = Object.fromEntries(
+    Array.from({ length: 3000 }, (_, n) => [`n${n}`, { address: `172.16.${n >> 8}.${n & 255}`, cidrs: [`10.${n >> 8}.${n & 255}.0/24`] }]),
+  );
+  const [first, second] = live({ nodes }, { nodes });
+  expect([neighbors(first).length, neighbors(second).length]).toEqual([2999, 2999]);
+  expect(errors(second)).toEqual([]);
+});

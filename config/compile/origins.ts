@@ -34,7 +34,11 @@ export function compileOrigins(context: Context, fabric: Fabric, peers: readonly
       );
   }
   const members = context.nodes.filter(node => node.fabric === fabric);
-  const nodes = members.map(node => originOf(context, node, peers, common in lists ? [common] : []));
+  const taken = new Set(context.nodes.flatMap(({ podCidrs }) => podCidrs.map(({ prefix }) => prefix)));
+  const nodes = members.map(node => ({
+    ...originOf(context, node, peers, common in lists ? [common] : []),
+    ...formerOf(context, node, taken),
+  }));
   const used = new Set(nodes.flatMap(node => node.lists));
   const entries = Object.entries(lists).filter(([name, list]) => used.has(name) && list.length > 0);
   const known = new Set(entries.map(([name]) => name));
@@ -71,7 +75,6 @@ function originOf(context: Context, node: NodeView, peers: readonly ResolvedPeer
     routerId: routerIdOf(node, node === context.self ? context.facts : undefined),
     asn: node.asn,
     ranges: node.podCidrs.map(({ prefix }) => prefix),
-    ...formerOf(context, node),
     prefixes: [...new Set(prefixes)].sort(compareText),
     lists: [
       ...common,
@@ -82,8 +85,7 @@ function originOf(context: Context, node: NodeView, peers: readonly ResolvedPeer
 }
 
 /** Not those that other nodes have now; only the latest ones. */
-function formerOf({ facts, nodes }: Context, node: NodeView): { former?: string[] } {
-  const taken = new Set(nodes.flatMap(({ podCidrs }) => podCidrs.map(({ prefix }) => prefix)));
+function formerOf({ facts }: Context, node: NodeView, taken: ReadonlySet<string>): { former?: string[] } {
   const former = (facts.rangesBefore?.[node.name] ?? []).filter(prefix => !taken.has(prefix)).slice(-FORMER);
   return former.length > 0 ? { former } : {};
 }

@@ -32,20 +32,18 @@ const short = (family: IpFamily) => (family === 4 ? "ipv4" : "ipv6");
 
 export function compileSessions(context: Context, fabric: Fabric, peers: ResolvedPeer[]): Session[] {
   const { memory } = context;
-  const sessions: Session[] = [];
+  // In the order in which they came; a mesh has thousands.
+  const byEnd = new Map<string, Session>();
   for (const session of [...meshSessions(context, fabric), ...peers.flatMap(peer => peerSessions(context, fabric, peer))]) {
-    const at = sessions.findIndex(({ neighbor }) => sameEnd(neighbor, session.neighbor));
-    if (at < 0) {
-      sessions.push(session);
-      continue;
-    }
+    const end = endOf(session.neighbor);
+    const other = byEnd.get(end);
     // Who had the address keeps it: a mistake elsewhere ends no session.
-    const keeps = memory.before("neighbors", endOf(session.neighbor)) === session.neighbor.name ? session : sessions[at];
-    reportSecond(context, keeps, keeps === session ? sessions[at] : session);
-    sessions[at] = keeps;
+    const keeps = !other || memory.before("neighbors", end) === session.neighbor.name ? session : other;
+    if (other) reportSecond(context, keeps, keeps === session ? other : session);
+    byEnd.set(end, keeps);
   }
-  for (const { neighbor } of sessions) memory.remember("neighbors", endOf(neighbor), neighbor.name);
-  return sessions;
+  for (const [end, { neighbor }] of byEnd) memory.remember("neighbors", end, neighbor.name);
+  return [...byEnd.values()];
 }
 
 function reportSecond({ self, problems }: Context, kept: Session, { neighbor, peer }: Session): void {
@@ -58,11 +56,6 @@ function reportSecond({ self, problems }: Context, kept: Session, { neighbor, pe
 function endOf({ address, interface: link }: NeighborConfig): string {
   const octets = parseAddress(address);
   return isLinkLocal(octets) ? `${formatAddress(octets)}%${link ?? ""}` : formatAddress(octets);
-}
-
-function sameEnd(a: NeighborConfig, b: NeighborConfig): boolean {
-  const linkLocal = isLinkLocal(parseAddress(a.address));
-  return sameAddress(a.address, b.address) && (!linkLocal || a.interface === b.interface);
 }
 
 /** Full: all other nodes of the fabric; RouteReflectors: pairs of which at least one reflects. */
