@@ -15,8 +15,8 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-function systemctl(script: string): void {
-  const file = join(folder, "systemctl");
+function systemctl(script: string, name = "systemctl"): void {
+  const file = join(folder, name);
   writeFileSync(file, `#!/bin/sh\n${script}\n`);
   chmodSync(file, 0o755);
 }
@@ -31,8 +31,19 @@ test.each([
   expect(await machineStops(() => true)).toBe(expected);
 });
 
+test.each([
+  ["b true", "systemd-logind is preparing to stop the machine"],
+  ["b false", undefined],
+  ["", undefined],
+])("logind that says %o while the kubelet ends the node's pods", async (answer, expected) => {
+  systemctl("echo running");
+  systemctl(`[ "$5" = PreparingForShutdown ] && echo "${answer}"`, "busctl");
+  expect(await machineStops(() => true)).toBe(expected);
+});
+
 test("no systemd, or one that does not answer, is a restart", async () => {
   expect(await machineStops(() => false)).toBeUndefined();
   systemctl("exec sleep 60");
+  systemctl("exec sleep 60", "busctl");
   expect(await machineStops(() => true)).toBeUndefined();
 });
