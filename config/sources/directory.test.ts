@@ -140,7 +140,9 @@ test("the same object twice names both places, and the first file by name wins",
   await write("1.yaml", node("a", "10.244.1.0/24"));
   await start();
   expect(last()?.resources.nodes.get("a")?.spec.podCIDRs).toEqual(["10.244.1.0/24"]);
-  expect(messages()).toEqual(["Node/a: is there twice: 1.yaml, document 1, line 1:1 and 2.yaml, document 1, line 1:1; the first is used"]);
+  expect(messages()).toEqual([
+    "Node/a: is there twice: 1.yaml, document 1, line 1:1 and 2.yaml, document 1, line 1:1; that of 1.yaml, document 1, line 1:1 is used",
+  ]);
 });
 
 test("nothing new, nothing said", async () => {
@@ -192,4 +194,19 @@ test("a file that is too large keeps what it said", async () => {
   await running.reload();
   expect(names()).toEqual(["a"]);
   expect(messages()?.[0]).toMatch(/larger than/);
+});
+
+test("of an object that comes up in a second file, the one that was there stays in use, whatever the files' names", async () => {
+  await write("m.yaml", node("a", "10.244.1.0/24"));
+  const running = await start();
+  const cidr = () => last()?.resources.nodes.get("a")?.spec.podCIDRs;
+  await replace("b.yaml", node("a", "10.244.2.0/24"));
+  await running.reload();
+  expect([cidr(), messages()]).toEqual([
+    ["10.244.1.0/24"],
+    [expect.stringMatching(/^Node\/a: is there twice: m\.yaml.* and b\.yaml.*; that of m\.yaml.* is used$/)],
+  ]);
+  await unlink(join(folder, "m.yaml"));
+  await running.reload();
+  expect([cidr(), messages()]).toEqual([["10.244.2.0/24"], []]);
 });

@@ -40,6 +40,8 @@ export class DirectorySource implements ResourceSource {
   readonly #interval: number;
   readonly #files = new Map<string, FileState>();
   readonly #reader = new TextReader();
+  /** File by object. */
+  readonly #homes = new Map<string, string>();
   #listener: ResourceListener | undefined;
   #watcher: FSWatcher | undefined;
   #watched = "";
@@ -150,7 +152,7 @@ export class DirectorySource implements ResourceSource {
   }
 
   #deliver(problems: Problem[]): void {
-    const { resources, problems: found } = merge(this.#files);
+    const { resources, problems: found } = merge(this.#files, this.#homes);
     const all = [...problems, ...found];
     const state = hashOf(JSON.stringify([[...this.#files].map(([name, { hash }]) => [name, hash]).sort(), all]));
     if (state === this.#delivered) return;
@@ -283,10 +285,16 @@ function nameOf({ kind, metadata }: AnyResource): string {
   return `${kind}/${metadata.name}`;
 }
 
-/** Files by name, documents in order: of the same object twice the first is used. */
-function merge(files: ReadonlyMap<string, FileState>): { resources: Resources; problems: Problem[] } {
+/**
+ * Files by name, documents in order. Of the same object twice the one of the file that it came from before is used, else the first. `homes`: file by
+ * object, brought up to date.
+ */
+function merge(files: ReadonlyMap<string, FileState>, homes: Map<string, string>): { resources: Resources; problems: Problem[] } {
   const ordered = [...files].sort(([a], [b]) => (a < b ? -1 : 1));
-  const objects = ordered.flatMap(([, { good }]) => good);
+  const all = ordered.flatMap(([file, { good }]) => good.map(one => ({ ...one, file, atHome: homes.get(nameOf(one.object)) === file })));
+  const objects = [...all.filter(({ atHome }) => atHome), ...all.filter(({ atHome }) => !atHome)];
+  homes.clear();
+  for (const { object, file } of objects) if (!homes.has(nameOf(object))) homes.set(nameOf(object), file);
   const problems = ordered.flatMap(([, state]) => state.problems);
   const places = new Map<AnyResource, string>(objects.map(({ object, place }) => [object, place]));
   const firsts = new Map<string, AnyResource>();
@@ -295,7 +303,7 @@ function merge(files: ReadonlyMap<string, FileState>): { resources: Resources; p
   for (const object of duplicates) {
     const first = places.get(firsts.get(nameOf(object)) as AnyResource);
     const place = places.get(object);
-    const message = `is there twice: ${first} and ${place}; the first is used`;
+    const message = `is there twice: ${first} and ${place}; that of ${first} is used`;
     problems.push({
       severity: "error",
       object: nameOf(object),
