@@ -59,6 +59,24 @@ describe("the saved plan", () => {
     expect(readdirSync(folder)).toEqual(["plan.json"]);
   });
 
+  test("of a former version tells what can be seen in it: ranges, AS numbers, neighbours, passwords", () => {
+    const families = {};
+    const neighbors = [
+      { name: "tor", source: "Peer/tor", address: "192.0.2.1", password: "s3cret", families },
+      { name: "node2/ipv6", source: "Node/node2", address: "2001:DB8::2", password: "m3sh", families },
+    ];
+    const nodes = [{ name: "node2", asn: 65002, ranges: ["10.244.2.0/24"] }];
+    const former = { ...plan, pods: { ...plan.pods, podCidrs: ["10.244.1.0/24"] }, speaker: { neighbors, origins: { nodes, lists: {} } } };
+    writeFileSync(planPath(folder), JSON.stringify({ format: 1, savedAt: "2026-01-02T03:04:05Z", plan: former }));
+    expect(loadPlan(planPath(folder), "node1")?.lastGood).toEqual({
+      ...nothingGood(),
+      ranges: { "10.244.1.0/24": "node1", "10.244.2.0/24": "node2" },
+      asns: { node2: 65002 },
+      neighbors: { "192.0.2.1": "tor", "2001:db8::2": "node2/ipv6" },
+      passwords: { "Peer/tor": "s3cret" },
+    });
+  });
+
   test("is refused in words when it is another node's, cut off or foreign", () => {
     const path = planPath(folder);
     savePlan(path, plan, nothingGood(), new Date());

@@ -76,6 +76,51 @@ test("a template that is renamed ends no session, neither at once nor after a re
   await expect.poll(problems, within).toEqual([]);
 });
 
+test("names that are mistyped end no session and take no route, neither at once nor after a restart", async () => {
+  const world = (policy: string, key: string, heard: string) =>
+    [
+      object("Fabric", "all", { nodeSelector: {}, asn: 64512, mesh: { type: "None" } }),
+      JSON.stringify({ apiVersion: "v1", kind: "Secret", metadata: { name: "keys" }, stringData: { bgp: "s3cret" } }),
+      object("Policy", "in", { rules: [{ result: "Accept" }] }),
+      ...[1, 2].map(number =>
+        object("Peer", `peer${number}`, {
+          ...peer(number, "base"),
+          from: undefined,
+          ...common,
+          import: { policies: [policy], default: "Reject" },
+          export: { default: "Reject" },
+          passwordSecretRef: { name: "keys", key },
+        }),
+      ),
+      object("Advertisement", "pods", { nodeSelector: {}, type: "PodCIDR", peers: ["peer1", heard] }),
+    ].join("\n---\n");
+  pair.write("nodes.yaml", nodes());
+  pair.write("objects.yaml", world("in", "bgp", "peer2"));
+  const [agent] = [pair.start(0), pair.start(1)];
+  await expect.poll(() => pair.kernelRoutes(0), within).toContain("10.244.2.0/24");
+  await expect.poll(() => pair.kernelRoutes(1), within).toContain("10.244.1.0/24");
+  const before = await sessions();
+
+  pair.write("objects.yaml", world("inn", "bpg", "per2"));
+  for (const number of [0, 1] as const) await pair.podlane(number, "reload");
+  for (const cause of ["Policy/inn", "Secret/keys", "Peer/per2"])
+    await expect.poll(problems, within).toContainEqual(expect.objectContaining({ cause }));
+  expect(await sessions()).toEqual(before);
+  expect([await pair.kernelRoutes(0), await pair.kernelRoutes(1)].map(String)).toEqual([
+    expect.stringContaining("10.244.2.0/24"),
+    expect.stringContaining("10.244.1.0/24"),
+  ]);
+
+  agent.process.kill("SIGTERM");
+  await agent.ended;
+  pair.start(0);
+  await expect.poll(sessions, within).toEqual([expect.stringMatching(/^peer2 Established /)]);
+  await expect.poll(problems, within).toContainEqual(expect.objectContaining({ cause: "Secret/keys" }));
+  const hears = async () => (await pair.podlane(1, "routes", "10.244.1.0/24")).stdout;
+  await expect.poll(hears, within).toContain("10.244.1.0/24");
+  await expect.poll(() => pair.kernelRoutes(0), within).toContain("10.244.2.0/24");
+});
+
 test("a node that claims this node's range takes nothing from it", async () => {
   pair.write("nodes.yaml", nodes());
   pair.write("objects.yaml", objects("base"));

@@ -5,6 +5,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type LastGood, readLastGood } from "../config/compile/memory.ts";
+import { endOf } from "../config/compile/sessions.ts";
 import type { NodePlan } from "../config/plan.ts";
 import { replaceFile } from "./atomic-file.ts";
 
@@ -44,8 +45,22 @@ export function loadPlan(path: string, node: string): SavedPlan | undefined {
     throw new Error(`${path} was not written by this version of podlane`);
   }
   if (plan.node !== node) throw new Error(`${path} is the plan of node "${plan.node}", not of "${node}"`);
-  const lastGood = readLastGood(saved.lastGood);
-  // A former version wrote the plan alone: the node's own ranges are in it.
-  if (saved.lastGood === undefined) for (const prefix of plan.pods.podCidrs ?? []) lastGood.ranges[prefix] = node;
+  const lastGood = saved.lastGood === undefined ? fromPlan(plan as NodePlan) : readLastGood(saved.lastGood);
   return { savedAt: saved.savedAt, plan: { node, speaker: plan.speaker, pods: plan.pods, problems: [] }, lastGood };
+}
+
+/** A former version wrote the plan alone: what can be seen from it. */
+function fromPlan({ node, speaker, pods }: NodePlan): LastGood {
+  const result: Record<string, Record<string, unknown>> = { ranges: {}, asns: {}, neighbors: {}, passwords: {} };
+  for (const prefix of pods.podCidrs ?? []) result.ranges[prefix] = node;
+  for (const { name, asn, ranges } of speaker?.origins?.nodes ?? []) {
+    result.asns[name] = asn;
+    for (const prefix of ranges) result.ranges[prefix] = name;
+  }
+  for (const { name, address, interface: link, source, password } of speaker?.neighbors ?? []) {
+    result.neighbors[endOf({ address, interface: link })] = name;
+    // Sessions of the mesh are from nodes, and have the password of the fabric, of which the plan does not tell the name.
+    if (password !== undefined && source?.startsWith("Peer/")) result.passwords[source] = password;
+  }
+  return readLastGood(result);
 }

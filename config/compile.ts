@@ -37,15 +37,16 @@ export function compileFrom(resources: Resources, facts: NodeFacts, past: Past):
 function compileWith(resources: Resources, facts: NodeFacts, memory: Memory): NodePlan {
   const problems = new Problems();
   const nodes = viewNodes(resources, memory, problems);
-  const { defaultFabric } = assignFabrics(nodes, resources, memory, problems);
-  const self = nodes.find(({ name }) => name === facts.name) ?? missingNode(facts, problems);
   const policies = usablePolicies(resources, memory);
-  const context: Context = { resources, facts, nodes, self, defaultFabric, problems, memory, policies };
+  const held = new Set<string>();
+  const { defaultFabric } = assignFabrics(nodes, { resources, memory, problems, policies, held });
+  const self = nodes.find(({ name }) => name === facts.name) ?? missingNode(facts, problems);
+  const context: Context = { resources, facts, nodes, self, defaultFabric, problems, memory, policies, held };
   const pods = compilePods(context);
-  reportPolicies(context);
   reportDuplicateRouterIds(context);
   const speaker = self.fabric ? compileSpeaker(context, self.fabric, pods) : undefined;
   if (!speaker) resolvePeers(context);
+  reportPolicies(context);
   reportHeld(context, speaker !== undefined);
   return { node: facts.name, speaker, pods, problems: problems.list() };
 }

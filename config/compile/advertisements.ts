@@ -2,8 +2,9 @@
 import type { NetworkConfig, PolicyConfig } from "../../bgpd/config.ts";
 import { formatAddress, formatPrefix, maskAddress, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { Advertisement } from "../resources/kinds.ts";
-import { byName, type Context, compareText, selects } from "./context.ts";
+import { byName, type Context, compareText, selects, someOf } from "./context.ts";
 import { announcedHeld } from "./held.ts";
+import { astray } from "./memory.ts";
 import type { ResolvedPeer } from "./peers.ts";
 import { type Grant, type Item, permit } from "./permits.ts";
 import { lengthOf, terminal } from "./policies.ts";
@@ -52,17 +53,27 @@ export function compileAdvertisements(
 /** Peers that selector or names choose, by name. */
 function choosePeers({ problems, resources, memory }: Context, { metadata, spec }: Advertisement, peers: ResolvedPeer[]): ResolvedPeer[] {
   const object = `Advertisement/${metadata.name}`;
+  const at = `${object} spec.peers`;
+  const last = memory.before("names", at);
+  const stray = astray(spec.peers ?? [], last, name => resources.peers.has(name));
+  // Where a name leads nowhere, those that it may stand for go on hearing.
+  const named =
+    stray.length === 0 ? spec.peers : [...new Set([...(spec.peers ?? []).filter(name => !stray.includes(name)), ...(last ?? [])])];
+  if (named) memory.remember("names", at, named);
   for (const [i, name] of (spec.peers ?? []).entries()) {
     const peer = resources.peers.get(name);
     if (!peer) {
       const { message, remedy } = memory.absence("Peer", name);
-      problems.because({ object: `Peer/${name}`, message }, object, `spec.peers[${i}]`, "nothing is announced there", remedy);
+      const effect = stray.includes(name)
+        ? `${someOf((last ?? []).filter(one => !spec.peers?.includes(one)))}, named before, goes on hearing it`
+        : "nothing is announced there";
+      problems.because({ object: `Peer/${name}`, message }, object, `spec.peers[${i}]`, effect, remedy);
     }
     if (peer?.spec.template)
       problems.error(object, `spec.peers[${i}]`, `Peer ${name} is a template and has no session`, "name the peers that take from it");
   }
   const { peerSelector } = spec;
-  const chosen = peers.filter(({ name, labels }) => spec.peers?.includes(name) || (peerSelector && selects(peerSelector, labels)));
+  const chosen = peers.filter(({ name, labels }) => named?.includes(name) || (peerSelector && selects(peerSelector, labels)));
   if (chosen.length === 0 && !spec.mesh) {
     problems.warning(
       object,

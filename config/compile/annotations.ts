@@ -11,6 +11,7 @@ export const routerIdAnnotation = "podlane.io/router-id";
 
 const prefix = "podlane.io/";
 const known = [asnAnnotation, routerIdAnnotation];
+const fields: Record<string, "asns" | "routerIds"> = { asn: "asns", "router-id": "routerIds" };
 
 /** Absent where there is none that can be used, now or before. */
 export interface AnnotatedNode {
@@ -28,10 +29,11 @@ export function readAnnotations({ metadata }: Node, memory: Memory, problems: Pr
       known.map(one => one.slice(prefix.length)).filter(one => !(prefix + one in annotations)),
     );
     if (near) misspelt.add(prefix + near);
-    problems.warning(
+    const stays = near !== undefined && memory.before(fields[near], name);
+    problems.error(
       `Node/${name}`,
       fieldOf(key.slice(0, 80)),
-      "podlane knows no such annotation: it has no effect",
+      `podlane knows no such annotation: ${stays ? `${stays}, which ${prefix}${near} said before, stays in force` : "it has no effect"}`,
       near ? `did you mean ${prefix}${near}?` : `known are ${known.join(" and ")}`,
     );
   }

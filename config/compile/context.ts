@@ -1,7 +1,7 @@
 /** What the parts of compile() share: the nodes as the objects describe them, and the list of problems. */
 import { type IpFamily, parseAddress } from "../../net/address.ts";
 import type { NodeFacts, Problem } from "../plan.ts";
-import type { Fabric, Node, Policy, Resources, Selector } from "../resources/kinds.ts";
+import type { Fabric, Policy, Resources, Selector } from "../resources/kinds.ts";
 import type { Memory } from "./memory.ts";
 
 /** First private AS number (RFC 6996): what nodes use when there is no Fabric. */
@@ -38,7 +38,14 @@ export interface Context {
   problems: Problems;
   memory: Memory;
   /** Those that can be used: as they are, else as they were when they could. */
-  policies: ReadonlyMap<string, Policy>;
+  policies: UsablePolicies;
+  /** Fields whose former value stays in force, as this one leads nowhere: "Peer/tor-a spec.import.policies". */
+  held: Set<string>;
+}
+
+export interface UsablePolicies {
+  get(name: string): Policy | undefined;
+  has(name: string): boolean;
 }
 
 /** Collects problems; the result does not depend on the order of reports, and says nothing twice. */
@@ -127,12 +134,10 @@ export function maxLength(prefix: string): number {
   return prefix.includes(":") ? 128 : 32;
 }
 
-/** First InternalIP of each family, in canonical text by the Node object's own order. */
-export function internalAddresses(node: Node): NodeView["address"] {
+/** First address of each family, in the spelling that is given. */
+export function firstOfEach(addresses: readonly string[]): NodeView["address"] {
   const result: NodeView["address"] = {};
-  for (const { type, address } of node.status.addresses) {
-    if (type === "InternalIP") result[familyOfText(address)] ??= address;
-  }
+  for (const address of addresses) result[familyOfText(address)] ??= address;
   return result;
 }
 

@@ -7,11 +7,12 @@ import { type LastGood, nothingGood, readLastGood } from "./memory.ts";
 
 type Named = Record<string, object>;
 interface World {
-  nodes?: Record<string, { address: string; cidrs?: string[]; annotations?: Record<string, string>; labels?: Record<string, string> }>;
+  nodes?: Record<string, { address?: string; cidrs?: string[]; annotations?: Record<string, string>; labels?: Record<string, string> }>;
   fabrics?: Named;
   peers?: Named;
   policies?: Named;
   podNetworks?: Named;
+  advertisements?: Named;
   secrets?: Record<string, Record<string, string>>;
 }
 
@@ -19,20 +20,21 @@ const api = "podlane.io/v1alpha1";
 const own = (kind: string, all: Named = {}) =>
   Object.entries(all).map(([name, spec]) => ({ apiVersion: api, kind, metadata: { name }, spec }));
 
-function resourcesOf({ nodes = {}, fabrics, peers, policies, podNetworks, secrets = {} }: World) {
+function resourcesOf({ nodes = {}, fabrics, peers, policies, podNetworks, advertisements, secrets = {} }: World) {
   const objects = [
     ...Object.entries(nodes).map(([name, { address, cidrs = [], annotations = {}, labels = {} }]) => ({
       apiVersion: "v1",
       kind: "Node",
       metadata: { name, annotations, labels },
       spec: { podCIDRs: cidrs },
-      status: { addresses: [{ type: "InternalIP", address }] },
+      status: { addresses: address ? [{ type: "InternalIP", address }] : [{ type: "Hostname", address: name }] },
     })),
     ...Object.entries(secrets).map(([name, stringData]) => ({ apiVersion: "v1", kind: "Secret", metadata: { name }, stringData })),
     ...own("Fabric", fabrics),
     ...own("Peer", peers),
     ...own("Policy", policies),
     ...own("PodNetwork", podNetworks),
+    ...own("Advertisement", advertisements),
   ];
   const read = readDocuments(objects.map(one => JSON.stringify(one)).join("\n---\n"), "test.yaml");
   expect(read.problems).toEqual([]);
@@ -57,6 +59,36 @@ const n2 = { address: "10.0.0.2", cidrs: ["10.244.2.0/24"] };
 const template = { template: true, asn: 65010, multihop: 2, timers: { holdTime: 30 } };
 const peer = { from: "base", nodeSelector: {}, address: "192.0.2.1", import: { accept: [{ prefix: "0.0.0.0/0" }] } };
 const good: World = { nodes: { n1, n2 }, peers: { base: template, tor: peer } };
+const lists = { import: { policies: ["in"] }, export: { policies: ["in"] } };
+const filtered: World = {
+  ...good,
+  peers: { base: template, tor: { ...peer, ...lists } },
+  policies: { in: { rules: [{ match: { peers: ["tor"] }, result: "Accept" }] } },
+};
+const locked: World = {
+  ...good,
+  fabrics: { main: { nodeSelector: {}, asn: 65001, mesh: { importPolicies: ["in"], passwordSecretRef: { name: "keys", key: "mesh" } } } },
+  peers: { base: template, tor: { ...peer, passwordSecretRef: { name: "keys", key: "tor" } } },
+  policies: { in: { rules: [{ match: { nodes: ["n2"] }, result: "Accept" }] } },
+  secrets: { keys: { tor: "s3cret", mesh: "m3sh" } },
+};
+const withMesh = (mesh: object) => ({
+  ...locked,
+  fabrics: {
+    main: { nodeSelector: {}, asn: 65001, mesh: { importPolicies: ["in"], passwordSecretRef: { name: "keys", key: "mesh" }, ...mesh } },
+  },
+});
+const announced: World = {
+  ...good,
+  peers: { base: template, tor: peer, other: { ...peer, address: "192.0.2.2" } },
+  advertisements: { pods: { nodeSelector: {}, peers: ["tor", "other"], type: "PodCIDR" } },
+};
+const bare = { address: "10.0.0.1" };
+const allocated: World = {
+  ...good,
+  nodes: { n1: bare, n2 },
+  podNetworks: { pods: { nodeSelector: {}, allocations: [{ node: "n1", podCIDRs: ["10.244.1.0/24"] }] } },
+};
 
 describe("a mistake elsewhere leaves what there was", () => {
   test.each<[string, World, World, string[]]>([
@@ -169,6 +201,132 @@ describe("a mistake elsewhere leaves what there was", () => {
       ["selects n1, n2, which PodNetwork/main selects too; PodNetwork/main is used"],
     ],
     [
+      "the name of a Secret that is mistyped",
+      locked,
+      { ...locked, peers: { base: template, tor: { ...peer, passwordSecretRef: { name: "kees", key: "tor" } } } },
+      ["there is no Secret kees: the password that it had stays in use"],
+    ],
+    [
+      "the key of a Secret that is mistyped",
+      locked,
+      { ...locked, peers: { base: template, tor: { ...peer, passwordSecretRef: { name: "keys", key: "tro" } } } },
+      ["Secret keys has no key tro: the password that it had stays in use"],
+    ],
+    [
+      "the key of a fabric's Secret that is mistyped",
+      locked,
+      withMesh({ passwordSecretRef: { name: "keys", key: "mehs" } }),
+      ["Secret keys has no key mehs: the password that it had stays in use"],
+    ],
+    [
+      "a policy of a fabric that is mistyped",
+      locked,
+      withMesh({ importPolicies: ["inn"] }),
+      ["there is no Policy inn: what was there before stays in force"],
+    ],
+    [
+      "a policy of a fabric that is mistyped, while the right one has gone",
+      locked,
+      { ...withMesh({ importPolicies: ["inn"] }), policies: {} },
+      ["there is no Policy inn: what was there before stays in force"],
+    ],
+    [
+      "policies of a peer that are mistyped",
+      filtered,
+      { ...filtered, peers: { base: template, tor: { ...peer, import: { policies: ["inn"] }, export: { policies: ["in", "out"] } } } },
+      ["there is no Policy inn: what was there before stays in force", "there is no Policy out: what was there before stays in force"],
+    ],
+    [
+      "a policy of a family that is mistyped",
+      { ...filtered, peers: { base: template, tor: { ...peer, families: [{ name: "ipv4-unicast", ...lists }] } } },
+      {
+        ...filtered,
+        peers: { base: template, tor: { ...peer, families: [{ name: "ipv4-unicast", ...lists, import: { policies: ["inn"] } }] } },
+      },
+      ["there is no Policy inn: what was there before stays in force"],
+    ],
+    [
+      "a policy of a family, which took those of the peer before, that is mistyped",
+      { ...filtered, peers: { base: template, tor: { ...peer, ...lists, families: [{ name: "ipv4-unicast" }] } } },
+      {
+        ...filtered,
+        peers: { base: template, tor: { ...peer, ...lists, families: [{ name: "ipv4-unicast", export: { policies: ["inn"] } }] } },
+      },
+      ["there is no Policy inn: what was there before stays in force"],
+    ],
+    [
+      "a policy of a template that is mistyped",
+      { ...filtered, peers: { base: { ...template, export: lists.export }, tor: peer } },
+      { ...filtered, peers: { base: { ...template, export: { policies: ["inn"] } }, tor: peer } },
+      ["there is no Policy inn: what was there before stays in force"],
+    ],
+    [
+      "a policy that is named beside accepted prefixes before it is there",
+      good,
+      { ...good, peers: { base: template, tor: { ...peer, import: { policies: ["in"] } } } },
+      ["there is no Policy in: what was there before stays in force"],
+    ],
+    [
+      "a peer in a policy that is mistyped",
+      filtered,
+      { ...filtered, policies: { in: { rules: [{ match: { peers: ["tro"] }, result: "Accept" }] } } },
+      ["there is no Peer tro; until then the policy's last good version stays in force"],
+    ],
+    [
+      "a node in a policy that is mistyped",
+      locked,
+      { ...locked, policies: { in: { rules: [{ match: { nodes: ["n22"] }, result: "Accept" }] } } },
+      ["there is no Node n22; until then the policy's last good version stays in force"],
+    ],
+    [
+      "a peer of an Advertisement that is mistyped",
+      announced,
+      { ...announced, advertisements: { pods: { nodeSelector: {}, peers: ["tro", "other"], type: "PodCIDR" } } },
+      ["there is no Peer tro: tor, named before, goes on hearing it"],
+    ],
+    [
+      "a second PodNetwork, earlier by name, with another subnet for the node",
+      allocated,
+      {
+        ...allocated,
+        podNetworks: {
+          ...allocated.podNetworks,
+          a: { nodeSelector: { matchLabels: { no: "node" } }, allocations: [{ node: "n1", podCIDRs: ["10.244.7.0/24"] }] },
+        },
+      },
+      ["node n1 has two pod subnets of one family, 10.244.1.0/24 and 10.244.7.0/24; only 10.244.1.0/24 is used"],
+    ],
+    [
+      "the node of an allocation that is mistyped",
+      allocated,
+      { ...allocated, podNetworks: { pods: { nodeSelector: {}, allocations: [{ node: "n11", podCIDRs: ["10.244.1.0/24"] }] } } },
+      ["there is no node n11: n1, which had 10.244.1.0/24, keeps it"],
+    ],
+    [
+      "a fabric whose selector selects nobody any more",
+      locked,
+      { ...locked, fabrics: { main: { ...locked.fabrics?.main, nodeSelector: { matchLabels: { role: "nobody" } } } } },
+      ["selects no node: the nodes that it selected before stay"],
+    ],
+    [
+      "a fabric that listens nowhere",
+      locked,
+      { ...locked, fabrics: { main: { ...locked.fabrics?.main, listen: { port: 0 } } } },
+      ["port 0 accepts nothing: 179, which was there before, stays in force"],
+    ],
+    [
+      "a node that has lost its addresses",
+      good,
+      { ...good, nodes: { n1, n2: { cidrs: n2.cidrs } } },
+      ["has no InternalIP: 10.0.0.2, which it had, stays in use"],
+    ],
+    [
+      "this node without its addresses",
+      good,
+      { ...good, nodes: { n1: { cidrs: n1.cidrs }, n2 } },
+      ["has no InternalIP: 10.0.0.1, which it had, stays in use"],
+    ],
+    [
       "reflectors that nobody is any more",
       {
         nodes: { n1, n2: { ...n2, labels: { rr: "yes" } } },
@@ -225,6 +383,40 @@ describe("a mistake elsewhere leaves what there was", () => {
     ]);
   });
 
+  test("what is meant is not held against its will", () => {
+    const toOther = (peers: string[]) => ({ ...announced, advertisements: { pods: { nodeSelector: {}, peers, type: "PodCIDR" } } });
+    const exported = (plan: NodePlan) =>
+      neighbors(plan)
+        .filter(({ families }) => families["ipv4-unicast"]?.exportPolicies.length)
+        .map(({ name }) => name);
+    // A peer that went, and later another that is taken out of the list.
+    const { tor: _, ...without } = announced.peers as Named;
+    const [first, second, third] = live(announced, { ...announced, peers: without }, { ...toOther(["tor"]), peers: without });
+    expect([first, second, third].map(exported)).toEqual([["other", "tor"], ["other"], []]);
+    // An empty list of policies, and labels that were taken off.
+    const [, open] = live(locked, withMesh({ importPolicies: [] }));
+    expect(neighbors(open).map(({ families }) => families["ipv4-unicast"]?.importPolicies[0])).toEqual([
+      undefined,
+      "accept:tor/ipv4-unicast",
+    ]);
+    const labelled = {
+      nodes: { n1: { ...n1, labels: { bgp: "yes" } } },
+      fabrics: { main: { nodeSelector: { matchLabels: { bgp: "yes" } }, asn: 65001 } },
+    };
+    const [before, after] = live(labelled, { ...labelled, nodes: { n1 } });
+    expect([before.speaker?.asn, after.speaker]).toEqual([65001, undefined]);
+    // A password that is taken out.
+    const [, unlocked] = live(locked, { ...locked, peers: { base: template, tor: peer } });
+    expect(neighbors(unlocked).find(({ name }) => name === "tor")?.password).toBeUndefined();
+    // An allocation that goes to a node yet to come, with another in its place.
+    const allocations = [
+      { node: "n9", podCIDRs: ["10.244.1.0/24"] },
+      { node: "n1", podCIDRs: ["10.244.5.0/24"] },
+    ];
+    const [, moved] = live(allocated, { ...allocated, podNetworks: { pods: { nodeSelector: {}, allocations } } });
+    expect(moved.pods.podCidrs).toEqual(["10.244.5.0/24"]);
+  });
+
   test("a range is free when its node gives it up or goes", () => {
     const moved = { ...good, nodes: { n1: { ...n1, cidrs: ["10.244.7.0/24"] }, n2: { ...n2, cidrs: n1.cidrs } } };
     const [, plan] = live(good, moved);
@@ -248,7 +440,7 @@ test.each([
     { nodes: { n1: { ...n1, annotations: { "podlane.io/asn": "65007", [key]: "7" } } } },
   );
   const told = {
-    severity: "warning",
+    severity: "error",
     object: "Node/n1",
     field: `metadata.annotations["${key}"]`,
     message: expect.stringContaining("no such annotation"),
@@ -263,7 +455,13 @@ test("an annotation that was misspelt keeps what it said", () => {
     { nodes: { n1: { ...n1, annotations: { "podlane.io/asm": "65007" } } } },
   );
   expect([first.speaker?.asn, plan.speaker?.asn]).toEqual([65007, 65007]);
-  expect(plan.problems).toMatchObject([{ remedy: "did you mean podlane.io/asn?" }]);
+  expect(plan.problems).toMatchObject([
+    {
+      severity: "error",
+      message: "podlane knows no such annotation: 65007, which podlane.io/asn said before, stays in force",
+      remedy: "did you mean podlane.io/asn?",
+    },
+  ]);
 });
 
 describe("words", () => {

@@ -2,7 +2,9 @@
  * What was good when it was compiled last. An object can be right by itself and unusable all the same: a template was renamed, a policy is gone, two
  * nodes claim one range. What depends on such a thing keeps what it had, here and, with the plan, on the disk; a mistake costs what it is about and no more.
  */
-import type { Peer, Policy } from "../resources/kinds.ts";
+import { isAddress } from "../../net/address.ts";
+import { selector } from "../resources/common.ts";
+import type { Peer, Policy, Selector } from "../resources/kinds.ts";
 import { peerSpec } from "../resources/peer.ts";
 import { policySpec } from "../resources/policy.ts";
 import type { SchemaNode } from "../resources/schema.ts";
@@ -13,7 +15,7 @@ export interface LastGood {
   /** With what they take from templates. */
   peers: Record<string, Peer["spec"]>;
   policies: Record<string, Policy["spec"]>;
-  /** By "SECRET/KEY". */
+  /** By "SECRET/KEY", and by the object that uses it: "Peer/tor-a". */
   passwords: Record<string, string>;
   /** Of nodes that have one of their own. */
   asns: Record<string, number>;
@@ -28,6 +30,14 @@ export interface LastGood {
   neighbors: Record<string, string>;
   /** PodNetwork by node. */
   podNetworks: Record<string, string>;
+  /** Names in fields that lead to other objects, by "Fabric/main spec.mesh.importPolicies". */
+  names: Record<string, string[]>;
+  /** Those that selected something, by "Fabric/main spec.nodeSelector". */
+  selectors: Record<string, Selector>;
+  /** By fabric. */
+  ports: Record<string, number>;
+  /** InternalIPs by node. */
+  addresses: Record<string, string[]>;
 }
 
 export type RememberedField = keyof LastGood;
@@ -44,6 +54,10 @@ export function nothingGood(): LastGood {
     reflectors: {},
     neighbors: {},
     podNetworks: {},
+    names: {},
+    selectors: {},
+    ports: {},
+    addresses: {},
   };
 }
 
@@ -52,6 +66,7 @@ export class Memory {
   readonly now: LastGood = nothingGood();
   readonly #before: LastGood;
   readonly #unread: ReadonlySet<string>;
+  #owners: Set<string> | undefined;
 
   /** `unread`: objects that are there and have errors of their own, as "Peer/tor-a". */
   constructor(before: LastGood, unread: ReadonlySet<string>) {
@@ -61,6 +76,19 @@ export class Memory {
 
   remember<Field extends RememberedField>(field: Field, name: string, value: LastGood[Field][string]): void {
     (this.now[field] as Record<string, unknown>)[name] = value;
+  }
+
+  /** `value` where it is of use, else what was there when it last was, where there is such a thing. */
+  hold<Field extends RememberedField>(
+    field: Field,
+    name: string,
+    value: LastGood[Field][string],
+    isOfUse: (value: LastGood[Field][string]) => boolean,
+  ): LastGood[Field][string] {
+    const last = this.before(field, name);
+    const held = last === undefined || isOfUse(value) || !isOfUse(last) ? value : last;
+    if (isOfUse(held)) this.remember(field, name, held);
+    return held;
   }
 
   /** The last good value, which stays remembered; undefined = there is none. */
@@ -76,11 +104,23 @@ export class Memory {
     return Object.hasOwn(values, name) ? values[name] : undefined;
   }
 
+  /** Whether the node had a pod subnet. */
+  knowsRangesOf(node: string): boolean {
+    this.#owners ??= new Set(Object.values(this.#before.ranges));
+    return this.#owners.has(node);
+  }
+
   /** Why an object that is named cannot be had, and what to do. */
   absence(kind: string, name: string): { message: string; remedy: string } {
     if (this.#unread.has(`${kind}/${name}`)) return { message: `${kind} ${name} has errors`, remedy: "correct them" };
     return { message: `there is no ${kind} ${name}`, remedy: "correct the name" };
   }
+}
+
+/** Names that lead nowhere and stand where others stood that are no longer said: mistyped, as far as one can tell. */
+export function astray(names: readonly string[], last: readonly string[] | undefined, exists: (name: string) => boolean): string[] {
+  if (!last || last.every(name => names.includes(name))) return [];
+  return names.filter(name => !last.includes(name) && !exists(name));
 }
 
 /** From the disk, where another version may have written it: what does not fit is left out. */
@@ -97,7 +137,10 @@ export function readLastGood(value: unknown): LastGood {
   take("peers", follows(peerSpec));
   take("policies", follows(policySpec));
   take("asns", entry => typeof entry === "number" && Number.isInteger(entry) && entry > 0 && entry <= 4294967295);
-  take("reflectors", entry => Array.isArray(entry) && entry.every(isText));
+  take("selectors", follows(selector("")));
+  take("ports", entry => typeof entry === "number" && Number.isInteger(entry) && entry > 0 && entry < 65536);
+  take("addresses", entry => Array.isArray(entry) && entry.every(one => isText(one) && isAddress(one)));
+  for (const field of ["reflectors", "names"] as const) take(field, entry => Array.isArray(entry) && entry.every(isText));
   for (const field of ["passwords", "routerIds", "ranges", "fabrics", "neighbors", "podNetworks"] as const) take(field, isText);
   return result;
 }

@@ -7,19 +7,10 @@ import type { Fabric, Node, Resources } from "../resources/kinds.ts";
 import type { SchemaNode } from "../resources/schema.ts";
 import { validate } from "../resources/validate.ts";
 import { readAnnotations, routerIdAnnotation } from "./annotations.ts";
-import {
-  byName,
-  type Context,
-  defaultAsn,
-  familyOfText,
-  internalAddresses,
-  type NodeView,
-  type Problems,
-  selects,
-  someOf,
-} from "./context.ts";
+import { byName, type Context, defaultAsn, familyOfText, firstOfEach, type NodeView, type Problems, selects, someOf } from "./context.ts";
 import type { Memory } from "./memory.ts";
 import { settleRanges } from "./ranges.ts";
+import { withUsableLists } from "./references.ts";
 
 /** The fabric that stands in when no Fabric object exists: all nodes, full mesh. */
 export function defaultFabric(): Fabric {
@@ -37,19 +28,35 @@ export function viewNodes(resources: Resources, memory: Memory, problems: Proble
 function viewNode(node: Node, resources: Resources, memory: Memory, problems: Problems): NodeView {
   const { name, labels = {} } = node.metadata;
   const { asn: ownAsn, routerId } = readAnnotations(node, memory, problems);
-  const podCidrs = podCidrsOf(node, resources, problems);
-  return { name, labels, ownAsn, routerId, address: internalAddresses(node), podCidrs, asn: 0, reflects: false };
+  const podCidrs = podCidrsOf(node, resources, memory, problems);
+  return { name, labels, ownAsn, routerId, address: addressOf(node, memory, problems), podCidrs, asn: 0, reflects: false };
 }
 
-/** Node.spec.podCIDRs, else an allocation of a PodNetwork. */
-function podCidrsOf(node: Node, resources: Resources, problems: Problems): NodeView["podCidrs"] {
+/** First InternalIP of each family. A node that has none any more is where it was: nodes lose that field, and not their address. */
+function addressOf({ metadata, status }: Node, memory: Memory, problems: Problems): NodeView["address"] {
+  const own = status.addresses.filter(({ type }) => type === "InternalIP").map(({ address }) => address);
+  const held = memory.hold("addresses", metadata.name, own, all => all.length > 0);
+  if (held !== own) {
+    const message = `has no InternalIP: ${held.join(" and ")}, which it had, stays in use`;
+    problems.error(`Node/${metadata.name}`, "status.addresses", message, "give the Node object its InternalIP (kubelet --node-ip)");
+  }
+  return firstOfEach(held);
+}
+
+/** Node.spec.podCIDRs, else an allocation of a PodNetwork. Of several in a family the one that it had, else the first. */
+function podCidrsOf(node: Node, resources: Resources, memory: Memory, problems: Problems): NodeView["podCidrs"] {
   const { name } = node.metadata;
+  const had = ({ prefix }: { prefix: string }) => memory.before("ranges", prefix) === name;
   const given = node.spec.podCIDRs.map(prefix => ({ prefix: canonical(prefix), source: `Node/${name}` }));
-  const allocated = byName(resources.podNetworks).flatMap(({ metadata, spec }) =>
-    (spec.allocations ?? [])
-      .filter(allocation => allocation.node === name)
-      .flatMap(({ podCIDRs }) => podCIDRs.map(prefix => ({ prefix: canonical(prefix), source: `PodNetwork/${metadata.name}` }))),
-  );
+  const allocatedTo = (isMeant: (node: string) => boolean) =>
+    byName(resources.podNetworks).flatMap(({ metadata, spec }) =>
+      (spec.allocations ?? [])
+        .filter(({ node }) => isMeant(node))
+        .flatMap(({ podCIDRs }) => podCIDRs.map(prefix => ({ prefix: canonical(prefix), source: `PodNetwork/${metadata.name}` }))),
+    );
+  const own = allocatedTo(node => node === name);
+  // Of a node that there is not: most likely a slip of the pen, for the node that had it.
+  const allocated = own.length > 0 || !memory.knowsRangesOf(name) ? own : allocatedTo(node => !resources.nodes.has(node)).filter(had);
   if (given.length > 0) {
     for (const { prefix, source } of allocated) {
       if (given.some(one => one.prefix === prefix)) continue;
@@ -62,15 +69,16 @@ function podCidrsOf(node: Node, resources: Resources, problems: Problems): NodeV
     }
   }
   const all = given.length > 0 ? given : allocated;
+  const ordered = [...all.filter(had), ...all.filter(one => !had(one))];
   const result: NodeView["podCidrs"] = [];
-  for (const one of all) {
+  for (const one of ordered) {
     const other = result.find(({ prefix }) => familyOfText(prefix) === familyOfText(one.prefix));
     if (!other) result.push(one);
     else
       problems.error(
         one.source,
         one.source.startsWith("Node/") ? "spec.podCIDRs" : "spec.allocations",
-        `node ${name} has two pod subnets of one family, ${other.prefix} and ${one.prefix}; only the first is used`,
+        `node ${name} has two pod subnets of one family, ${other.prefix} and ${one.prefix}; only ${other.prefix} is used`,
         "keep one per address family",
       );
   }
@@ -104,9 +112,10 @@ function reportDuplicateAddresses(resources: Resources, problems: Problems): voi
 /**
  * Gives each node its fabric and AS number. Of several fabrics that select a node, the one that it was in before is used, else the first by name.
  */
-export function assignFabrics(nodes: NodeView[], resources: Resources, memory: Memory, problems: Problems): { defaultFabric: boolean } {
+export function assignFabrics(nodes: NodeView[], parts: FabricParts): { defaultFabric: boolean } {
+  const { resources, memory, problems } = parts;
   const none = resources.fabrics.size === 0;
-  const fabrics = none ? [defaultFabric()] : byName(resources.fabrics);
+  const fabrics = none ? [defaultFabric()] : byName(resources.fabrics).map(fabric => usableFabric(fabric, nodes, parts));
   for (const node of nodes) {
     const willing = fabrics.filter(({ spec }) => selects(spec.nodeSelector, node.labels));
     const former = memory.before("fabrics", node.name);
@@ -128,6 +137,33 @@ export function assignFabrics(nodes: NodeView[], resources: Resources, memory: M
   return { defaultFabric: none };
 }
 
+type FabricParts = Pick<Context, "resources" | "memory" | "problems" | "policies" | "held">;
+
+/** With former values in place of those that lead nowhere and would end every session of the fabric. */
+function usableFabric(fabric: Fabric, nodes: readonly NodeView[], parts: FabricParts): Fabric {
+  const { memory, problems } = parts;
+  const { metadata, spec } = fabric;
+  const object = `Fabric/${metadata.name}`;
+  const selectsSome = (selector: Fabric["spec"]["nodeSelector"]) => nodes.some(({ labels }) => selects(selector, labels));
+  const nodeSelector = memory.hold("selectors", `${object} spec.nodeSelector`, spec.nodeSelector, selectsSome);
+  const label = "correct the selector or label the nodes; {} selects all";
+  if (nodeSelector !== spec.nodeSelector)
+    problems.error(
+      object,
+      "spec.nodeSelector",
+      "selects no node: the nodes that it selected before stay",
+      `${label}; or delete the fabric`,
+    );
+  else if (!selectsSome(nodeSelector)) problems.warning(object, "spec.nodeSelector", "selects no node", label);
+  const alone = spec.mesh.type === "None" || nodes.filter(({ labels }) => selects(nodeSelector, labels)).length < 2;
+  const port = memory.hold("ports", metadata.name, spec.listen.port, value => value !== 0 || alone);
+  if (spec.listen.port === 0 && !alone) {
+    const effect = port === 0 ? "no mesh session can come up" : `${port}, which was there before, stays in force`;
+    problems.error(object, "spec.listen.port", `port 0 accepts nothing: ${effect}`, "set a port, or mesh type None");
+  }
+  return { ...fabric, spec: { ...spec, nodeSelector, listen: { ...spec.listen, port }, mesh: withUsableLists(fabric, parts) } };
+}
+
 /** A selector that selects nobody leaves those that reflected before: without any, no session of the fabric would be left. */
 function assignReflectors({ metadata, spec }: Fabric, nodes: NodeView[], memory: Memory): void {
   const { routeReflectors } = spec.mesh;
@@ -143,9 +179,6 @@ function assignReflectors({ metadata, spec }: Fabric, nodes: NodeView[], memory:
 function reportFabric({ metadata, spec }: Fabric, nodes: NodeView[], problems: Problems): void {
   const object = `Fabric/${metadata.name}`;
   const selected = nodes.filter(({ labels }) => selects(spec.nodeSelector, labels));
-  if (selected.length === 0) {
-    problems.warning(object, "spec.nodeSelector", "selects no node", "correct the selector or label the nodes; {} selects all");
-  }
   const taken = new Map<string, string[]>();
   for (const { name, fabric } of selected) {
     const other = fabric?.metadata.name;

@@ -4,6 +4,7 @@ import { peerSpec } from "../resources/peer.ts";
 import type { SchemaNode } from "../resources/schema.ts";
 import { formatPath, validate } from "../resources/validate.ts";
 import { byName, type Context, type NodeView, selects } from "./context.ts";
+import { withUsablePolicies } from "./references.ts";
 
 export interface ResolvedPeer {
   name: string;
@@ -58,8 +59,10 @@ function specOf(peer: Peer, context: Context, used: Set<string>): Peer["spec"] |
   const { name } = peer.metadata;
   const resolved = inherit(peer, context, used);
   if (!Array.isArray(resolved)) {
-    memory.remember("peers", name, resolved);
-    return resolved;
+    const { spec, givers } = resolved;
+    const usable = spec.template ? spec : withUsablePolicies(spec, memory.before("peers", name), givers, context);
+    memory.remember("peers", name, usable);
+    return usable;
   }
   const last = memory.recall("peers", name);
   const without = peer.spec.template ? "nothing can be taken from it" : "there is no session";
@@ -78,10 +81,11 @@ interface Fault {
   remedy: string;
 }
 
-/** The spec with inherited fields, or why there is none. */
-function inherit(peer: Peer, { resources, memory }: Context, used: Set<string>): Peer["spec"] | Fault[] {
+/** The spec with inherited fields, and whom they are from, the peer itself first; or why there is none. */
+function inherit(peer: Peer, { resources, memory }: Context, used: Set<string>): { spec: Peer["spec"]; givers: Peer[] } | Fault[] {
   const object = `Peer/${peer.metadata.name}`;
   let spec = peer.spec;
+  const givers = [peer];
   const chain = [peer.metadata.name];
   const unset = new Set(peer.spec.unset);
   const both = [...unset].find(field => Object.hasOwn(peer.spec, field));
@@ -99,16 +103,17 @@ function inherit(peer: Peer, { resources, memory }: Context, used: Set<string>):
     }
     used.add(from);
     chain.push(from);
+    givers.push(base);
     // What one of the chain has unset is not taken from any behind it.
     const taken = Object.entries(base.spec).filter(([field]) => !(ownFields as readonly string[]).includes(field) && !unset.has(field));
     spec = { ...Object.fromEntries(taken), ...spec };
     for (const field of base.spec.unset ?? []) unset.add(field);
     from = base.spec.from;
   }
-  if (chain.length === 1) return spec;
+  if (chain.length === 1) return { spec, givers };
   const { from: _, unset: __, ...merged } = spec;
   const { faults } = validate(peerSpec as unknown as SchemaNode, merged, ["spec"]);
-  if (faults.length === 0) return merged;
+  if (faults.length === 0) return { spec: merged, givers };
   return faults.map(({ path, message, remedy }) => ({
     field: formatPath(path),
     cause: object,

@@ -1,5 +1,5 @@
 /** How this node's pods are attached: the PodNetwork that selects it, or the defaults. */
-import { overlaps, parsePrefix } from "../../net/address.ts";
+import { formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
 import type { PodPlan } from "../plan.ts";
 import type { PodNetwork } from "../resources/kinds.ts";
 import { podNetworkSpec } from "../resources/pod-network.ts";
@@ -48,6 +48,7 @@ function choose({ resources, nodes, self, memory, problems }: Context): PodNetwo
     memory.remember("podNetworks", name, chosen);
     owner.set(name, `PodNetwork/${chosen}`);
   }
+  const keepers = new Map(nodes.flatMap(({ name, podCidrs }) => podCidrs.map(({ prefix, source }) => [`${source} ${prefix}`, name])));
   for (const network of all) {
     const object = `PodNetwork/${network.metadata.name}`;
     const selected = nodes.filter(({ labels }) => selects(network.spec.nodeSelector, labels));
@@ -63,9 +64,13 @@ function choose({ resources, nodes, self, memory, problems }: Context): PodNetwo
         "let every node be selected by one PodNetwork only",
       );
     }
-    for (const [i, { node }] of (network.spec.allocations ?? []).entries()) {
-      if (!resources.nodes.has(node))
-        problems.warning(object, `spec.allocations[${i}].node`, `there is no node ${node}`, "correct the name or take the allocation out");
+    for (const [i, { node, podCIDRs }] of (network.spec.allocations ?? []).entries()) {
+      if (resources.nodes.has(node)) continue;
+      const at = `spec.allocations[${i}].node`;
+      const remedy = "correct the name or take the allocation out";
+      const keeper = podCIDRs.map(prefix => keepers.get(`${object} ${formatPrefix(parsePrefix(prefix))}`)).find(Boolean);
+      if (keeper === undefined) problems.warning(object, at, `there is no node ${node}`, remedy);
+      else problems.error(object, at, `there is no node ${node}: ${keeper}, which had ${podCIDRs.join(", ")}, keeps it`, remedy);
     }
   }
   return all.find(({ metadata }) => owner.get(self.name) === `PodNetwork/${metadata.name}`);

@@ -3,11 +3,12 @@ import type { NeighborFamilyConfig, PolicyConfig, PolicyMatch, PolicyRule } from
 import { compilePolicies as evaluatorOf, type PolicyInput, type PolicyProblem, validatePolicy } from "../../bgpd/policy/index.ts";
 import { covers, formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
 import type { Problem } from "../plan.ts";
-import type { Fabric, Peer, Policy, Resources } from "../resources/kinds.ts";
-import { byName, type Context, defaultAsn, maxLength } from "./context.ts";
+import type { Fabric, Policy, Resources } from "../resources/kinds.ts";
+import { byName, type Context, defaultAsn, maxLength, type UsablePolicies } from "./context.ts";
 import { runExamples } from "./examples.ts";
-import type { Memory } from "./memory.ts";
+import { astray, type Memory } from "./memory.ts";
 import type { Guard } from "./protect.ts";
+import { references } from "./references.ts";
 import type { Session } from "./sessions.ts";
 
 type Rule = Policy["spec"]["rules"][number];
@@ -35,22 +36,33 @@ export function compilePolicies(context: Context, fabric: Fabric, sessions: Sess
   return policies;
 }
 
-/** The policies that can be used. One that has an error, or is gone and still named, is as it was when it last was good. */
-export function usablePolicies(resources: Resources, memory: Memory): Map<string, Policy> {
-  const result = new Map<string, Policy>();
-  const recall = (name: string) => {
+/** The policies that can be used. One that has an error, or is gone and still asked for, is as it was when it last was good. */
+export function usablePolicies(resources: Resources, memory: Memory): UsablePolicies {
+  const result = new Map<string, Policy | undefined>();
+  const recall = (name: string): Policy | undefined => {
     const spec = memory.recall("policies", name);
-    if (spec) result.set(name, { apiVersion: "podlane.io/v1alpha1", kind: "Policy", metadata: { name }, spec });
+    return spec && { apiVersion: "podlane.io/v1alpha1", kind: "Policy", metadata: { name }, spec };
   };
   for (const [name, policy] of resources.policies) {
-    if (faultsOf(policy).length > 0) recall(name);
-    else {
-      memory.remember("policies", name, policy.spec);
-      result.set(name, policy);
-    }
+    const good = faultsOf(policy).length === 0 && strayNames(policy, resources, memory).length === 0;
+    if (good) memory.remember("policies", name, policy.spec);
+    result.set(name, good ? policy : recall(name));
   }
-  for (const { names } of references(resources)) for (const name of names) if (!resources.policies.has(name)) recall(name);
-  return result;
+  const get = (name: string) => {
+    if (!result.has(name)) result.set(name, recall(name));
+    return result.get(name);
+  };
+  return { get, has: name => get(name) !== undefined };
+}
+
+/** Peers and nodes in its rules that there are not, and that were not in them when the policy was good. */
+function strayNames({ metadata, spec }: Policy, { peers, nodes }: Resources, memory: Memory): string[] {
+  const last = memory.before("policies", metadata.name);
+  const all = (of: Policy["spec"] | undefined, field: "peers" | "nodes") => of?.rules.flatMap(({ match }) => match?.[field] ?? []);
+  return [
+    ...astray(all(spec, "peers") ?? [], all(last, "peers"), name => peers.has(name)),
+    ...astray(all(spec, "nodes") ?? [], all(last, "nodes"), name => nodes.has(name)),
+  ];
 }
 
 /** A policy that is missing rejects everything: it was meant to hold something back. */
@@ -196,14 +208,18 @@ function compileMatch({ prefixes, peers = [], nodes = [], ...rest }: NonNullable
 
 /** Policies that are missing, unused, or partly unreachable: for the objects as such, whatever the node. */
 export function reportPolicies(context: Context): void {
-  const { resources, policies, memory, problems } = context;
+  const { resources, policies, memory, problems, held } = context;
   const used = new Set<string>();
   for (const { object, field, names } of references(resources)) {
     for (const [i, name] of names.entries()) {
       used.add(name);
       if (!resources.policies.has(name)) {
         const { message } = memory.absence("Policy", name);
-        const effect = policies.has(name) ? "its last good version stays in force" : "in its place everything is rejected";
+        const effect = held.has(`${object} ${field}`)
+          ? "what was there before stays in force"
+          : policies.has(name)
+            ? "its last good version stays in force"
+            : "in its place everything is rejected";
         problems.because(
           { object: `Policy/${name}`, message },
           object,
@@ -256,24 +272,19 @@ function reportPolicy(policy: Policy, used: Set<string>, { resources, policies, 
     );
   }
   problems.add(exampleProblems(policy, self.asn || defaultAsn));
+  const stray = strayNames(policy, resources, memory);
   for (const [i, { match }] of spec.rules.entries()) {
-    for (const [j, peer] of (match?.peers ?? []).entries()) {
-      if (!resources.peers.has(peer))
-        problems.warning(
-          object,
-          `spec.rules[${i}].match.peers[${j}]`,
-          memory.absence("Peer", peer).message,
-          memory.absence("Peer", peer).remedy,
-        );
-    }
-    for (const [j, node] of (match?.nodes ?? []).entries()) {
-      if (!resources.nodes.has(node))
-        problems.warning(
-          object,
-          `spec.rules[${i}].match.nodes[${j}]`,
-          memory.absence("Node", node).message,
-          memory.absence("Node", node).remedy,
-        );
+    reportAbsent("peers", "Peer", match?.peers);
+    reportAbsent("nodes", "Node", match?.nodes);
+
+    function reportAbsent(field: "peers" | "nodes", kind: "Peer" | "Node", names: readonly string[] = []): void {
+      for (const [j, one] of names.entries()) {
+        if (resources[field].has(one)) continue;
+        const at = `spec.rules[${i}].match.${field}[${j}]`;
+        const { message, remedy } = memory.absence(kind, one);
+        if (stray.includes(one)) problems.error(object, at, `${message}; until then the policy's last good version stays in force`, remedy);
+        else problems.warning(object, at, message, remedy);
+      }
     }
   }
 }
@@ -302,32 +313,4 @@ export function terminal(policy: Policy | undefined): Rule | undefined {
 
 function matchesAll({ match }: Rule): boolean {
   return !match || Object.values(match).every(value => (Array.isArray(value) ? value.length === 0 : Object.keys(value).length === 0));
-}
-
-interface Reference {
-  object: string;
-  field: string;
-  names: readonly string[];
-}
-
-function references(resources: Resources): Reference[] {
-  const result: Reference[] = [];
-  for (const { metadata, spec } of byName(resources.fabrics)) {
-    const object = `Fabric/${metadata.name}`;
-    result.push({ object, field: "spec.mesh.importPolicies", names: spec.mesh.importPolicies ?? [] });
-    result.push({ object, field: "spec.mesh.exportPolicies", names: spec.mesh.exportPolicies ?? [] });
-  }
-  for (const { metadata, spec } of byName(resources.peers)) {
-    const object = `Peer/${metadata.name}`;
-    result.push(...peerReferences(object, "spec", spec));
-    for (const [i, entry] of (spec.families ?? []).entries()) result.push(...peerReferences(object, `spec.families[${i}]`, entry));
-  }
-  return result;
-}
-
-function peerReferences(object: string, at: string, settings: Pick<Peer["spec"], "import" | "export">): Reference[] {
-  return [
-    { object, field: `${at}.import.policies`, names: settings.import?.policies ?? [] },
-    { object, field: `${at}.export.policies`, names: settings.export?.policies ?? [] },
-  ];
 }

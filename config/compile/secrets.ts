@@ -15,7 +15,9 @@ export function resolvePassword(
 ): Password {
   const known = `${ref.name}/${ref.key}`;
   const fail = (at: string, message: string, remedy: string): Password => {
-    const password = memory.recall("passwords", known);
+    // What the Secret said, or, of a reference that leads nowhere, what the session had.
+    const password = memory.recall("passwords", known) ?? memory.before("passwords", object);
+    if (password !== undefined) memory.remember("passwords", object, password);
     const effect = password === undefined ? "the session stays shut down" : "the password that it had stays in use";
     problems.because({ object: `Secret/${ref.name}`, message }, object, at, effect, remedy);
     return password === undefined ? { shutdown: { message: "password not available" } } : { password };
@@ -35,5 +37,6 @@ export function resolvePassword(
       "use a shorter password",
     );
   memory.remember("passwords", known, password);
+  memory.remember("passwords", object, password);
   return { password };
 }

@@ -53,7 +53,7 @@ function reportSecond({ self, problems }: Context, kept: Session, { neighbor, pe
 }
 
 /** By what a neighbour is known, in one spelling. */
-function endOf({ address, interface: link }: NeighborConfig): string {
+export function endOf({ address, interface: link }: Pick<NeighborConfig, "address" | "interface">): string {
   const octets = parseAddress(address);
   return isLinkLocal(octets) ? `${formatAddress(octets)}%${link ?? ""}` : formatAddress(octets);
 }
@@ -76,10 +76,8 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
       "label at least one node, better two",
     );
   }
-  if (fabric.spec.listen.port === 0 && members.length > 1) {
-    problems.error(object, "spec.listen.port", "port 0 accepts nothing, so no mesh session can come up", "set a port, or mesh type None");
-    return [];
-  }
+  // A problem already.
+  if (fabric.spec.listen.port === 0 && members.length > 1) return [];
   if (members.length > 1 && Object.keys(self.address).length === 0) {
     const remedy = "give the Node object an InternalIP (kubelet --node-ip)";
     problems.error(`Node/${self.name}`, "status.addresses", "has no InternalIP: there is no mesh session", remedy);
