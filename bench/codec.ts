@@ -2,6 +2,7 @@
  * The message codec alone, on one session, recorded or made: UPDATEs decoded to canonical attributes and prefixes, and written again packed
  * by attribute set. No sockets and no RIB; the best of several rounds counts.
  */
+import { classicFamily } from "../bgpd/family.ts";
 import { buildAttributes } from "../bgpd/message/attributes.ts";
 import { MessageFramer, MessageType } from "../bgpd/message/header.ts";
 import { UpdateDecoder } from "../bgpd/message/update-decoder.ts";
@@ -97,7 +98,7 @@ function makeStream(): Stream {
       ...(below(3) === 0 && { communities: Array.from({ length: 1 + below(8) }, () => 1 + below(0xfffffffe)).sort((a, b) => a - b) }),
       localPref: 100,
     });
-    writer.announce(0, octets, 0, octets.length);
+    writer.announce(classicFamily, octets, 0, octets.length);
     for (const due = Math.round((made.prefixes * update) / made.updates); prefixes < due; prefixes++) {
       // Five lengths, each counted up in an eighth of the addresses of its own: all are different.
       const length = 24 - (prefixes % 5);
@@ -139,13 +140,13 @@ function decode({ chunks, fourOctetAsn, internal }: Stream, writer: UpdateWriter
       decoder.decode(message);
       if (writer === undefined) total.octets += message.length;
       for (let i = 0; i < decoder.withdrawnCount; i++) {
-        writer?.withdraw(0);
+        writer?.withdraw(classicFamily);
         total.prefixes += walk(message, decoder.withdrawnStart[i], decoder.withdrawnEnd[i], writer);
       }
       if (decoder.treatAsWithdraw) return;
       for (let i = 0; i < decoder.announcedCount; i++) {
         decoder.canonical(i);
-        writer?.announce(0, decoder.octets, 0, decoder.octetsLength);
+        writer?.announce(classicFamily, decoder.octets, 0, decoder.octetsLength);
         total.prefixes += walk(message, decoder.announcedStart[i], decoder.announcedEnd[i], writer);
       }
     });

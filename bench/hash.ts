@@ -101,7 +101,7 @@ function best(work: () => void, rounds: number): number {
 }
 
 function fill(prefixes: Uint32Array): void {
-  const table = new PrefixTable(1);
+  const table = new PrefixTable(4);
   for (const prefix of prefixes) sink[0] ^= table.intern(prefix, 0, 0, 0, 24);
 }
 

@@ -1,6 +1,7 @@
 /** What a new configuration means for a running neighbour: nothing, a soft change, or a reset — and why, in words. Pure. */
 import { parseAddress, parsePrefix } from "../net/address.ts";
-import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
+import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import { Families, type Family } from "./family.ts";
 import { compilePolicies } from "./policy/index.ts";
 import { compilePrefixList } from "./policy/prefix-list.ts";
 import type { Negotiated } from "./session/types.ts";

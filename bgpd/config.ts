@@ -3,10 +3,7 @@
  * golden files can hold it and `apply()` can compare it with what runs. Addresses and prefixes are text in canonical form
  * (RFC 5952); times are seconds; AS numbers are 1..4294967295 (RFC 6793).
  */
-
-/** The families the speaker carries (RFC 4760). Order is the order of their rows in bgpd/message/family.ts. */
-export const Families = ["ipv4-unicast", "ipv6-unicast"] as const;
-export type Family = (typeof Families)[number];
+import type { Family } from "./family.ts";
 
 export interface SpeakerConfig {
   asn: number;

@@ -1,7 +1,7 @@
 /** Why a prefix is where it is: all candidates, the step that chose, the rule that rejected, who was told what, and the kernel's route. */
 import type { Rtnetlink } from "../kernel/types.ts";
 import { formatPrefix, isPrefix, maskAddress, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
-import { Families } from "./config.ts";
+import { FamilyTable, forwardingFamily } from "./family.ts";
 import { hopsText } from "./fib/hops.ts";
 import type { Fib, NextHopTracker } from "./fib/types.ts";
 import { conflictText, kernelAnswer, ownerOf } from "./kernel-answer.ts";
@@ -34,7 +34,7 @@ export function explain(modules: Modules, question: string): Explanation {
   const asked: Prefix = byAddress
     ? (address => ({ family: address.length === 4 ? 4 : 6, address, length: address.length * 8 }))(parseAddress(question))
     : parsePrefix(question);
-  const table = rib.tables[asked.family === 4 ? 0 : 1];
+  const table = rib.tables[forwardingFamily(asked.family)];
   const { id, passedOver } = find(table, asked, byAddress);
   const name = formatPrefix(asked);
   const prefix = id === 0 ? asked : table.prefixes.prefix(id);
@@ -82,7 +82,7 @@ function isLearned(table: RibTable, id: number): boolean {
 function withImport(rib: Rib, table: RibTable, id: number, view: RouteView): Explanation["candidates"][number] {
   for (let path = table.head[id]; path !== 0; path = table.pathNext[path]) {
     const slot = rib.slots.get(table.pathSlot[path]);
-    if (!slot || slot.neighbor !== view.from || table.pathRaw[path] === 0 || !slot.imports[Families[table.family]]) continue;
+    if (!slot || slot.neighbor !== view.from || table.pathRaw[path] === 0 || !slot.imports[FamilyTable[table.family].name]) continue;
     const trace: TraceStep[] = [];
     const { result } = evaluateImport(rib, slot, table.family, table.pathRaw[path], table.prefixes.prefix(id), trace);
     const barred = (table.pathFlags[path] & ~Rejected.Policy) !== 0;
@@ -112,7 +112,7 @@ function stepOf(view: RouteView): number {
 
 function sentPart(rib: Rib, table: RibTable, id: number, peer: Peer): Explanation["sent"] {
   const neighbor = peer.config.name;
-  const family = Families[table.family];
+  const family = FamilyTable[table.family].name;
   if (!peer.config.families[family]) return [];
   if (!peer.negotiated) return [{ neighbor, advertised: false, reason: "the session is not Established" }];
   const group = rib.groupOf(table.family, peer.index);

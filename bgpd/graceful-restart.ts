@@ -2,9 +2,9 @@
  * Graceful restart, RFC 4724: which routes of a neighbour survive the loss of its session, and what we say of ourselves in our OPEN.
  * Pure; the timers and the sweeping are the peer's (peer.ts).
  */
-import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
+import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import { Families, type Family, familyOf } from "./family.ts";
 import { decodeCapability } from "./message/capability.ts";
-import { familyOf } from "./message/family.ts";
 import type { Capabilities } from "./message/types.ts";
 import type { DownReason, Negotiated } from "./session/types.ts";
 

@@ -1,10 +1,13 @@
 /** Next hops that neighbours give us, with the real links and routes of a namespace and sessions in memory. */
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { parseAddress } from "../net/address.ts";
+import { forwardingFamily } from "./family.ts";
 import { PROTOCOL, TestNamespace } from "./fib/testing.ts";
 import { buildAttributes } from "./message/attributes.ts";
 import { UpdateWriter } from "./message/update-writer.ts";
 import { accepting, MemoryWorld, neighborAt, network } from "./testing/memory-speakers.ts";
+
+const ipv6Unicast = forwardingFamily(6);
 
 const A = "10.0.0.1";
 const B = "10.0.0.2";
@@ -35,7 +38,7 @@ it.each([
   const octets = Uint8Array.from(nextHop.flatMap(text => [...parseAddress(text)]));
   const set = buildAttributes({ origin: 0, asPath: [{ type: 2, asns: [65002] }], nextHop: octets });
   const writer = new UpdateWriter({ fourOctetAsn: true, maxMessageLength: 4096 });
-  writer.announce(1, set, 0, set.length);
+  writer.announce(ipv6Unicast, set, 0, set.length);
   writer.prefix6(0x20010db8, 0x000a0000, 0, 0, 48);
   connections[0].wire?.write(writer.take());
   await expect

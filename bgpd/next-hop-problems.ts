@@ -1,7 +1,7 @@
 /** What is wrong with next hops while the speaker runs: ours towards a neighbour, and those that neighbours gave us. */
 
 import { formatAddress, formatPrefix, parsePrefix } from "../net/address.ts";
-import { Families, type Family } from "./config.ts";
+import { Families, type Family, type FamilyIndex, familyIndex } from "./family.ts";
 import type { Peer } from "./peer.ts";
 import { NO_OWN_ADDRESS } from "./rib/exporter.ts";
 import type { Rib } from "./rib/rib.ts";
@@ -23,7 +23,7 @@ type Finding = Omit<SpeakerProblem, "object">;
 function ownProblems(peer: Peer, rib: Rib, family: Family): Finding[] {
   const obstacle = peer.nextHopObstacle(family);
   if (obstacle === undefined) return [];
-  const prefixes = withoutNextHop(peer, rib, Families.indexOf(family) as 0 | 1);
+  const prefixes = withoutNextHop(peer, rib, familyIndex(family));
   if (prefixes.length === 0) return [];
   const more = prefixes.length > NAMED ? ` and ${prefixes.length - NAMED} more` : "";
   const message = `${prefixes.slice(0, NAMED).join(", ")}${more} not announced to ${peer.config.name}: ${obstacle}`;
@@ -33,7 +33,7 @@ function ownProblems(peer: Peer, rib: Rib, family: Family): Finding[] {
 
 /** Routes of the neighbour that are accepted, but not used, as nothing leads to their next hops. */
 function unreachableProblems({ config, slot }: Peer, rib: Rib, family: Family): Finding[] {
-  const f = Families.indexOf(family) as 0 | 1;
+  const f = familyIndex(family);
   const count = slot?.unreachable[f] ?? 0;
   if (!slot || count === 0) return [];
   const table = rib.tables[f];
@@ -47,7 +47,7 @@ function unreachableProblems({ config, slot }: Peer, rib: Rib, family: Family): 
   return [{ severity: "warning", field: `import (${family})`, message, remedy }];
 }
 
-function withoutNextHop(peer: Peer, rib: Rib, f: 0 | 1): string[] {
+function withoutNextHop(peer: Peer, rib: Rib, f: FamilyIndex): string[] {
   const table = rib.tables[f];
   const exporter = rib.groupOf(f, peer.index)?.exporter;
   return rib.locals[f].prefixes().filter(text => {

@@ -1,6 +1,6 @@
 /** Neighbours that announce what is not theirs: a node of the mesh beyond what it may originate, or an outsider pod subnets of nodes. */
 import { formatPrefix } from "../net/address.ts";
-import { Families } from "./config.ts";
+import { FamilyIndexes, FamilyTable } from "./family.ts";
 import type { Peer } from "./peer.ts";
 import type { Rib } from "./rib/rib.ts";
 import { Rejected } from "./rib/table.ts";
@@ -9,7 +9,8 @@ import { ineligibility } from "./views.ts";
 
 /** One for each family, with an example in which both sides have their names. */
 export function originProblems({ config, slot }: Peer, rib: Rib): SpeakerProblem[] {
-  return Families.flatMap((family, f) => {
+  return FamilyIndexes.flatMap(f => {
+    const family = FamilyTable[f].name;
     const { Origin = 0, Originator = 0 } = slot?.rejected[f] ?? {};
     const table = rib.tables[f];
     const path = slot && Origin + Originator > 0 ? table.findRejected(slot.id, Rejected.Origin | Rejected.Originator) : -1;

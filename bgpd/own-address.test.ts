@@ -8,7 +8,8 @@ import {
   IFA_F_TENTATIVE,
 } from "../kernel/constants.ts";
 import type { InterfaceAddress } from "../kernel/types.ts";
-import { formatAddress, parseAddress } from "../net/address.ts";
+import { formatAddress, type IpFamily, parseAddress } from "../net/address.ts";
+import { forwardingFamily } from "./family.ts";
 import { TestNamespace } from "./fib/testing.ts";
 import { type OwnAddressQuestion, ownAddress } from "./own-address.ts";
 import { accepting, type MemorySpeaker, MemoryWorld, neighborAt, network } from "./testing/memory-speakers.ts";
@@ -20,8 +21,12 @@ const on = (ifindex: number, text: string, flags = IFA_F_PERMANENT): InterfaceAd
 };
 
 /** The session is on v1 unless said otherwise. */
-function answer(family: 0 | 1, local: string, addresses: InterfaceAddress[] | undefined, change: Partial<OwnAddressQuestion> = {}): string {
-  const own = ownAddress({ family, local: parseAddress(local), ifindex: 1, ...change }, addresses, ifindex => `v${ifindex}`);
+function answer(ip: IpFamily, local: string, addresses: InterfaceAddress[] | undefined, change: Partial<OwnAddressQuestion> = {}): string {
+  const own = ownAddress(
+    { family: forwardingFamily(ip), local: parseAddress(local), ifindex: 1, ...change },
+    addresses,
+    ifindex => `v${ifindex}`,
+  );
   if ("obstacle" in own) return own.obstacle;
   return own.address.length === 32
     ? `${formatAddress(own.address.subarray(0, 16))} ${formatAddress(own.address.subarray(16))}`
@@ -31,24 +36,24 @@ function answer(family: 0 | 1, local: string, addresses: InterfaceAddress[] | un
 describe("our address for NEXT_HOP", () => {
   it("is the session's own where it is of the family, and another of its interface where not", () => {
     const addresses = [on(2, "10.0.2.1"), on(2, "fd00:2::1"), on(1, "10.0.1.9"), on(1, "10.0.1.1"), on(1, "fe80::1"), on(1, "fd00:1::1")];
-    expect(answer(0, "10.0.1.1", addresses)).toBe("10.0.1.1");
-    expect(answer(1, "10.0.1.1", addresses)).toBe("fd00:1::1");
-    expect(answer(0, "fd00:1::1", addresses)).toBe("10.0.1.9");
-    expect(answer(0, "fe80::1", addresses)).toBe("10.0.1.9");
-    expect(answer(1, "fe80::1", addresses)).toBe("fd00:1::1");
+    expect(answer(4, "10.0.1.1", addresses)).toBe("10.0.1.1");
+    expect(answer(6, "10.0.1.1", addresses)).toBe("fd00:1::1");
+    expect(answer(4, "fd00:1::1", addresses)).toBe("10.0.1.9");
+    expect(answer(4, "fe80::1", addresses)).toBe("10.0.1.9");
+    expect(answer(6, "fe80::1", addresses)).toBe("fd00:1::1");
     // Bound to v1, but on an address of another interface.
-    expect(answer(0, "10.0.2.1", addresses)).toBe("10.0.2.1");
+    expect(answer(4, "10.0.2.1", addresses)).toBe("10.0.2.1");
   });
 
   it("is the link-local one twice where a link-local session has no other, and none of IPv4", () => {
-    expect(answer(1, "fe80::1", [on(1, "fe80::1")])).toBe("fe80::1 fe80::1");
-    expect(answer(0, "fe80::1", [on(1, "fe80::1")])).toBe("interface v1 has no usable IPv4 address");
-    expect(answer(1, "fe80::1", undefined)).toBe("fe80::1 fe80::1");
+    expect(answer(6, "fe80::1", [on(1, "fe80::1")])).toBe("fe80::1 fe80::1");
+    expect(answer(4, "fe80::1", [on(1, "fe80::1")])).toBe("interface v1 has no usable IPv4 address");
+    expect(answer(6, "fe80::1", undefined)).toBe("fe80::1 fe80::1");
   });
 
   it("is not tentative, a duplicate or temporary, and deprecated only where there is no other", () => {
     const with6 = (flags: number, ...more: InterfaceAddress[]) =>
-      answer(1, "10.0.1.1", [on(1, "10.0.1.1"), on(1, "fd00::1", flags), ...more]);
+      answer(6, "10.0.1.1", [on(1, "10.0.1.1"), on(1, "fd00::1", flags), ...more]);
     expect(with6(IFA_F_TENTATIVE)).toBe(
       "interface v1 has no usable IPv6 address (fd00::1 is tentative: duplicate address detection has not ended)",
     );
@@ -60,19 +65,19 @@ describe("our address for NEXT_HOP", () => {
     expect(with6(IFA_F_DEPRECATED)).toBe("fd00::1");
     expect(with6(IFA_F_DEPRECATED, on(1, "fd00::2"))).toBe("fd00::2");
     // Those are bits of IPv6; the lowest means "secondary" for IPv4.
-    expect(answer(0, "fd00::1", [on(1, "10.0.1.1", IFA_F_TEMPORARY), on(1, "10.0.1.2")])).toBe("10.0.1.2");
+    expect(answer(4, "fd00::1", [on(1, "10.0.1.1", IFA_F_TEMPORARY), on(1, "10.0.1.2")])).toBe("10.0.1.2");
   });
 
   it("is another when the session's own is deprecated or gone, and that of a local route as long as the session lives", () => {
-    expect(answer(1, "fd00::1", [on(1, "fd00::1", IFA_F_DEPRECATED), on(1, "fd00::2")])).toBe("fd00::2");
-    expect(answer(0, "10.0.1.1", [on(1, "10.0.1.7")])).toBe("10.0.1.7");
-    expect(answer(0, "10.0.1.1", [on(2, "10.0.2.1")])).toBe("interface v1 has no usable IPv4 address");
-    expect(answer(0, "10.9.9.9", [on(2, "10.0.2.1")], { ifindex: 0 })).toBe("10.9.9.9");
+    expect(answer(6, "fd00::1", [on(1, "fd00::1", IFA_F_DEPRECATED), on(1, "fd00::2")])).toBe("fd00::2");
+    expect(answer(4, "10.0.1.1", [on(1, "10.0.1.7")])).toBe("10.0.1.7");
+    expect(answer(4, "10.0.1.1", [on(2, "10.0.2.1")])).toBe("interface v1 has no usable IPv4 address");
+    expect(answer(4, "10.9.9.9", [on(2, "10.0.2.1")], { ifindex: 0 })).toBe("10.9.9.9");
   });
 
   it("stays while nothing better is there", () => {
     const addresses = [on(1, "fd00::3"), on(1, "fd00::2"), on(1, "10.0.1.1")];
-    expect(answer(1, "10.0.1.1", addresses, { current: parseAddress("fd00::2") })).toBe("fd00::2");
+    expect(answer(6, "10.0.1.1", addresses, { current: parseAddress("fd00::2") })).toBe("fd00::2");
   });
 });
 

@@ -13,10 +13,10 @@ import {
 } from "../kernel/constants.ts";
 import type { InterfaceAddress } from "../kernel/types.ts";
 import { type Address, formatAddress, isLinkLocal, sameOctets } from "../net/address.ts";
+import { type FamilyIndex, FamilyTable } from "./family.ts";
 
 export interface OwnAddressQuestion {
-  /** 0 = IPv4, 1 = IPv6. */
-  family: 0 | 1;
+  family: FamilyIndex;
   /** Our end of the session, of either family. */
   local: Address;
   /** The interface of the session; 0 = unknown. */
@@ -35,7 +35,7 @@ export function ownAddress(
   linkName: (ifindex: number) => string,
 ): OwnAddress {
   const { family, local, ifindex } = question;
-  const octets = family === 0 ? 4 : 16;
+  const { octets } = FamilyTable[family];
   const suits = local.length === octets && !isLinkLocal(local);
   if (!addresses)
     return suits ? { address: local } : (linkLocalTwice(question) ?? { obstacle: "the session has no address of this family" });
@@ -53,13 +53,13 @@ export function ownAddress(
 
 /** An interface with nothing but its link-local address: it stands in both places (RFC 2545 section 3 knows no other way). */
 function linkLocalTwice({ family, local }: OwnAddressQuestion): OwnAddress | undefined {
-  return family === 1 && isLinkLocal(local) ? { address: Uint8Array.of(...local, ...local) } : undefined;
+  return FamilyTable[family].ip === 6 && isLinkLocal(local) ? { address: Uint8Array.of(...local, ...local) } : undefined;
 }
 
 function obstacle({ family, ifindex }: OwnAddressQuestion, there: readonly InterfaceAddress[], linkName: (ifindex: number) => string) {
   const name = ifindex === 0 ? "the session's interface" : `interface ${linkName(ifindex)}`;
   const flaws = there.filter(one => one.ifindex === ifindex).map(one => `${formatAddress(one.address)} ${flaw(one)}`);
-  return `${name} has no usable ${family === 0 ? "IPv4" : "IPv6"} address${flaws.length > 0 ? ` (${flaws.join(", ")})` : ""}`;
+  return `${name} has no usable ${FamilyTable[family].label} address${flaws.length > 0 ? ` (${flaws.join(", ")})` : ""}`;
 }
 
 /** Why an address is no next hop; undefined = it can be one. */

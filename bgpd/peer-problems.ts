@@ -1,6 +1,6 @@
 /** What is wrong with a neighbour while the speaker runs, beside its session being down, which its state says: each with its remedy. */
 import { formatPrefix } from "../net/address.ts";
-import { Families, type Family } from "./config.ts";
+import { Families, type Family, familyIndex } from "./family.ts";
 import { MAX_LENGTH } from "./message/header.ts";
 import { excessText, type Peer } from "./peer.ts";
 import type { Rib } from "./rib/rib.ts";
@@ -26,7 +26,7 @@ function prefixLimitProblems(peer: Peer, family: Family): Finding[] {
   const { config, slot, negotiated } = peer;
   if (!slot || !negotiated) return [];
   const { prefixLimit = 0, receivedLimit = 0, prefixWarning = 0 } = config.families[family] ?? {};
-  const f = Families.indexOf(family) as 0 | 1;
+  const f = familyIndex(family);
   const near = (field: string, count: number, limit: number, what: string): Finding[] =>
     limit === 0 || prefixWarning === 0 || count * 100 < limit * prefixWarning
       ? []
@@ -57,7 +57,7 @@ function limitProblems(peer: Peer): Finding[] {
 }
 
 function tooLargeProblems(peer: Peer, rib: Rib, family: Family): Finding[] {
-  const f = Families.indexOf(family) as 0 | 1;
+  const f = familyIndex(family);
   const group = rib.groupOf(f, peer.index);
   const prefixes = group?.tooLarge(peer.index) ?? [];
   if (!group || prefixes.length === 0) return [];
@@ -71,7 +71,7 @@ function tooLargeProblems(peer: Peer, rib: Rib, family: Family): Finding[] {
 }
 
 function overgrownProblems({ config, slot }: Peer, family: Family): Finding[] {
-  const count = slot?.rejected[Families.indexOf(family) as 0 | 1].TooLarge ?? 0;
+  const count = slot?.rejected[familyIndex(family)].TooLarge ?? 0;
   if (count === 0) return [];
   const message = `${count} routes of ${config.name} are not used: import policy makes an attribute longer than 65535 octets`;
   return [
@@ -86,7 +86,7 @@ function overgrownProblems({ config, slot }: Peer, family: Family): Finding[] {
 
 /** What no policy was asked about, because of the AS path. Each with what would let the routes in, where that can be right. */
 function pathProblems({ config, slot, negotiated }: Peer, family: Family): Finding[] {
-  const rejected = slot?.rejected[Families.indexOf(family) as 0 | 1] ?? {};
+  const rejected = slot?.rejected[familyIndex(family)] ?? {};
   const finding = (count: number | undefined, why: string, remedy: string): Finding[] =>
     count
       ? [

@@ -4,7 +4,8 @@
  */
 import { addressToUint32, contains, formatAddress, formatPrefix, maskAddress, parseAddress, sameOctets } from "../net/address.ts";
 import { type OpenedWith, policyKey, same } from "./apply.ts";
-import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
+import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import { Families, type Family, type FamilyIndex, FamilyIndexes, FamilyTable, familyIndex, type PerFamily, perFamily } from "./family.ts";
 import type { NextHopTracker } from "./fib/types.ts";
 import { familiesToDrop, familiesToKeep, type NeighborGracefulRestart, neighborGracefulRestart } from "./graceful-restart.ts";
 import { MalformedUpdates } from "./malformed.ts";
@@ -80,7 +81,7 @@ export class Peer implements SessionListener {
   /** That one, or else the one that has our end of the session; 0 = unknown. */
   #home = 0;
   /** Our address for NEXT_HOP in each family, or why there is none. */
-  #self: [OwnAddress, OwnAddress] | undefined;
+  #self: PerFamily<OwnAddress> | undefined;
   #shared = "";
   /** The tracker's id for the neighbour's own address, while its session stands and falls with the link between us. */
   #link: number | undefined;
@@ -181,7 +182,7 @@ export class Peer implements SessionListener {
     const keyBefore = this.#groupKeys();
     this.#self = this.#ownAddresses(this.negotiated);
     for (const family of this.#moveGroups(keyBefore)) {
-      const own = this.#self[Families.indexOf(family)];
+      const own = this.#self[familyIndex(family)];
       const text = "address" in own ? `is ${formatAddress(own.address.subarray(0, 16))} now` : `is none now: ${own.obstacle}`;
       this.#log.info({ family }, `our own next hop ${text}`);
     }
@@ -190,7 +191,7 @@ export class Peer implements SessionListener {
   /** Why routes that need our own address as their next hop are not sent; undefined = there is one, or no session. */
   nextHopObstacle(family: Family): string | undefined {
     if (!this.negotiated?.families.includes(family)) return undefined;
-    const own = this.#self?.[Families.indexOf(family)];
+    const own = this.#self?.[familyIndex(family)];
     return own && "obstacle" in own ? own.obstacle : undefined;
   }
 
@@ -206,13 +207,13 @@ export class Peer implements SessionListener {
       .join(" ");
   }
 
-  #moveGroups(keyBefore: readonly string[]): Family[] {
+  #moveGroups(keyBefore: PerFamily<string>): Family[] {
     const moved = (this.negotiated?.families ?? []).filter(family => {
-      const f = Families.indexOf(family) as 0 | 1;
+      const f = familyIndex(family);
       return this.#groupKey(f) !== keyBefore[f];
     });
     for (const family of moved) {
-      const f = Families.indexOf(family) as 0 | 1;
+      const f = familyIndex(family);
       this.#rib.move(f, this.#groupKey(f), () => this.#exportRules(f), this.#groupOptions(), this.#sink(), this.index);
     }
     return moved;
@@ -258,7 +259,7 @@ export class Peer implements SessionListener {
     });
     if (former?.state === "stale" && this.#rib.slots.has(former)) this.#comeBack(former, this.slot);
     for (const family of negotiated.families) {
-      const f = Families.indexOf(family) as 0 | 1;
+      const f = familyIndex(family);
       this.#rib.join(f, this.#groupKey(f), () => this.#exportRules(f), this.#groupOptions(), this.#sink(), true);
     }
     this.#hooks.progressed();
@@ -270,8 +271,8 @@ export class Peer implements SessionListener {
     if (!decoder || !slot) return;
     decoder.decode(message);
     if (decoder.problems.length > 0) this.malformed.note(message, decoder);
-    if (decoder.endOfRib >= 0) {
-      this.#endOfRib(Families[decoder.endOfRib]);
+    if (decoder.endOfRib !== undefined) {
+      this.#endOfRib(FamilyTable[decoder.endOfRib].name);
       return;
     }
     const excess = this.#rib.update(slot, message, decoder);
@@ -281,14 +282,14 @@ export class Peer implements SessionListener {
   routeRefresh(family: Family, subtype: number): void {
     // Subtypes 1 and 2 mark begin and end of a refresh (RFC 7313), which we do not announce.
     if (subtype !== 0) return;
-    const f = Families.indexOf(family) as 0 | 1;
+    const f = familyIndex(family);
     this.#rib.groupOf(f, this.index)?.refresh(this.index);
   }
 
   down(reason: DownReason): void {
     const { slot, negotiated } = this;
     this.waits();
-    for (const family of [0, 1] as const) this.#rib.leave(family, this.index);
+    for (const family of FamilyIndexes) this.#rib.leave(family, this.index);
     this.negotiated = undefined;
     this.#decoder = undefined;
     if (slot && negotiated) this.#retire(slot, negotiated, reason);
@@ -306,7 +307,7 @@ export class Peer implements SessionListener {
   close(): void {
     this.#staleTimer?.cancel();
     this.#releaseLink();
-    for (const family of [0, 1] as const) this.#rib.leave(family, this.index);
+    for (const family of FamilyIndexes) this.#rib.leave(family, this.index);
     if (this.slot && this.slot.state !== "dead") this.#rib.closeSlot(this.slot, false);
   }
 
@@ -346,7 +347,7 @@ export class Peer implements SessionListener {
     this.#rib.closeSlot(slot, keep.length > 0);
     this.#staleTimer?.cancel();
     if (keep.length === 0) return;
-    for (const family of Families) if (!keep.includes(family)) this.#rib.purgeStale(slot, Families.indexOf(family) as 0 | 1);
+    for (const family of Families) if (!keep.includes(family)) this.#rib.purgeStale(slot, familyIndex(family));
     const seconds = this.gracefulRestart?.restartTime ?? 0;
     this.#log.info({ seconds, families: keep }, `graceful restart: keeping the neighbour's routes for ${seconds} s`);
     this.#staleTimer = this.#platform.clock.after(seconds * 1000, () => this.#forgetStale(slot, "the neighbour did not come back in time"));
@@ -363,16 +364,16 @@ export class Peer implements SessionListener {
   #comeBack(stale: Slot, slot: Slot): void {
     slot.staleSlot = stale.id;
     this.#staleTimer?.cancel();
-    for (const family of familiesToDrop(this.gracefulRestart)) this.#rib.purgeStale(stale, Families.indexOf(family) as 0 | 1);
+    for (const family of familiesToDrop(this.gracefulRestart)) this.#rib.purgeStale(stale, familyIndex(family));
     this.#staleTimer = this.#platform.clock.after(STALE_ROUTES_TIME * 1000, () => {
-      for (const family of [0, 1] as const) this.#rib.purgeStale(stale, family);
+      for (const family of FamilyIndexes) this.#rib.purgeStale(stale, family);
     });
   }
 
   #endOfRib(family: Family): void {
     this.endOfRib.add(family);
     const stale = this.slot && this.slot.staleSlot >= 0 ? this.#rib.slots.get(this.slot.staleSlot) : undefined;
-    if (stale) this.#rib.purgeStale(stale, Families.indexOf(family) as 0 | 1);
+    if (stale) this.#rib.purgeStale(stale, familyIndex(family));
     this.#hooks.progressed();
   }
 
@@ -402,8 +403,8 @@ export class Peer implements SessionListener {
     if (excess.limit === "octets") return { code: ErrorCode.Cease, subcode: CeaseSubcode.OutOfResources, data: new Uint8Array() };
     const { prefixLimit = 0, receivedLimit = 0 } = this.config.families[excess.family] ?? {};
     const limit = excess.limit === "accepted" ? prefixLimit : receivedLimit;
-    const afi = Families.indexOf(excess.family) + 1;
-    const data = Uint8Array.of(0, afi, 1, limit >>> 24, (limit >>> 16) & 255, (limit >>> 8) & 255, limit & 255);
+    const { afi, safi } = FamilyTable[familyIndex(excess.family)];
+    const data = Uint8Array.of(afi >>> 8, afi & 255, safi, limit >>> 24, (limit >>> 16) & 255, (limit >>> 8) & 255, limit & 255);
     return { code: ErrorCode.Cease, subcode: CeaseSubcode.MaximumPrefixes, data };
   }
 
@@ -436,8 +437,8 @@ export class Peer implements SessionListener {
       : { action: "reject", text: "default: reject, an external neighbour needs a policy (RFC 8212)" };
   }
 
-  #exportRules(f: 0 | 1): ExportRules {
-    const family = Families[f];
+  #exportRules(f: FamilyIndex): ExportRules {
+    const family = FamilyTable[f].name;
     const settings = this.config.families[family];
     const negotiated = this.negotiated;
     if (!settings || !negotiated) throw new Error(`${this.config.name}: no session in ${family}`);
@@ -472,13 +473,13 @@ export class Peer implements SessionListener {
     return { fourOctetAsn, maxMessageLength, advertisementInterval: this.config.advertisementInterval };
   }
 
-  #groupKeys(): string[] {
-    return ([0, 1] as const).map(f => (this.config.families[Families[f]] ? this.#groupKey(f) : ""));
+  #groupKeys(): PerFamily<string> {
+    return perFamily(f => (this.config.families[FamilyTable[f].name] ? this.#groupKey(f) : ""));
   }
 
   /** Equal keys, equal output: all that exporter and writer look at. */
-  #groupKey(f: 0 | 1): string {
-    const family = Families[f];
+  #groupKey(f: FamilyIndex): string {
+    const family = FamilyTable[f].name;
     const settings = this.config.families[family];
     const n = this.negotiated;
     const self = this.#selfNextHop(f);
@@ -525,19 +526,19 @@ export class Peer implements SessionListener {
     return [...new Set(lists)].sort();
   }
 
-  #selfNextHop(f: 0 | 1): Uint8Array | undefined {
+  #selfNextHop(f: FamilyIndex): Uint8Array | undefined {
     const own = this.#self?.[f];
     return own && "address" in own ? own.address : undefined;
   }
 
-  #ownAddresses({ localAddress }: Negotiated): [OwnAddress, OwnAddress] {
+  #ownAddresses({ localAddress }: Negotiated): PerFamily<OwnAddress> {
     const tracker = this.#tracker;
     const addresses = tracker?.addresses();
-    const ask = (family: 0 | 1) => {
+    const ask = (family: FamilyIndex) => {
       const question = { family, local: localAddress, ifindex: this.#home, current: this.#selfNextHop(family) };
       return ownAddress(question, addresses, ifindex => tracker?.linkName(ifindex) ?? `ifindex ${ifindex}`);
     };
-    return [ask(0), ask(1)];
+    return perFamily(ask);
   }
 
   #interfaceOf(address: Uint8Array): number {

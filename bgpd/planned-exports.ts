@@ -3,7 +3,8 @@
  * export policies, with the attributes that it gets. What is learned from others and passed on is not in it. Pure.
  */
 import { parsePrefix } from "../net/address.ts";
-import { Families, type Family, type NeighborConfig, type SpeakerConfig } from "./config.ts";
+import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import { Families, type Family, FamilyTable, familyIndex, forwardingFamily } from "./family.ts";
 import { attributesView } from "./message/format.ts";
 import { type AsPathSegment, type PathAttributes, SegmentType } from "./message/types.ts";
 import { compilePolicies } from "./policy/index.ts";
@@ -30,7 +31,7 @@ export function plannedExports(config: SpeakerConfig): PlannedExport[] {
       const external = isExternal(neighbor, config);
       const policy = policyOf(config, neighbor, family, external);
       for (const network of config.networks) {
-        if (network.prefix.includes(":") !== (family === "ipv6-unicast")) continue;
+        if (forwardingFamily(network.prefix.includes(":") ? 6 : 4) !== familyIndex(family)) continue;
         const { prefix, kind, source } = network;
         if (network.neighbors && !network.neighbors.includes(neighbor.name)) {
           withheld.push({ prefix, reason: "no Advertisement gives it to this neighbour" });
@@ -42,7 +43,7 @@ export function plannedExports(config: SpeakerConfig): PlannedExport[] {
           attributes: attributesOf(network),
           neighbor: neighbor.name,
           kind,
-          self: { asn, address: new Uint8Array(family === "ipv4-unicast" ? 4 : 16) },
+          self: { asn, address: new Uint8Array(FamilyTable[familyIndex(family)].octets) },
         });
         if (!result.accepted) withheld.push({ prefix, reason: result.decidedBy });
         else announced.push({ prefix, kind, source, attributes: sent(result.attributes, external, asn), decidedBy: result.decidedBy });

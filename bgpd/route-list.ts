@@ -1,6 +1,6 @@
 /** The routes that somebody asks for, a page at a time: in the order of their prefixes, which stays while routes come and go between pages. */
 import { formatAddress, formatPrefix, isPrefix, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
-import { Families, type Family } from "./config.ts";
+import { type Family, FamilyTable } from "./family.ts";
 import { turn } from "./fib/route-places.ts";
 import type { Clock } from "./platform.ts";
 import { comparePrefixIds, wordsOf } from "./rib/prefix-table.ts";
@@ -61,7 +61,7 @@ export function* walkRoutes(rib: Rib, filter: RouteFilter): Generator<undefined,
   const list: RouteList = { routes: [], total: 0 };
   let last: string | undefined;
   for (const table of rib.tables) {
-    if (filter.family && Families[table.family] !== filter.family) continue;
+    if (filter.family && FamilyTable[table.family].name !== filter.family) continue;
     const page = new Page(table, limit, after);
     for (const prefix of address ? [longestMatch(table, address)] : matching(table, wanted, filter.longer ?? false)) {
       if (prefix % LOOK === 0) yield;

@@ -1,5 +1,6 @@
 /** What the speaker shows of itself: plain JSON for CLI, API, status and tests. */
-import type { Family, RouteKind } from "./config.ts";
+import type { RouteKind } from "./config.ts";
+import type { Family } from "./family.ts";
 import type { FaultView } from "./faults.ts";
 import type { FibCounters } from "./fib/types.ts";
 import type { TraceStep } from "./policy/types.ts";

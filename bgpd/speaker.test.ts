@@ -1,11 +1,14 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parseAddress } from "../net/address.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import { forwardingFamily } from "./family.ts";
 import { buildAttributes } from "./message/attributes.ts";
 import { MessageType } from "./message/header.ts";
 import { UpdateWriter } from "./message/update-writer.ts";
 import { RawPeer } from "./session/testing.ts";
 import { accepting, type MemorySpeaker, MemoryWorld, neighborAt, network } from "./testing/memory-speakers.ts";
+
+const ipv4Unicast = forwardingFamily(4);
 
 const A = "10.0.0.1";
 const B = "10.0.0.2";
@@ -277,7 +280,7 @@ describe("the prefix limit", () => {
     await world.run(5);
     const writer = new UpdateWriter({ fourOctetAsn: true, maxMessageLength: 4096 });
     const set = buildAttributes({ origin: 0, asPath: [{ type: 2, asns: [65004] }], nextHop: parseAddress(D) });
-    writer.announce(0, set, 0, set.length);
+    writer.announce(ipv4Unicast, set, 0, set.length);
     for (const word of [0x0a040000, 0x0a050000]) writer.prefix4(word, 16);
     peers[0].wire?.write(writer.take());
     await world.run(1000);

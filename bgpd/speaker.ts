@@ -193,7 +193,7 @@ export class Speaker {
       })),
       tables: tableCounts(this.#rib),
       attributeSets: this.#rib.attributes.size,
-      updateGroups: this.#rib.groups[0].size + this.#rib.groups[1].size,
+      updateGroups: this.#rib.groups.reduce((sum, groups) => sum + groups.size, 0),
       fib: this.#fib?.counters(),
       converged: this.#converged,
       faults: this.#faults.snapshot(),

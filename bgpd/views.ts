@@ -1,6 +1,7 @@
 /** The RIB as people read it: objects with names, made only when somebody asks. */
 import { formatAddress, formatPrefix } from "../net/address.ts";
-import { Families, type RouteKind } from "./config.ts";
+import type { RouteKind } from "./config.ts";
+import { Families, type FamilyIndex, FamilyTable, familyIndex } from "./family.ts";
 import { describeCapability } from "./message/capability.ts";
 import { attributesView, formatId } from "./message/format.ts";
 import type { Peer } from "./peer.ts";
@@ -13,7 +14,7 @@ import type { AttributesView, NeighborSnapshot, RouteView, SpeakerSnapshot } fro
 
 export function tableCounts(rib: Rib): SpeakerSnapshot["tables"] {
   const count = (table: RibTable) => ({ prefixes: table.prefixes.size, paths: table.pathCount, best: table.bestCount });
-  return { "ipv4-unicast": count(rib.tables[0]), "ipv6-unicast": count(rib.tables[1]) };
+  return Object.fromEntries(Families.map(family => [family, count(rib.tables[familyIndex(family)])])) as SpeakerSnapshot["tables"];
 }
 
 export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
@@ -23,7 +24,7 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
   for (const family of Families) {
     const settings = config.families[family];
     if (!settings) continue;
-    const f = Families.indexOf(family) as 0 | 1;
+    const f = familyIndex(family);
     const received = peer.slot?.paths[f] ?? 0;
     const accepted = peer.slot?.accepted[f] ?? 0;
     families[family] = {
@@ -94,7 +95,7 @@ function rejectedTexts(counts: RejectedCounts = {}): Record<string, number> | un
   return Object.fromEntries(found.map(([reason, amount]) => [rejectedWords[reason as RejectedReason], amount]));
 }
 
-function sentCount(rib: Rib, family: 0 | 1, neighborIndex: number): number {
+function sentCount(rib: Rib, family: FamilyIndex, neighborIndex: number): number {
   const group = rib.groupOf(family, neighborIndex);
   if (!group) return 0;
   let kept = 0;
@@ -129,7 +130,7 @@ function pathView(rib: Rib, table: RibTable, path: number): RouteView {
   const eligible = table.isEligible(path);
   return {
     prefix: formatPrefix(table.prefixes.prefix(table.pathPrefix[path])),
-    family: Families[table.family],
+    family: FamilyTable[table.family].name,
     kind: network?.kind ?? ("learned" satisfies RouteKind),
     from: sourceOf(rib, table, path),
     best: false,
@@ -165,7 +166,7 @@ export function ineligibility(rib: Rib, table: RibTable, path: number): string {
   if (flags & Rejected.AsSet) return "an AS_SET in its AS path (RFC 9774); allowASSets would take it";
   if (flags & Rejected.EmptyPath) return "an empty AS path, from an external neighbour";
   if (flags & Rejected.FirstAs) {
-    const wanted = rib.slots.get(table.pathSlot[path])?.imports[Families[table.family]]?.firstAs;
+    const wanted = rib.slots.get(table.pathSlot[path])?.imports[FamilyTable[table.family].name]?.firstAs;
     return `its AS path does not begin with ${wanted || "the neighbour's AS"}, as that of an external neighbour's route does; a route server needs enforceFirstAS: false`;
   }
   if (flags & Rejected.Policy) return "rejected by import policy";

@@ -4,7 +4,7 @@
  */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { version } from "../agent/version.ts";
-import { Families } from "../bgpd/config.ts";
+import { Families } from "../bgpd/family.ts";
 import { isAddress, parsePrefix } from "../net/address.ts";
 import { CliError } from "./error.ts";
 import { type Paint, paintFor } from "./render/paint.ts";

@@ -6,13 +6,12 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Families, RouteKinds } from "../bgpd/config.ts";
+import { RouteKinds } from "../bgpd/config.ts";
 import { originNames } from "../bgpd/policy/conditions.ts";
 import { isAddress } from "../net/address.ts";
 import { hashedRouterId } from "./compile/nodes.ts";
 import { compile } from "./compile.ts";
 import type { NodeFacts, NodePlan } from "./plan.ts";
-import { FamilyNames } from "./resources/common.ts";
 import { readDocuments } from "./resources/documents.ts";
 import { type AnyResource, collect } from "./resources/kinds.ts";
 import { OriginNames, RouteKindNames } from "./resources/policy.ts";
@@ -49,7 +48,6 @@ const object = (kind: string, name: string, spec: object, labels = {}) =>
   `${JSON.stringify({ apiVersion: "podlane.io/v1alpha1", kind, metadata: { name, labels }, spec }, undefined, 1)}\n---\n`;
 
 test("the schema's names are those of the speaker", () => {
-  expect([...FamilyNames]).toEqual([...Families]);
   expect([...RouteKindNames]).toEqual([...RouteKinds]);
   expect([...OriginNames]).toEqual([...originNames]);
 });

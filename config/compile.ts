@@ -4,7 +4,7 @@
  */
 import type { SpeakerConfig } from "../bgpd/config.ts";
 import { compileAdvertisements } from "./compile/advertisements.ts";
-import { type Context, compareText, type NodeView, Problems } from "./compile/context.ts";
+import { type Context, compareText, familyName, type NodeView, Problems } from "./compile/context.ts";
 import { reportHeld } from "./compile/held.ts";
 import { type LastGood, Memory, nothingGood } from "./compile/memory.ts";
 import { assignFabrics, reportDuplicateRouterIds, routerIdOf, viewNodes } from "./compile/nodes.ts";
@@ -13,7 +13,7 @@ import { resolvePeers } from "./compile/peers.ts";
 import { compilePods } from "./compile/pods.ts";
 import { compilePolicies, reportPolicies, usablePolicies } from "./compile/policies.ts";
 import { compileGuards } from "./compile/protect.ts";
-import { compileSessions, familyName } from "./compile/sessions.ts";
+import { compileSessions } from "./compile/sessions.ts";
 import type { NodeFacts, NodePlan, PodPlan } from "./plan.ts";
 import type { Fabric, Resources } from "./resources/kinds.ts";
 

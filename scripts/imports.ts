@@ -29,6 +29,7 @@ const mayImport: Record<string, readonly string[]> = {
 /** Narrower or wider than the folder's rule: the first entry that the importing file starts with decides. */
 const exceptions: { files: string; alsoMayImport: readonly string[]; because: string }[] = [
   { files: "config/compile", alsoMayImport: ["bgpd", "cni"], because: "compile knows both vocabularies" },
+  { files: "config/resources", alsoMayImport: ["bgpd"], because: "the families that users may name are the rows of bgpd/family.ts" },
   { files: "config/plan", alsoMayImport: ["bgpd"], because: "a plan holds what compile made for the speaker" },
 ];
 

@@ -1,11 +1,14 @@
 /** One real session (RIPE route collector data): every UPDATE decodes, and every attribute set survives being written and read again. */
 import { beforeEach, describe, expect, it } from "vitest";
+import { forwardingFamily } from "../bgpd/family.ts";
 import { buildAttributes, parseAttributes } from "../bgpd/message/attributes.ts";
 import { MessageFramer, MessageType, readHeader } from "../bgpd/message/header.ts";
 import { decodeOpen } from "../bgpd/message/open.ts";
 import { UpdateDecoder } from "../bgpd/message/update-decoder.ts";
 import { UpdateWriter } from "../bgpd/message/update-writer.ts";
 import { mrtMessages, readMrtFile, recordedSession } from "./mrt.ts";
+
+const ipv4Unicast = forwardingFamily(4);
 
 const { path, exists } = recordedSession();
 
@@ -69,7 +72,7 @@ describe("recorded session", () => {
       const canonical = Buffer.from(copy).toString("latin1");
       if (seen.has(canonical)) continue;
       seen.add(canonical);
-      writer.announce(0, decoder.octets, 0, decoder.octetsLength);
+      writer.announce(ipv4Unicast, decoder.octets, 0, decoder.octetsLength);
       writer.prefix4(0x0a000000, 8);
       framer.push(writer.take(), octets => again.decode(octets));
       again.canonical(0);

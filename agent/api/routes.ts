@@ -1,7 +1,7 @@
 /** What the local API knows: one row for each path and method. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { isAbsolute } from "node:path";
-import { Families } from "../../bgpd/config.ts";
+import { Families } from "../../bgpd/family.ts";
 import type { RouteFilter } from "../../bgpd/route-list.ts";
 import type { Explanation, NeighborSnapshot } from "../../bgpd/snapshot.ts";
 import { type CniAnswer, serveCni } from "../../cni/http.ts";

@@ -67,7 +67,7 @@ export class FamilyState {
     this.family = family;
     this.metric = effectiveMetric(family, metric);
     this.#entries = entries;
-    this.prefixes = new PrefixTable(family === 4 ? 1 : 4, capacity => [() => this.#grow(capacity)]);
+    this.prefixes = new PrefixTable(family, capacity => [() => this.#grow(capacity)]);
     this.flags = new Uint8Array(this.prefixes.capacity);
     this.#want = new Uint32Array(this.prefixes.capacity);
     this.#have = new Uint32Array(this.prefixes.capacity);

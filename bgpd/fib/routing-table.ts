@@ -260,7 +260,7 @@ const maxRows = 10_000;
 const noRows: RouteRow[] = [];
 
 function noRoutes(family: 4 | 6): FamilyRoutes {
-  return { prefixes: new PrefixTable(family === 4 ? 1 : 4), rows: [], lengths: new Uint32Array(family === 4 ? 33 : 129) };
+  return { prefixes: new PrefixTable(family), rows: [], lengths: new Uint32Array(family === 4 ? 33 : 129) };
 }
 
 function addressKey({ ifindex, address, prefixLength }: InterfaceAddress): string {

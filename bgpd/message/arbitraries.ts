@@ -1,5 +1,6 @@
 /** Test support: fast-check generators of attribute sets, prefixes and whole UPDATEs. */
 import fc from "fast-check";
+import { type FamilyIndex, FamilyTable } from "../family.ts";
 import type { AsPathSegment, PathAttributes } from "./types.ts";
 
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
@@ -46,14 +47,14 @@ function partialArbitrary(attributes: PathAttributes): fc.Arbitrary<number[]> {
   ]);
 }
 
-/** Any attribute set with a next hop of this family (row number), in the form parseAttributes gives. */
-export function attributesArbitrary(family: number): fc.Arbitrary<PathAttributes> {
+/** Any attribute set with a next hop of this family, in the form parseAttributes gives. */
+export function attributesArbitrary(family: FamilyIndex): fc.Arbitrary<PathAttributes> {
   return fc
     .record(
       {
         origin: fc.constantFrom(0 as const, 1 as const, 2 as const),
         asPath,
-        nextHop: family === 0 ? ipv4NextHop : ipv6NextHop,
+        nextHop: FamilyTable[family].ip === 4 ? ipv4NextHop : ipv6NextHop,
         med: u32,
         localPref: u32,
         atomicAggregate: fc.constant(true),

@@ -2,8 +2,7 @@
  * Capabilities of OPEN (RFC 5492): one row each, {code, name, decode, encode}. A capability without a row is kept in `raw` and otherwise
  * ignored; one whose value has the wrong length is an error only where a session without it would go wrong.
  */
-import type { Family } from "../config.ts";
-import { FamilyTable, familyIndex, familyOf, formatFamily } from "./family.ts";
+import { type Family, FamilyTable, familyIndex, familyOf, formatFamily } from "../family.ts";
 import { readUint32 } from "./octets.ts";
 import { type Capabilities, MessageError } from "./types.ts";
 

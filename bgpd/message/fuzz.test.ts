@@ -1,9 +1,9 @@
 /** Whatever octets come: a result within bounds or a MessageError, never anything else, and nothing left over for the next message. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily } from "../family.ts";
 import { attributesArbitrary, prefixArbitrary } from "./arbitraries.ts";
 import { buildAttributes, newFacts, parseAttributes, readFacts } from "./attributes.ts";
-import { FamilyTable } from "./family.ts";
 import { toHex } from "./fixtures.ts";
 import { attributesView } from "./format.ts";
 import { HEADER_LENGTH, MessageFramer, MessageType, newMessage } from "./header.ts";
@@ -54,7 +54,7 @@ function shown(decoder: UpdateDecoder, message: Uint8Array): string {
   return lines.join("\n");
 }
 
-function walk(message: Uint8Array, family: number, start: number, end: number): string {
+function walk(message: Uint8Array, family: FamilyIndex, start: number, end: number): string {
   expect(start).toBeLessThan(end);
   expect(end).toBeLessThanOrEqual(message.length);
   let at = start;
@@ -69,7 +69,7 @@ function walk(message: Uint8Array, family: number, start: number, end: number): 
 /** A valid UPDATE of one or both families, as the writer writes it on a session of this kind. */
 const validUpdate = fc
   .tuple(
-    fc.constantFrom(0, 1),
+    fc.constantFrom(...FamilyIndexes),
     fc.constantFrom(0, 1),
     fc.boolean(),
     fc.boolean(),
@@ -85,7 +85,7 @@ const validUpdate = fc
         const prefix = new Uint8Array(20);
         prefix.set(pair[family]);
         const words = [1, 5, 9, 13].map(at => readUint32(prefix, at));
-        if (family === 0) writer.prefix4(words[0], prefix[0]);
+        if (family === forwardingFamily(4)) writer.prefix4(words[0], prefix[0]);
         else writer.prefix6(words[0], words[1], words[2], words[3], prefix[0]);
       }
       return writer.take();

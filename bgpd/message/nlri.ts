@@ -2,6 +2,7 @@
  * Runs of prefixes as UPDATEs carry them (RFC 4271 section 4.3, RFC 4760 section 5): [length octet, ceil(length / 8) octets]…, and which
  * of them no unicast route can be.
  */
+import type { IpFamily } from "../../net/address.ts";
 
 /** What is wrong with a run of prefixes, or undefined: after this check it can be walked blindly. */
 export function nlriFault(octets: Uint8Array, start: number, end: number, maxLength: number): string | undefined {
@@ -19,9 +20,9 @@ export function nlriFault(octets: Uint8Array, start: number, end: number, maxLen
  * prefixes, BIRD the others here too. `octets` from `start` on: the address
  * as far as its `length` bits reach.
  */
-export function unexpectedPrefix(octets: Uint8Array, start: number, length: number, ipv6: boolean): string | undefined {
+export function unexpectedPrefix(octets: Uint8Array, start: number, length: number, ip: IpFamily): string | undefined {
   const first = octets[start];
-  if (!ipv6) {
+  if (ip === 4) {
     if (first === 127 && length >= 8) return "loopback addresses";
     if (first < 224 || length < 4) return undefined;
     if (first < 240) return "multicast addresses";

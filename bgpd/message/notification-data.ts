@@ -1,8 +1,8 @@
 /** The data of a NOTIFICATION in words: what the neighbour names of what it got. A neighbour writes it, so all of it is bounded, and never believed. */
 import { formatAddress } from "../../net/address.ts";
+import { formatFamily } from "../family.ts";
 import { attributeName } from "./attribute-table.ts";
 import { describeCapability } from "./capability.ts";
-import { formatFamily } from "./family.ts";
 import { MessageType } from "./header.ts";
 
 /** By "code/subcode", or by code for all its subcodes. Each returns undefined for octets that are not what the RFC says. */

@@ -2,11 +2,10 @@
  * OPEN: its octets, its checks, and what two of them allow (RFC 4271 sections 4.2 and 6.2; RFC 5492, RFC 6286, RFC 6793, RFC 7607,
  * RFC 9072). Structure is checked by decodeOpen; what needs our configuration by validateOpen; negotiate draws the conclusions.
  */
-import type { Family } from "../config.ts";
+import { classicFamily, Families, type Family, FamilyTable, familyIndex } from "../family.ts";
 import type { Negotiated } from "../session/types.ts";
 import { AS_TRANS, isReservedAsn } from "./as-path.ts";
 import { decodeCapability, encodeCapabilities, type LocalCapabilities } from "./capability.ts";
-import { FamilyTable, familyIndex } from "./family.ts";
 import { HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, MessageType, newMessage } from "./header.ts";
 import { type Capabilities, MessageError, type OpenMessage } from "./types.ts";
 
@@ -141,8 +140,8 @@ function trueAsn(field: number, capability: number | undefined): number {
 
 /** A neighbour that announces no family at all speaks IPv4 unicast (RFC 4760 section 8). In table order. */
 function commonFamilies(ours: readonly Family[], open: OpenMessage): Family[] {
-  const theirs: readonly Family[] = open.capabilities.families ?? ["ipv4-unicast"];
-  return FamilyTable.map(row => row.name).filter(family => ours.includes(family) && theirs.includes(family));
+  const theirs: readonly Family[] = open.capabilities.families ?? [FamilyTable[classicFamily].name];
+  return Families.filter(family => ours.includes(family) && theirs.includes(family));
 }
 
 function checkValues(open: OpenMessage): void {

@@ -1,6 +1,5 @@
 /** ROUTE-REFRESH (RFC 2918 section 3; the subtype in its reserved octet: RFC 7313 section 3). */
-import type { Family } from "../config.ts";
-import { FamilyTable, familyIndex, familyOf } from "./family.ts";
+import { type Family, FamilyTable, familyIndex, familyOf } from "../family.ts";
 import { HEADER_LENGTH, MessageType, newMessage } from "./header.ts";
 import { MessageError } from "./types.ts";
 

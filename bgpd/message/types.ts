@@ -1,5 +1,5 @@
 /** Shapes that message codec, policy, RIB and displays share. Values are numbers and octets; text forms are in format.ts. */
-import type { Family } from "../config.ts";
+import type { Family } from "../family.ts";
 
 /** RFC 4271 section 4.3, RFC 5065. */
 export const SegmentType = { AsSet: 1, AsSequence: 2, ConfedSequence: 3, ConfedSet: 4 } as const;

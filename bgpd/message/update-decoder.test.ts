@@ -68,7 +68,7 @@ describe("well-formed UPDATEs", () => {
         [1, "4020010db800000001", global],
       ],
     });
-    expect([decoder.treatAsWithdraw, decoder.endOfRib, decoder.problems]).toEqual([false, -1, []]);
+    expect([decoder.treatAsWithdraw, decoder.endOfRib, decoder.problems]).toEqual([false, undefined, []]);
     expect(canonical(decoder, 0)).toBe(canonicalGood);
     expect(canonical(decoder, 1)).toBe(`40010001004002000602010000fde940030010${global}`);
   });
@@ -112,13 +112,13 @@ describe("well-formed UPDATEs", () => {
     expect(decode(update({})).endOfRib).toBe(0);
     expect(decode(update({ attributes: "800f03 0002 01" })).endOfRib).toBe(1);
     expect(decode(update({ attributes: "900f0003 0001 01" })).endOfRib).toBe(0);
-    expect(decode(update({ withdrawn: "00" })).endOfRib).toBe(-1);
-    expect(decode(update({ withdrawn: "00", attributes: "800f03 0002 01" })).endOfRib).toBe(-1);
-    expect(decode(update({ attributes: `800f03 0002 01 ${origin}` })).endOfRib).toBe(-1);
+    expect(decode(update({ withdrawn: "00" })).endOfRib).toBeUndefined();
+    expect(decode(update({ withdrawn: "00", attributes: "800f03 0002 01" })).endOfRib).toBeUndefined();
+    expect(decode(update({ attributes: `800f03 0002 01 ${origin}` })).endOfRib).toBeUndefined();
     const ipv6 = { ...internal, families: ["ipv6-unicast"] as const };
-    expect(decode(update({}), ipv6).endOfRib).toBe(-1);
+    expect(decode(update({}), ipv6).endOfRib).toBeUndefined();
     const other = decode(update({ attributes: "800f03 0019 41" }));
-    expect([other.endOfRib, other.problems.length]).toEqual([-1, 1]);
+    expect([other.endOfRib, other.problems.length]).toEqual([undefined, 1]);
   });
 
   it("results of one message leave nothing in the next", () => {

@@ -3,7 +3,16 @@
  * session; its fields hold the result of the last decode(), ranges being offsets into that message. Nothing is allocated for an
  * UPDATE without faults. Faults are taken by RFC 7606: discard, withdraw, and only where NLRI cannot be told apart, reset.
  */
-import type { Family } from "../config.ts";
+import {
+  classicFamily,
+  type Family,
+  type FamilyIndex,
+  FamilyTable,
+  familyIndexOf,
+  formatFamily,
+  type PerFamily,
+  perFamily,
+} from "../family.ts";
 import { AS_TRANS, mergeAsPath, widenAsPath } from "./as-path.ts";
 import {
   AttributeCode,
@@ -15,7 +24,6 @@ import {
   type Treatment,
 } from "./attribute-table.ts";
 import { CANONICAL_HEADER, UNKNOWN_FLAGS } from "./attributes.ts";
-import { FamilyTable, familyIndexOf, formatFamily } from "./family.ts";
 import { HEADER_LENGTH, MAX_LENGTH } from "./header.ts";
 import { nextHopFault, usefulNextHopLength, usefulNextHopStart } from "./next-hop.ts";
 import { nlriFault } from "./nlri.ts";
@@ -45,18 +53,17 @@ export interface UpdateDecoderOptions {
 const NO_PROBLEMS: UpdateProblem[] = [];
 /** A message may hold hundreds of faults; the first ones tell enough. */
 const MAX_PROBLEMS = 16;
-const IPV4 = 0;
 const OPTIONAL_TRANSITIVE = AttributeFlag.Optional | AttributeFlag.Transitive;
 
 export class UpdateDecoder {
-  /** Ranges of withdrawn prefixes: 0..2 of them, families by row number. Each is [length octet, ceil(length / 8) octets]… */
+  /** Ranges of withdrawn prefixes: 0..2 of them, Each is [length octet, ceil(length / 8) octets]… */
   withdrawnCount = 0;
-  readonly withdrawnFamily = [0, 0];
+  readonly withdrawnFamily = [classicFamily, classicFamily];
   readonly withdrawnStart = [0, 0];
   readonly withdrawnEnd = [0, 0];
   /** Ranges of announced prefixes, likewise. Bits beyond a prefix's length may be set: mask them. */
   announcedCount = 0;
-  readonly announcedFamily = [0, 0];
+  readonly announcedFamily = [classicFamily, classicFamily];
   readonly announcedStart = [0, 0];
   readonly announcedEnd = [0, 0];
   /** The next hop as canonical octets will have it: 4, 16 or 32 octets; length 0 where it is missing (then treatAsWithdraw is set). */
@@ -64,8 +71,8 @@ export class UpdateDecoder {
   readonly announcedNextHopLength = [0, 0];
   /** RFC 7606: all that is announced counts as withdrawn. canonical() must not be called. */
   treatAsWithdraw = false;
-  /** Row number of the family whose End-of-RIB this is (RFC 4724 section 2), or -1. */
-  endOfRib = -1;
+  /** The family whose End-of-RIB this is (RFC 4724 section 2). */
+  endOfRib: FamilyIndex | undefined;
   problems: readonly UpdateProblem[] = NO_PROBLEMS;
   /** Filled by canonical(); the buffer is reused and may be replaced by the next decode(). */
   octets: Uint8Array = new Uint8Array(2 * MAX_LENGTH + 512);
@@ -73,7 +80,7 @@ export class UpdateDecoder {
 
   readonly #fourOctetAsn: boolean;
   readonly #extendedNextHop: boolean;
-  readonly #enabled: readonly boolean[];
+  readonly #enabled: PerFamily<boolean>;
   readonly #context: CheckContext;
   #message: Uint8Array = new Uint8Array(0);
   /** Attributes to keep, ascending by code; where their values stand, by code. */
@@ -101,7 +108,7 @@ export class UpdateDecoder {
   constructor(options: UpdateDecoderOptions) {
     this.#fourOctetAsn = options.fourOctetAsn;
     this.#extendedNextHop = options.extendedNextHop ?? false;
-    this.#enabled = FamilyTable.map(row => options.families.includes(row.name));
+    this.#enabled = perFamily(family => options.families.includes(FamilyTable[family].name));
     this.#context = { internal: options.internal, asnWidth: options.fourOctetAsn ? 4 : 2 };
   }
 
@@ -122,7 +129,7 @@ export class UpdateDecoder {
     if (end > attributesEnd) this.#addClassicAnnounced(attributesEnd, end);
     if (this.#seen[AttributeCode.MpUnreach] === this.#round) this.#readMpUnreach(withdrawnEnd === 21 && attributesEnd === end);
     if (this.#seen[AttributeCode.MpReach] === this.#round) this.#readMpReach();
-    if (end === 23 && this.#enabled[IPV4]) this.endOfRib = IPV4;
+    if (end === 23 && this.#enabled[classicFamily]) this.endOfRib = classicFamily;
     if (this.announcedCount > 0) this.#checkAnnounced(end > attributesEnd);
     if (this.treatAsWithdraw && this.#otherAttributes && !this.#anyNlri) this.#resetWithoutNlri();
   }
@@ -169,7 +176,7 @@ export class UpdateDecoder {
     this.withdrawnCount = 0;
     this.announcedCount = 0;
     this.treatAsWithdraw = false;
-    this.endOfRib = -1;
+    this.endOfRib = undefined;
     this.problems = NO_PROBLEMS;
     this.octetsLength = 0;
     this.#codeCount = 0;
@@ -259,20 +266,20 @@ export class UpdateDecoder {
   }
 
   #addClassicWithdrawn(start: number, end: number): void {
-    const wrong = nlriFault(this.#message, start, end, 32);
+    const wrong = nlriFault(this.#message, start, end, FamilyTable[classicFamily].maxLength);
     if (wrong !== undefined) throw new MessageError(`withdrawn routes: ${wrong}`, 3, 10);
-    if (!this.#enabled[IPV4]) this.#notNegotiated(0, "withdrawn ipv4-unicast");
-    else this.#addWithdrawn(IPV4, start, end);
+    if (!this.#enabled[classicFamily]) this.#notNegotiated(0, `withdrawn ${FamilyTable[classicFamily].name}`);
+    else this.#addWithdrawn(classicFamily, start, end);
   }
 
   #addClassicAnnounced(start: number, end: number): void {
-    const wrong = nlriFault(this.#message, start, end, 32);
+    const wrong = nlriFault(this.#message, start, end, FamilyTable[classicFamily].maxLength);
     if (wrong !== undefined) throw new MessageError(`NLRI: ${wrong}`, 3, 10);
     this.#anyNlri = true;
-    if (!this.#enabled[IPV4]) this.#notNegotiated(0, "ipv4-unicast");
+    if (!this.#enabled[classicFamily]) this.#notNegotiated(0, FamilyTable[classicFamily].name);
     else {
       const there = this.#kept[AttributeCode.NextHop] === this.#round;
-      this.#addAnnounced(IPV4, start, end, this.#valueStart[AttributeCode.NextHop], there ? 4 : 0);
+      this.#addAnnounced(classicFamily, start, end, this.#valueStart[AttributeCode.NextHop], there ? 4 : 0);
     }
   }
 
@@ -282,7 +289,7 @@ export class UpdateDecoder {
     const end = this.#valueEnd[AttributeCode.MpUnreach];
     if (end - start < 3) throw this.#malformedMp(AttributeCode.MpUnreach, "it is shorter than AFI and SAFI");
     const family = this.#mpFamily(AttributeCode.MpUnreach, start);
-    if (family < 0) return;
+    if (family === undefined) return;
     if (end === start + 3) {
       if (alone && !this.#otherAttributes && !this.treatAsWithdraw) this.endOfRib = family;
       return;
@@ -298,7 +305,7 @@ export class UpdateDecoder {
     const end = this.#valueEnd[AttributeCode.MpReach];
     if (end - start < 5) throw this.#malformedMp(AttributeCode.MpReach, "it is shorter than AFI, SAFI and next hop length");
     const family = this.#mpFamily(AttributeCode.MpReach, start);
-    if (family < 0) {
+    if (family === undefined) {
       this.#anyNlri = true;
       return;
     }
@@ -317,28 +324,28 @@ export class UpdateDecoder {
     this.#addAnnounced(family, nlri, end, nextHop, usefulNextHopLength(message, start + 4, nextHopLength));
   }
 
-  /** Row number of the family at `at`, -1 for one that was not negotiated: its attribute is passed over (RFC 4760 section 7). */
-  #mpFamily(code: number, at: number): number {
+  /** The family at `at`; undefined for one that was not negotiated: its attribute is passed over (RFC 4760 section 7). */
+  #mpFamily(code: number, at: number): FamilyIndex | undefined {
     const afi = readUint16(this.#message, at);
     const safi = this.#message[at + 2];
     const family = familyIndexOf(afi, safi);
-    if (family >= 0 && this.#enabled[family]) return family;
+    if (family !== undefined && this.#enabled[family]) return family;
     this.#notNegotiated(code, formatFamily(afi, safi));
-    return -1;
+    return undefined;
   }
 
   #notNegotiated(code: number, what: string): void {
     this.#problem(code, "attribute-discard", `${what} was not negotiated`, 0, 0, 0);
   }
 
-  #addWithdrawn(family: number, start: number, end: number): void {
+  #addWithdrawn(family: FamilyIndex, start: number, end: number): void {
     const i = this.withdrawnCount++;
     this.withdrawnFamily[i] = family;
     this.withdrawnStart[i] = start;
     this.withdrawnEnd[i] = end;
   }
 
-  #addAnnounced(family: number, start: number, end: number, nextHopStart: number, nextHopLength: number): void {
+  #addAnnounced(family: FamilyIndex, start: number, end: number, nextHopStart: number, nextHopLength: number): void {
     const i = this.announcedCount++;
     this.announcedFamily[i] = family;
     this.announcedStart[i] = start;
@@ -351,7 +358,7 @@ export class UpdateDecoder {
   #checkAnnounced(classic: boolean): void {
     this.#mandatory(AttributeCode.Origin);
     this.#mandatory(AttributeCode.AsPath);
-    if (classic && this.#enabled[IPV4]) this.#mandatory(AttributeCode.NextHop);
+    if (classic && this.#enabled[classicFamily]) this.#mandatory(AttributeCode.NextHop);
     for (let i = 0; i < this.announcedCount; i++) {
       const length = this.announcedNextHopLength[i];
       if (length === 0) continue;

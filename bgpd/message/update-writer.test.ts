@@ -1,14 +1,17 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily } from "../family.ts";
 import { attributesArbitrary, prefixArbitrary } from "./arbitraries.ts";
 import { buildAttributes } from "./attributes.ts";
-import { FamilyTable } from "./family.ts";
 import { fromHex, toHex, update } from "./fixtures.ts";
 import { MessageFramer } from "./header.ts";
 import { readUint32 } from "./octets.ts";
 import type { PathAttributes } from "./types.ts";
 import { UpdateDecoder } from "./update-decoder.ts";
 import { UpdateWriter } from "./update-writer.ts";
+
+const ipv4Unicast = forwardingFamily(4);
+const ipv6Unicast = forwardingFamily(6);
 
 const ipv4: PathAttributes = { origin: 0, asPath: [{ type: 2, asns: [65001] }], nextHop: fromHex("c0000201") };
 const ipv6: PathAttributes = { ...ipv4, nextHop: fromHex(`20010db8${"00".repeat(11)}01`), med: 5 };
@@ -17,17 +20,17 @@ function writer(options: { fourOctetAsn?: boolean; maxMessageLength?: number } =
   return new UpdateWriter({ fourOctetAsn: true, maxMessageLength: 4096, ...options });
 }
 
-function announce(to: UpdateWriter, family: number, attributes: PathAttributes): number {
+function announce(to: UpdateWriter, family: FamilyIndex, attributes: PathAttributes): number {
   const octets = buildAttributes(attributes);
   return to.announce(family, octets, 0, octets.length);
 }
 
 /** One prefix given as its NLRI octets. */
-function addPrefix(to: UpdateWriter, family: number, nlri: Uint8Array): void {
+function addPrefix(to: UpdateWriter, family: FamilyIndex, nlri: Uint8Array): void {
   const address = new Uint8Array(16);
   address.set(nlri.subarray(1));
   const [w0, w1, w2, w3] = [0, 4, 8, 12].map(at => readUint32(address, at));
-  if (family === 0) to.prefix4(w0, nlri[0]);
+  if (family === ipv4Unicast) to.prefix4(w0, nlri[0]);
   else to.prefix6(w0, w1, w2, w3, nlri[0]);
 }
 
@@ -41,7 +44,7 @@ function messages(stream: Uint8Array, maxLength = 4096): Uint8Array[] {
 describe("golden messages", () => {
   it("IPv4 announcement: NEXT_HOP, NLRI at the end", () => {
     const to = writer();
-    announce(to, 0, ipv4);
+    announce(to, ipv4Unicast, ipv4);
     to.prefix4(0x0a000000, 8);
     to.prefix4(0x0a010200, 23);
     to.prefix4(0, 0);
@@ -50,7 +53,7 @@ describe("golden messages", () => {
 
   it("IPv6 announcement: MP_REACH_NLRI first, no NEXT_HOP", () => {
     const to = writer();
-    announce(to, 1, ipv6);
+    announce(to, ipv6Unicast, ipv6);
     to.prefix6(0x20010db8, 0, 0, 0, 32);
     to.prefix6(0x20010db8, 0x00010002, 0x00030004, 0x00050006, 128);
     const nlri = "20 20010db8 80 20010db8000100020003000400050006";
@@ -63,7 +66,7 @@ describe("golden messages", () => {
 
   it("IPv4 with an IPv6 next hop goes into MP_REACH_NLRI (RFC 8950)", () => {
     const to = writer();
-    announce(to, 0, { ...ipv6, med: undefined });
+    announce(to, ipv4Unicast, { ...ipv6, med: undefined });
     to.prefix4(0x0a000000, 8);
     expect(to.take()).toEqual(
       update({ attributes: `900e 0017 0001 01 10 20010db8${"00".repeat(11)}01 00 080a 40010100 400206 0201 0000fde9` }),
@@ -72,11 +75,11 @@ describe("golden messages", () => {
 
   it("withdrawals: the classic field for IPv4, MP_UNREACH_NLRI for IPv6", () => {
     const to = writer();
-    to.withdraw(0);
+    to.withdraw(ipv4Unicast);
     to.prefix4(0x0a000000, 8);
-    to.withdraw(0);
+    to.withdraw(ipv4Unicast);
     to.prefix4(0x0b000000, 8);
-    to.withdraw(1);
+    to.withdraw(ipv6Unicast);
     to.prefix6(0x20010db8, 0, 0, 0, 32);
     expect(to.updates).toBe(2);
     expect(messages(to.take())).toEqual([update({ withdrawn: "080a 080b" }), update({ attributes: "900f 0008 0002 01 20 20010db8" })]);
@@ -84,15 +87,15 @@ describe("golden messages", () => {
 
   it("End-of-RIB", () => {
     const to = writer();
-    to.endOfRib(0);
-    to.endOfRib(1);
+    to.endOfRib(ipv4Unicast);
+    to.endOfRib(ipv6Unicast);
     expect([to.updates, to.octetsPending]).toEqual([2, 52]);
     expect(messages(to.take())).toEqual([update({}), update({ attributes: "800f03 0002 01" })]);
   });
 
   it("an attribute above 255 octets has an extended length", () => {
     const to = writer();
-    announce(to, 0, { ...ipv4, communities: Array.from({ length: 64 }, (_, i) => i) });
+    announce(to, ipv4Unicast, { ...ipv4, communities: Array.from({ length: 64 }, (_, i) => i) });
     to.prefix4(0, 0);
     const values = Array.from({ length: 64 }, (_, i) => i.toString(16).padStart(8, "0")).join("");
     expect(to.take()).toEqual(update({ attributes: `40010100 400206 0201 0000fde9 400304 c0000201 d008 0100 ${values}`, nlri: "00" }));
@@ -100,7 +103,7 @@ describe("golden messages", () => {
 
   it("2-octet session: AS_TRANS, with AS4_PATH and AS4_AGGREGATOR in their places", () => {
     const to = writer({ fourOctetAsn: false });
-    announce(to, 0, {
+    announce(to, ipv4Unicast, {
       ...ipv4,
       asPath: [
         { type: 3, asns: [70000] },
@@ -121,7 +124,7 @@ describe("golden messages", () => {
 
   it("2-octet session: nothing added where 2 octets suffice, or where only a confederation needs 4", () => {
     const to = writer({ fourOctetAsn: false });
-    announce(to, 0, { ...ipv4, asPath: [{ type: 3, asns: [70000] }, ...ipv4.asPath] });
+    announce(to, ipv4Unicast, { ...ipv4, asPath: [{ type: 3, asns: [70000] }, ...ipv4.asPath] });
     to.prefix4(0, 0);
     expect(to.take()).toEqual(update({ attributes: "40010100 400208 0301 5ba0 0201 fde9 400304 c0000201", nlri: "00" }));
   });
@@ -129,16 +132,16 @@ describe("golden messages", () => {
 
 describe("packing", () => {
   it.each([
-    [0, 4096],
-    [0, 65535],
-    [1, 4096],
-    [1, 65535],
+    [ipv4Unicast, 4096],
+    [ipv4Unicast, 65535],
+    [ipv6Unicast, 4096],
+    [ipv6Unicast, 65535],
   ])("family %i fills messages of %i octets", (family, maxMessageLength) => {
     const to = writer({ maxMessageLength });
     const count = 40_000;
-    announce(to, family, family === 0 ? ipv4 : ipv6);
+    announce(to, family, family === ipv4Unicast ? ipv4 : ipv6);
     for (let i = 0; i < count; i++) {
-      if (family === 0) to.prefix4((i << 8) >>> 0, 24);
+      if (family === ipv4Unicast) to.prefix4((i << 8) >>> 0, 24);
       else to.prefix6(0x20010000 + (i >>> 8), (i << 24) >>> 0, 0, 0, 48);
     }
     const pending = to.octetsPending;
@@ -146,7 +149,7 @@ describe("packing", () => {
     const list = messages(to.take(), maxMessageLength);
     expect(list.length).toBe(updates);
     expect(list.reduce((sum, message) => sum + message.length, 0)).toBe(pending);
-    const prefix = family === 0 ? 4 : 7;
+    const prefix = family === ipv4Unicast ? 4 : 7;
     for (const message of list.slice(0, -1)) expect(message.length).toBeGreaterThan(maxMessageLength - prefix);
     const decoder = new UpdateDecoder({ fourOctetAsn: true, internal: false, families: ["ipv4-unicast", "ipv6-unicast"] });
     let octets = 0;
@@ -159,9 +162,9 @@ describe("packing", () => {
 
   it("withdrawals fill messages too", () => {
     const to = writer();
-    to.withdraw(0);
+    to.withdraw(ipv4Unicast);
     for (let i = 0; i < 5000; i++) to.prefix4((i << 8) >>> 0, 24);
-    to.withdraw(1);
+    to.withdraw(ipv6Unicast);
     for (let i = 0; i < 5000; i++) to.prefix6(i, 0, 0, 0, 32);
     const lengths = messages(to.take()).map(message => message.length);
     expect(lengths.reduce((a, b) => a + b, 0)).toBe(5000 * 4 + 5 * 23 + 5000 * 5 + 7 * 30);
@@ -170,8 +173,8 @@ describe("packing", () => {
 
   it("goes on with the same set after take(), and writes nothing for a set without prefixes", () => {
     const to = writer();
-    announce(to, 1, ipv6);
-    announce(to, 0, ipv4);
+    announce(to, ipv6Unicast, ipv6);
+    announce(to, ipv4Unicast, ipv4);
     expect([to.updates, to.octetsPending, to.take().length]).toEqual([0, 0, 0]);
     to.prefix4(0x0a000000, 8);
     const first = to.take();
@@ -182,7 +185,7 @@ describe("packing", () => {
 
   it("hands over octets that later writing does not touch", () => {
     const to = writer();
-    announce(to, 0, ipv4);
+    announce(to, ipv4Unicast, ipv4);
     for (let i = 0; i < 12_000; i++) to.prefix4((i << 8) >>> 0, 24);
     const taken = to.take();
     const before = toHex(taken);
@@ -191,16 +194,16 @@ describe("packing", () => {
     expect(toHex(taken)).toBe(before);
   });
 
-  it.each([
-    ["IPv4", 0, 4096, "00"],
-    ["IPv4", 0, 4096, "18 0a0102"],
-    ["IPv4", 0, 65535, "20 0a010203"],
-    ["IPv6", 1, 4096, "00"],
-    ["IPv6", 1, 4096, "30 20010db80001"],
-    ["IPv6", 1, 65535, `80 20010db8${"00".repeat(12)}`],
+  it.each<[string, FamilyIndex, number, string]>([
+    ["IPv4", ipv4Unicast, 4096, "00"],
+    ["IPv4", ipv4Unicast, 4096, "18 0a0102"],
+    ["IPv4", ipv4Unicast, 65535, "20 0a010203"],
+    ["IPv6", ipv6Unicast, 4096, "00"],
+    ["IPv6", ipv6Unicast, 4096, "30 20010db80001"],
+    ["IPv6", ipv6Unicast, 65535, `80 20010db8${"00".repeat(12)}`],
   ])("%s (%i), %i octets: says how much room a set leaves, and fills a message to its last octet with %s", (_name, family, max, text) => {
     const nlri = fromHex(text);
-    const base = family === 0 ? ipv4 : ipv6;
+    const base = family === ipv4Unicast ? ipv4 : ipv6;
     const padded = (octets: number): PathAttributes => ({ ...base, unknown: [{ flags: 0xe0, code: 99, value: new Uint8Array(octets) }] });
     for (const fourOctetAsn of [true, false]) {
       const to = writer({ fourOctetAsn, maxMessageLength: max });
@@ -219,15 +222,15 @@ describe("packing", () => {
 
   it("refuses a prefix of another family, and a set without next hop", () => {
     const to = writer();
-    announce(to, 1, ipv6);
+    announce(to, ipv6Unicast, ipv6);
     expect(() => to.prefix4(0, 0)).toThrow(/of its family/);
-    expect(() => announce(to, 0, { ...ipv4, nextHop: new Uint8Array() })).toThrow(/without next hop/);
+    expect(() => announce(to, ipv4Unicast, { ...ipv4, nextHop: new Uint8Array() })).toThrow(/without next hop/);
   });
 });
 
 describe("round trip", () => {
-  const cases = FamilyTable.flatMap((row, family) =>
-    [true, false].flatMap(fourOctetAsn => [4096, 65535].map(max => [row.name, family, fourOctetAsn, max] as const)),
+  const cases = FamilyIndexes.flatMap(family =>
+    [true, false].flatMap(fourOctetAsn => [4096, 65535].map(max => [FamilyTable[family].name, family, fourOctetAsn, max] as const)),
   );
 
   it.each(cases)("%s (%i), 4-octet %s, %i octets: what is written is decoded", (_name, family, fourOctetAsn, maxMessageLength) => {
@@ -262,7 +265,7 @@ describe("round trip", () => {
   });
 });
 
-function decodeAll(decoder: UpdateDecoder, message: Uint8Array, family: number): string[] {
+function decodeAll(decoder: UpdateDecoder, message: Uint8Array, family: FamilyIndex): string[] {
   decoder.decode(message);
   expect(decoder.problems).toEqual([]);
   expect(decoder.treatAsWithdraw).toBe(false);

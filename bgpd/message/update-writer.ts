@@ -2,10 +2,10 @@
  * Prefixes and canonical attribute octets to UPDATEs, as few as possible (RFC 4271 section 4.3; RFC 4760; RFC 6793 section 4.2.2;
  * RFC 8654). The caller names an attribute set, then its prefixes; a message closes when it is full or the set changes.
  */
+import { classicFamily, type FamilyIndex, FamilyTable } from "../family.ts";
 import { AS_TRANS, copyWithoutConfed, narrowAsPath, needsAs4Path } from "./as-path.ts";
 import { AttributeCode, AttributeFlag } from "./attribute-table.ts";
 import { findAttribute } from "./attributes.ts";
-import { FamilyTable } from "./family.ts";
 import { HEADER_LENGTH, MessageType, writeHeader } from "./header.ts";
 import { copyOctets, readUint16, readUint32, writeUint16 } from "./octets.ts";
 
@@ -20,7 +20,6 @@ export interface UpdateWriterOptions {
 const Mode = { None: 0, Announce: 1, MpAnnounce: 2, Withdraw: 3, MpWithdraw: 4 } as const;
 type Mode = (typeof Mode)[keyof typeof Mode];
 
-const IPV4 = 0;
 /** Header, withdrawn routes length, total path attribute length. */
 const FIXED = HEADER_LENGTH + 4;
 const ATTRIBUTES_LENGTH_AT = HEADER_LENGTH + 2;
@@ -35,7 +34,7 @@ export class UpdateWriter {
   readonly #fourOctetAsn: boolean;
   readonly #max: number;
   #mode: Mode = Mode.None;
-  #family = 0;
+  #family = classicFamily;
   /** Every message of the current set begins with #head and ends, after its prefixes, with #tail. */
   #head: Uint8Array = new Uint8Array(512);
   #headLength = 0;
@@ -69,14 +68,14 @@ export class UpdateWriter {
    * has left for prefixes, of which one of n bits takes 1 + n / 8, rounded up: where that is too little for a prefix it cannot be
    * announced on this session and must be withdrawn (RFC 4271 section 9.2).
    */
-  announce(family: number, octets: Uint8Array, start: number, end: number): number {
+  announce(family: FamilyIndex, octets: Uint8Array, start: number, end: number): number {
     this.#close();
     this.#mode = Mode.None;
     this.#family = family;
     const nextHop = findAttribute(octets, start, end, AttributeCode.NextHop);
     if (nextHop < 0) throw new Error("UpdateWriter: an attribute set without next hop cannot be announced");
     const nextHopLength = readUint16(octets, nextHop + 2);
-    const classic = family === IPV4 && nextHopLength === 4;
+    const classic = family === classicFamily && nextHopLength === FamilyTable[family].octets;
     if (classic) this.#prepareAnnounce(octets, start, end);
     else this.#prepareMpAnnounce(octets, start, end, nextHop + 4, nextHopLength);
     this.#mode = classic ? Mode.Announce : Mode.MpAnnounce;
@@ -84,8 +83,8 @@ export class UpdateWriter {
   }
 
   /** Prefixes from here on are withdrawn. */
-  withdraw(family: number): void {
-    const mode = family === IPV4 ? Mode.Withdraw : Mode.MpWithdraw;
+  withdraw(family: FamilyIndex): void {
+    const mode = family === classicFamily ? Mode.Withdraw : Mode.MpWithdraw;
     if (this.#mode === mode && this.#family === family) return;
     this.#close();
     this.#mode = mode;
@@ -125,16 +124,16 @@ export class UpdateWriter {
   }
 
   /** RFC 4724 section 2. A new set or withdrawal must be begun after it. */
-  endOfRib(family: number): void {
+  endOfRib(family: FamilyIndex): void {
     this.#close();
     this.#mode = Mode.None;
     this.#makeRoom();
     const out = this.#out;
     const start = this.#at;
-    const length = family === IPV4 ? FIXED : FIXED + 6;
+    const length = family === classicFamily ? FIXED : FIXED + 6;
     writeHeader(out, start, length, MessageType.Update);
     out.fill(0, start + HEADER_LENGTH, start + FIXED);
-    if (family !== IPV4) {
+    if (family !== classicFamily) {
       const { afi, safi } = FamilyTable[family];
       out[start + ATTRIBUTES_LENGTH_AT + 1] = 6;
       out.set([AttributeFlag.Optional, AttributeCode.MpUnreach, 3, afi >>> 8, afi & 0xff, safi], start + FIXED);
@@ -253,7 +252,7 @@ function writeStart(out: Uint8Array, at: number, flags: number, code: number, le
 }
 
 /** An MP attribute up to its SAFI, at its place in a message; its length is filled in when the message is closed. */
-function writeMpStart(out: Uint8Array, code: number, family: number): number {
+function writeMpStart(out: Uint8Array, code: number, family: FamilyIndex): number {
   const { afi, safi } = FamilyTable[family];
   out[FIXED] = MP_FLAGS;
   out[FIXED + 1] = code;

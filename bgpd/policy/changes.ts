@@ -3,12 +3,13 @@
  * it was given, so that "nothing changed" is one comparison for the RIB.
  */
 import { formatAddress, parseAddress, sameOctets } from "../../net/address.ts";
-import type { Family, PolicyAction } from "../config.ts";
+import type { PolicyAction } from "../config.ts";
+import type { Family } from "../family.ts";
 import { formatAsPath } from "../message/format.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { firstAsn, prepend } from "./as-path.ts";
 import { type CommunityKind, changeCommunities, large, standard } from "./communities.ts";
-import { familyOfName, list, nextHopFits, originNames, originOfName } from "./conditions.ts";
+import { ipOf, list, nextHopFits, originNames, originOfName } from "./conditions.ts";
 import type { PolicyInput } from "./types.ts";
 
 export interface Change {
@@ -63,7 +64,7 @@ function setNextHop(text: string, family: Family | undefined): Change {
     usesFamily: fixed?.length !== 16 && family === undefined,
     apply(input, attributes) {
       const nextHop = fixed ?? input.self.address;
-      const prefixFamily = family === undefined ? input.prefix.family : familyOfName[family];
+      const prefixFamily = family === undefined ? input.prefix.family : ipOf(family);
       if (sameOctets(nextHop, attributes.nextHop) || !nextHopFits(nextHop, prefixFamily)) return attributes;
       return { ...attributes, nextHop };
     },

@@ -1,6 +1,7 @@
 /** PolicyMatch compiled: one condition for each field given, asked in order from cheap to dear. */
 import { contains, familyOf, formatAddress, formatPrefix, type IpFamily, parsePrefix } from "../../net/address.ts";
-import type { Family, OriginName, PolicyMatch } from "../config.ts";
+import type { OriginName, PolicyMatch } from "../config.ts";
+import { type Family, FamilyTable, familyIndex } from "../family.ts";
 import { formatAsPath } from "../message/format.ts";
 import { Origin, type PathAttributes } from "../message/types.ts";
 import { containsAny, firstAsn, lastAsn, pathLength } from "./as-path.ts";
@@ -20,7 +21,7 @@ export interface Condition {
   names?(input: PolicyInput): boolean;
 }
 
-export const familyOfName: Record<Family, IpFamily> = { "ipv4-unicast": 4, "ipv6-unicast": 6 };
+export const ipOf = (family: Family): IpFamily => FamilyTable[familyIndex(family)].ip;
 export const originOfName: Record<OriginName, Origin> = { igp: Origin.Igp, egp: Origin.Egp, incomplete: Origin.Incomplete };
 export const originNames: readonly OriginName[] = ["igp", "egp", "incomplete"];
 
@@ -46,7 +47,7 @@ export function compileMatch(match: PolicyMatch, family: Family | undefined): Co
 }
 
 function families(wanted: readonly Family[], known: Family | undefined): Condition {
-  const numbers = wanted.map(name => familyOfName[name]);
+  const numbers = wanted.map(ipOf);
   const explain = (input: PolicyInput) => `the route is IPv${input.prefix.family}, not ${list(wanted)}`;
   if (known === undefined) return { uses: "prefix", holds: input => numbers.includes(input.prefix.family), explain };
   const holds = wanted.includes(known);

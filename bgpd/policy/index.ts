@@ -2,7 +2,8 @@
  * The one evaluator of import and export policy. Rules are asked in order over all named policies; the conditions of a rule are all
  * to hold; "accept" and "reject" end, "continue" applies its changes and goes on. What no rule decides, the default does (RFC 8212).
  */
-import type { Family, PolicyConfig, PolicyRule } from "../config.ts";
+import type { PolicyConfig, PolicyRule } from "../config.ts";
+import type { Family } from "../family.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { type Change, compileChanges } from "./changes.ts";
 import { type Condition, compileMatch } from "./conditions.ts";

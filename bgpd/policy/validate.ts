@@ -1,6 +1,7 @@
 /** What is wrong with a policy, field by field, before anything is compiled: config shows these as problems of the object. */
 import { parseAddress, parsePrefix } from "../../net/address.ts";
-import { Families, type PolicyAction, type PolicyConfig, type PolicyMatch, type PolicyRule, RouteKinds } from "../config.ts";
+import { type PolicyAction, type PolicyConfig, type PolicyMatch, type PolicyRule, RouteKinds } from "../config.ts";
+import { Families } from "../family.ts";
 import { compileAsPathRegex } from "./as-path-regex.ts";
 import { type CommunityKind, large, standard } from "./communities.ts";
 import { originNames } from "./conditions.ts";

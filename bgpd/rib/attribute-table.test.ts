@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parseAddress } from "../../net/address.ts";
+import { classicFamily } from "../family.ts";
 import { attributesArbitrary } from "../message/arbitraries.ts";
 import { buildAttributes, parseAttributes } from "../message/attributes.ts";
 import { AttributeTable } from "./attribute-table.ts";
@@ -20,7 +21,7 @@ function make() {
 
 it("counts references as a map would, and keeps the octets of each set", () => {
   const sets = fc.uniqueArray(
-    attributesArbitrary(0).map(set => buildAttributes(set)),
+    attributesArbitrary(classicFamily).map(set => buildAttributes(set)),
     { minLength: 1, maxLength: 12, selector: String },
   );
   const commands = fc.array(fc.tuple(fc.constantFrom("intern", "retain", "release"), fc.nat(11)), { maxLength: 200 });

@@ -1,5 +1,6 @@
 /** Prefixes that no neighbour can take over, by what they cover: asked for every prefix that arrives. */
 import { formatPrefix, type Prefix } from "../../net/address.ts";
+import { type FamilyIndex, forwardingFamily, perFamily } from "../family.ts";
 import { PrefixTree } from "./prefix-tree.ts";
 
 export interface Guard {
@@ -15,11 +16,11 @@ export interface Guard {
 
 export class Guards {
   readonly list: readonly Guard[];
-  readonly #trees = [new PrefixTree<Guard>(), new PrefixTree<Guard>()] as const;
+  readonly #trees = perFamily(() => new PrefixTree<Guard>());
 
   constructor(list: readonly Guard[]) {
     this.list = list;
-    for (const guard of list) this.#trees[guard.prefix.family === 4 ? 0 : 1].add(guard.prefix, guard);
+    for (const guard of list) this.#trees[forwardingFamily(guard.prefix.family)].add(guard.prefix, guard);
   }
 
   /** Those that are in one of the two lists only: what has changed is what they cover. undefined = nothing. */
@@ -30,12 +31,12 @@ export class Guards {
   }
 
   /** The guard of the longest prefix that covers this one; undefined = none. The prefix: `length` bits from octet `start` on. */
-  find(family: number, octets: Uint8Array, start: number, length: number): Guard | undefined {
+  find(family: FamilyIndex, octets: Uint8Array, start: number, length: number): Guard | undefined {
     return this.#trees[family].longest(octets, start, length, holds);
   }
 
   covers({ family, address, length }: Prefix): boolean {
-    return this.find(family === 4 ? 0 : 1, address, 0, length) !== undefined;
+    return this.find(forwardingFamily(family), address, 0, length) !== undefined;
   }
 }
 

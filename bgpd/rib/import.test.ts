@@ -1,17 +1,20 @@
 import { describe, expect, it } from "vitest";
 import { formatPrefix, parsePrefix } from "../../net/address.ts";
+import { forwardingFamily } from "../family.ts";
 import { buildAttributes } from "../message/attributes.ts";
 import { SegmentType } from "../message/types.ts";
 import { UpdateWriter } from "../message/update-writer.ts";
 import { Rejected } from "./table.ts";
 import { attributes, LOCAL_ASN, policyOf, rejectAll, TestRib, TestTracker } from "./testing.ts";
 
+const ipv4Unicast = forwardingFamily(4);
+
 const P = "10.0.0.0/8";
 const WRITER = { fourOctetAsn: true, maxMessageLength: 4096 };
 
 /** Flags of the first path of a prefix. */
 function flags(test: TestRib, prefix = P): number {
-  const table = test.rib.tables[0];
+  const table = test.rib.tables[ipv4Unicast];
   return table.pathFlags[table.head[table.prefixes.findPrefix(parsePrefix(prefix))]];
 }
 
@@ -70,7 +73,7 @@ describe("one UPDATE", () => {
     const neighbor = test.neighbor({ listens: false });
     const octets = buildAttributes(attributes());
     const writer = new UpdateWriter(WRITER);
-    writer.announce(0, octets, 0, octets.length);
+    writer.announce(ipv4Unicast, octets, 0, octets.length);
     writer.prefix4(0x0a000000, 8);
     const announcement = writer.take();
     // The two octets behind the header are the length of the withdrawn routes: 10/8 in 2 octets.
@@ -88,7 +91,7 @@ describe("one UPDATE", () => {
     neighbor.announce(attributes(), P);
     const octets = buildAttributes({ ...attributes() });
     const writer = new UpdateWriter(WRITER);
-    writer.announce(0, octets, 0, octets.length);
+    writer.announce(ipv4Unicast, octets, 0, octets.length);
     writer.prefix4(0x0a000000, 8);
     const message = writer.take();
     const origin = message.findIndex((octet, at) => at >= 23 && octet === 0x40 && message[at + 1] === 1);
@@ -103,7 +106,7 @@ describe("one UPDATE", () => {
     const neighbor = test.neighbor({ listens: false });
     const octets = buildAttributes(attributes());
     const writer = new UpdateWriter(WRITER);
-    writer.announce(0, octets, 0, octets.length);
+    writer.announce(ipv4Unicast, octets, 0, octets.length);
     writer.prefix4(0x0affffff, 9);
     writer.prefix4(0x0a800000, 9);
     neighbor.receive(writer.take());
@@ -227,7 +230,7 @@ it("a guard that comes or goes concerns the routes that it covers, and no others
   test.configure({ protectedPrefixes: [] });
   test.neighbor({ listens: false }).announce(attributes(), "10.1.0.0/16", "10.1.2.0/24", "11.0.0.0/8", "0.0.0.0/0");
   await test.settled();
-  const table = test.rib.tables[0];
+  const table = test.rib.tables[ipv4Unicast];
   const judged: string[] = [];
   const announce = table.announce.bind(table);
   table.announce = (prefix, ...rest) => {
@@ -269,10 +272,10 @@ describe("prefixes that are no destination of unicast routes (RFC 4271 section 6
     ["::/0", false],
   ])("%s: ignored %s, whatever policy says, and again when it is judged again", async (prefix, ignored) => {
     const test = new TestRib();
-    const family = prefix.includes(":") ? 1 : 0;
+    const family = forwardingFamily(prefix.includes(":") ? 6 : 4);
     const named = policyOf([{ match: { prefixes: [{ prefix }] }, action: { result: "accept" } }]);
     const neighbor = test.neighbor({ listens: false, imports: { policy: named } });
-    neighbor.announce(attributes({ nextHop: family === 1 ? "2001:db8::1" : "192.0.2.1" }), prefix);
+    neighbor.announce(attributes({ nextHop: prefix.includes(":") ? "2001:db8::1" : "192.0.2.1" }), prefix);
     await test.settled();
     expect(neighbor.slot.accepted[family]).toBe(ignored ? 0 : 1);
     test.rib.reimport(neighbor.slot);

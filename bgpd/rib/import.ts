@@ -4,7 +4,7 @@
  * All but the protection is judged once per attribute set where the policy does not look at prefixes.
  */
 import type { Prefix } from "../../net/address.ts";
-import { Families } from "../config.ts";
+import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily, type PerFamily } from "../family.ts";
 import { asPathContains, asPathHasSet, buildAttributes, clusterListContains, OversizeError } from "../message/attributes.ts";
 import { unexpectedPrefix } from "../message/nlri.ts";
 import type { PathAttributes } from "../message/types.ts";
@@ -18,7 +18,7 @@ import { Rejected, type RibTable } from "./table.ts";
 
 export interface ImportContext {
   attributes: AttributeTable;
-  tables: readonly [RibTable, RibTable];
+  tables: PerFamily<RibTable>;
   localAsn: number;
   routerId: number;
   clusterId: number;
@@ -63,8 +63,8 @@ export function importUpdate(context: ImportContext, slot: Slot, message: Uint8A
 
 /** Which limit a neighbour's routes exceed as they are now. */
 export function excessOf(context: ImportContext, slot: Slot): Excess | undefined {
-  for (let f = 0; f < Families.length; f++) {
-    const family = Families[f];
+  for (const f of FamilyIndexes) {
+    const family = FamilyTable[f].name;
     const rules = slot.imports[family];
     if (!rules) continue;
     if (rules.prefixLimit > 0 && slot.accepted[f] > rules.prefixLimit) return { limit: "accepted", family };
@@ -89,16 +89,16 @@ function announceRange(
   context: ImportContext,
   slot: Slot,
   message: Uint8Array,
-  family: number,
+  family: FamilyIndex,
   start: number,
   end: number,
   raw: number,
 ): void {
   const table = context.tables[family];
-  const policy = slot.imports[Families[family]]?.policy;
+  const policy = slot.imports[FamilyTable[family].name]?.policy;
   if (!policy) return;
   const now = context.now();
-  const most = slot.imports[Families[family]]?.receivedLimit || Number.POSITIVE_INFINITY;
+  const most = slot.imports[FamilyTable[family].name]?.receivedLimit || Number.POSITIVE_INFINITY;
   const shared = policy.usesPrefix ? undefined : judge(context, slot, family, raw, undefined);
   for (let at = start; at < end; ) {
     const full = slot.paths[family] >= most;
@@ -123,7 +123,7 @@ function isStored(table: RibTable, slot: Slot, prefix: number): boolean {
   return table.findPath(prefix, slot.id) !== 0 || (slot.staleSlot >= 0 && table.findPath(prefix, slot.staleSlot) !== 0);
 }
 
-function withdrawRange(context: ImportContext, slot: Slot, message: Uint8Array, family: number, start: number, end: number): void {
+function withdrawRange(context: ImportContext, slot: Slot, message: Uint8Array, family: FamilyIndex, start: number, end: number): void {
   const table = context.tables[family];
   for (let at = start; at < end; at += 1 + ((message[at] + 7) >> 3)) {
     const prefix = readPrefix(table, message, at, false);
@@ -146,10 +146,10 @@ export function reimportPath(context: ImportContext, slot: Slot, table: RibTable
   context.attributes.release(raw);
 }
 
-function judge(context: ImportContext, slot: Slot, family: number, raw: number, prefix: Prefix | undefined): Verdict {
+function judge(context: ImportContext, slot: Slot, family: FamilyIndex, raw: number, prefix: Prefix | undefined): Verdict {
   const flags = pathFlags(context, slot, family, raw) | loopFlags(context, slot, family, raw);
   if (flags !== 0) return { attributes: 0, flags, namedPrefix: false };
-  const policy = slot.imports[Families[family]]!.policy;
+  const policy = slot.imports[FamilyTable[family].name]!.policy;
   if (policy.trivial === "accept") {
     context.attributes.retain(raw);
     return { attributes: raw, flags: 0, namedPrefix: false };
@@ -190,28 +190,29 @@ function built(attributes: PathAttributes): Uint8Array | undefined {
 export function evaluateImport(
   context: Pick<ImportContext, "attributes">,
   slot: Slot,
-  family: number,
+  family: FamilyIndex,
   raw: number,
   prefix: Prefix,
   trace?: TraceStep[],
 ): { result: PolicyResult; unchanged: boolean } {
   const attributes = context.attributes.parse(raw);
-  const policy = slot.imports[Families[family]]!.policy;
+  const policy = slot.imports[FamilyTable[family].name]!.policy;
   const result = policy.evaluate({ prefix, attributes, neighbor: slot.neighbor, kind: "learned", self: slot.self }, trace);
   return { result, unchanged: result.attributes === attributes };
 }
 
 /** A policy that does not look at the prefix gets this one. */
-function anyPrefix(family: number): Prefix {
-  return { family: family === 0 ? 4 : 6, address: new Uint8Array(family === 0 ? 4 : 16), length: 0 };
+function anyPrefix(family: FamilyIndex): Prefix {
+  const { ip, octets } = FamilyTable[family];
+  return { family: ip, address: new Uint8Array(octets), length: 0 };
 }
 
 /**
  * What no policy is asked about. A route with an AS_SET counts as withdrawn (RFC 9774 section 3), one whose path does not begin with its external
  * neighbour may be treated so (RFC 4271 section 6.3), and one without any path has an origin that nobody can tell from our own.
  */
-function pathFlags({ attributes }: ImportContext, slot: Slot, family: number, raw: number): number {
-  const { allowAsSets = false, firstAs = 0 } = slot.imports[Families[family]] ?? {};
+function pathFlags({ attributes }: ImportContext, slot: Slot, family: FamilyIndex, raw: number): number {
+  const { allowAsSets = false, firstAs = 0 } = slot.imports[FamilyTable[family].name] ?? {};
   const hasSet = !allowAsSets && asPathHasSet(attributes.buffer(raw), attributes.start(raw), attributes.end(raw));
   const flags = hasSet ? Rejected.AsSet : 0;
   if (!slot.external) return flags;
@@ -219,12 +220,12 @@ function pathFlags({ attributes }: ImportContext, slot: Slot, family: number, ra
   return firstAs !== 0 && attributes.neighborAs[raw] !== firstAs ? flags | Rejected.FirstAs : flags;
 }
 
-function loopFlags(context: ImportContext, slot: Slot, family: number, raw: number): number {
+function loopFlags(context: ImportContext, slot: Slot, family: FamilyIndex, raw: number): number {
   const { attributes } = context;
   const buffer = attributes.buffer(raw);
   const start = attributes.start(raw);
   const end = attributes.end(raw);
-  const allowed = slot.imports[Families[family]]?.allowAsIn ?? 0;
+  const allowed = slot.imports[FamilyTable[family].name]?.allowAsIn ?? 0;
   if (asPathContains(buffer, start, end, slot.self.asn) > allowed) return Rejected.AsLoop;
   if (slot.self.asn !== context.localAsn && asPathContains(buffer, start, end, context.localAsn) > allowed) return Rejected.AsLoop;
   if (slot.external) return 0;
@@ -234,9 +235,9 @@ function loopFlags(context: ImportContext, slot: Slot, family: number, raw: numb
 
 /** Why a prefix is protected; undefined = it is not. From what can be no unicast route nothing releases it, no policy either. */
 export function protectionOf(context: Pick<ImportContext, "guards">, { family, address, length }: Prefix): string | undefined {
-  const unexpected = unexpectedPrefix(address, 0, length, family === 6);
+  const unexpected = unexpectedPrefix(address, 0, length, family);
   if (unexpected !== undefined) return `${unexpected} are no destination of unicast routes (RFC 4271 section 6.3)`;
-  return context.guards.find(family === 4 ? 0 : 1, address, 0, length)?.reason;
+  return context.guards.find(forwardingFamily(family), address, 0, length)?.reason;
 }
 
 /**
@@ -246,14 +247,14 @@ export function protectionOf(context: Pick<ImportContext, "guards">, { family, a
 function barredBy(
   { guards, origins }: ImportContext,
   { origin }: Slot,
-  family: number,
+  family: FamilyIndex,
   octets: Uint8Array,
   start: number,
   length: number,
   raw: number,
   { flags, attributes, namedPrefix }: Verdict,
 ): number {
-  if (unexpectedPrefix(octets, start, length, family === 1) !== undefined) return Rejected.Protected;
+  if (unexpectedPrefix(octets, start, length, FamilyTable[family].ip) !== undefined) return Rejected.Protected;
   const guard = namedPrefix && attributes !== 0 ? undefined : guards.find(family, octets, start, length);
   if (guard && !(guard.yields && origin && origins.isOwn(origin, family, octets, start, length, raw))) return Rejected.Protected;
   return origin === undefined || flags !== 0 ? 0 : origins.judge(origin, family, octets, start, length, raw);
@@ -263,7 +264,7 @@ function barredBy(
 function readPrefix(table: RibTable, message: Uint8Array, at: number, make: boolean): number {
   const length = message[at];
   const octets = (length + 7) >> 3;
-  if (table.family === 0) {
+  if (FamilyTable[table.family].ip === 4) {
     let word = 0;
     for (let n = 0; n < octets; n++) word |= message[at + 1 + n] << (24 - 8 * n);
     word = length === 0 ? 0 : (word & (-1 << (32 - length))) >>> 0;

@@ -3,6 +3,7 @@
  * kernel (a route server in a test), by nothing: then every next hop counts as reachable at cost 0.
  */
 import { formatAddress, isLinkLocal } from "../../net/address.ts";
+import { type FamilyIndex, forwardingFamily } from "../family.ts";
 import type { NextHopTracker, Resolution } from "../fib/types.ts";
 import { grown } from "./growth.ts";
 
@@ -50,9 +51,9 @@ export class NextHopColumns {
   }
 
   /** Whether a next hop leads through our route to this prefix, and so cannot be that of a path to it. */
-  leadsThrough(id: number, family: 0 | 1, prefix: number): boolean {
+  leadsThrough(id: number, family: FamilyIndex, prefix: number): boolean {
     const ours = this.resolution(id)?.through ?? [];
-    return ours.some(one => one.prefix === prefix && one.family === (family === 0 ? 4 : 6));
+    return ours.some(one => one.prefix === prefix && forwardingFamily(one.family) === family);
   }
 
   /** Takes over what the tracker reports; returns our ids. */

@@ -2,9 +2,12 @@
 import { describe, expect, test } from "vitest";
 import { parsePrefix } from "../../net/address.ts";
 import type { OriginConfig, OriginRole, OriginsConfig } from "../config.ts";
+import { forwardingFamily } from "../family.ts";
 import { ineligibility } from "../views.ts";
 import { Rejected } from "./table.ts";
 import { attributes, type TestNeighbor, TestRib } from "./testing.ts";
+
+const ipv4Unicast = forwardingFamily(4);
 
 const node = (number: number, change: Partial<OriginConfig> = {}): OriginConfig => ({
   name: `node${number}`,
@@ -25,13 +28,13 @@ const id = (number: number) => 0x0a000000 + number;
 const { Origin, Originator } = Rejected;
 
 function verdict(test: TestRib, prefix: string, neighbor: TestNeighbor): number | undefined {
-  const table = test.rib.tables[prefix.includes(":") ? 1 : 0];
+  const table = test.rib.tables[forwardingFamily(prefix.includes(":") ? 6 : 4)];
   const path = table.findPath(table.prefixes.findPrefix(parsePrefix(prefix)), neighbor.slot.id);
   return path === 0 ? undefined : table.pathFlags[path];
 }
 
 function reason(test: TestRib, prefix: string, neighbor: TestNeighbor): string {
-  const table = test.rib.tables[prefix.includes(":") ? 1 : 0];
+  const table = test.rib.tables[forwardingFamily(prefix.includes(":") ? 6 : 4)];
   return ineligibility(test.rib, table, table.findPath(table.prefixes.findPrefix(parsePrefix(prefix)), neighbor.slot.id));
 }
 
@@ -71,7 +74,7 @@ describe("from a node of the mesh", () => {
     await test.settled();
     expect(verdict(test, prefix, neighbor)).toBe(flags);
     expect(test.best(prefix)).toBe(flags === 0 ? "n0" : undefined);
-    const family = prefix.includes(":") ? 1 : 0;
+    const family = forwardingFamily(prefix.includes(":") ? 6 : 4);
     expect(neighbor.slot.rejected[family]).toEqual(flags === 0 ? {} : { Origin: 1 });
   });
 
@@ -119,7 +122,7 @@ describe("from a node of the mesh", () => {
       "ORIGINATOR_ID 10.0.0.3 is not that of node node2, 10.0.0.2, and it reflects no routes",
     );
     expect(reason(test, "10.244.2.2/32", reflector)).toContain("not of node node3, which reflector node4 names as its origin");
-    expect(client.slot.rejected[0]).toEqual({ Originator: 2 });
+    expect(client.slot.rejected[ipv4Unicast]).toEqual({ Originator: 2 });
   });
 
   test("with an AS of its own it passes whole subnets of others on, with their AS at the end, and no part of them", async () => {
@@ -192,7 +195,7 @@ describe("a change", () => {
     const neighbors = [2, 3, 4].map(number => test.neighbor({ ...internal, origin: role(number), routerId: id(number) }));
     for (const [at, neighbor] of neighbors.entries()) neighbor.announce(attributes({ path: [] }), `10.244.${at + 2}.0/24`);
     await test.settled();
-    const table = test.rib.tables[0];
+    const table = test.rib.tables[ipv4Unicast];
     const announced: string[] = [];
     const announce = table.announce.bind(table);
     table.announce = (prefix, slot, ...rest) => {

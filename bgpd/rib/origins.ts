@@ -14,6 +14,7 @@ import {
   uint32ToAddress,
 } from "../../net/address.ts";
 import type { NodeRole, OriginConfig, OriginRole, OriginsConfig } from "../config.ts";
+import { type FamilyIndex, FamilyTable, forwardingFamily, type PerFamily, perFamily } from "../family.ts";
 import { compilePrefixList, type PrefixList } from "../policy/prefix-list.ts";
 import type { AttributeTable } from "./attribute-table.ts";
 import { PrefixTree } from "./prefix-tree.ts";
@@ -40,11 +41,11 @@ interface Range {
   origin: Origin;
 }
 
-type Trees<Value> = readonly [PrefixTree<Value>, PrefixTree<Value>];
+type Trees<Value> = PerFamily<PrefixTree<Value>>;
 
 /** A prefix as it stands in octets: `length` bits from `start` on. */
 interface Asked {
-  family: number;
+  family: FamilyIndex;
   octets: Uint8Array;
   start: number;
   length: number;
@@ -95,12 +96,12 @@ export class Origins {
         const { hasOriginator, originatorId } = this.#attributes;
         if (hasOriginator[raw] === 1 && ids.has(originatorId[raw])) return true;
       }
-      return ranges[family === 4 ? 0 : 1].longest(address, 0, length, () => true) !== undefined;
+      return ranges[forwardingFamily(family)].longest(address, 0, length, () => true) !== undefined;
     };
   }
 
   /** A bit of `Rejected`, or 0: the route may come from there. */
-  judge(role: OriginRole, family: number, octets: Uint8Array, start: number, length: number, raw: number): number {
+  judge(role: OriginRole, family: FamilyIndex, octets: Uint8Array, start: number, length: number, raw: number): number {
     const asked = { family, octets, start, length };
     if (role === "outside") {
       const range = this.#ownerOf(asked);
@@ -119,7 +120,7 @@ export class Origins {
   }
 
   /** Whether the prefix lies in a range of the node that the route comes from. */
-  isOwn(role: OriginRole, family: number, octets: Uint8Array, start: number, length: number, raw: number): boolean {
+  isOwn(role: OriginRole, family: FamilyIndex, octets: Uint8Array, start: number, length: number, raw: number): boolean {
     const who = role === "outside" ? undefined : this.#whose(role, raw);
     return who !== undefined && who !== "foreign" && isOwn(who, { family, octets, start, length });
   }
@@ -127,7 +128,7 @@ export class Origins {
   /** What judge() has against a route, in words. */
   describe({ origin: role, routerId }: Slot, prefix: Prefix, raw: number): string {
     const originator = formatAddress(uint32ToAddress(this.#attributes.originatorId[raw]));
-    const asked = { family: prefix.family === 4 ? 0 : 1, octets: prefix.address, start: 0, length: prefix.length };
+    const asked = { family: forwardingFamily(prefix.family), octets: prefix.address, start: 0, length: prefix.length };
     const range = this.#ownerOf(asked);
     const pods = range && `${formatPrefix(range.prefix)} is a pod subnet of node ${range.origin.name}`;
     if (role === undefined) return "not the neighbour's to announce";
@@ -206,7 +207,7 @@ function differing(before: ReadonlyMap<string, Origin>, after: ReadonlyMap<strin
 }
 
 function isOwn({ ranges }: Origin, { octets, start, length, family }: Asked): boolean {
-  return ranges.some(range => (range.family === 4 ? 0 : 1) === family && length >= range.length && begins(range, octets, start));
+  return ranges.some(range => forwardingFamily(range.family) === family && length >= range.length && begins(range, octets, start));
 }
 
 function begins({ address, length }: Prefix, octets: Uint8Array, start: number): boolean {
@@ -218,19 +219,20 @@ function begins({ address, length }: Prefix, octets: Uint8Array, start: number):
 }
 
 function prefixOf({ family, octets, start, length }: Asked): Prefix {
-  const address = new Uint8Array(family === 0 ? 4 : 16);
+  const { ip, octets: size } = FamilyTable[family];
+  const address = new Uint8Array(size);
   const count = (length + 7) >> 3;
   address.set(octets.subarray(start, start + count));
   if (length & 7) address[count - 1] &= 0xff00 >> (length & 7);
-  return { family: family === 0 ? 4 : 6, address, length };
+  return { family: ip, address, length };
 }
 
 function trees<Value>(): Trees<Value> {
-  return [new PrefixTree<Value>(), new PrefixTree<Value>()];
+  return perFamily(() => new PrefixTree<Value>());
 }
 
 function treesOf(origins: Iterable<Origin>): Trees<Range> {
   const made = trees<Range>();
-  for (const origin of origins) for (const prefix of origin.ranges) made[prefix.family === 4 ? 0 : 1].add(prefix, { prefix, origin });
+  for (const origin of origins) for (const prefix of origin.ranges) made[forwardingFamily(prefix.family)].add(prefix, { prefix, origin });
   return made;
 }

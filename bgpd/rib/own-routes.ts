@@ -1,6 +1,7 @@
 /** The Loc-RIB as next hops and the kernel see it: which next hops carry the traffic of a prefix. */
 
 import type { IpFamily, Prefix } from "../../net/address.ts";
+import { FamilyTable, forwardingFamily, type PerFamily, perFamily } from "../family.ts";
 import type { OwnRoutes } from "../fib/types.ts";
 import type { LocalTable } from "./local-routes.ts";
 import { LOCAL_SLOT } from "./slots.ts";
@@ -19,12 +20,12 @@ export function carryingNextHops(table: RibTable, locals: LocalTable, prefix: nu
 }
 
 export class LocRibRoutes implements OwnRoutes {
-  readonly #tables: readonly [RibTable, RibTable];
-  readonly #locals: readonly [LocalTable, LocalTable];
+  readonly #tables: PerFamily<RibTable>;
+  readonly #locals: PerFamily<LocalTable>;
   /** By family and length: 1 = some prefix of this length was decided. */
-  readonly #lengths = [new Uint8Array(33), new Uint8Array(129)] as const;
+  readonly #lengths = perFamily(family => new Uint8Array(FamilyTable[family].maxLength + 1));
 
-  constructor(tables: readonly [RibTable, RibTable], locals: readonly [LocalTable, LocalTable]) {
+  constructor(tables: PerFamily<RibTable>, locals: PerFamily<LocalTable>) {
     this.#tables = tables;
     this.#locals = locals;
   }
@@ -35,15 +36,15 @@ export class LocRibRoutes implements OwnRoutes {
   }
 
   hasLength(family: IpFamily, length: number): boolean {
-    return this.#lengths[family === 4 ? 0 : 1][length] === 1;
+    return this.#lengths[forwardingFamily(family)][length] === 1;
   }
 
   find(prefix: Prefix): number {
-    return this.#tables[prefix.family === 4 ? 0 : 1].prefixes.findPrefix(prefix);
+    return this.#tables[forwardingFamily(prefix.family)].prefixes.findPrefix(prefix);
   }
 
   nextHops(family: IpFamily, prefix: number): number[] | "discard" {
-    const f = family === 4 ? 0 : 1;
+    const f = forwardingFamily(family);
     const table = this.#tables[f];
     // Where a decision waits, this is what it will be.
     const ids = carryingNextHops(table, this.#locals[f], prefix, table.evaluate(prefix));

@@ -3,7 +3,7 @@
  * can start zeroed. Ids are dense and reused after free(), so that everything known about a prefix is an array indexed by id. Where a prefix
  * stands in the index is a secret of the process (keyed-hash.ts); an index in which a search takes too long is replaced by one with another key.
  */
-import type { Prefix } from "../../net/address.ts";
+import type { IpFamily, Prefix } from "../../net/address.ts";
 import { Growth, grown } from "./growth.ts";
 import { hashPrefix4, hashPrefix6, type RandomWords, secretWords, tabulation } from "./keyed-hash.ts";
 
@@ -21,7 +21,8 @@ const MOVES = 8;
 const MAX_PROBES = 512;
 
 export class PrefixTable {
-  /** Octets of an address in 32-bit words: 1 (IPv4) or 4 (IPv6). */
+  readonly ip: IpFamily;
+  /** Octets of an address in 32-bit words. */
   readonly words: 1 | 4;
   /** Ids in use. */
   size = 0;
@@ -47,7 +48,9 @@ export class PrefixTable {
   rekeyed = 0;
 
   /** `growers` returns what grows the arrays that others keep by prefix id (growth.ts). */
-  constructor(words: 1 | 4, growers: (capacity: number) => (() => void)[] = () => [], capacity = 1024, random: RandomWords = secretWords) {
+  constructor(ip: IpFamily, growers: (capacity: number) => (() => void)[] = () => [], capacity = 1024, random: RandomWords = secretWords) {
+    this.ip = ip;
+    const words = ip === 4 ? 1 : 4;
     this.words = words;
     this.#random = random;
     this.#key = this.#newKey();
@@ -159,7 +162,7 @@ export class PrefixTable {
       address[n * 4 + 2] = (word >>> 8) & 255;
       address[n * 4 + 3] = word & 255;
     }
-    return { family: this.words === 1 ? 4 : 6, address, length: this.length(id) };
+    return { family: this.ip, address, length: this.length(id) };
   }
 
   #matches(id: number, w0: number, w1: number, w2: number, w3: number, length: number): boolean {

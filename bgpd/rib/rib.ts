@@ -4,6 +4,7 @@
  * full table never makes a keepalive late. One direction: a slot's UPDATE -> Adj-RIB-In -> decision -> Loc-RIB -> kernel and update groups.
  */
 import type { NetworkConfig, OriginsConfig } from "../config.ts";
+import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily, type PerFamily, perFamily } from "../family.ts";
 import type { Faults } from "../faults.ts";
 import type { Fib, NextHopTracker } from "../fib/types.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
@@ -45,11 +46,11 @@ export class Rib {
   readonly attributes: AttributeTable;
   readonly slots = new Slots();
   readonly nextHops: NextHopColumns;
-  readonly tables: readonly [RibTable, RibTable];
-  readonly locals: readonly [LocalTable, LocalTable];
-  readonly groups: readonly [Map<string, UpdateGroup>, Map<string, UpdateGroup>] = [new Map(), new Map()];
+  readonly tables: PerFamily<RibTable>;
+  readonly locals: PerFamily<LocalTable>;
+  readonly groups = perFamily(() => new Map<string, UpdateGroup>());
   /** Of the FIB, where there is one. */
-  kernel: readonly [KernelWriter, KernelWriter] | undefined;
+  kernel: PerFamily<KernelWriter | undefined> | undefined;
   /**
    * Who may hear End-of-RIB: a restarting speaker that has not heard everybody holds it back (RFC 4724 section 4.1), last from those that
    * restart themselves, which may wait for it before they send their own.
@@ -57,7 +58,7 @@ export class Rib {
   endOfRibTo: "all" | "restarting" | "nobody" = "all";
   readonly #ownRoutes: LocRibRoutes;
   /** By family: next hops that resolve differently, and whose paths are still to be looked for. */
-  readonly #changedHops: [Set<number>, Set<number>] = [new Set(), new Set()];
+  readonly #changedHops = perFamily(() => new Set<number>());
   readonly #tracker: NextHopTracker | undefined;
   readonly #clock: Clock;
   readonly #faults: Faults | undefined;
@@ -66,7 +67,7 @@ export class Rib {
   readonly #startedAt: number;
   readonly #jobs: Job[] = [];
   /** By family: the group that the next slice begins with; undefined = the first. */
-  readonly #nextGroup: [UpdateGroup | undefined, UpdateGroup | undefined] = [undefined, undefined];
+  readonly #nextGroup = perFamily((): UpdateGroup | undefined => undefined);
   readonly #idle: (() => void)[] = [];
   #scheduled = false;
   #closed = false;
@@ -84,8 +85,8 @@ export class Rib {
       trackNextHop: (nextHop, ifindex) => this.nextHops.track(nextHop, ifindex),
       releaseNextHop: id => this.nextHops.release(id),
     });
-    this.tables = [this.#table(0), this.#table(1)];
-    this.locals = [new LocalTable(this.tables[0]), new LocalTable(this.tables[1])];
+    this.tables = perFamily(family => this.#table(family));
+    this.locals = perFamily(family => new LocalTable(this.tables[family]));
     this.#ownRoutes = new LocRibRoutes(this.tables, this.locals);
     this.#tracker = options.tracker;
     this.#tracker?.resolveThrough(this.#ownRoutes);
@@ -140,8 +141,8 @@ export class Rib {
   }
 
   setNetworks(networks: readonly NetworkConfig[]): void {
-    for (const family of [0, 1] as const) {
-      const own = networks.filter(network => network.prefix.includes(":") === (family === 1));
+    for (const family of FamilyIndexes) {
+      const own = networks.filter(network => forwardingFamily(network.prefix.includes(":") ? 6 : 4) === family);
       this.locals[family].set(own, this.now(), prefix => {
         for (const group of this.groups[family].values()) group.mark(prefix);
       });
@@ -156,7 +157,9 @@ export class Rib {
   }
 
   #writeTo(fib: Fib | undefined): void {
-    this.kernel = fib && [new KernelWriter(fib, this.tables[0], this.locals[0]), new KernelWriter(fib, this.tables[1], this.locals[1])];
+    this.kernel =
+      fib &&
+      perFamily(family => (FamilyTable[family].forwards ? new KernelWriter(fib, this.tables[family], this.locals[family]) : undefined));
   }
 
   // Sessions
@@ -188,13 +191,13 @@ export class Rib {
   }
 
   /** Removes what is left of a stale slot in one family, after End-of-RIB or the restart time. */
-  purgeStale(slot: Slot, family: 0 | 1): void {
+  purgeStale(slot: Slot, family: FamilyIndex): void {
     this.#purge(this.tables[family], slot, () => this.#releaseSlot(slot));
   }
 
   /** Judges all routes of a neighbour again by its present import rules, without asking the neighbour to send them again. */
   reimport(slot: Slot, done: () => void = () => {}): void {
-    let left = this.tables.length;
+    let left = FamilyIndexes.length;
     for (const table of this.tables) {
       let from = 1;
       this.#job(until => {
@@ -226,7 +229,7 @@ export class Rib {
 
   // Update groups
 
-  join(family: 0 | 1, key: string, rules: () => ExportRules, options: GroupOptions, sink: GroupSink, endOfRib: boolean): void {
+  join(family: FamilyIndex, key: string, rules: () => ExportRules, options: GroupOptions, sink: GroupSink, endOfRib: boolean): void {
     const groups = this.groups[family];
     let group = groups.get(key);
     if (!group) {
@@ -237,7 +240,7 @@ export class Rib {
   }
 
   /** The neighbour's export rules changed: it hears the difference between its old group and its new one. */
-  move(family: 0 | 1, key: string, rules: () => ExportRules, options: GroupOptions, sink: GroupSink, neighborIndex: number): void {
+  move(family: FamilyIndex, key: string, rules: () => ExportRules, options: GroupOptions, sink: GroupSink, neighborIndex: number): void {
     const old = this.groupOf(family, neighborIndex);
     const before = old?.members.get(neighborIndex);
     const held = old?.heldBy(neighborIndex);
@@ -251,7 +254,7 @@ export class Rib {
     if (member) member.previous = held;
   }
 
-  leave(family: 0 | 1, neighborIndex: number): void {
+  leave(family: FamilyIndex, neighborIndex: number): void {
     for (const [key, group] of this.groups[family]) {
       if (!group.members.has(neighborIndex)) continue;
       group.leave(neighborIndex);
@@ -270,11 +273,11 @@ export class Rib {
 
   /** What this neighbour is told may be other than it was. */
   reconsider(neighborIndex: number): void {
-    for (const family of [0, 1] as const) this.groupOf(family, neighborIndex)?.reconsider();
+    for (const family of FamilyIndexes) this.groupOf(family, neighborIndex)?.reconsider();
     this.kick();
   }
 
-  groupOf(family: 0 | 1, neighborIndex: number): UpdateGroup | undefined {
+  groupOf(family: FamilyIndex, neighborIndex: number): UpdateGroup | undefined {
     for (const group of this.groups[family].values()) if (group.members.has(neighborIndex)) return group;
     return undefined;
   }
@@ -328,7 +331,7 @@ export class Rib {
       }
       this.#jobs.shift();
     }
-    for (const family of [0, 1] as const) {
+    for (const family of FamilyIndexes) {
       more = this.#serveGroups(family, until) || more;
       more = this.#guarded("update groups", () => this.#balance(family)) || more;
       if (!more) more = this.#guarded("table walk", () => this.#freeOrphans(family, until));
@@ -339,7 +342,7 @@ export class Rib {
   }
 
   /** From the group on that is next in turn, so that a slice ends in time however many there are. Returns whether more can be done. */
-  #serveGroups(family: 0 | 1, until: () => boolean): boolean {
+  #serveGroups(family: FamilyIndex, until: () => boolean): boolean {
     const groups: (UpdateGroup | undefined)[] = [...this.groups[family].values()];
     const start = Math.max(groups.indexOf(this.#nextGroup[family]), 0);
     this.#nextGroup[family] = undefined;
@@ -354,7 +357,7 @@ export class Rib {
   }
 
   /** Splits slow members off, and joins them again when both groups hold the same. Returns whether groups changed. */
-  #balance(family: 0 | 1): boolean {
+  #balance(family: FamilyIndex): boolean {
     const groups = this.groups[family];
     let changed = false;
     for (const group of [...groups.values()]) {
@@ -386,18 +389,18 @@ export class Rib {
     });
   }
 
-  #newGroup(family: 0 | 1, key: string, rules: ExportRules, options: GroupOptions): UpdateGroup {
+  #newGroup(family: FamilyIndex, key: string, rules: ExportRules, options: GroupOptions): UpdateGroup {
     const group = new UpdateGroup(key, rules, options, this.tables[family], this.locals[family], this.#clock, () => this.kick());
     group.faults = this.#faults;
     return group;
   }
 
-  #table(family: 0 | 1): RibTable {
+  #table(family: FamilyIndex): RibTable {
     return new RibTable(family, this.attributes, this.slots, this.nextHops, capacity => {
       const groups = [...this.groups[family]].map(([key, group]) => () => {
         if (this.groups[family].get(key) === group) group.grow(capacity);
       });
-      return [...groups, () => this.kernel?.[family].grow(capacity)];
+      return [...groups, () => this.kernel?.[family]?.grow(capacity)];
     });
   }
 
@@ -408,7 +411,7 @@ export class Rib {
         for (const group of groups.values()) group.mark(prefix);
       },
       decided: (prefix, best, hopsTouched) => {
-        if (this.kernel?.[table.family].decided(prefix, best, hopsTouched) === false) return;
+        if (this.kernel?.[table.family]?.decided(prefix, best, hopsTouched) === false) return;
         this.#ownRoutes.decided(table, prefix);
         this.#tracker?.ownRouteChanged(table.prefixes, prefix);
       },
@@ -434,7 +437,7 @@ export class Rib {
   }
 
   #releaseSlot(slot: Slot): void {
-    if (slot.state === "live" || slot.paths[0] + slot.paths[1] > 0) return;
+    if (slot.state === "live" || slot.paths.some(count => count > 0)) return;
     for (const other of this.slots) if (other.staleSlot === slot.id) other.staleSlot = -1;
     this.slots.remove(slot);
   }
@@ -470,13 +473,13 @@ export class Rib {
     });
   }
 
-  #takeChangedHops(family: 0 | 1): ReadonlySet<number> {
+  #takeChangedHops(family: FamilyIndex): ReadonlySet<number> {
     const taken = this.#changedHops[family];
     this.#changedHops[family] = new Set();
     return taken;
   }
 
-  #freeOrphans(family: 0 | 1, until: () => boolean): boolean {
+  #freeOrphans(family: FamilyIndex, until: () => boolean): boolean {
     const groups = [...this.groups[family].values()];
     return this.tables[family].freeOrphans(prefix => groups.some(group => group.remembers(prefix)), until);
   }

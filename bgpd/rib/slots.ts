@@ -3,7 +3,8 @@
  * former session can then be emptied in slices, or kept as stale (RFC 4724), while the new one fills. Slot 0 is this speaker itself.
  */
 import { compareOctets } from "../../net/address.ts";
-import type { Family, OriginRole } from "../config.ts";
+import type { OriginRole } from "../config.ts";
+import { type Family, type PerFamily, perFamily } from "../family.ts";
 import type { CompiledPolicy } from "../policy/types.ts";
 import { grown } from "./growth.ts";
 import type { RejectedReason } from "./table.ts";
@@ -60,13 +61,13 @@ export interface Slot {
   state: "live" | "stale" | "dead";
   /** Stale slot of the neighbour's former session; its paths are taken over one by one. -1 = none. */
   staleSlot: number;
-  /** Paths by family index. */
-  paths: [number, number];
-  accepted: [number, number];
+  /** How many paths. */
+  paths: PerFamily<number>;
+  accepted: PerFamily<number>;
   /** How many of them have a next hop that cannot be reached. */
-  unreachable: [number, number];
+  unreachable: PerFamily<number>;
   /** How many of its paths are rejected for each reason. */
-  rejected: [RejectedCounts, RejectedCounts];
+  rejected: PerFamily<RejectedCounts>;
 }
 
 export type RejectedCounts = Partial<Record<RejectedReason, number>>;
@@ -94,10 +95,10 @@ export class Slots {
     }
     const serial = ++this.#serials;
     const counts: Pick<Slot, "paths" | "accepted" | "unreachable" | "rejected" | "refused"> = {
-      paths: [0, 0],
-      accepted: [0, 0],
-      unreachable: [0, 0],
-      rejected: [{}, {}],
+      paths: perFamily(() => 0),
+      accepted: perFamily(() => 0),
+      unreachable: perFamily(() => 0),
+      rejected: perFamily(() => ({})),
       refused: 0,
     };
     const slot: Slot = { ...fields, ...counts, id, serial, state: "live", staleSlot: -1, addressRank: 0 };

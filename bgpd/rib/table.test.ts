@@ -1,7 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { parsePrefix } from "../../net/address.ts";
+import { FamilyIndexes, forwardingFamily } from "../family.ts";
 import type { Fib, FibEntry } from "../fib/types.ts";
 import { attributes, policyOf, TestRib, TestTracker } from "./testing.ts";
+
+const ipv4Unicast = forwardingFamily(4);
 
 const P = "10.0.0.0/8";
 
@@ -27,7 +30,11 @@ class RecordingFib implements Fib {
   async close(): Promise<void> {}
 }
 
-const counts = (test: TestRib) => [test.rib.tables[0].prefixes.size, test.rib.tables[0].pathCount, test.rib.tables[0].bestCount];
+const counts = (test: TestRib) => [
+  test.rib.tables[ipv4Unicast].prefixes.size,
+  test.rib.tables[ipv4Unicast].pathCount,
+  test.rib.tables[ipv4Unicast].bestCount,
+];
 
 describe("paths", () => {
   it("are counted per slot and table through announce, replace and withdraw", async () => {
@@ -69,7 +76,7 @@ describe("paths", () => {
     a.announce(attributes(), P);
     await test.settled();
     expect([a.slot.paths, stale?.paths, counts(test), listener.updates]).toEqual([[1, 0], [1, 0], [2, 2, 2], []]);
-    for (const family of [0, 1] as const) test.rib.purgeStale(stale!, family);
+    for (const family of FamilyIndexes) test.rib.purgeStale(stale!, family);
     await test.settled();
     expect([a.slot.staleSlot, counts(test), listener.updates]).toEqual([-1, [1, 1, 1], [["-11.0.0.0/8"]]]);
   });
@@ -108,12 +115,12 @@ describe("slot ids", () => {
     await test.settled();
     a.down(true);
     const stale = a.slot;
-    for (const family of [0, 1] as const) test.rib.purgeStale(stale, family);
+    for (const family of FamilyIndexes) test.rib.purgeStale(stale, family);
     await test.settled();
     const b = test.neighbor({ listens: false });
     expect(b.slot.id).toBe(stale.id);
     b.announce(attributes(), P);
-    for (const family of [0, 1] as const) test.rib.purgeStale(stale, family);
+    for (const family of FamilyIndexes) test.rib.purgeStale(stale, family);
     test.rib.closeSlot(stale, false);
     test.rib.reimport(stale);
     await test.settled();
@@ -335,14 +342,14 @@ it("leaves nothing behind after a full feed and its withdrawal", async () => {
     feeder.announce(attributes({ path: [1, set + 1], localPref: 100 }), ...prefixes);
   }
   await test.settled();
-  expect([test.rib.tables[0].prefixes.size, listener.table.size, inside.table.size]).toEqual([10_000, 10_000, 10_000]);
+  expect([test.rib.tables[ipv4Unicast].prefixes.size, listener.table.size, inside.table.size]).toEqual([10_000, 10_000, 10_000]);
   feeder.down();
   await test.settled();
-  expect([test.rib.tables[0].prefixes.size, listener.table.size, inside.table.size]).toEqual([0, 0, 0]);
+  expect([test.rib.tables[ipv4Unicast].prefixes.size, listener.table.size, inside.table.size]).toEqual([0, 0, 0]);
   expect([test.rib.attributes.size, tracker.size]).toEqual([0, 0]);
   feeder.up();
   feeder.announce(attributes(), P);
   await test.settled();
-  expect(test.rib.tables[0].prefixes.findPrefix(parsePrefix(P))).toBeGreaterThan(0);
+  expect(test.rib.tables[ipv4Unicast].prefixes.findPrefix(parsePrefix(P))).toBeGreaterThan(0);
   expect([...listener.table.keys()]).toEqual([P]);
 });

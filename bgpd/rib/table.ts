@@ -3,6 +3,7 @@
  * numbers indexed by prefix id or path id; objects with names are made at the edges only.
  */
 import { formatPrefix } from "../../net/address.ts";
+import { type FamilyIndex, FamilyTable } from "../family.ts";
 import type { Faults } from "../faults.ts";
 import type { AttributeTable } from "./attribute-table.ts";
 import { Candidates, type DecisionOptions, decide, isMultipathEqual, Step } from "./decision.ts";
@@ -50,7 +51,7 @@ export interface MultipathOptions {
 }
 
 export class RibTable {
-  readonly family: 0 | 1;
+  readonly family: FamilyIndex;
   readonly prefixes: PrefixTable;
   readonly attributes: AttributeTable;
   readonly slots: Slots;
@@ -119,7 +120,7 @@ export class RibTable {
 
   /** `growers`: as for PrefixTable. */
   constructor(
-    family: 0 | 1,
+    family: FamilyIndex,
     attributes: AttributeTable,
     slots: Slots,
     nextHops: NextHopColumns,
@@ -129,7 +130,7 @@ export class RibTable {
     this.attributes = attributes;
     this.slots = slots;
     this.nextHops = nextHops;
-    this.prefixes = new PrefixTable(family === 0 ? 1 : 4, capacity => [
+    this.prefixes = new PrefixTable(FamilyTable[family].ip, capacity => [
       () => {
         this.head = grown(this.head, capacity);
       },

@@ -1,6 +1,7 @@
 /** Test support: neighbours in memory around a real RIB. What they announce goes through codec and import, and what they hear is decoded into a table. */
 import { formatPrefix, type Prefix, parseAddress, parsePrefix } from "../../net/address.ts";
-import { Families, type Family, type OriginRole, type PolicyConfig } from "../config.ts";
+import type { OriginRole, PolicyConfig } from "../config.ts";
+import { classicFamily, Families, type Family, type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily } from "../family.ts";
 import type { Fib, NextHopTracker, Resolution } from "../fib/types.ts";
 import { buildAttributes, parseAttributes } from "../message/attributes.ts";
 import { Origin, type PathAttributes, SegmentType } from "../message/types.ts";
@@ -85,7 +86,7 @@ export class TestRib {
   }
 
   /** Text of all prefixes in the table of a family. */
-  prefixes(family: 0 | 1 = 0): string[] {
+  prefixes(family = classicFamily): string[] {
     const table = this.rib.tables[family];
     const ids = Array.from({ length: table.prefixes.limit }, (_, id) => id).filter(id => table.head[id] !== 0);
     return ids.map(id => formatPrefix(table.prefixes.prefix(id))).sort();
@@ -93,7 +94,7 @@ export class TestRib {
 
   /** Name of the neighbour whose path is best. */
   best(prefix: string): string | undefined {
-    const table = this.rib.tables[prefix.includes(":") ? 1 : 0];
+    const table = this.rib.tables[forwardingFamily(prefix.includes(":") ? 6 : 4)];
     const path = table.best[table.prefixes.findPrefix(parsePrefix(prefix))];
     return path === 0 ? undefined : (this.rib.slots.get(table.pathSlot[path])?.neighbor ?? "local");
   }
@@ -127,7 +128,7 @@ export class TestNeighbor implements GroupSink {
 
   /** The session is lost. */
   down(keepStale = false): void {
-    for (const family of [0, 1] as const) this.test.rib.leave(family, this.neighborIndex);
+    for (const family of FamilyIndexes) this.test.rib.leave(family, this.neighborIndex);
     this.test.rib.closeSlot(this.slot, keepStale);
     this.table.clear();
   }
@@ -156,14 +157,14 @@ export class TestNeighbor implements GroupSink {
   }
 
   join(endOfRib = true): void {
-    for (const family of [0, 1] as const) {
+    for (const family of FamilyIndexes) {
       this.test.rib.join(family, this.#key(), () => this.rules(family), this.#groupOptions(), this, endOfRib);
     }
   }
 
   move(change: Pick<NeighborOptions, "rules" | "group">): void {
     Object.assign(this.options, change);
-    for (const family of [0, 1] as const) {
+    for (const family of FamilyIndexes) {
       this.test.rib.move(family, this.#key(), () => this.rules(family), this.#groupOptions(), this, this.neighborIndex);
     }
   }
@@ -174,8 +175,8 @@ export class TestNeighbor implements GroupSink {
     for (const message of split(messages)) {
       decoder.decode(message);
       if (decoder.problems.length > 0) throw new Error(`malformed: ${decoder.problems[0].name}: ${decoder.problems[0].text}`);
-      if (decoder.endOfRib >= 0) {
-        this.endOfRibs.push(Families[decoder.endOfRib]);
+      if (decoder.endOfRib !== undefined) {
+        this.endOfRibs.push(FamilyTable[decoder.endOfRib].name);
         continue;
       }
       const seen: string[] = [];
@@ -208,14 +209,14 @@ export class TestNeighbor implements GroupSink {
     return this.options.external ?? true;
   }
 
-  rules(family: 0 | 1): ExportRules {
+  rules(family: FamilyIndex): ExportRules {
     return {
       policy: acceptAll,
       internal: !this.#external,
       client: this.options.client ?? false,
       localAsn: LOCAL_ASN,
       clusterId: this.test.rib.context.clusterId,
-      selfNextHop: parseAddress(family === 0 ? "10.0.0.1" : "2001:db8::1"),
+      selfNextHop: parseAddress(family === forwardingFamily(4) ? "10.0.0.1" : "2001:db8::1"),
       nextHopSelf: false,
       removePrivateAsn: false,
       allowAsSets: false,
@@ -256,10 +257,10 @@ export class TestNeighbor implements GroupSink {
     return slot;
   }
 
-  #feed(prefixes: string[], begin: (writer: UpdateWriter, family: number) => void): Excess | undefined {
+  #feed(prefixes: string[], begin: (writer: UpdateWriter, family: FamilyIndex) => void): Excess | undefined {
     let excess: Excess | undefined;
-    for (const family of [0, 1]) {
-      const own = prefixes.filter(prefix => prefix.includes(":") === (family === 1)).map(prefix => parsePrefix(prefix));
+    for (const family of FamilyIndexes) {
+      const own = prefixes.filter(prefix => forwardingFamily(prefix.includes(":") ? 6 : 4) === family).map(prefix => parsePrefix(prefix));
       if (own.length === 0) continue;
       // What it feeds may be longer than what it takes.
       const writer = new UpdateWriter({ fourOctetAsn: true, maxMessageLength: 65535 });
@@ -366,12 +367,12 @@ export function* split(messages: Uint8Array): Iterable<Uint8Array> {
   }
 }
 
-function prefixesOf(message: Uint8Array, family: number, start: number, end: number): string[] {
+function prefixesOf(message: Uint8Array, family: FamilyIndex, start: number, end: number): string[] {
   const found: string[] = [];
   for (let at = start; at < end; ) {
     const length = message[at];
     const octets = (length + 7) >> 3;
-    const address = new Uint8Array(family === 0 ? 4 : 16);
+    const address = new Uint8Array(FamilyTable[family].octets);
     address.set(message.subarray(at + 1, at + 1 + octets));
     found.push(formatPrefix({ address, length }));
     at += 1 + octets;

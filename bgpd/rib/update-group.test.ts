@@ -1,8 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { formatPrefix, parseAddress } from "../../net/address.ts";
+import { FamilyIndexes, forwardingFamily } from "../family.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { attributes, policyOf, rejectAll, type TestNeighbor, TestRib } from "./testing.ts";
+
+const ipv4Unicast = forwardingFamily(4);
 
 /** What the export rules give a neighbour for every prefix, computed one by one without any memory, and never the neighbour's own routes. */
 function expected(neighbor: TestNeighbor): Map<string, PathAttributes> {
@@ -85,7 +88,7 @@ describe("any sequence of events", () => {
           else if (what === "withdraw") neighbor.withdraw(prefixes[which]);
           else if (what === "block") neighbor.room = which;
           else if (what === "unblock") neighbor.unblock();
-          else if (what === "refresh") test.rib.groupOf(0, n)?.refresh(n);
+          else if (what === "refresh") test.rib.groupOf(ipv4Unicast, n)?.refresh(n);
           else if (what === "move" && n < 2) neighbor.move(moves[which]);
           else if (what === "settle") await test.settled();
           else if (what === "slow") {
@@ -96,7 +99,7 @@ describe("any sequence of events", () => {
             neighbor.up();
           } else if (what === "endOfRib") {
             const stale = test.rib.slots.get(neighbor.slot.staleSlot);
-            if (stale) for (const family of [0, 1] as const) test.rib.purgeStale(stale, family);
+            if (stale) for (const family of FamilyIndexes) test.rib.purgeStale(stale, family);
           }
         }
         for (const neighbor of neighbors) neighbor.unblock();
@@ -108,7 +111,7 @@ describe("any sequence of events", () => {
         await test.settled();
         for (const neighbor of neighbors) {
           expect(sorted(neighbor.table)).toEqual(sorted(expected(neighbor)));
-          const held = [0, 1].map(f => test.rib.groupOf(f as 0 | 1, neighbor.neighborIndex)!.heldBy(neighbor.neighborIndex));
+          const held = FamilyIndexes.map(f => test.rib.groupOf(f, neighbor.neighborIndex)!.heldBy(neighbor.neighborIndex));
           expect(held.reduce((sum, bits) => sum + bits.reduce((a, b) => a + b, 0), 0)).toBe(neighbor.table.size);
         }
         expect(test.rib.tables.map(table => table.bestCount)).toEqual(
@@ -191,7 +194,7 @@ describe("the initial table", () => {
     feeder.announce(attributes(), "10.0.0.0/8", "11.0.0.0/8");
     await test.settled();
     neighbor.updates = [];
-    test.rib.groupOf(0, neighbor.neighborIndex)?.refresh(neighbor.neighborIndex);
+    test.rib.groupOf(ipv4Unicast, neighbor.neighborIndex)?.refresh(neighbor.neighborIndex);
     await test.settled();
     expect(neighbor.updates).toEqual([["10.0.0.0/8", "11.0.0.0/8"]]);
     expect(neighbor.endOfRibs.length).toBe(2);
@@ -310,7 +313,7 @@ describe("a neighbour that takes nothing", () => {
       feeder.announce(attributes({ path: [round + 1] }), "10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8");
       await test.settled();
     }
-    expect(test.rib.groupOf(0, neighbor.neighborIndex)?.pending).toBe(3);
+    expect(test.rib.groupOf(ipv4Unicast, neighbor.neighborIndex)?.pending).toBe(3);
     neighbor.unblock();
     await test.settled();
     expect(neighbor.updates).toEqual([["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8"]]);
@@ -332,12 +335,12 @@ describe("a neighbour that takes nothing", () => {
       await test.settled();
     }
     expect([...fast.table.keys()]).toEqual(["11.0.0.0/8"]);
-    expect(test.rib.groups[0].size).toBe(2);
+    expect(test.rib.groups[ipv4Unicast].size).toBe(2);
     slow.unblock();
     await test.settled();
     await test.settled();
     expect([...slow.table.keys()]).toEqual(["11.0.0.0/8"]);
-    expect(test.rib.groups[0].size).toBe(1);
+    expect(test.rib.groups[ipv4Unicast].size).toBe(1);
   });
 
   it("is split off by the group's own rules when the neighbour that made the group is gone", async () => {

@@ -7,6 +7,7 @@
  * source, and a member M has the prefix exactly when attributes are set and M is not the source.
  */
 import { formatPrefix, sameOctets } from "../../net/address.ts";
+import { FamilyTable } from "../family.ts";
 import type { Faults } from "../faults.ts";
 import { UpdateWriter } from "../message/update-writer.ts";
 import type { Clock, Timer } from "../platform.ts";
@@ -571,9 +572,7 @@ function announceSet(writer: UpdateWriter, table: RibTable, id: number): void {
 }
 
 function writePrefix(writer: UpdateWriter, table: RibTable, prefix: number): void {
-  const p = table.prefixes;
-  if (table.family === 0) writer.prefix4(p.word(prefix, 0), p.length(prefix));
-  else writer.prefix6(p.word(prefix, 0), p.word(prefix, 1), p.word(prefix, 2), p.word(prefix, 3), p.length(prefix));
+  FamilyTable[table.family].write(writer, table.prefixes, prefix);
 }
 
 function grownInt(array: Int32Array<ArrayBuffer>, length: number): Int32Array<ArrayBuffer> {

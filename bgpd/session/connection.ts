@@ -2,7 +2,7 @@
  * One TCP connection of a session: cuts the octets into messages, decodes them into the events of the state machine and sends ours.
  * It knows both OPENs and what they allow together, and nothing of states.
  */
-import type { Family } from "../config.ts";
+import type { Family } from "../family.ts";
 import { MessageFramer, MessageType } from "../message/header.ts";
 import { KEEPALIVE } from "../message/keepalive.ts";
 import { decodeNotification, describeReceived, ErrorCode, encodeNotification } from "../message/notification.ts";

@@ -3,7 +3,8 @@
  * messages become events; actions become timers, messages and calls of the listener. Events are worked off one after the other: one
  * that a listener causes while another is at work waits for its end.
  */
-import { Families, type Family, type NeighborConfig } from "../config.ts";
+import type { NeighborConfig } from "../config.ts";
+import { Families, type Family } from "../family.ts";
 import { CeaseSubcode, ErrorCode, encodeCommunication } from "../message/notification.ts";
 import { keepaliveTime } from "../message/open.ts";
 import { decodeRouteRefresh, encodeRouteRefresh } from "../message/route-refresh.ts";

@@ -2,7 +2,8 @@
  * The border between one neighbour's session and the rest of the speaker: what a session reports and what may be asked of it.
  * The session knows TCP, timers and the state machine of RFC 4271 section 8; it does not know the RIB.
  */
-import type { Family, NeighborConfig } from "../config.ts";
+import type { NeighborConfig } from "../config.ts";
+import type { Family } from "../family.ts";
 
 /** RFC 4271 section 8.2.2. */
 export const SessionStates = ["Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established"] as const;

@@ -1,4 +1,5 @@
 /** What the parts of compile() share: the nodes as the objects describe them, and the list of problems. */
+import { type Family, FamilyTable, forwardingFamily } from "../../bgpd/family.ts";
 import { type IpFamily, parseAddress } from "../../net/address.ts";
 import type { NodeFacts, Problem } from "../plan.ts";
 import type { Fabric, Policy, Resources, Selector } from "../resources/kinds.ts";
@@ -128,6 +129,15 @@ export function selects(selector: Selector, labels: Record<string, string>): boo
 
 export function familyOfText(address: string): IpFamily {
   return address.includes(":") ? 6 : 4;
+}
+
+/** In which routes of an IP version are told. */
+export function familyName(family: IpFamily): Family {
+  return FamilyTable[forwardingFamily(family)].name;
+}
+
+export function familyOfPrefix(prefix: string): Family {
+  return familyName(familyOfText(prefix));
 }
 
 export function maxLength(prefix: string): number {

@@ -3,8 +3,9 @@
  * announce one prefix to one neighbour, it is announced once, with the communities of all.
  */
 import type { NetworkConfig, PolicyAction, PolicyConfig, RouteKind } from "../../bgpd/config.ts";
+import { Families, type Family } from "../../bgpd/family.ts";
 import type { Advertisement } from "../resources/kinds.ts";
-import { type Context, compareText, someOf } from "./context.ts";
+import { type Context, compareText, familyOfPrefix, someOf } from "./context.ts";
 import { lengthOf } from "./policies.ts";
 import type { Session } from "./sessions.ts";
 
@@ -23,7 +24,6 @@ export interface Grant {
   listeners: Session[];
 }
 
-const families = ["ipv4-unicast", "ipv6-unicast"] as const;
 const scalars = ["localPref", "med", "prepend"] as const;
 
 /** Adds the policies, and ties them to the families of the sessions. `grants`: by name. */
@@ -37,7 +37,7 @@ export function permit(
     policies[policyName([grant])] = announcing([grant], grant.items, networks);
     reportGrant(context, grant);
   }
-  for (const family of families) {
+  for (const family of Families) {
     const carriers = new Map<Session, Grant[]>();
     for (const grant of grants) {
       if (itemsOf(grant, family).length === 0) continue;
@@ -59,7 +59,7 @@ export function permit(
 function sharedPolicies(
   context: Context,
   heard: readonly Grant[],
-  family: (typeof families)[number],
+  family: Family,
   policies: Record<string, PolicyConfig>,
   networks: ReadonlyMap<string, NetworkConfig>,
 ): string[] {
@@ -91,8 +91,8 @@ function sharedPolicies(
   return [...sets.keys()].sort(compareText);
 }
 
-function itemsOf({ items }: Grant, family: (typeof families)[number]): Item[] {
-  return items.filter(({ prefix }) => prefix.includes(":") === (family === "ipv6-unicast"));
+function itemsOf({ items }: Grant, family: Family): Item[] {
+  return items.filter(({ prefix }) => familyOfPrefix(prefix) === family);
 }
 
 function policyName(grants: readonly Grant[]): string {
@@ -164,7 +164,7 @@ function reportGrant({ problems }: Context, grant: Grant): void {
       "use med, prepend or communities",
     );
   }
-  for (const family of families) {
+  for (const family of Families) {
     const some = itemsOf(grant, family);
     if (some.length === 0 || listeners.some(({ neighbor }) => neighbor.families[family])) continue;
     const message = `no session with the selected peers carries ${family}: ${some.map(({ prefix }) => prefix).join(", ")} is not announced`;

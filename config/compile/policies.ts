@@ -4,7 +4,7 @@ import { compilePolicies as evaluatorOf, type PolicyInput, type PolicyProblem, v
 import { covers, formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
 import type { Problem } from "../plan.ts";
 import type { Fabric, Policy, Resources } from "../resources/kinds.ts";
-import { byName, type Context, defaultAsn, maxLength, type UsablePolicies } from "./context.ts";
+import { byName, type Context, defaultAsn, familyOfPrefix, maxLength, type UsablePolicies } from "./context.ts";
 import { runExamples } from "./examples.ts";
 import { astray, type Memory } from "./memory.ts";
 import type { Guard } from "./protect.ts";
@@ -87,9 +87,7 @@ function tieAccept(
 ): void {
   const entry = peer?.spec.families?.find(({ name }) => name === family);
   const own = entry?.import !== undefined;
-  const ranges = ((own ? entry?.import : peer?.spec.import)?.accept ?? []).filter(
-    ({ prefix }) => prefix.includes(":") === (family === "ipv6-unicast"),
-  );
+  const ranges = ((own ? entry?.import : peer?.spec.import)?.accept ?? []).filter(({ prefix }) => familyOfPrefix(prefix) === family);
   if (!peer || ranges.length === 0) return;
   const name = `accept:${peer.name}/${family}`;
   policies[name] ??= acceptPolicy(`Peer/${peer.name}`, ranges, guards);
@@ -105,7 +103,7 @@ function tieMeshAccept(
   policies: Record<string, PolicyConfig>,
 ): void {
   const named = (spec.mesh.accept ?? []).filter(({ prefix }) => guards.some(guard => guard.prefix === canonical(prefix)));
-  if (!named.some(({ prefix }) => prefix.includes(":") === (family === "ipv6-unicast"))) return;
+  if (!named.some(({ prefix }) => familyOfPrefix(prefix) === family)) return;
   policies[meshAccept] ??= {
     source: `Fabric/${metadata.name}`,
     rules: [{ name: "accept", match: { prefixes: named.map(compileRange) }, action: { result: "accept" } }],

@@ -1,5 +1,6 @@
 /** What a node guards against every neighbour, asked as import asks it. */
 import { describe, expect, test } from "vitest";
+import { forwardingFamily } from "../../bgpd/family.ts";
 import { Guards } from "../../bgpd/rib/guards.ts";
 import { parsePrefix } from "../../net/address.ts";
 import { compile } from "../compile.ts";
@@ -33,7 +34,7 @@ function reasonsOf(objects: object[], prefixes: string[]): (string | undefined)[
   const guards = new Guards((speaker?.protectedPrefixes ?? []).map(one => ({ ...one, prefix: parsePrefix(one.prefix) })));
   return prefixes.map(prefix => {
     const { family, address, length } = parsePrefix(prefix);
-    return guards.find(family === 4 ? 0 : 1, address, 0, length)?.reason;
+    return guards.find(forwardingFamily(family), address, 0, length)?.reason;
   });
 }
 

@@ -1,8 +1,8 @@
 /** The neighbours of this node: the mesh of its fabric, and its Peers. Policies and advertisements are tied on afterwards. */
-import type { Family, NeighborConfig, NeighborFamilyConfig } from "../../bgpd/config.ts";
+import type { NeighborConfig, NeighborFamilyConfig } from "../../bgpd/config.ts";
 import { contains, formatAddress, type IpFamily, isLinkLocal, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { Fabric, Peer } from "../resources/kinds.ts";
-import { type Context, familyOfText, type NodeView, sameAddress, selects, someOf } from "./context.ts";
+import { type Context, familyName, familyOfText, type NodeView, sameAddress, selects, someOf } from "./context.ts";
 import type { ResolvedPeer } from "./peers.ts";
 import { resolvePassword } from "./secrets.ts";
 
@@ -27,7 +27,6 @@ export interface Session {
   external: boolean;
 }
 
-export const familyName = (family: IpFamily): Family => (family === 4 ? "ipv4-unicast" : "ipv6-unicast");
 const short = (family: IpFamily) => (family === 4 ? "ipv4" : "ipv6");
 
 export function compileSessions(context: Context, fabric: Fabric, peers: ResolvedPeer[]): Session[] {

@@ -1,4 +1,5 @@
 /** Fields that several kinds share: addresses, prefixes, communities, selectors, timers, conditions. */
+import { Families } from "../../bgpd/family.ts";
 import { type CelRule, integer, keyed, labels, list, object, oneOf, optional, set, text } from "./schema.ts";
 
 export const group = "podlane.io";
@@ -38,8 +39,7 @@ export const objectName = (description: string) => text(description, 253, { minL
 /** IFNAMSIZ: at most 15 octets, no "/", ":" or white space. */
 export const interfaceName = (description: string) => text(description, 15, { minLength: 1, pattern: "^[^/:\\s]+$" });
 
-export const FamilyNames = ["ipv4-unicast", "ipv6-unicast"] as const;
-export const family = (description: string) => oneOf(description, FamilyNames);
+export const family = (description: string) => oneOf(description, Families);
 
 export const WellKnownCommunities = [
   "no-export",

@@ -1,7 +1,8 @@
 /** Peer: sessions of the selected nodes with a neighbour outside the mesh: a top-of-rack router, a route server, other nodes. */
+import { Families } from "../../bgpd/family.ts";
 import {
   address,
-  FamilyNames,
+  family,
   interfaceName,
   objectName,
   passwordSecretRef,
@@ -71,7 +72,7 @@ const familySettings = () => ({
 });
 
 const familyEntry = object("One address family; what it sets goes before what the peer sets for all.", {
-  name: oneOf("ipv4-unicast or ipv6-unicast.", FamilyNames),
+  name: family(`${Families.join(" or ")}.`),
   ...familySettings(),
 });
 

@@ -1,11 +1,11 @@
 /** Policy: ordered rules on routes, with examples that are run whenever the policy changes. */
+import { Families } from "../../bgpd/family.ts";
 import {
   address,
   asn,
   community,
   communityPattern,
   communitySet,
-  FamilyNames,
   family,
   largeCommunity,
   largeCommunityPattern,
@@ -65,7 +65,7 @@ const asPathMatch = object(
 
 const match = object("Conditions, all of which must hold; within a list one suffices. Absent: every route.", {
   prefixes: optional(list("The prefix is one of these.", prefixRange(), 256)),
-  families: optional(set("The address family is one of these.", family("Address family."), FamilyNames.length)),
+  families: optional(set("The address family is one of these.", family("Address family."), Families.length)),
   communities: optional(communityMatch(communityPattern)),
   largeCommunities: optional(communityMatch(largeCommunityPattern)),
   asPath: optional(asPathMatch),

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { Families } from "../../bgpd/config.ts";
+import { Families } from "../../bgpd/family.ts";
 import { MessageError } from "../../bgpd/message/types.ts";
 import { UpdateDecoder } from "../../bgpd/message/update-decoder.ts";
 import { mrtMessages, readMrtFile, recordedSession } from "../mrt.ts";

@@ -3,7 +3,7 @@
  * come. It answers nothing by itself, neither KEEPALIVEs nor closes.
  */
 import type { Socket } from "node:net";
-import { Families } from "../../bgpd/config.ts";
+import { Families, FamilyTable } from "../../bgpd/family.ts";
 import { parseAttributes } from "../../bgpd/message/attributes.ts";
 import { attributesView } from "../../bgpd/message/format.ts";
 import { MAX_EXTENDED_LENGTH, MessageFramer } from "../../bgpd/message/header.ts";
@@ -182,7 +182,7 @@ export class Holdings {
     decoder.decode(octets);
     if (decoder.problems.length > 0 && !this.#tolerant) throw new Error(`${decoder.problems[0].text}: ${hex(octets)}`);
     this.updates++;
-    if (decoder.endOfRib >= 0) this.endOfRib.add(Families[decoder.endOfRib]);
+    if (decoder.endOfRib !== undefined) this.endOfRib.add(FamilyTable[decoder.endOfRib].name);
     for (let i = 0; i < decoder.withdrawnCount; i++) {
       for (const prefix of prefixes(octets, decoder.withdrawnFamily[i], decoder.withdrawnStart[i], decoder.withdrawnEnd[i])) {
         this.routes.delete(prefix);

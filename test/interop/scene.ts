@@ -4,7 +4,8 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { expect, type TestContext, vi } from "vitest";
-import type { Family, NeighborConfig, SpeakerConfig } from "../../bgpd/config.ts";
+import type { NeighborConfig, SpeakerConfig } from "../../bgpd/config.ts";
+import type { Family } from "../../bgpd/family.ts";
 import { RTPROT_PODLANE } from "../../kernel/constants.ts";
 import { missing } from "../neighbours.ts";
 import { TestNetwork } from "../network.ts";

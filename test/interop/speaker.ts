@@ -2,7 +2,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import type { Family, NeighborConfig, NeighborFamilyConfig, NetworkConfig, SpeakerConfig } from "../../bgpd/config.ts";
+import type { NeighborConfig, NeighborFamilyConfig, NetworkConfig, SpeakerConfig } from "../../bgpd/config.ts";
+import type { Family } from "../../bgpd/family.ts";
 import type { NeighborSnapshot, RouteView } from "../../bgpd/snapshot.ts";
 import { RTPROT_PODLANE } from "../../kernel/constants.ts";
 import type { Answer, Methods } from "./speaker-process.ts";
