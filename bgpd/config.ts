@@ -4,6 +4,8 @@
  * (RFC 5952); times are seconds; AS numbers are 1..4294967295 (RFC 6793).
  */
 import type { Family } from "./family.ts";
+import type { NumberField } from "./message/attribute-table.ts";
+import type { CommunityField } from "./message/communities.ts";
 
 export interface SpeakerConfig {
   asn: number;
@@ -105,7 +107,7 @@ export interface NetworkConfig {
   source: string;
   /** Absent: the session's own address. */
   nextHop?: string;
-  attributes?: PolicyAction["set"] & { communities?: string[]; largeCommunities?: string[] };
+  attributes?: AttributesToSet & Partial<Record<CommunityField, string[]>>;
   /** Install a blackhole (discard) route in the kernel for it: aggregates and pod ranges, so that unassigned addresses do not loop. */
   discard: boolean;
   /** Names of the neighbours that may hear it; absent = all (their export policy still applies). */
@@ -195,13 +197,11 @@ export interface PolicyRule {
 }
 
 /** All conditions given must hold (AND); a list within one condition is an OR unless said otherwise. Absent or {} matches all. */
-export interface PolicyMatch {
+export interface PolicyMatch
+  extends Partial<Record<NumberField, { min?: number; max?: number }>>,
+    Partial<Record<CommunityField, CommunityMatch>> {
   prefixes?: PrefixRangeConfig[];
   families?: Family[];
-  /** "65001:100", or a name: no-export, no-advertise, no-export-subconfed, nopeer, blackhole, graceful-shutdown; "65001:*" matches any value. */
-  communities?: { any?: string[]; all?: string[]; none?: string[] };
-  /** "65001:1:2", "*" allowed per field. */
-  largeCommunities?: { any?: string[]; all?: string[]; none?: string[] };
   asPath?: {
     /** Contains one of these AS numbers. */
     contains?: number[];
@@ -220,24 +220,34 @@ export interface PolicyMatch {
   /** Names of the neighbours the route came from (import) or is sent to (export). */
   neighbors?: string[];
   kinds?: RouteKind[];
-  med?: { min?: number; max?: number };
-  localPref?: { min?: number; max?: number };
+}
+
+/** "65001:100", or a name such as no-export; "65001:1:2"; "*" stands for any value of a field. */
+export interface CommunityMatch {
+  any?: string[];
+  all?: string[];
+  none?: string[];
 }
 
 export type OriginName = "igp" | "egp" | "incomplete";
 
-export interface PolicyAction {
+export interface PolicyAction extends Partial<Record<CommunityField, CommunityChanges>> {
   /** "continue" (default): go on with the next rule, with changes applied. */
   result: "accept" | "reject" | "continue";
-  set?: {
-    localPref?: number;
-    med?: number;
-    origin?: OriginName;
-    /** Address, or "self" (export: our session address). */
-    nextHop?: string;
-  };
-  communities?: { set?: string[]; add?: string[]; remove?: string[] };
-  largeCommunities?: { set?: string[]; add?: string[]; remove?: string[] };
+  set?: AttributesToSet;
   prepend?: { asn: number | "self" | "last"; count: number };
   removeMed?: boolean;
+}
+
+export interface AttributesToSet extends Partial<Record<NumberField, number>> {
+  origin?: OriginName;
+  /** Address, or "self" (export: our session address). */
+  nextHop?: string;
+}
+
+/** `set` replaces all, then remove, then add. */
+export interface CommunityChanges {
+  set?: string[];
+  add?: string[];
+  remove?: string[];
 }

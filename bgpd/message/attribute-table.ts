@@ -6,6 +6,8 @@
 import { formatAddress } from "../../net/address.ts";
 import type { AttributesView } from "../snapshot.ts";
 import { checkAsPath, MAX_SEGMENT } from "./as-path.ts";
+import { type CommunityKind, type LargeCommunity, large, standard } from "./communities.ts";
+import { type AttributeFacts, readCommunityFlags, readPathFacts } from "./fact-readers.ts";
 import { readUint16, readUint32, writeUint32 } from "./octets.ts";
 import { formatAsPath, formatCommunity, formatExtendedCommunity, formatId, formatLargeCommunity, formatOrigin } from "./text.ts";
 import type { AsPathSegment, Origin, PathAttributes, SegmentType } from "./types.ts";
@@ -46,6 +48,18 @@ export interface CheckContext {
   asnWidth: number;
 }
 
+export type NumberField = "med" | "localPref";
+
+/** An attribute that is a number, for rules: it can be matched by bounds, and set. */
+export interface NumberKind {
+  /** Its key in parsed attribute sets, and in rules. */
+  readonly field: NumberField;
+  /** For texts. */
+  readonly title: string;
+  /** What counts where the attribute is absent. */
+  readonly absent: number;
+}
+
 export interface AttributeRow {
   readonly code: number;
   readonly name: string;
@@ -54,8 +68,13 @@ export interface AttributeRow {
   /** What a wrong value leads to, and the NOTIFICATION subcode where nothing but a reset is left (RFC 7606 section 5.2). */
   readonly onError: Treatment;
   readonly subcode: number;
-  /** Means nothing from an external neighbour and is discarded unseen. */
+  /** Means nothing between ASes: from an external neighbour it is discarded unseen, and none is told it. */
   readonly internalOnly?: boolean;
+  /** Of a set: whether an element may leave the AS. Absent: all may. */
+  readonly leaves?: (octets: Uint8Array, at: number) => boolean;
+  /** How rules match and change it. */
+  readonly number?: NumberKind;
+  readonly set?: CommunityKind<number> | CommunityKind<LargeCommunity>;
   /** A set of elements of this many octets, kept ascending and unique. */
   readonly elementWidth?: number;
   /** What is wrong with a value that came, or undefined. */
@@ -65,7 +84,16 @@ export interface AttributeRow {
   /** The canonical value, or undefined when not set. Sets need not be sorted. */
   build?(attributes: PathAttributes): Uint8Array | readonly number[] | undefined;
   format?(attributes: PathAttributes, view: AttributesView): void;
+  /** Into the facts that decision, loop detection and export look at, from canonical octets. */
+  facts?(octets: Uint8Array, start: number, end: number, into: AttributeFacts): void;
+  /** For a line that an operator compares: a place in it, by which all are sorted, and words, or "" where there is nothing to say. */
+  readonly words?: { readonly place: number; readonly of: (view: AttributesView) => string };
 }
+
+/** Bit in the first octet of an extended community that is not to leave the AS (RFC 4360 section 3). */
+const NON_TRANSITIVE = 0x40;
+/** LOCAL_PREF where the attribute is absent (RFC 4271 section 9.1.1 leaves it to us; every implementation takes 100). */
+export const DEFAULT_LOCAL_PREF = 100;
 
 const rows: readonly AttributeRow[] = [
   {
@@ -82,6 +110,10 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       view.origin = formatOrigin(attributes.origin);
     },
+    facts(octets, start, _end, into) {
+      into.origin = octets[start];
+    },
+    words: { place: 3, of: ({ origin }) => `origin ${origin}` },
   },
   {
     code: AttributeCode.AsPath,
@@ -97,6 +129,8 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       view.asPath = formatAsPath(attributes.asPath);
     },
+    facts: readPathFacts,
+    words: { place: 2, of: ({ asPath }) => (asPath === "" ? "empty AS path" : `AS path ${asPath}`) },
   },
   {
     // On the wire 4 octets of IPv4; in canonical octets the next hop of any family. Whether the address can be one is seen with the NLRI.
@@ -113,6 +147,10 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       view.nextHop = formatNextHop(attributes.nextHop);
     },
+    facts(_octets, start, end, into) {
+      into.nextHopOffset = start;
+      into.nextHopLength = end - start;
+    },
   },
   {
     code: AttributeCode.Med,
@@ -128,6 +166,11 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       if (attributes.med !== undefined) view.med = attributes.med;
     },
+    facts(octets, start, _end, into) {
+      into.med = readUint32(octets, start);
+    },
+    number: { field: "med", title: "MED", absent: 0 },
+    words: { place: 4, of: ({ med }) => (med === undefined ? "" : `MED ${med}`) },
   },
   {
     code: AttributeCode.LocalPref,
@@ -144,6 +187,11 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       if (attributes.localPref !== undefined) view.localPref = attributes.localPref;
     },
+    facts(octets, start, _end, into) {
+      into.localPref = readUint32(octets, start);
+    },
+    number: { field: "localPref", title: "local preference", absent: DEFAULT_LOCAL_PREF },
+    words: { place: 1, of: ({ localPref }) => (localPref === undefined ? "" : `local-pref ${localPref}`) },
   },
   {
     code: AttributeCode.AtomicAggregate,
@@ -159,6 +207,7 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       if (attributes.atomicAggregate) view.atomicAggregate = true;
     },
+    words: { place: 11, of: ({ atomicAggregate }) => (atomicAggregate ? "atomic aggregate" : "") },
   },
   {
     code: AttributeCode.Aggregator,
@@ -174,6 +223,7 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       if (attributes.aggregator) view.aggregator = `${attributes.aggregator.asn} ${formatAddress(attributes.aggregator.address)}`;
     },
+    words: { place: 10, of: ({ aggregator }) => (aggregator ? `aggregator ${aggregator}` : "") },
   },
   {
     // RFC 1997.
@@ -191,6 +241,11 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       if (attributes.communities) view.communities = attributes.communities.map(formatCommunity);
     },
+    facts(octets, start, end, into) {
+      into.wellKnownCommunities = readCommunityFlags(octets, start, end);
+    },
+    set: standard,
+    words: { place: 5, of: ({ communities }) => listed("communities", communities) },
   },
   {
     // RFC 4456 section 8.
@@ -208,6 +263,11 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       if (attributes.originatorId !== undefined) view.originatorId = formatId(attributes.originatorId);
     },
+    facts(octets, start, _end, into) {
+      into.hasOriginator = true;
+      into.originatorId = readUint32(octets, start);
+    },
+    words: { place: 8, of: ({ originatorId }) => (originatorId ? `originator ${originatorId}` : "") },
   },
   {
     // RFC 4456 section 8.
@@ -225,6 +285,10 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       if (attributes.clusterList) view.clusterList = attributes.clusterList.map(formatId);
     },
+    facts(_octets, start, end, into) {
+      into.clusterListLength = (end - start) >> 2;
+    },
+    words: { place: 9, of: ({ clusterList }) => listed("cluster list", clusterList) },
   },
   {
     // RFC 4760 section 3. Its value is taken apart by the decoder: what is wrong there ends the session (RFC 7606 section 7.11).
@@ -261,6 +325,9 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       if (attributes.extendedCommunities) view.extendedCommunities = attributes.extendedCommunities.map(formatExtendedCommunity);
     },
+    // RFC 4360 section 6.
+    leaves: (octets, at) => (octets[at] & NON_TRANSITIVE) === 0,
+    words: { place: 7, of: ({ extendedCommunities }) => listed("extended", extendedCommunities) },
   },
   {
     // RFC 6793 section 6.
@@ -298,6 +365,8 @@ const rows: readonly AttributeRow[] = [
     format(attributes, view) {
       if (attributes.largeCommunities) view.largeCommunities = attributes.largeCommunities.map(formatLargeCommunity);
     },
+    set: large,
+    words: { place: 6, of: ({ largeCommunities }) => listed("large", largeCommunities) },
   },
 ];
 
@@ -308,6 +377,10 @@ export const AttributeTable: readonly (AttributeRow | undefined)[] = Array.from(
 
 /** Ascending by code. */
 export const AttributeRows: readonly AttributeRow[] = rows;
+
+/** Those that rules match by bounds and set, and those that are sets of communities. */
+export const NumberKinds: readonly NumberKind[] = rows.flatMap(({ number }) => number ?? []);
+export const CommunityKinds = rows.flatMap(({ set }) => set ?? []) as readonly CommunityKind<unknown>[];
 
 export function attributeName(code: number): string {
   return AttributeTable[code]?.name ?? `attribute ${code}`;
@@ -326,6 +399,10 @@ function checkAggregator(octets: Uint8Array, start: number, end: number, asnWidt
   if (wrong !== undefined) return wrong;
   const asn = asnWidth === 4 ? readUint32(octets, start) : readUint16(octets, start);
   return asn === 0 ? "AS number 0 (RFC 7607)" : undefined;
+}
+
+function listed(name: string, values: readonly string[] | undefined): string {
+  return values && values.length > 0 ? `${name} ${values.join(" ")}` : "";
 }
 
 function parseAsPath(octets: Uint8Array, start: number, end: number): AsPathSegment[] {

@@ -5,10 +5,12 @@
 import { formatAddress, parseAddress, sameOctets } from "../../net/address.ts";
 import type { PolicyAction } from "../config.ts";
 import type { Family } from "../family.ts";
+import { CommunityKinds, type NumberKind, NumberKinds } from "../message/attribute-table.ts";
+import type { CommunityKind } from "../message/communities.ts";
 import { formatAsPath } from "../message/format.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { firstAsn, prepend } from "./as-path.ts";
-import { type CommunityKind, changeCommunities, large, standard } from "./communities.ts";
+import { changeCommunities } from "./communities.ts";
 import { ipOf, list, nextHopFits, originNames, originOfName } from "./conditions.ts";
 import type { PolicyInput } from "./types.ts";
 
@@ -26,19 +28,17 @@ export interface Change {
 export function compileChanges(action: PolicyAction, family: Family | undefined): Change[] {
   const { set } = action;
   const changes = [
-    set?.localPref !== undefined && setField("localPref", "local preference", set.localPref),
     action.removeMed && setField("med", "MED", undefined),
-    set?.med !== undefined && setField("med", "MED", set.med),
+    ...NumberKinds.map(({ field, title }) => set?.[field] !== undefined && setField(field, title, set[field])),
     set?.origin !== undefined && setOrigin(set.origin),
     set?.nextHop !== undefined && setNextHop(set.nextHop, family),
-    action.communities && setCommunities(standard, action.communities),
-    action.largeCommunities && setCommunities(large, action.largeCommunities),
+    ...CommunityKinds.map(kind => action[kind.attribute] && setCommunities(kind, action[kind.attribute]!)),
     action.prepend && prependPath(action.prepend),
   ];
   return changes.filter(change => typeof change === "object");
 }
 
-function setField(field: "localPref" | "med", title: string, value: number | undefined): Change {
+function setField(field: NumberKind["field"], title: string, value: number | undefined): Change {
   return {
     apply(_, attributes) {
       if (attributes[field] === value) return attributes;

@@ -2,11 +2,12 @@
 import { contains, familyOf, formatAddress, formatPrefix, type IpFamily, parsePrefix } from "../../net/address.ts";
 import type { OriginName, PolicyMatch } from "../config.ts";
 import { type Family, FamilyTable, familyIndex } from "../family.ts";
+import { CommunityKinds, NumberKinds } from "../message/attribute-table.ts";
+import type { CommunityKind } from "../message/communities.ts";
 import { formatAsPath } from "../message/format.ts";
 import { Origin, type PathAttributes } from "../message/types.ts";
 import { containsAny, firstAsn, lastAsn, pathLength } from "./as-path.ts";
 import { compileAsPathRegex } from "./as-path-regex.ts";
-import { type CommunityKind, large, standard } from "./communities.ts";
 import { compilePrefixList, formatPrefixRange } from "./prefix-list.ts";
 import type { PolicyInput } from "./types.ts";
 
@@ -25,9 +26,6 @@ export const ipOf = (family: Family): IpFamily => FamilyTable[familyIndex(family
 export const originOfName: Record<OriginName, Origin> = { igp: Origin.Igp, egp: Origin.Egp, incomplete: Origin.Incomplete };
 export const originNames: readonly OriginName[] = ["igp", "egp", "incomplete"];
 
-/** LOCAL_PREF that counts where a route has none, as in the decision. */
-const defaultLocalPref = 100;
-
 /** `family`: the only family of the routes that will be asked about, where known. Throws what the parsers of the fields throw. */
 export function compileMatch(match: PolicyMatch, family: Family | undefined): Condition[] {
   const conditions = [
@@ -35,12 +33,12 @@ export function compileMatch(match: PolicyMatch, family: Family | undefined): Co
     match.kinds && oneOf("kind", "kind", match.kinds, input => input.kind),
     match.neighbors && oneOf("neighbor", "neighbour", match.neighbors, input => input.neighbor),
     match.origins && origins(match.origins),
-    match.localPref && range("local preference", match.localPref, attributes => attributes.localPref, defaultLocalPref),
-    match.med && range("MED", match.med, attributes => attributes.med, 0),
+    ...NumberKinds.map(
+      kind => match[kind.field] && range(kind.title, match[kind.field]!, attributes => attributes[kind.field], kind.absent),
+    ),
     match.prefixes && prefixes(match.prefixes),
     match.nextHops && nextHops(match.nextHops),
-    ...communities(standard, match.communities),
-    ...communities(large, match.largeCommunities),
+    ...CommunityKinds.flatMap(kind => communities(kind, match[kind.attribute])),
     ...asPath(match.asPath),
   ];
   return conditions.filter(condition => condition !== undefined);

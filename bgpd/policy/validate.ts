@@ -2,8 +2,9 @@
 import { parseAddress, parsePrefix } from "../../net/address.ts";
 import { type PolicyAction, type PolicyConfig, type PolicyMatch, type PolicyRule, RouteKinds } from "../config.ts";
 import { Families } from "../family.ts";
+import { CommunityKinds, NumberKinds } from "../message/attribute-table.ts";
+import type { CommunityKind } from "../message/communities.ts";
 import { compileAsPathRegex } from "./as-path-regex.ts";
-import { type CommunityKind, large, standard } from "./communities.ts";
 import { originNames } from "./conditions.ts";
 import { parsePrefixRange } from "./prefix-list.ts";
 
@@ -45,10 +46,8 @@ class RuleCheck {
     this.#names("match.origins", match.origins, originNames);
     this.#names("match.kinds", match.kinds, RouteKinds);
     this.#notEmpty("match.neighbors", match.neighbors);
-    this.#communityMatch(standard, match.communities);
-    this.#communityMatch(large, match.largeCommunities);
-    this.#range("match.med", match.med?.min, match.med?.max);
-    this.#range("match.localPref", match.localPref?.min, match.localPref?.max);
+    for (const kind of CommunityKinds) this.#communityMatch(kind, match[kind.attribute]);
+    for (const { field } of NumberKinds) this.#range(`match.${field}`, match[field]?.min, match[field]?.max);
     this.#asPath(match.asPath);
   }
 
@@ -70,23 +69,24 @@ class RuleCheck {
 
   #communityMatch<T>(kind: CommunityKind<T>, match: PolicyMatch["communities"]): void {
     for (const field of ["any", "all", "none"] as const) {
-      this.#each(`match.${kind.attribute}.${field}`, match?.[field], text => kind.pattern(text), communityRemedy[kind.attribute]);
+      this.#each(`match.${kind.attribute}.${field}`, match?.[field], text => kind.pattern(text), kind.remedy);
     }
   }
 
   #action(action: PolicyAction): void {
     this.#names("action.result", [action.result], ["accept", "reject", "continue"]);
     const { set, prepend } = action;
-    if (set?.localPref !== undefined) this.#number("action.set.localPref", set.localPref, 0, maxUint32);
-    if (set?.med !== undefined) this.#number("action.set.med", set.med, 0, maxUint32);
+    for (const { field } of NumberKinds) {
+      const value = set?.[field];
+      if (value !== undefined) this.#number(`action.set.${field}`, value, 0, maxUint32);
+    }
     if (set?.med !== undefined && action.removeMed) this.#add("action.removeMed", "the MED is both set and removed", "keep one of the two");
     if (set?.origin !== undefined) this.#names("action.set.origin", [set.origin], originNames);
     const nextHop = set?.nextHop;
     if (nextHop !== undefined && nextHop !== "self") {
       this.#try("action.set.nextHop", () => checkNextHop(nextHop), 'write an address of a router, or "self"');
     }
-    this.#communityAction(standard, action.communities);
-    this.#communityAction(large, action.largeCommunities);
+    for (const kind of CommunityKinds) this.#communityAction(kind, action[kind.attribute]);
     if (prepend) {
       this.#number("action.prepend.count", prepend.count, 1, maxPrepend);
       const { asn } = prepend;
@@ -95,11 +95,10 @@ class RuleCheck {
   }
 
   #communityAction<T>(kind: CommunityKind<T>, action: PolicyAction["communities"]): void {
-    const remedy = communityRemedy[kind.attribute];
     const check = (field: "set" | "add" | "remove", read: (text: string) => unknown) => {
       // An empty `set` is no mistake: it clears the list.
       for (const [i, text] of (action?.[field] ?? []).entries())
-        this.#try(`action.${kind.attribute}.${field}[${i}]`, () => read(text), remedy);
+        this.#try(`action.${kind.attribute}.${field}[${i}]`, () => read(text), kind.remedy);
     };
     check("set", kind.parse);
     check("add", kind.parse);
@@ -147,10 +146,6 @@ class RuleCheck {
 
 const maxUint32 = 0xffffffff;
 const asnRemedy = `write an AS number, 1..${maxUint32}`;
-const communityRemedy = {
-  communities: 'write it as "65001:100" or by its name, such as no-export; "*" stands for a field where patterns are allowed',
-  largeCommunities: 'write it as "65001:1:2"; "*" stands for a field where patterns are allowed',
-};
 
 function checkAsn(asn: number): void {
   if (!Number.isInteger(asn) || asn < 1 || asn > maxUint32) throw new RangeError(`${asn} is no AS number`);

@@ -3,17 +3,34 @@
  * into columns that the decision process reads. Id 0 is never given out and means "no attributes".
  */
 import { sameOctets } from "../../net/address.ts";
+import { DEFAULT_LOCAL_PREF } from "../message/attribute-table.ts";
 import { type AttributeFacts, newFacts, parseAttributes, readFacts } from "../message/attributes.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { Growth, grown } from "./growth.ts";
 import { hashOctets, type RandomWords, secretWords } from "./keyed-hash.ts";
 
-/** LOCAL_PREF where the attribute is absent (RFC 4271 section 9.1.1 leaves it to us; every implementation takes 100). */
-export const DEFAULT_LOCAL_PREF = 100;
+export { DEFAULT_LOCAL_PREF };
 
 const CHUNK = 1 << 20;
 /** Octets are handed out in units of this size, so that freed room fits the next set of about the same length. */
 const UNIT = 16;
+
+/** Columns by id that everybody may read. */
+const columnNames = [
+  "origin",
+  "localPref",
+  "med",
+  "asPathLength",
+  "neighborAs",
+  "clusterListLength",
+  "originatorId",
+  "hasOriginator",
+  "wellKnown",
+  "nextHop",
+  "generation",
+] as const;
+type ColumnName = (typeof columnNames)[number];
+type Column = Uint8Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint32Array<ArrayBuffer>;
 
 export interface AttributeTableHooks {
   /** A new set: returns the id of its next hop for the tracker (0 = it has none). */
@@ -272,40 +289,11 @@ export class AttributeTable {
   }
 
   #growers(capacity: number): (() => void)[] {
+    const columns = columnNames.map(name => () => {
+      (this as Record<ColumnName, Column>)[name] = grown(this[name], capacity);
+    });
     return [
-      () => {
-        this.origin = grown(this.origin, capacity);
-      },
-      () => {
-        this.localPref = grown(this.localPref, capacity);
-      },
-      () => {
-        this.med = grown(this.med, capacity);
-      },
-      () => {
-        this.asPathLength = grown(this.asPathLength, capacity);
-      },
-      () => {
-        this.neighborAs = grown(this.neighborAs, capacity);
-      },
-      () => {
-        this.clusterListLength = grown(this.clusterListLength, capacity);
-      },
-      () => {
-        this.originatorId = grown(this.originatorId, capacity);
-      },
-      () => {
-        this.hasOriginator = grown(this.hasOriginator, capacity);
-      },
-      () => {
-        this.wellKnown = grown(this.wellKnown, capacity);
-      },
-      () => {
-        this.nextHop = grown(this.nextHop, capacity);
-      },
-      () => {
-        this.generation = grown(this.generation, capacity);
-      },
+      ...columns,
       () => {
         this.#references = grown(this.#references, capacity);
       },

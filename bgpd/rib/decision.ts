@@ -73,36 +73,12 @@ export class Candidates {
   }
 
   #grow(): void {
-    const length = this.eligible.length * 2;
-    const bytes = (array: Uint8Array) => {
-      const larger = new Uint8Array(length);
-      larger.set(array);
-      return larger;
-    };
-    const words = (array: Uint32Array) => {
-      const larger = new Uint32Array(length);
-      larger.set(array);
-      return larger;
-    };
-    const doubles = (array: Float64Array) => {
-      const larger = new Float64Array(length);
-      larger.set(array);
-      return larger;
-    };
-    this.eligible = bytes(this.eligible);
-    this.local = bytes(this.local);
-    this.localPref = words(this.localPref);
-    this.asPathLength = words(this.asPathLength);
-    this.origin = bytes(this.origin);
-    this.med = words(this.med);
-    this.neighborAs = words(this.neighborAs);
-    this.external = bytes(this.external);
-    this.interiorCost = doubles(this.interiorCost);
-    this.learned = doubles(this.learned);
-    this.routerId = words(this.routerId);
-    this.clusterListLength = words(this.clusterListLength);
-    this.addressRank = words(this.addressRank);
-    this.lostAt = bytes(this.lostAt);
+    for (const [name, column] of Object.entries(this)) {
+      if (typeof column === "number") continue;
+      const larger = new (column.constructor as new (length: number) => Column)(column.length * 2);
+      larger.set(column);
+      Object.assign(this, { [name]: larger });
+    }
   }
 }
 

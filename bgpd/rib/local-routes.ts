@@ -1,8 +1,8 @@
 /** The routes this speaker originates: paths of slot 0, kept in step with the configuration. */
 import { parseAddress, parsePrefix } from "../../net/address.ts";
 import type { NetworkConfig, RouteKind } from "../config.ts";
+import { CommunityKinds, NumberKinds } from "../message/attribute-table.ts";
 import { buildAttributes } from "../message/attributes.ts";
-import { parseCommunity, parseLargeCommunity } from "../message/format.ts";
 import { Origin, type PathAttributes } from "../message/types.ts";
 import type { AttributeTable } from "./attribute-table.ts";
 import type { LocalRoutes } from "./exporter.ts";
@@ -85,6 +85,15 @@ function inOrder(networks: readonly NetworkConfig[]): NetworkConfig[] {
 
 const origins = { igp: Origin.Igp, egp: Origin.Egp, incomplete: Origin.Incomplete };
 
+/** What cannot be read was told with the configuration, and is left out. */
+function readable<T>(parse: (text: string) => T, text: string): T | [] {
+  try {
+    return parse(text);
+  } catch {
+    return [];
+  }
+}
+
 /** Those that a network starts with. */
 export function attributesOf(network: NetworkConfig): PathAttributes {
   const set = network.attributes ?? {};
@@ -92,9 +101,9 @@ export function attributesOf(network: NetworkConfig): PathAttributes {
     origin: origins[set.origin ?? "igp"],
     asPath: [],
     nextHop: network.nextHop ? parseAddress(network.nextHop) : new Uint8Array(),
-    med: set.med,
-    localPref: set.localPref,
-    communities: set.communities?.map(text => parseCommunity(text)).filter(value => value !== undefined),
-    largeCommunities: set.largeCommunities?.map(text => parseLargeCommunity(text)).filter(value => value !== undefined),
+    ...Object.fromEntries(NumberKinds.map(({ field }) => [field, set[field]])),
+    ...Object.fromEntries(
+      CommunityKinds.map(({ attribute, parse }) => [attribute, set[attribute]?.flatMap(text => readable(parse, text))]),
+    ),
   };
 }

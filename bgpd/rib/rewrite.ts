@@ -2,6 +2,7 @@
  * What every speaker must change in an attribute set when it passes a route on (RFC 4271 section 5.1, RFC 4456 section 8), done on the
  * canonical octets: a table of 150,000 sets is rewritten without building an object per set. Pure.
  */
+import { AttributeCode, AttributeTable } from "../message/attribute-table.ts";
 import { MAX_VALUE, OversizeError } from "../message/attributes.ts";
 
 /** Everything absent is left as it is. */
@@ -22,14 +23,12 @@ export interface Rewrite {
   removePrivateAsn: boolean;
 }
 
-const Code = { AsPath: 2, NextHop: 3, Med: 4, LocalPref: 5, OriginatorId: 9, ClusterList: 10, ExtendedCommunities: 16 } as const;
+const Code = AttributeCode;
 /** Order in which attributes we may have to insert come. */
 const WELL_KNOWN = 0x40;
 const OPTIONAL = 0x80;
 const HEADER = 4;
 const AS_SEQUENCE = 2;
-/** Bit in the first octet of an extended community that is not to leave the AS (RFC 4360 section 3). */
-const NON_TRANSITIVE = 0x40;
 
 /** What a rewrite adds at most: a next hop, LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST, a segment of AS_PATH. */
 const ADDED = 128;
@@ -52,8 +51,11 @@ export function rewriteAttributes(octets: Uint8Array, start: number, end: number
     else if (code === Code.NextHop && rewrite.nextHop) out = writeAttribute(out, { flags: WELL_KNOWN, code, value: rewrite.nextHop });
     else if (code === Code.ClusterList && rewrite.reflect)
       out = writeClusterList(out, octets, at + HEADER, next, rewrite.reflect.clusterId);
-    else if (code === Code.ExtendedCommunities && rewrite.external) out = writeTransitive(out, octets, at, next);
-    else if (!isDropped(code, rewrite)) out = copy(out, octets, at, next);
+    else if (code !== Code.Med || !rewrite.dropMed) {
+      const row = rewrite.external ? AttributeTable[code] : undefined;
+      if (row?.leaves) out = writeLeaving(out, octets, at, next, row.elementWidth ?? 1, row.leaves);
+      else if (!row?.internalOnly) out = copy(out, octets, at, next);
+    }
     at = next;
   }
   while (insert < inserts.length) out = writeAttribute(out, inserts[insert++]);
@@ -67,11 +69,6 @@ interface Insertion {
 }
 
 const none: Insertion[] = [];
-
-function isDropped(code: number, rewrite: Rewrite): boolean {
-  if (code === Code.Med) return rewrite.dropMed;
-  return rewrite.external && (code === Code.LocalPref || code === Code.OriginatorId || code === Code.ClusterList);
-}
 
 function insertions(octets: Uint8Array, start: number, end: number, rewrite: Rewrite): Insertion[] {
   if (rewrite.external && !rewrite.nextHop) return none;
@@ -114,10 +111,17 @@ function writeClusterList(out: number, octets: Uint8Array, from: number, to: num
   return copy(out + HEADER + 4, octets, from, to);
 }
 
-/** EXTENDED_COMMUNITIES without those that end at the border of the AS (RFC 4360 section 6); nothing where none is left. */
-function writeTransitive(out: number, octets: Uint8Array, from: number, to: number): number {
+/** A set without the elements that end at the border of the AS; nothing where none is left. */
+function writeLeaving(
+  out: number,
+  octets: Uint8Array,
+  from: number,
+  to: number,
+  width: number,
+  leaves: (octets: Uint8Array, at: number) => boolean,
+): number {
   let end = copy(out, octets, from, from + HEADER);
-  for (let at = from + HEADER; at < to; at += 8) if ((octets[at] & NON_TRANSITIVE) === 0) end = copy(end, octets, at, at + 8);
+  for (let at = from + HEADER; at < to; at += width) if (leaves(octets, at)) end = copy(end, octets, at, at + width);
   if (end === out + HEADER) return out;
   writeLength(out, end - out - HEADER);
   return end;

@@ -1,4 +1,5 @@
 /** `podlane routes`. */
+import { AttributeRows } from "../../bgpd/message/attribute-table.ts";
 import type { RouteList } from "../../bgpd/route-list.ts";
 import type { AttributesView, RouteView } from "../../bgpd/snapshot.ts";
 import { count, type Paint, type Tone } from "./paint.ts";
@@ -44,23 +45,8 @@ export function toneOf(route: Pick<RouteView, "best" | "multipath" | "eligible">
 
 /** What an operator compares, in the order of the decision process; what is absent or of no interest is left out. */
 export function attributesText(view: AttributesView): string {
-  const parts = [
-    view.localPref === undefined ? "" : `local-pref ${view.localPref}`,
-    view.asPath === "" ? "empty AS path" : `AS path ${view.asPath}`,
-    `origin ${view.origin}`,
-    view.med === undefined ? "" : `MED ${view.med}`,
-    named("communities", view.communities),
-    named("large", view.largeCommunities),
-    named("extended", view.extendedCommunities),
-    view.originatorId ? `originator ${view.originatorId}` : "",
-    named("cluster list", view.clusterList),
-    view.aggregator ? `aggregator ${view.aggregator}` : "",
-    view.atomicAggregate ? "atomic aggregate" : "",
-    named("unknown", view.unknown),
-  ];
-  return parts.filter(Boolean).join("  ");
+  const unknown = view.unknown?.length ? `unknown ${view.unknown.join(" ")}` : "";
+  return [...words.map(({ of }) => of(view)), unknown].filter(Boolean).join("  ");
 }
 
-function named(name: string, values: string[] | undefined): string {
-  return values && values.length > 0 ? `${name} ${values.join(" ")}` : "";
-}
+const words = AttributeRows.flatMap(row => row.words ?? []).sort((a, b) => a.place - b.place);

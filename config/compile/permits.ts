@@ -4,6 +4,7 @@
  */
 import type { NetworkConfig, PolicyAction, PolicyConfig, RouteKind } from "../../bgpd/config.ts";
 import { Families, type Family } from "../../bgpd/family.ts";
+import { CommunityKinds } from "../../bgpd/message/attribute-table.ts";
 import type { Advertisement } from "../resources/kinds.ts";
 import { type Context, compareText, familyOfPrefix, someOf } from "./context.ts";
 import { lengthOf } from "./policies.ts";
@@ -121,15 +122,13 @@ function actionOf(grants: readonly Grant[]): PolicyAction {
   const all = grants.map(({ attributes }) => attributes);
   const first = <Field extends (typeof scalars)[number]>(field: Field) => all.find(one => one[field] !== undefined)?.[field];
   const [localPref, med, prepend] = [first("localPref"), first("med"), first("prepend")];
-  const communities = [...new Set(all.flatMap(one => one.communities ?? []))];
-  const largeCommunities = [...new Set(all.flatMap(one => one.largeCommunities ?? []))];
+  const communities = CommunityKinds.map(({ attribute }) => [attribute, [...new Set(all.flatMap(one => one[attribute] ?? []))]] as const);
   return {
     result: "accept",
     ...(localPref !== undefined || med !== undefined
       ? { set: { ...(localPref === undefined ? {} : { localPref }), ...(med === undefined ? {} : { med }) } }
       : {}),
-    ...(communities.length > 0 ? { communities: { add: communities } } : {}),
-    ...(largeCommunities.length > 0 ? { largeCommunities: { add: largeCommunities } } : {}),
+    ...Object.fromEntries(communities.filter(([, add]) => add.length > 0).map(([attribute, add]) => [attribute, { add }])),
     ...(prepend ? { prepend: { asn: "self", count: prepend } } : {}),
   };
 }

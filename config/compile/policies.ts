@@ -1,5 +1,6 @@
 /** Policy objects -> the speaker's policies; and what is never reached, never used or not there. */
 import type { NeighborFamilyConfig, PolicyConfig, PolicyMatch, PolicyRule } from "../../bgpd/config.ts";
+import { CommunityKinds } from "../../bgpd/message/attribute-table.ts";
 import { compilePolicies as evaluatorOf, type PolicyInput, type PolicyProblem, validatePolicy } from "../../bgpd/policy/index.ts";
 import { covers, formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
 import type { Problem } from "../plan.ts";
@@ -181,15 +182,14 @@ export function faultsOf(policy: Policy): PolicyProblem[] {
 function compileRule(rule: Rule, index: number, neighbors: Neighbors): PolicyRule | undefined {
   const match = rule.match && compileMatch(rule.match, neighbors);
   if (match?.neighbors?.length === 0) return undefined;
-  const { set, communities, largeCommunities, prepend, removeMED } = rule;
+  const { set, prepend, removeMED } = rule;
   return {
     name: rule.name ?? `rule ${index + 1}`,
     ...(match ? { match } : {}),
     action: {
       result: rule.result === "Accept" ? "accept" : rule.result === "Reject" ? "reject" : "continue",
       ...(set ? { set } : {}),
-      ...(communities ? { communities } : {}),
-      ...(largeCommunities ? { largeCommunities } : {}),
+      ...Object.fromEntries(CommunityKinds.flatMap(({ attribute }) => (rule[attribute] ? [[attribute, rule[attribute]]] : []))),
       ...(prepend ? { prepend: { asn: prepend.asn ?? (prepend.as === "Last" ? "last" : "self"), count: prepend.count } } : {}),
       ...(removeMED ? { removeMed: true } : {}),
     },
