@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { FamilyIndexes } from "../family.ts";
 import { attributesArbitrary } from "./arbitraries.ts";
-import { asPathContains, buildAttributes, CommunityFlag, clusterListContains, newFacts, parseAttributes, readFacts } from "./attributes.ts";
+import { asPathContains, buildAttributes, CommunityFlag, clusterListContains, noFacts, parseAttributes, readFacts } from "./attributes.ts";
 import { fromHex, toHex } from "./fixtures.ts";
 import { attributesView } from "./format.ts";
 import type { PathAttributes } from "./types.ts";
@@ -122,17 +122,14 @@ describe("canonical octets", () => {
 });
 
 describe("facts", () => {
-  const facts = newFacts();
   const of = (attributes: Partial<PathAttributes>) => {
     const octets = buildAttributes({ origin: 0, asPath: [], nextHop: new Uint8Array(), ...attributes });
-    readFacts(octets, 0, octets.length, facts);
-    return { ...facts };
+    return readFacts(octets, 0, octets.length);
   };
 
   it("are all there", () => {
     const octets = fromHex(`ff${canonical}ff`);
-    readFacts(octets, 1, octets.length - 1, facts);
-    expect(facts).toEqual({
+    expect(readFacts(octets, 1, octets.length - 1)).toEqual({
       origin: 1,
       localPref: 200,
       med: 10,
@@ -149,7 +146,7 @@ describe("facts", () => {
 
   it("of an empty set show absence, whatever was read before", () => {
     of(everything);
-    expect(of({})).toEqual({ ...newFacts(), origin: 0 });
+    expect(of({})).toEqual({ ...noFacts, origin: 0 });
   });
 
   it.each<[string, PathAttributes["asPath"], number, number]>([

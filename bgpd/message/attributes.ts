@@ -18,7 +18,7 @@ export {
   CommunityFlag,
   clusterListContains,
   findAttribute,
-  newFacts,
+  noFacts,
   readFacts,
 } from "./facts.ts";
 

@@ -1,27 +1,23 @@
 /**
- * What decision, loop detection and export rules need to know of a canonical attribute set (attributes.ts), read in one pass without
- * allocation (RFC 4271 section 9.1.2, RFC 4456 section 8, RFC 1997). The octets are canonical: nothing is checked again here.
+ * What decision, loop detection and export rules need to know of a canonical attribute set (attributes.ts), read in one pass
+ * (RFC 4271 section 9.1.2, RFC 4456 section 8, RFC 1997). The octets are canonical: nothing is checked again here.
  */
 import { AttributeCode, AttributeTable } from "./attribute-table.ts";
 import { type AttributeFacts, noFacts } from "./fact-readers.ts";
 import { readUint16, readUint32 } from "./octets.ts";
 import { SegmentType } from "./types.ts";
 
-export { type AttributeFacts, CommunityFlag } from "./fact-readers.ts";
+export { type AttributeFacts, CommunityFlag, noFacts } from "./fact-readers.ts";
 
-export function newFacts(): AttributeFacts {
-  return { ...noFacts };
-}
-
-/** Overwrites every field of `out`. */
-export function readFacts(octets: Uint8Array, start: number, end: number, out: AttributeFacts): void {
-  Object.assign(out, noFacts);
+export function readFacts(octets: Uint8Array, start: number, end: number): AttributeFacts {
+  const facts = { ...noFacts };
   for (let at = start; at < end; ) {
     const value = at + 4;
     const next = value + readUint16(octets, at + 2);
-    AttributeTable[octets[at + 1]]?.facts?.(octets, value, next, out);
+    AttributeTable[octets[at + 1]]?.facts?.(octets, value, next, facts);
     at = next;
   }
+  return facts;
 }
 
 /** How often an AS number stands in AS_PATH, confederation segments included. */

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily } from "../family.ts";
 import { attributesArbitrary, prefixArbitrary } from "./arbitraries.ts";
-import { buildAttributes, newFacts, parseAttributes, readFacts } from "./attributes.ts";
+import { buildAttributes, parseAttributes, readFacts } from "./attributes.ts";
 import { toHex } from "./fixtures.ts";
 import { attributesView } from "./format.ts";
 import { HEADER_LENGTH, MessageFramer, MessageType, newMessage } from "./header.ts";
@@ -48,7 +48,7 @@ function shown(decoder: UpdateDecoder, message: Uint8Array): string {
     expect(toHex(buildAttributes(attributes))).toBe(toHex(octets));
     expect([4, 16, 32]).toContain(attributes.nextHop.length);
     attributesView(attributes);
-    readFacts(octets, 0, octets.length, newFacts());
+    readFacts(octets, 0, octets.length);
     lines.push(toHex(octets));
   }
   return lines.join("\n");

@@ -4,7 +4,7 @@
  */
 import { sameOctets } from "../../net/address.ts";
 import { DEFAULT_LOCAL_PREF } from "../message/attribute-table.ts";
-import { type AttributeFacts, newFacts, parseAttributes, readFacts } from "../message/attributes.ts";
+import { parseAttributes, readFacts } from "../message/attributes.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { Growth, grown } from "./growth.ts";
 import { hashOctets, type RandomWords, secretWords } from "./keyed-hash.ts";
@@ -84,7 +84,6 @@ export class AttributeTable {
   #used = CHUNK;
   /** Freed room by size in units. */
   #freeRoom = new Map<number, { chunk: number; offset: number }[]>();
-  #facts: AttributeFacts = newFacts();
   /** A hash that nobody can foresee needs no second key: without this one, chains are as long as chance makes them. */
   readonly #key = new Uint32Array(2);
 
@@ -196,9 +195,8 @@ export class AttributeTable {
   }
 
   #fill(id: number): void {
-    const facts = this.#facts;
     const buffer = this.buffer(id);
-    readFacts(buffer, this.start(id), this.end(id), facts);
+    const facts = readFacts(buffer, this.start(id), this.end(id));
     this.origin[id] = facts.origin;
     this.localPref[id] = facts.localPref < 0 ? DEFAULT_LOCAL_PREF : facts.localPref;
     this.med[id] = Math.max(facts.med, 0);

@@ -3,7 +3,7 @@
  * 9.1.2, RFC 4456 section 8), import policy, protected prefixes, prefix limit.
  * All but the protection is judged once per attribute set where the policy does not look at prefixes.
  */
-import type { Prefix } from "../../net/address.ts";
+import type { IpFamily, Prefix } from "../../net/address.ts";
 import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily, type PerFamily } from "../family.ts";
 import { asPathContains, asPathHasSet, buildAttributes, clusterListContains, OversizeError } from "../message/attributes.ts";
 import { unexpectedPrefix } from "../message/nlri.ts";
@@ -95,10 +95,12 @@ function announceRange(
   raw: number,
 ): void {
   const table = context.tables[family];
-  const policy = slot.imports[FamilyTable[family].name]?.policy;
-  if (!policy) return;
+  const rules = slot.imports[FamilyTable[family].name];
+  if (!rules) return;
+  const { policy } = rules;
+  const { ip } = table.prefixes;
   const now = context.now();
-  const most = slot.imports[FamilyTable[family].name]?.receivedLimit || Number.POSITIVE_INFINITY;
+  const most = rules.receivedLimit || Number.POSITIVE_INFINITY;
   const shared = policy.usesPrefix ? undefined : judge(context, slot, family, raw, undefined);
   for (let at = start; at < end; ) {
     const full = slot.paths[family] >= most;
@@ -109,7 +111,7 @@ function announceRange(
       continue;
     }
     const verdict = shared ?? judge(context, slot, family, raw, table.prefixes.prefix(prefix));
-    const barred = barredBy(context, slot, family, message, at + 1, message[at], raw, verdict);
+    const barred = barredBy(context, slot, family, ip, message, at + 1, message[at], raw, verdict);
     at += 1 + ((message[at] + 7) >> 3);
     table.announce(prefix, slot.id, slot.staleSlot, raw, barred === 0 ? verdict.attributes : 0, verdict.flags | barred, now);
     if (!shared && verdict.attributes !== 0) context.attributes.release(verdict.attributes);
@@ -140,7 +142,7 @@ export function reimportPath(context: ImportContext, slot: Slot, table: RibTable
   const prefix = table.prefixes.prefix(prefixId);
   context.attributes.retain(raw);
   const verdict = judge(context, slot, table.family, raw, prefix);
-  const barred = barredBy(context, slot, table.family, prefix.address, 0, prefix.length, raw, verdict);
+  const barred = barredBy(context, slot, table.family, prefix.family, prefix.address, 0, prefix.length, raw, verdict);
   table.announce(prefixId, slot.id, -1, raw, barred === 0 ? verdict.attributes : 0, verdict.flags | barred, table.pathTime[path]);
   if (verdict.attributes !== 0) context.attributes.release(verdict.attributes);
   context.attributes.release(raw);
@@ -248,13 +250,14 @@ function barredBy(
   { guards, origins }: ImportContext,
   { origin }: Slot,
   family: FamilyIndex,
+  ip: IpFamily,
   octets: Uint8Array,
   start: number,
   length: number,
   raw: number,
   { flags, attributes, namedPrefix }: Verdict,
 ): number {
-  if (unexpectedPrefix(octets, start, length, FamilyTable[family].ip) !== undefined) return Rejected.Protected;
+  if (unexpectedPrefix(octets, start, length, ip) !== undefined) return Rejected.Protected;
   const guard = namedPrefix && attributes !== 0 ? undefined : guards.find(family, octets, start, length);
   if (guard && !(guard.yields && origin && origins.isOwn(origin, family, octets, start, length, raw))) return Rejected.Protected;
   return origin === undefined || flags !== 0 ? 0 : origins.judge(origin, family, octets, start, length, raw);
@@ -264,7 +267,7 @@ function barredBy(
 function readPrefix(table: RibTable, message: Uint8Array, at: number, make: boolean): number {
   const length = message[at];
   const octets = (length + 7) >> 3;
-  if (FamilyTable[table.family].ip === 4) {
+  if (table.prefixes.words === 1) {
     let word = 0;
     for (let n = 0; n < octets; n++) word |= message[at + 1 + n] << (24 - 8 * n);
     word = length === 0 ? 0 : (word & (-1 << (32 - length))) >>> 0;

@@ -7,7 +7,7 @@
  * source, and a member M has the prefix exactly when attributes are set and M is not the source.
  */
 import { formatPrefix, sameOctets } from "../../net/address.ts";
-import { FamilyTable } from "../family.ts";
+import { type FamilyRow, FamilyTable } from "../family.ts";
 import type { Faults } from "../faults.ts";
 import { UpdateWriter } from "../message/update-writer.ts";
 import type { Clock, Timer } from "../platform.ts";
@@ -85,6 +85,8 @@ export class UpdateGroup {
   sentAttributes: Uint32Array;
   sentSource: Uint16Array;
   #dirty: Uint8Array;
+  readonly #prefixes: RibTable["prefixes"];
+  readonly #write: FamilyRow["write"];
   #queue: number[] = [];
   #queueAt = 0;
   #membersFirst = false;
@@ -121,6 +123,8 @@ export class UpdateGroup {
   ) {
     this.key = key;
     this.#table = table;
+    this.#prefixes = table.prefixes;
+    this.#write = FamilyTable[table.family].write;
     this.options = options;
     this.#clock = clock;
     this.#kick = kick;
@@ -423,7 +427,7 @@ export class UpdateGroup {
         if (attributes === 0) stream.writer.withdraw(this.#table.family);
         else announceSet(stream.writer, this.#table, attributes);
       }
-      writePrefix(stream.writer, this.#table, this.#entryPrefix[entry]);
+      this.#write(stream.writer, this.#prefixes, this.#entryPrefix[entry]);
     }
   }
 
@@ -432,7 +436,7 @@ export class UpdateGroup {
       const stream = this.#stream(this.#entrySource[entry]);
       stream.writer.withdraw(this.#table.family);
       stream.attributes = 0;
-      writePrefix(stream.writer, this.#table, this.#entryPrefix[entry]);
+      this.#write(stream.writer, this.#prefixes, this.#entryPrefix[entry]);
       this.#remember(this.#entryPrefix[entry], 0, NO_SOURCE);
     }
   }
@@ -472,7 +476,7 @@ export class UpdateGroup {
       writer.withdraw(this.#table.family);
       this.#takenBack.set(source, writer);
     }
-    writePrefix(writer, this.#table, prefix);
+    this.#write(writer, this.#prefixes, prefix);
   }
 
   /** Takes over the caller's reference of `attributes`. */
@@ -513,7 +517,7 @@ export class UpdateGroup {
     const writer = new UpdateWriter(this.options);
     for (const [attributes, prefixes] of byAttributes) {
       announceSet(writer, table, attributes);
-      for (const each of prefixes) writePrefix(writer, table, each);
+      for (const each of prefixes) this.#write(writer, this.#prefixes, each);
     }
     const updates = writer.updates;
     if (updates > 0) member.sink.send(writer.take(), updates);
@@ -525,7 +529,7 @@ export class UpdateGroup {
     writer.withdraw(this.#table.family);
     for (let prefix = 1; prefix < previous.length; prefix++) {
       const has = this.sentAttributes[prefix] !== 0 && this.sentSource[prefix] !== member.sink.neighborIndex;
-      if (previous[prefix] && !has) writePrefix(writer, this.#table, prefix);
+      if (previous[prefix] && !has) this.#write(writer, this.#prefixes, prefix);
     }
     const updates = writer.updates;
     if (updates > 0) member.sink.send(writer.take(), updates);
@@ -569,10 +573,6 @@ export class UpdateGroup {
 function announceSet(writer: UpdateWriter, table: RibTable, id: number): void {
   const sets = table.attributes;
   writer.announce(table.family, sets.buffer(id), sets.start(id), sets.end(id));
-}
-
-function writePrefix(writer: UpdateWriter, table: RibTable, prefix: number): void {
-  FamilyTable[table.family].write(writer, table.prefixes, prefix);
 }
 
 function grownInt(array: Int32Array<ArrayBuffer>, length: number): Int32Array<ArrayBuffer> {
