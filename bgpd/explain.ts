@@ -125,7 +125,7 @@ function sentPart(rib: Rib, table: RibTable, id: number, peer: Peer): Explanatio
   if (attributes === 0) return [{ neighbor, advertised: false, reason }];
   const view = viewOf(rib, attributes);
   rib.attributes.release(attributes);
-  const sent = group.sentAttributes[id] !== 0;
+  const sent = group.sent.attributes[id] !== 0;
   return [{ neighbor, advertised: sent, reason: sent ? reason : "queued", attributes: view }];
 }
 

@@ -100,7 +100,7 @@ function sentCount(rib: Rib, family: FamilyIndex, neighborIndex: number): number
   if (!group) return 0;
   let kept = 0;
   for (const slot of rib.slots) if (slot.neighborIndex === neighborIndex && slot.paths[family] > 0) kept++;
-  if (kept === 0) return group.sentCount;
+  if (kept === 0) return group.sent.count;
   return group.heldBy(neighborIndex).reduce((sum, held) => sum + held, 0);
 }
 
@@ -195,7 +195,7 @@ export function sentRoutes(
       if (!held[prefix]) continue;
       total++;
       if (routes.length < limit) {
-        routes.push({ prefix: formatPrefix(table.prefixes.prefix(prefix)), attributes: viewOf(rib, group.sentAttributes[prefix]) });
+        routes.push({ prefix: formatPrefix(table.prefixes.prefix(prefix)), attributes: viewOf(rib, group.sent.attributes[prefix]) });
       }
     }
   }

@@ -241,28 +241,33 @@ export class Rib {
 
   /** The neighbour's export rules changed: it hears the difference between its old group and its new one. */
   move(family: FamilyIndex, key: string, rules: () => ExportRules, options: GroupOptions, sink: GroupSink, neighborIndex: number): void {
+    const groups = this.groups[family];
     const old = this.groupOf(family, neighborIndex);
-    const before = old?.members.get(neighborIndex);
-    const held = old?.heldBy(neighborIndex);
-    // Moved a second time before the first move was through.
-    before?.previous?.forEach((had, prefix) => {
-      if (had && held) held[prefix] = 1;
-    });
-    this.leave(family, neighborIndex);
-    this.join(family, key, rules, options, sink, before?.endOfRib ?? false);
-    const member = this.groupOf(family, neighborIndex)?.members.get(neighborIndex);
-    if (member) member.previous = held;
+    let group = groups.get(key);
+    if (!old || group === old) return;
+    if (!group) {
+      group = this.#newGroup(family, key, rules(), options);
+      group.inherit(old);
+      groups.set(key, group);
+    }
+    group.take(old, neighborIndex, sink);
+    this.#closeEmpty(family, old);
+    this.kick();
   }
 
   leave(family: FamilyIndex, neighborIndex: number): void {
-    for (const [key, group] of this.groups[family]) {
+    for (const group of [...this.groups[family].values()]) {
       if (!group.members.has(neighborIndex)) continue;
       group.leave(neighborIndex);
-      if (group.members.size > 0) continue;
-      group.close();
-      this.groups[family].delete(key);
+      this.#closeEmpty(family, group);
     }
     this.kick();
+  }
+
+  #closeEmpty(family: FamilyIndex, group: UpdateGroup): void {
+    if (group.members.size > 0) return;
+    group.close();
+    this.groups[family].delete(group.key);
   }
 
   /** A neighbour became a client of ours, or none: what it sent goes to other internal neighbours now, or no more. */

@@ -65,7 +65,12 @@ describe("any sequence of events", () => {
     { weight: 3, arbitrary: fc.tuple(fc.constant("withdraw" as const), fc.nat(3), fc.nat(5), fc.constant(0)) },
     {
       weight: 2,
-      arbitrary: fc.tuple(fc.constantFrom("block", "unblock", "refresh", "move", "slow", "settle"), fc.nat(3), fc.nat(3), fc.nat(4)),
+      arbitrary: fc.tuple(
+        fc.constantFrom("block", "unblock", "refresh", "move", "both", "slow", "settle"),
+        fc.nat(3),
+        fc.nat(3),
+        fc.nat(4),
+      ),
     },
     { weight: 1, arbitrary: fc.tuple(fc.constantFrom("flap", "restart", "endOfRib"), fc.nat(3), fc.constant(0), fc.constant(0)) },
   );
@@ -90,6 +95,7 @@ describe("any sequence of events", () => {
           else if (what === "unblock") neighbor.unblock();
           else if (what === "refresh") test.rib.groupOf(ipv4Unicast, n)?.refresh(n);
           else if (what === "move" && n < 2) neighbor.move(moves[which]);
+          else if (what === "both") for (const one of neighbors.slice(0, 2)) one.move(moves[which]);
           else if (what === "settle") await test.settled();
           else if (what === "slow") {
             await test.settled();
@@ -119,7 +125,7 @@ describe("any sequence of events", () => {
         );
         await expectEmpty(test, neighbors);
       }),
-      { numRuns: 100 },
+      { numRuns: 150 },
     );
   });
 });

@@ -1,18 +1,19 @@
 /**
- * Adj-RIB-Out of all neighbours that hear the same: what was last sent for each prefix is kept once per group, each UPDATE is packed and
- * encoded once and handed to every member. A newer change of a prefix replaces the queued one, so that a slow neighbour costs a bounded
- * amount of memory; packing happens only when the sockets can take data.
+ * All neighbours that hear the same: what was told is kept once (adj-rib-out.ts), each UPDATE is packed and encoded once (packer.ts) and handed to
+ * every member. A newer change of a prefix replaces the queued one, so that a slow neighbour costs a bounded amount of memory; packing
+ * happens only when the sockets can take data.
  *
- * A route is never sent back to the member it came from. That member is the route's "source"; per prefix the group remembers attributes and
- * source, and a member M has the prefix exactly when attributes are set and M is not the source.
+ * A route is never sent back to the member it came from, which is its "source".
  */
 import { formatPrefix, sameOctets } from "../../net/address.ts";
 import { type FamilyRow, FamilyTable } from "../family.ts";
 import type { Faults } from "../faults.ts";
 import { UpdateWriter } from "../message/update-writer.ts";
 import type { Clock, Timer } from "../platform.ts";
+import { AdjRibOut, Heard, NO_SOURCE } from "./adj-rib-out.ts";
 import { Exporter, type ExportRules, type LocalRoutes } from "./exporter.ts";
 import { grown } from "./growth.ts";
+import { announceSet, BATCH, Packer } from "./packer.ts";
 import type { RibTable } from "./table.ts";
 
 /** Where a group's octets go: one Established session. */
@@ -44,8 +45,8 @@ export class Member {
   target: number;
   /** Milliseconds (monotonic) since when its socket is full; undefined = it is not. */
   blockedSince: number | undefined;
-  /** After a move from another group: prefix ids it had there. What this group does not send is withdrawn once the group's own table is out. */
-  previous: Uint8Array | undefined;
+  /** After a move from another group: what it had there. Only what differs is sent, and what this group does not send is withdrawn at the end. */
+  previous: Heard | undefined;
   constructor(sink: GroupSink, target: number, endOfRib: boolean) {
     this.sink = sink;
     this.target = target;
@@ -53,19 +54,9 @@ export class Member {
   }
 }
 
-interface Stream {
-  readonly writer: UpdateWriter;
-  /** The set the writer is at; -1 = none. */
-  attributes: number;
-}
-
-const NO_SOURCE = 0xffff;
-/** Streams kept from batch to batch. */
-const MAX_STREAMS = 16;
 /** Bits of a prefix's state: in the queue; waits for the advertisement interval. */
 const QUEUED = 1;
 const HELD = 2;
-const BATCH = 4096;
 /** Octets of one dump chunk per turn. */
 const DUMP_OCTETS = 128 * 1024;
 
@@ -81,9 +72,10 @@ export class UpdateGroup {
   readonly #table: RibTable;
   readonly #clock: Clock;
   readonly #kick: () => void;
-  /** By prefix id: attribute id last sent (one reference each), and the index of the neighbour it comes from, member or not. */
-  sentAttributes: Uint32Array;
-  sentSource: Uint16Array;
+  readonly sent: AdjRibOut;
+  readonly #packer: Packer;
+  /** The group whose state this one began with, and its revision then; as long as this one has told nothing. */
+  #origin: { group: UpdateGroup; revision: number } | undefined;
   #dirty: Uint8Array;
   readonly #prefixes: RibTable["prefixes"];
   readonly #write: FamilyRow["write"];
@@ -95,23 +87,11 @@ export class UpdateGroup {
   /** Changes asked for and dealt with since the group was made. */
   #queued = 0;
   #done = 0;
-  sentCount = 0;
   /** Announcements that wait for the advertisement interval, which begins when all that waited before is out. */
   #held: number[] = [];
   #announced = false;
   #holdUntil = 0;
   #holdTimer: Timer | undefined;
-  /** What the batch at hand sends, by the member that must not hear it (NO_SOURCE: all hear it). */
-  readonly #streams = new Map<number, Stream>();
-  /** Withdrawals of the batch for single members. */
-  readonly #takenBack = new Map<number, UpdateWriter>();
-
-  // Scratch of one batch: entries linked per attribute id.
-  readonly #entryPrefix = new Uint32Array(BATCH);
-  readonly #entrySource = new Uint16Array(BATCH);
-  readonly #entryNext = new Int32Array(BATCH);
-  #bucket = new Int32Array(1024);
-
   constructor(
     key: string,
     rules: ExportRules,
@@ -130,26 +110,51 @@ export class UpdateGroup {
     this.#kick = kick;
     this.exporter = new Exporter(rules, table, locals, address => this.#isMember(address), options);
     const capacity = table.prefixes.capacity;
-    this.sentAttributes = new Uint32Array(capacity);
-    this.sentSource = new Uint16Array(capacity).fill(NO_SOURCE);
+    this.sent = new AdjRibOut(table.attributes, capacity);
+    this.#packer = new Packer(table, options);
     this.#dirty = new Uint8Array(capacity);
     for (let prefix = 1; prefix < table.prefixes.limit; prefix++) if (table.best[prefix] !== 0) this.mark(prefix);
   }
 
   grow(capacity: number): void {
-    this.sentAttributes = grown(this.sentAttributes, capacity);
-    const known = this.sentSource.length;
-    this.sentSource = grown(this.sentSource, capacity).fill(NO_SOURCE, known);
+    this.sent.grow(capacity);
     this.#dirty = grown(this.#dirty, capacity);
   }
 
   join(sink: GroupSink, endOfRib: boolean): Member {
     const member = new Member(sink, this.#queued, endOfRib);
-    if (this.sentCount === 0) member.dump = 0;
+    if (this.sent.count === 0) member.dump = 0;
     this.members.set(sink.neighborIndex, member);
     if (this.exporter.hasGivenOut(sink.address)) this.reconsider();
     this.#kick();
     return member;
+  }
+
+  /** Begins as the other group is, which has other rules: what they say differently goes out, and nothing else. */
+  inherit(other: UpdateGroup): void {
+    this.sent.copy(other.sent, this.#table.prefixes.capacity);
+    this.#origin = { group: other, revision: other.sent.revision };
+    this.reconsider();
+  }
+
+  /** A member of the other group changes over; it hears what differs. */
+  take(other: UpdateGroup, neighborIndex: number, sink: GroupSink): void {
+    const before = other.members.get(neighborIndex);
+    if (!before) return;
+    const member = new Member(sink, this.#queued, before.endOfRib);
+    if (this.#origin?.group === other && this.#origin.revision === other.sent.revision) {
+      // It has just what this group has begun with.
+      member.dump = before.dump;
+      member.previous = before.previous;
+      before.previous = undefined;
+    } else {
+      member.previous = new Heard(this.#table.attributes, other.sent, neighborIndex, before.dump, before.previous);
+      if (this.sent.count === 0) member.dump = 0;
+    }
+    other.leave(neighborIndex);
+    this.members.set(neighborIndex, member);
+    if (this.exporter.hasGivenOut(sink.address)) this.reconsider();
+    this.#kick();
   }
 
   /** Sends everything again to one member (ROUTE-REFRESH, RFC 2918). */
@@ -157,10 +162,12 @@ export class UpdateGroup {
     const member = this.members.get(neighborIndex);
     if (!member) return;
     member.dump = 1;
+    member.previous?.doubt();
     this.#kick();
   }
 
   leave(neighborIndex: number): void {
+    this.members.get(neighborIndex)?.previous?.close();
     this.members.delete(neighborIndex);
   }
 
@@ -176,24 +183,22 @@ export class UpdateGroup {
   reconsider(): void {
     this.exporter.clear();
     for (let prefix = 1; prefix < this.#table.prefixes.limit; prefix++) {
-      if (this.#table.best[prefix] !== 0 || this.sentAttributes[prefix] !== 0) this.mark(prefix);
+      if (this.#table.best[prefix] !== 0 || this.sent.attributes[prefix] !== 0) this.mark(prefix);
     }
     this.#kick();
   }
 
   /** Whether the prefix id still means something here. */
   remembers(prefix: number): boolean {
-    if (this.sentAttributes[prefix] !== 0 || this.#dirty[prefix] !== 0) return true;
-    for (const member of this.members.values()) if (member.previous?.[prefix]) return true;
+    if (this.sent.attributes[prefix] !== 0 || this.#dirty[prefix] !== 0) return true;
+    for (const member of this.members.values()) if (member.previous?.has(prefix)) return true;
     return false;
   }
 
   /** By prefix id: 1 = the member has it from us. */
   heldBy(neighborIndex: number): Uint8Array {
-    const held = new Uint8Array(this.sentAttributes.length);
-    for (let prefix = 1; prefix < this.#table.prefixes.limit; prefix++) {
-      if (this.sentAttributes[prefix] !== 0 && this.sentSource[prefix] !== neighborIndex) held[prefix] = 1;
-    }
+    const held = new Uint8Array(this.sent.attributes.length);
+    for (let prefix = 1; prefix < this.#table.prefixes.limit; prefix++) if (this.sent.heldBy(neighborIndex, prefix) !== 0) held[prefix] = 1;
     return held;
   }
 
@@ -221,12 +226,7 @@ export class UpdateGroup {
 
   /** Takes over state and one member of another group with the same rules: how a slow neighbour is split off. */
   adopt(other: UpdateGroup, member: Member): void {
-    this.sentAttributes = other.sentAttributes.slice();
-    this.sentSource = other.sentSource.slice();
-    // The other group's may not have grown yet.
-    this.grow(this.#table.prefixes.capacity);
-    for (const id of this.sentAttributes) if (id !== 0) this.#table.attributes.retain(id);
-    this.sentCount = other.sentCount;
+    this.sent.copy(other.sent, this.#table.prefixes.capacity);
     for (const prefix of other.exporter.tooLarge) this.exporter.tooLarge.add(prefix);
     this.#dirty.fill(0);
     this.#queue = [];
@@ -256,10 +256,8 @@ export class UpdateGroup {
 
   close(): void {
     this.#holdTimer?.cancel();
-    for (let prefix = 0; prefix < this.sentAttributes.length; prefix++) {
-      if (this.sentAttributes[prefix] !== 0) this.#table.attributes.release(this.sentAttributes[prefix]);
-    }
-    this.sentAttributes = new Uint32Array(0);
+    for (const member of this.members.values()) member.previous?.close();
+    this.sent.close();
   }
 
   /** Works until nothing is left to do, no socket takes more, or `until()`. Returns whether it could go on at once. */
@@ -332,10 +330,8 @@ export class UpdateGroup {
   #batch(): void {
     const table = this.#table;
     const hold = this.#holding();
+    this.#origin = undefined;
     const count = Math.min(BATCH, this.#queue.length - this.#queueAt);
-    const order: number[] = [];
-    if (this.#bucket.length < table.attributes.capacity) this.#bucket = new Int32Array(table.attributes.capacity);
-    let entries = 0;
     for (let n = 0; n < count; n++) {
       const prefix = this.#queue[this.#queueAt++];
       const best = table.best[prefix];
@@ -350,33 +346,29 @@ export class UpdateGroup {
       }
       this.#done++;
       const source = attributes === 0 ? NO_SOURCE : this.#sourceOf(best);
-      const before = this.sentAttributes[prefix];
-      const beforeSource = this.sentSource[prefix];
+      const before = this.sent.attributes[prefix];
+      const beforeSource = this.sent.source[prefix];
       if (before === attributes && (beforeSource === source || (!this.members.has(source) && !this.members.has(beforeSource)))) {
-        this.sentSource[prefix] = source;
+        this.sent.source[prefix] = source;
         if (attributes !== 0) table.attributes.release(attributes);
         continue;
       }
-      const entry = entries++;
-      this.#entryPrefix[entry] = prefix;
       // A withdrawal is not sent to the member that never had the route.
       const except = attributes === 0 ? beforeSource : source;
-      this.#entrySource[entry] = this.members.has(except) ? except : NO_SOURCE;
-      if (before !== 0 && source !== beforeSource && this.members.has(source)) this.#withdrawFrom(source, prefix);
-      this.#remember(prefix, attributes, source);
-      if (this.#bucket.length <= attributes) this.#bucket = grownInt(this.#bucket, table.attributes.capacity);
-      const head = this.#bucket[attributes];
-      if (head === 0) order.push(attributes);
-      this.#entryNext[entry] = head - 1;
-      this.#bucket[attributes] = entry + 1;
+      if (before !== 0 && source !== beforeSource && this.members.has(source)) this.#packer.takeBack(source, prefix);
+      this.sent.remember(prefix, attributes, source);
+      this.#packer.add(prefix, attributes, this.members.has(except) ? except : NO_SOURCE);
     }
     if (this.#queueAt === this.#queue.length) {
       this.#queue = [];
       this.#queueAt = 0;
     }
-    for (const attributes of order) this.#flushBucket(attributes);
-    this.#flushStreams();
-    this.#announced ||= order.some(attributes => attributes !== 0);
+    const { packed, announces } = this.#packer.pack((error, attributes, prefixes) => this.#giveUp(error, attributes, prefixes));
+    for (const { octets, updates, except, only } of packed) {
+      if (only !== undefined) this.members.get(only)?.sink.send(octets, updates);
+      else for (const member of this.members.values()) if (member.sink.neighborIndex !== except) member.sink.send(octets, updates);
+    }
+    this.#announced ||= announces;
     if (this.#announced && this.#queue.length === 0) this.#startHold();
   }
 
@@ -392,100 +384,10 @@ export class UpdateGroup {
     }
   }
 
-  /** Writes the entries of one attribute set. A set that cannot be written is given up with its prefixes: they are withdrawn. */
-  #flushBucket(attributes: number): void {
-    const first = this.#takeBucket(attributes);
-    try {
-      this.#writeEntries(attributes, first);
-    } catch (error) {
-      const octets = attributes === 0 ? undefined : this.#table.attributes.octets(attributes).slice();
-      this.faults?.note("encoding", error, { octets });
-      if (attributes !== 0) this.#withdrawEntries(first);
-    }
-  }
-
-  /** First entry of the set's chain, -1 = none. Entries were pushed in front: turned round, prefixes leave in the order in which they came. */
-  #takeBucket(attributes: number): number {
-    let head = this.#bucket[attributes] - 1;
-    this.#bucket[attributes] = 0;
-    let previous = -1;
-    while (head >= 0) {
-      const next = this.#entryNext[head];
-      this.#entryNext[head] = previous;
-      previous = head;
-      head = next;
-    }
-    return previous;
-  }
-
-  /** Entries with a source among the members go into the stream for all but that source. */
-  #writeEntries(attributes: number, first: number): void {
-    for (let entry = first; entry >= 0; entry = this.#entryNext[entry]) {
-      const stream = this.#stream(this.#entrySource[entry]);
-      if (stream.attributes !== attributes) {
-        stream.attributes = attributes;
-        if (attributes === 0) stream.writer.withdraw(this.#table.family);
-        else announceSet(stream.writer, this.#table, attributes);
-      }
-      this.#write(stream.writer, this.#prefixes, this.#entryPrefix[entry]);
-    }
-  }
-
-  #withdrawEntries(first: number): void {
-    for (let entry = first; entry >= 0; entry = this.#entryNext[entry]) {
-      const stream = this.#stream(this.#entrySource[entry]);
-      stream.writer.withdraw(this.#table.family);
-      stream.attributes = 0;
-      this.#write(stream.writer, this.#prefixes, this.#entryPrefix[entry]);
-      this.#remember(this.#entryPrefix[entry], 0, NO_SOURCE);
-    }
-  }
-
-  #stream(except: number): Stream {
-    let stream = this.#streams.get(except);
-    if (!stream) {
-      stream = { writer: new UpdateWriter(this.options), attributes: -1 };
-      this.#streams.set(except, stream);
-    }
-    return stream;
-  }
-
-  /** Hands what a batch wrote to the members. A prefix is in one stream only, so that their order does not matter. */
-  #flushStreams(): void {
-    for (const [except, stream] of this.#streams) {
-      const updates = stream.writer.updates;
-      stream.attributes = -1;
-      if (updates === 0) continue;
-      const octets = stream.writer.take();
-      for (const member of this.members.values()) if (member.sink.neighborIndex !== except) member.sink.send(octets, updates);
-    }
-    for (const [index, writer] of this.#takenBack) {
-      const updates = writer.updates;
-      this.members.get(index)?.sink.send(writer.take(), updates);
-    }
-    this.#takenBack.clear();
-    // With many sources (a reflector's clients) the writers' buffers are worth more than making them again.
-    if (this.#streams.size > MAX_STREAMS) this.#streams.clear();
-  }
-
-  /** The best path now comes from this member: what it heard of the prefix before is void. */
-  #withdrawFrom(source: number, prefix: number): void {
-    let writer = this.#takenBack.get(source);
-    if (!writer) {
-      writer = new UpdateWriter(this.options);
-      writer.withdraw(this.#table.family);
-      this.#takenBack.set(source, writer);
-    }
-    this.#write(writer, this.#prefixes, prefix);
-  }
-
-  /** Takes over the caller's reference of `attributes`. */
-  #remember(prefix: number, attributes: number, source: number): void {
-    const before = this.sentAttributes[prefix];
-    this.sentAttributes[prefix] = attributes;
-    this.sentSource[prefix] = source;
-    if (before !== 0) this.#table.attributes.release(before);
-    this.sentCount += (attributes !== 0 ? 1 : 0) - (before !== 0 ? 1 : 0);
+  /** A set that cannot be written: its prefixes were withdrawn. */
+  #giveUp(error: unknown, attributes: number, prefixes: readonly number[]): void {
+    this.faults?.note("encoding", error, { octets: attributes === 0 ? undefined : this.#table.attributes.octets(attributes).slice() });
+    for (const prefix of prefixes) this.sent.remember(prefix, 0, NO_SOURCE);
   }
 
   /** Neighbour index that the path came from, NO_SOURCE for a route of our own. */
@@ -506,8 +408,8 @@ export class UpdateGroup {
     let octets = 0;
     let prefix = member.dump;
     for (; prefix < table.prefixes.limit && octets < DUMP_OCTETS; prefix++) {
-      const attributes = this.sentAttributes[prefix];
-      if (attributes === 0 || this.sentSource[prefix] === self) continue;
+      const attributes = this.sent.heldBy(self, prefix);
+      if (attributes === 0 || member.previous?.is(prefix, attributes)) continue;
       const list = byAttributes.get(attributes);
       if (list) list.push(prefix);
       else byAttributes.set(attributes, [prefix]);
@@ -523,14 +425,14 @@ export class UpdateGroup {
     if (updates > 0) member.sink.send(writer.take(), updates);
   }
 
-  #withdrawPrevious(member: Member, previous: Uint8Array): void {
+  #withdrawPrevious(member: Member, previous: Heard): void {
     member.previous = undefined;
     const writer = new UpdateWriter(this.options);
     writer.withdraw(this.#table.family);
-    for (let prefix = 1; prefix < previous.length; prefix++) {
-      const has = this.sentAttributes[prefix] !== 0 && this.sentSource[prefix] !== member.sink.neighborIndex;
-      if (previous[prefix] && !has) this.#write(writer, this.#prefixes, prefix);
+    for (const prefix of previous.prefixes()) {
+      if (this.sent.heldBy(member.sink.neighborIndex, prefix) === 0) this.#write(writer, this.#prefixes, prefix);
     }
+    previous.close();
     const updates = writer.updates;
     if (updates > 0) member.sink.send(writer.take(), updates);
   }
@@ -568,15 +470,4 @@ export class UpdateGroup {
     else this.#queue.push(prefix);
     this.#dirty[prefix] |= QUEUED;
   }
-}
-
-function announceSet(writer: UpdateWriter, table: RibTable, id: number): void {
-  const sets = table.attributes;
-  writer.announce(table.family, sets.buffer(id), sets.start(id), sets.end(id));
-}
-
-function grownInt(array: Int32Array<ArrayBuffer>, length: number): Int32Array<ArrayBuffer> {
-  const larger = new Int32Array(Math.max(length, array.length * 2));
-  larger.set(array);
-  return larger;
 }
