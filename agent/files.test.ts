@@ -5,6 +5,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { NetworkConfig } from "../bgpd/config.ts";
+import { mayBeTold } from "../bgpd/rib/local-routes.ts";
 import { nothingGood } from "../config/compile/memory.ts";
 import type { NodePlan } from "../config/plan.ts";
 import { lockStateDirectory } from "./lock.ts";
@@ -66,9 +68,21 @@ describe("the saved plan", () => {
       { name: "node2/ipv6", source: "Node/node2", address: "2001:DB8::2", password: "m3sh", families },
     ];
     const nodes = [{ name: "node2", asn: 65002, ranges: ["10.244.2.0/24"] }];
-    const former = { ...plan, pods: { ...plan.pods, podCidrs: ["10.244.1.0/24"] }, speaker: { neighbors, origins: { nodes, lists: {} } } };
+    const networks = [
+      { prefix: "10.244.1.0/24", kind: "pod" },
+      { prefix: "203.0.113.0/24", kind: "static", neighbors: ["tor"] },
+    ];
+    const speaker = { neighbors, networks, origins: { nodes, lists: {} } };
+    const former = { ...plan, pods: { ...plan.pods, podCidrs: ["10.244.1.0/24"] }, speaker };
     writeFileSync(planPath(folder), JSON.stringify({ format: 1, savedAt: "2026-01-02T03:04:05Z", plan: former }));
-    expect(loadPlan(planPath(folder), "node1")?.lastGood).toEqual({
+    const loaded = loadPlan(planPath(folder), "node1");
+    // Who may hear what is not lost.
+    const may = (network: NetworkConfig) => loaded?.plan.speaker?.neighbors.map(({ hears }) => mayBeTold(network, hears));
+    expect(loaded?.plan.speaker?.networks.map(may)).toEqual([
+      [true, true],
+      [true, false],
+    ]);
+    expect(loaded?.lastGood).toEqual({
       ...nothingGood(),
       ranges: { "10.244.1.0/24": "node1", "10.244.2.0/24": "node2" },
       asns: { node2: 65002 },

@@ -4,6 +4,7 @@
  */
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import type { NetworkConfig, SpeakerConfig } from "../bgpd/config.ts";
 import { type LastGood, readLastGood } from "../config/compile/memory.ts";
 import { endOf } from "../config/compile/sessions.ts";
 import type { NodePlan } from "../config/plan.ts";
@@ -46,6 +47,7 @@ export function loadPlan(path: string, node: string): SavedPlan | undefined {
   }
   if (plan.node !== node) throw new Error(`${path} is the plan of node "${plan.node}", not of "${node}"`);
   const lastGood = saved.lastGood === undefined ? fromPlan(plan as NodePlan) : readLastGood(saved.lastGood);
+  if (plan.speaker) bySource(plan.speaker);
   return { savedAt: saved.savedAt, plan: { node, speaker: plan.speaker, pods: plan.pods, problems: [] }, lastGood };
 }
 
@@ -63,4 +65,15 @@ function fromPlan({ node, speaker, pods }: NodePlan): LastGood {
     if (password !== undefined && source?.startsWith("Peer/")) result.passwords[source] = password;
   }
   return readLastGood(result);
+}
+
+/** A former version wrote with each network who may hear it. Its policies name prefixes, which go on to hold. */
+function bySource({ networks = [], neighbors }: SpeakerConfig): void {
+  for (const network of networks as (NetworkConfig & { neighbors?: string[] })[]) {
+    const { neighbors: listeners, prefix } = network;
+    if (!listeners) continue;
+    delete network.neighbors;
+    Object.assign(network, { sources: [prefix], restricted: true });
+    for (const neighbor of neighbors) if (listeners.includes(neighbor.name)) neighbor.hears = [...(neighbor.hears ?? []), prefix];
+  }
 }

@@ -34,6 +34,7 @@ const fields: Record<keyof NeighborConfig, { resets: string } | { attempts: stri
   allowAsSets: "live",
   enforceFirstAs: "live",
   origin: "live",
+  hears: "live",
   routeReflectorClient: "live",
   shutdown: "live",
 };

@@ -110,8 +110,10 @@ export interface NetworkConfig {
   attributes?: AttributesToSet & Partial<Record<CommunityField, string[]>>;
   /** Install a blackhole (discard) route in the kernel for it: aggregates and pod ranges, so that unassigned addresses do not loop. */
   discard: boolean;
-  /** Names of the neighbours that may hear it; absent = all (their export policy still applies). */
-  neighbors?: string[];
+  /** The objects that announce it, for policies (PolicyMatch.sources). Absent: `source` alone. */
+  sources?: string[];
+  /** Only neighbours that hear one of its sources (NeighborConfig.hears) may be told. Absent: all may (their export policy still applies). */
+  restricted?: boolean;
 }
 
 export const RouteKinds = ["pod", "service", "interface", "static", "aggregate", "learned"] as const;
@@ -156,6 +158,8 @@ export interface NeighborConfig {
   enforceFirstAs?: boolean;
   /** By which part of SpeakerConfig.origins its routes are judged. Absent: by none. */
   origin?: OriginRole;
+  /** Sources of restricted networks that it may be told. */
+  hears?: string[];
   /** RFC 4456: this neighbour is our client. */
   routeReflectorClient: boolean;
   /** Session may stay down on purpose: administratively disabled. */
@@ -220,6 +224,8 @@ export interface PolicyMatch
   /** Names of the neighbours the route came from (import) or is sent to (export). */
   neighbors?: string[];
   kinds?: RouteKind[];
+  /** Objects that announce the route here, all of them. */
+  sources?: string[];
 }
 
 /** "65001:100", or a name such as no-export; "65001:1:2"; "*" stands for any value of a field. */

@@ -15,6 +15,7 @@ import { type OwnAddress, ownAddress } from "./own-address.ts";
 import type { Logger, Platform, Timer } from "./platform.ts";
 import { compilePolicies } from "./policy/index.ts";
 import type { ExportRules } from "./rib/exporter.ts";
+import { mayBeTold } from "./rib/local-routes.ts";
 import type { Rib } from "./rib/rib.ts";
 import type { Excess, ImportRules, Slot } from "./rib/slots.ts";
 import type { GroupSink } from "./rib/update-group.ts";
@@ -442,7 +443,7 @@ export class Peer implements SessionListener {
     const settings = this.config.families[family];
     const negotiated = this.negotiated;
     if (!settings || !negotiated) throw new Error(`${this.config.name}: no session in ${family}`);
-    const lists = this.#restrictions();
+    const { hears } = this.config;
     const connected = !negotiated.internal && this.config.multihop === undefined;
     return {
       policy: compilePolicies({
@@ -461,8 +462,8 @@ export class Peer implements SessionListener {
       allowAsSets: this.config.allowAsSets ?? false,
       neighbor: this.config.name,
       mayHear: path => {
-        const only = this.#rib.locals[f].network(path)?.neighbors;
-        return only === undefined || lists.includes(JSON.stringify(only));
+        const network = this.#rib.locals[f].network(path);
+        return network === undefined || mayBeTold(network, hears);
       },
       onSharedSubnet: nextHop => connected && this.#tracker?.sharesSubnet(nextHop, negotiated.remoteAddress) === true,
     };
@@ -507,23 +508,12 @@ export class Peer implements SessionListener {
       settings?.exportPolicies.map(name => [name, this.#global.policies[name]?.rules]),
       uses?.usesNeighbor ? this.config.name : "",
       this.#clusterId,
-      this.#restrictions(),
+      this.config.hears,
     ]);
   }
 
   get #clusterId(): number {
     return addressToUint32(parseAddress(this.#global.clusterId ?? this.#global.routerId));
-  }
-
-  /**
-   * The lists of neighbours in `networks` that name this one, as text. They are part of the group's key: all members hear the same
-   * restricted routes, whoever of them made the group.
-   */
-  #restrictions(): string[] {
-    const lists = this.#global.networks.flatMap(({ neighbors }) =>
-      neighbors?.includes(this.config.name) ? [JSON.stringify(neighbors)] : [],
-    );
-    return [...new Set(lists)].sort();
   }
 
   #selfNextHop(f: FamilyIndex): Uint8Array | undefined {

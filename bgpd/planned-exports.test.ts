@@ -71,7 +71,7 @@ test.each<[string, Partial<NeighborConfig>, NetworkConfig[], PolicyRule[], boole
 
 test("what is kept back is named with its reason", async () => {
   const rules: PolicyRule[] = [{ name: "pods", match: { prefixes: [{ prefix: "10.244.1.0/24" }] }, action: { result: "accept" } }];
-  const others = network("10.8.0.0/16", { neighbors: ["somebody else"] });
+  const others = network("10.8.0.0/16", { restricted: true });
   const planned = await compare({}, [pods, network("10.9.0.0/16"), others], rules);
   expect(planned.announced).toMatchObject([{ prefix: "10.244.1.0/24", kind: "pod", decidedBy: 'policy "p", rule "pods"' }]);
   expect(planned.withheld).toEqual([

@@ -10,7 +10,7 @@ import { type AsPathSegment, type PathAttributes, SegmentType } from "./message/
 import { compilePolicies } from "./policy/index.ts";
 import type { CompiledPolicy } from "./policy/types.ts";
 import { DEFAULT_LOCAL_PREF } from "./rib/attribute-table.ts";
-import { attributesOf } from "./rib/local-routes.ts";
+import { attributesOf, mayBeTold, sourcesOf } from "./rib/local-routes.ts";
 import type { AttributesView } from "./snapshot.ts";
 
 export interface PlannedExport {
@@ -33,7 +33,7 @@ export function plannedExports(config: SpeakerConfig): PlannedExport[] {
       for (const network of config.networks) {
         if (forwardingFamily(network.prefix.includes(":") ? 6 : 4) !== familyIndex(family)) continue;
         const { prefix, kind, source } = network;
-        if (network.neighbors && !network.neighbors.includes(neighbor.name)) {
+        if (!mayBeTold(network, neighbor.hears)) {
           withheld.push({ prefix, reason: "no Advertisement gives it to this neighbour" });
           continue;
         }
@@ -43,6 +43,7 @@ export function plannedExports(config: SpeakerConfig): PlannedExport[] {
           attributes: attributesOf(network),
           neighbor: neighbor.name,
           kind,
+          sources: sourcesOf(network),
           self: { asn, address: new Uint8Array(FamilyTable[familyIndex(family)].octets) },
         });
         if (!result.accepted) withheld.push({ prefix, reason: result.decidedBy });

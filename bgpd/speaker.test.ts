@@ -181,11 +181,15 @@ describe("apply", () => {
     expect([c.best, sessions()]).toEqual([{ "10.2.0.0/16": A }, [1, 1]]);
   });
 
-  it("tells a restricted network only to those it names, whoever came first", async () => {
-    a.apply({ networks: [network("10.1.0.0/16", { neighbors: [B] })] });
+  it("tells a restricted network only to those that hear what announces it, whoever came first", async () => {
+    const networks = [network("10.1.0.0/16", { restricted: true, sources: ["Advertisement/one"] })];
+    const { neighbors } = a.config;
+    const heardBy = (address: string) =>
+      neighbors.map(neighbor => (neighbor.name === address ? { ...neighbor, hears: ["Advertisement/one"] } : neighbor));
+    a.apply({ networks, neighbors: heardBy(B) });
     await world.run(1);
     expect([b.best["10.1.0.0/16"], c.best["10.1.0.0/16"]]).toEqual([A, undefined]);
-    a.apply({ networks: [network("10.1.0.0/16", { neighbors: [C] })] });
+    a.apply({ networks, neighbors: heardBy(C) });
     await world.run(1);
     expect([b.best["10.1.0.0/16"], c.best["10.1.0.0/16"]]).toEqual([undefined, A]);
   });

@@ -17,7 +17,7 @@ export interface Condition {
   /** Why it does not hold, with the route's value: for a trace. */
   explain(input: PolicyInput, attributes: PathAttributes): string;
   /** What it looks at beyond the attributes. */
-  uses?: "prefix" | "kind" | "neighbor";
+  uses?: "prefix" | "kind" | "neighbor" | "sources";
   /** The rule names this prefix (PolicyResult.namedPrefix). */
   names?(input: PolicyInput): boolean;
 }
@@ -31,6 +31,7 @@ export function compileMatch(match: PolicyMatch, family: Family | undefined): Co
   const conditions = [
     match.families && families(match.families, family),
     match.kinds && oneOf("kind", "kind", match.kinds, input => input.kind),
+    match.sources && sources(match.sources),
     match.neighbors && oneOf("neighbor", "neighbour", match.neighbors, input => input.neighbor),
     match.origins && origins(match.origins),
     ...NumberKinds.map(
@@ -58,6 +59,14 @@ function oneOf(uses: "kind" | "neighbor", title: string, wanted: readonly string
     uses,
     holds: input => names.has(value(input)),
     explain: input => `${title} ${value(input)} is not ${list(wanted)}`,
+  };
+}
+
+function sources(wanted: readonly string[]): Condition {
+  return {
+    uses: "sources",
+    holds: ({ sources: of = [] }) => wanted.every(source => of.includes(source)),
+    explain: ({ sources: of }) => (of ? `the route is announced by ${list(of)}, not by ${wanted.join(" and ")}` : "the route was learned"),
   };
 }
 

@@ -42,6 +42,7 @@ export function compilePolicies(options: PolicyOptions): CompiledPolicy {
   return {
     usesPrefix: uses("prefix") || changes.some(change => change.usesFamily),
     usesKind: uses("kind"),
+    usesSources: uses("sources"),
     usesNeighbor: uses("neighbor") || changes.some(change => change.usesSelf),
     trivial: rules.length === 0 ? byDefault.action : undefined,
     evaluate: (input, trace) => evaluate(reached, byDefault, input, trace),

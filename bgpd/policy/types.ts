@@ -9,6 +9,8 @@ export interface PolicyInput {
   /** The neighbour the route came from (import) or goes to (export). */
   neighbor: string;
   kind: RouteKind;
+  /** The objects that announce it here; absent: it was learned. */
+  sources?: readonly string[];
   /** What "self" means: our AS towards this neighbour and our address of the session. */
   self: { asn: number; address: Uint8Array };
 }
@@ -35,6 +37,8 @@ export interface CompiledPolicy {
   /** A result depends only on the attribute set (and neighbour): it may be cached per attribute id. */
   readonly usesPrefix: boolean;
   readonly usesKind: boolean;
+  /** It looks at the sources, which only routes of our own have. */
+  readonly usesSources: boolean;
   /** It looks at the neighbour's name, or at `self` ("self" as next hop or in prepend), which is the neighbour's too. */
   readonly usesNeighbor: boolean;
   /** No rule at all: the default decides, attributes are unchanged. */

@@ -46,6 +46,7 @@ class RuleCheck {
     this.#names("match.origins", match.origins, originNames);
     this.#names("match.kinds", match.kinds, RouteKinds);
     this.#notEmpty("match.neighbors", match.neighbors);
+    this.#notEmpty("match.sources", match.sources);
     for (const kind of CommunityKinds) this.#communityMatch(kind, match[kind.attribute]);
     for (const { field } of NumberKinds) this.#range(`match.${field}`, match[field]?.min, match[field]?.max);
     this.#asPath(match.asPath);

@@ -197,11 +197,11 @@ describe("routes of our own", () => {
     const named = test.neighbor({ group: "named", rules: { mayHear: () => true } });
     let allowed = false;
     const other = test.neighbor({ group: "other", rules: { mayHear: () => allowed } });
-    test.rib.setNetworks([{ ...network, neighbors: ["n0"] }]);
+    test.rib.setNetworks([{ ...network, restricted: true, sources: ["a"] }]);
     await test.settled();
     expect([named.table.size, other.table.size]).toEqual([1, 0]);
     allowed = true;
-    test.rib.setNetworks([{ ...network, neighbors: ["n0", "n1"] }]);
+    test.rib.setNetworks([{ ...network, restricted: true, sources: ["a", "b"] }]);
     await test.settled();
     expect(other.table.size).toBe(1);
   });

@@ -42,6 +42,8 @@ export interface ExportRules {
 /** What the exporter needs to know of local routes. */
 export interface LocalRoutes {
   kind(path: number): RouteKind;
+  /** The objects that announce it. */
+  sources(path: number): readonly string[];
   /** The operator set MED or the next hop on the route itself. */
   keepsMed(path: number): boolean;
 }
@@ -272,6 +274,7 @@ export class Exporter {
         attributes: attributes ?? this.#attributes.parse(this.#table.pathAttributes[path]),
         neighbor: this.rules.neighbor,
         kind: local ? this.#locals.kind(path) : "learned",
+        sources: local ? this.#locals.sources(path) : undefined,
         self: { asn: this.rules.localAsn, address: this.rules.selfNextHop ?? new Uint8Array(4) },
       },
       trace,

@@ -52,6 +52,11 @@ export class LocalTable implements LocalRoutes {
     return this.#byPath.get(path)?.kind ?? "learned";
   }
 
+  sources(path: number): readonly string[] {
+    const network = this.#byPath.get(path);
+    return network ? sourcesOf(network) : [];
+  }
+
   keepsMed(path: number): boolean {
     return this.#byPath.get(path)?.attributes?.med !== undefined;
   }
@@ -74,6 +79,15 @@ export class LocalTable implements LocalRoutes {
     this.#table.withdraw(prefix, LOCAL_SLOT);
     this.#byPrefix.delete(text);
   }
+}
+
+export function sourcesOf({ sources, source }: NetworkConfig): readonly string[] {
+  return sources ?? [source];
+}
+
+/** Whether a neighbour that hears these sources may be told the network, as far as its export policy lets it. */
+export function mayBeTold(network: NetworkConfig, hears: readonly string[] | undefined): boolean {
+  return !network.restricted || sourcesOf(network).some(source => hears?.includes(source));
 }
 
 /** By the name of the object, and where one names a prefix twice, by what it says: never by the order in which they came. */

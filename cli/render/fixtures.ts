@@ -264,7 +264,7 @@ export const plan: PlanView = {
       },
     ],
     policies: {},
-    networks: [{ prefix: "10.244.1.0/24", kind: "pod", source: "PodNetwork/default", discard: true, neighbors: ["tor-a"] }],
+    networks: [{ prefix: "10.244.1.0/24", kind: "pod", source: "PodNetwork/default", discard: true, sources: ["PodNetwork/default"] }],
     multipath: { ebgp: 16, ibgp: 16, asPathRelax: true },
     decision: { alwaysCompareMed: false, preferOldest: false },
     fib: { enabled: true, table: 254, protocol: 201, metric: 0 },

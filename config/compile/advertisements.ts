@@ -45,7 +45,7 @@ export function compileAdvertisements(
     const grant = nodes.includes(context.self) && announce(context, advertisement, chosen, sessions, networks);
     if (grant) grants.push(grant);
   }
-  permit(context, grants, policies, networks);
+  permit(context, grants, policies);
   reportSilentPeers(context, peers, sessions, heard);
   return [...networks.values()].sort((a, b) => compareText(a.prefix, b.prefix));
 }
@@ -96,7 +96,8 @@ function announce(
   const listeners = sessions.filter(({ peer }) => (peer ? peers.includes(peer) : spec.mesh));
   if (listeners.length === 0) return undefined;
   const items = itemsOf(context, object, spec);
-  for (const item of items) addNetwork(networks, item, object, listeners);
+  for (const item of items) addNetwork(networks, item, object);
+  if (items.length > 0) for (const { neighbor } of listeners) neighbor.hears = [...(neighbor.hears ?? []), object];
   return items.length > 0 ? { name: metadata.name, attributes: spec.attributes ?? {}, items, listeners } : undefined;
 }
 
@@ -178,14 +179,13 @@ function aggregate({ problems }: Context, object: string, { aggregation }: Adver
   return [...result.values()];
 }
 
-/** Of two objects with the same prefix the first gives kind and source; both's listeners hear it. */
-function addNetwork(networks: Map<string, NetworkConfig>, { prefix, kind, discard }: Item, source: string, listeners: Session[]): void {
-  const names = listeners.map(({ neighbor }) => neighbor.name);
+/** Of two objects with the same prefix the first gives kind and source; both's listeners hear it. A pod subnet may be told to all. */
+function addNetwork(networks: Map<string, NetworkConfig>, { prefix, kind, discard }: Item, source: string): void {
   const known = networks.get(prefix);
-  if (!known) networks.set(prefix, { prefix, kind, source, discard, neighbors: names.sort(compareText) });
+  if (!known) networks.set(prefix, { prefix, kind, source, discard, sources: [source], restricted: true });
   else {
     known.discard ||= discard;
-    if (known.neighbors) known.neighbors = [...new Set([...known.neighbors, ...names])].sort(compareText);
+    known.sources = [...(known.sources ?? []), source];
   }
 }
 

@@ -1,5 +1,6 @@
 /** Addresses of pods that outlived a change of their node's pod subnet: who hears of them, and what is said. */
 import { expect, test } from "vitest";
+import { plannedExports } from "../../bgpd/planned-exports.ts";
 import { compile } from "../compile.ts";
 import type { NodeFacts, NodePlan } from "../plan.ts";
 import { readDocuments } from "../resources/documents.ts";
@@ -39,8 +40,8 @@ test("peers outside hear of them where they hear of the pod subnets, aggregated 
   const peer = podlane("Peer", "tor", { nodeSelector: {}, address: "10.0.0.254", asn: 65100 });
   const spec = { nodeSelector: {}, type: "PodCIDR", peers: ["tor"], aggregation: { ipv4: 16 } };
   const found = plan({ held: held.slice(0, 1) }, node(1, "10.244.8.0/24"), peer, podlane("Advertisement", "pods", spec));
-  const [rule] = found.speaker!.policies["advertisement:pods"].rules;
-  expect(rule.match!.prefixes!.map(({ prefix }) => prefix)).toEqual(["10.244.0.0/16", "10.244.7.2/32"]);
+  const [{ announced }] = plannedExports(found.speaker!).filter(({ neighbor }) => neighbor === "tor");
+  expect(announced.map(({ prefix }) => prefix)).toEqual(["10.244.0.0/16", "10.244.7.2/32"]);
 });
 
 test("a node without a part in BGP says that its pods are cut off", () => {

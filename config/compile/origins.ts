@@ -138,9 +138,9 @@ export function reportUnbelieved(
 ): void {
   const own = nodes.find(({ name }) => name === self.name);
   const listed = compilePrefixList((own?.lists ?? []).flatMap(name => lists[name]));
-  const mesh = new Set(sessions.filter(({ node }) => node !== undefined).map(({ neighbor }) => neighbor.name));
-  for (const { prefix, kind, source, neighbors } of networks) {
-    if (kind !== "interface" || !neighbors?.some(name => mesh.has(name))) continue;
+  const heard = new Set(sessions.flatMap(({ node, neighbor }) => (node === undefined ? [] : (neighbor.hears ?? []))));
+  for (const { prefix, kind, source, sources } of networks) {
+    if (kind !== "interface" || !sources?.some(name => heard.has(name))) continue;
     if (own?.prefixes.includes(prefix) || listed.matches(parsePrefix(prefix))) continue;
     problems.warning(
       source,

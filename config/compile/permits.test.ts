@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { plannedExports } from "../../bgpd/planned-exports.ts";
 import { compile } from "../compile.ts";
 import type { NodePlan } from "../plan.ts";
 import { readDocuments } from "../resources/documents.ts";
@@ -34,6 +35,13 @@ function plan(advertisements: Record<string, object>): NodePlan {
 const fixed = (...prefixes: string[]) => ({ type: "Static", static: { prefixes: prefixes.map(prefix => ({ prefix })) } });
 const exports = ({ speaker }: NodePlan, name: string, family: "ipv4-unicast" | "ipv6-unicast" = "ipv4-unicast") =>
   speaker?.neighbors.find(one => one.name === name)?.families[family]?.exportPolicies;
+/** Communities by prefix. */
+const told = ({ speaker }: NodePlan, name: string) =>
+  Object.fromEntries(
+    plannedExports(speaker!)
+      .filter(({ neighbor }) => neighbor === name)
+      .flatMap(({ announced }) => announced.map(({ prefix, attributes }) => [prefix, attributes.communities])),
+  );
 const errors = ({ problems }: NodePlan) => problems.filter(({ severity }) => severity === "error");
 
 test("of one prefix the communities of all are sent, to whom all announce it, and nothing else changes", () => {
@@ -53,7 +61,7 @@ test("of one prefix the communities of all are sent, to whom all announce it, an
     rules: [
       {
         name: "announce",
-        match: { prefixes: [{ prefix: "198.51.100.0/24", ge: 24, le: 24 }], kinds: ["static"] },
+        match: { sources: ["Advertisement/one", "Advertisement/two"] },
         action: {
           result: "accept",
           set: { med: 5 },
@@ -74,11 +82,27 @@ test("the pod subnets of both families, announced twice, are united in each", ()
   });
   for (const family of ["ipv4-unicast", "ipv6-unicast"] as const)
     expect(exports(result, "tor-a", family)?.[0]).toBe("advertisement:one+two");
-  const rules = result.speaker?.policies["advertisement:one+two"].rules ?? [];
-  expect(rules.map(({ match, action }) => [match?.prefixes?.map(({ prefix }) => prefix), action.communities])).toEqual([
-    [["10.244.1.0/24"], { add: ["65000:1", "65000:2"] }],
-    [["fd00:1::/64"], { add: ["65000:1", "65000:2"] }],
-  ]);
+  expect(told(result, "tor-a")).toEqual({ "10.244.1.0/24": ["65000:1", "65000:2"], "fd00:1::/64": ["65000:1", "65000:2"] });
+});
+
+test("each prefix has the communities of those that announce it to this neighbour, however many do, and of no other", () => {
+  const attributes = (n: number) => ({ attributes: { communities: [`65000:${n}`] } });
+  const result = plan({
+    a: { ...fixed("203.0.113.0/28", "203.0.113.16/28", "203.0.113.32/28"), ...attributes(1), peers: ["tor-a", "tor-b"] },
+    b: { ...fixed("203.0.113.0/28", "203.0.113.16/28"), ...attributes(2), peers: ["tor-a"] },
+    c: { ...fixed("203.0.113.0/28"), ...attributes(3), peers: ["tor-a", "tor-b"] },
+    d: { ...fixed("203.0.113.48/28"), ...attributes(4), mesh: true },
+  });
+  expect(told(result, "tor-a")).toEqual({
+    "203.0.113.0/28": ["65000:1", "65000:2", "65000:3"],
+    "203.0.113.16/28": ["65000:1", "65000:2"],
+    "203.0.113.32/28": ["65000:1"],
+  });
+  expect(told(result, "tor-b")).toEqual({
+    "203.0.113.0/28": ["65000:1", "65000:3"],
+    "203.0.113.16/28": ["65000:1"],
+    "203.0.113.32/28": ["65000:1"],
+  });
 });
 
 test.each([

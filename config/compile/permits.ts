@@ -1,13 +1,12 @@
 /**
- * The export policies that Advertisements make: each permits exactly its own prefixes (RFC 8212), and is asked after the peer's own. Where several
+ * The export policies that Advertisements make: each permits exactly what it announces (RFC 8212), and is asked after the peer's own. Where several
  * announce one prefix to one neighbour, it is announced once, with the communities of all.
  */
-import type { NetworkConfig, PolicyAction, PolicyConfig, RouteKind } from "../../bgpd/config.ts";
+import type { PolicyAction, PolicyConfig, RouteKind } from "../../bgpd/config.ts";
 import { Families, type Family } from "../../bgpd/family.ts";
 import { CommunityKinds } from "../../bgpd/message/attribute-table.ts";
 import type { Advertisement } from "../resources/kinds.ts";
 import { type Context, compareText, familyOfPrefix, someOf } from "./context.ts";
-import { lengthOf } from "./policies.ts";
 import type { Session } from "./sessions.ts";
 
 export interface Item {
@@ -28,14 +27,9 @@ export interface Grant {
 const scalars = ["localPref", "med", "prepend"] as const;
 
 /** Adds the policies, and ties them to the families of the sessions. `grants`: by name. */
-export function permit(
-  context: Context,
-  grants: Grant[],
-  policies: Record<string, PolicyConfig>,
-  networks: ReadonlyMap<string, NetworkConfig>,
-): void {
+export function permit(context: Context, grants: Grant[], policies: Record<string, PolicyConfig>): void {
   for (const grant of grants) {
-    policies[policyName([grant])] = announcing([grant], grant.items, networks);
+    policies[policyName([grant])] = announcing([grant]);
     reportGrant(context, grant);
   }
   for (const family of Families) {
@@ -50,20 +44,14 @@ export function permit(
     const shared = new Map<string, string[]>();
     for (const [{ neighbor }, heard] of carriers) {
       const key = policyName(heard);
-      if (!shared.has(key)) shared.set(key, sharedPolicies(context, heard, family, policies, networks));
+      if (!shared.has(key)) shared.set(key, sharedPolicies(context, heard, family, policies));
       neighbor.families[family]?.exportPolicies.push(...(shared.get(key) ?? []), ...heard.map(grant => policyName([grant])));
     }
   }
 }
 
 /** For the prefixes that several of these announce: a policy for each set of Advertisements. Returns their names. */
-function sharedPolicies(
-  context: Context,
-  heard: readonly Grant[],
-  family: Family,
-  policies: Record<string, PolicyConfig>,
-  networks: ReadonlyMap<string, NetworkConfig>,
-): string[] {
+function sharedPolicies(context: Context, heard: readonly Grant[], family: Family, policies: Record<string, PolicyConfig>): string[] {
   if (heard.length < 2) return [];
   const by = new Map<string, Grant[]>();
   const items = new Map<string, Item>();
@@ -82,14 +70,12 @@ function sharedPolicies(
     set.items.push(items.get(prefix) as Item);
   }
   for (const [name, set] of sets) {
-    const known = policies[name];
-    const united = announcing(set.grants, set.items, networks);
-    // The other family's prefixes of the same set are in the same policy.
-    if (known) known.rules.push({ ...united.rules[0], name: `announce ${known.rules.length + 1}` });
-    else policies[name] = united;
+    policies[name] ??= announcing(set.grants);
     reportContradictions(context, set.grants, set.items);
   }
-  return [...sets.keys()].sort(compareText);
+  // What more of them announce is asked about first: what fewer do is true of it as well.
+  const bySize = [...sets].sort(([a, one], [b, other]) => other.grants.length - one.grants.length || compareText(a, b));
+  return bySize.map(([name]) => name);
 }
 
 function itemsOf({ items }: Grant, family: Family): Item[] {
@@ -100,21 +86,10 @@ function policyName(grants: readonly Grant[]): string {
   return `advertisement:${grants.map(({ name }) => name).join("+")}`;
 }
 
-function announcing(grants: readonly Grant[], items: readonly Item[], networks: ReadonlyMap<string, NetworkConfig>): PolicyConfig {
-  const exact = [...items].sort((a, b) => compareText(a.prefix, b.prefix));
-  return {
-    source: grants.map(({ name }) => `Advertisement/${name}`).join(", "),
-    rules: [
-      {
-        name: "announce",
-        match: {
-          prefixes: exact.map(({ prefix }) => ({ prefix, ge: lengthOf(prefix), le: lengthOf(prefix) })),
-          kinds: [...new Set(exact.map(({ prefix, kind }) => networks.get(prefix)?.kind ?? kind))].sort(compareText),
-        },
-        action: actionOf(grants),
-      },
-    ],
-  };
+/** By what announces it, and not by its prefix: one prefix more is no change of the policy. */
+function announcing(grants: readonly Grant[]): PolicyConfig {
+  const sources = grants.map(({ name }) => `Advertisement/${name}`);
+  return { source: sources.join(", "), rules: [{ name: "announce", match: { sources }, action: actionOf(grants) }] };
 }
 
 /** Communities of all; of the scalars the first that is given. */
