@@ -1,6 +1,6 @@
 /** What the objects of a directory come to, without an agent: for `podlane plan --config` and `podlane validate`. */
 import { plannedExports } from "../bgpd/planned-exports.ts";
-import { compile } from "../config/compile.ts";
+import { compile, compileCluster, compileNode } from "../config/compile.ts";
 import { formatProblem, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import type { Resources } from "../config/resources/kinds.ts";
 import { DirectorySource } from "../config/sources/directory.ts";
@@ -43,8 +43,9 @@ export async function validateOffline(directory: string): Promise<Validation> {
     problems.push({ severity: "warning", object: directory, field: "", message, remedy: "add the Node objects" });
   }
   const found = new Map<string, NodesProblem>(problems.map(one => [formatProblem(one), one]));
+  const cluster = compileCluster(resources);
   for (const name of nodes) {
-    for (const one of compile(resources, { name, addresses: [] }).problems) {
+    for (const one of compileNode(cluster, { name, addresses: [] }).plan.problems) {
       const known = found.get(formatProblem(one));
       if (known) known.nodes?.push(name);
       else found.set(formatProblem(one), { ...one, nodes: [name] });

@@ -4,14 +4,14 @@
  */
 import type { SpeakerConfig } from "../bgpd/config.ts";
 import { compileAdvertisements } from "./compile/advertisements.ts";
-import { type Context, compareText, familyName, type NodeView, Problems } from "./compile/context.ts";
+import { viewCluster } from "./compile/cluster.ts";
+import { type Cluster, type Context, compareText, defaultAsn, familyName, type NodeView, Problems } from "./compile/context.ts";
 import { reportHeld } from "./compile/held.ts";
 import { type LastGood, Memory, nothingGood } from "./compile/memory.ts";
-import { assignFabrics, reportDuplicateRouterIds, routerIdOf, viewNodes } from "./compile/nodes.ts";
+import { hasOtherRouterId, reportDuplicateRouterIds, routerIdOf } from "./compile/nodes.ts";
 import { compileOrigins, reportUnbelieved, roleAt } from "./compile/origins.ts";
-import { resolvePeers } from "./compile/peers.ts";
 import { compilePods } from "./compile/pods.ts";
-import { compilePolicies, reportPolicies, usablePolicies } from "./compile/policies.ts";
+import { compilePolicies, reportPolicies } from "./compile/policies.ts";
 import { compileGuards } from "./compile/protect.ts";
 import { compileSessions } from "./compile/sessions.ts";
 import type { NodeFacts, NodePlan, PodPlan } from "./plan.ts";
@@ -23,32 +23,52 @@ export interface Past {
   unread: ReadonlySet<string>;
 }
 
+/** The objects, looked at once: for compileNode() of each node. */
+export interface CompiledCluster {
+  readonly cluster: Cluster;
+  /** With router ids as the objects say them. */
+  readonly routerIds: Problems;
+}
+
 /** Without a past: for who looks at the objects as such. Never throws; whatever is wrong is in `problems`, and the rest of the plan stands. */
 export function compile(resources: Resources, facts: NodeFacts): NodePlan {
-  return compileFrom(resources, facts, { lastGood: nothingGood(), unread: new Set() }).plan;
+  return compileNode(compileCluster(resources), facts).plan;
 }
 
 /** What depends on something unusable is as it was in `past`; what is good now is in the `lastGood` that comes back. Never throws. */
 export function compileFrom(resources: Resources, facts: NodeFacts, past: Past): { plan: NodePlan; lastGood: LastGood } {
-  const memory = new Memory(past.lastGood, past.unread);
-  return { plan: compileWith(resources, facts, memory), lastGood: memory.now };
+  const { plan, lastGood } = compileNode(compileCluster(resources, past), facts);
+  return { plan, lastGood: lastGood() };
 }
 
-function compileWith(resources: Resources, facts: NodeFacts, memory: Memory): NodePlan {
+export function compileCluster(resources: Resources, past: Past = { lastGood: nothingGood(), unread: new Set() }): CompiledCluster {
+  const cluster = viewCluster(resources, new Memory(past.lastGood, past.unread));
+  const routerIds = new Problems();
+  reportDuplicateRouterIds({ nodes: cluster.nodes, problems: routerIds });
+  return { cluster, routerIds };
+}
+
+/** Takes time for this node's sessions, and none for the others'. */
+export function compileNode({ cluster, routerIds }: CompiledCluster, facts: NodeFacts): { plan: NodePlan; lastGood: () => LastGood } {
   const problems = new Problems();
-  const nodes = viewNodes(resources, memory, problems);
-  const policies = usablePolicies(resources, memory);
-  const held = new Set<string>();
-  const { defaultFabric } = assignFabrics(nodes, { resources, memory, problems, policies, held });
-  const self = nodes.find(({ name }) => name === facts.name) ?? missingNode(facts, problems);
-  const context: Context = { resources, facts, nodes, self, defaultFabric, problems, memory, policies, held };
+  const memory = cluster.memory.fork();
+  const self = cluster.nodeOf.get(facts.name) ?? missingNode(facts, problems);
+  const context: Context = { ...cluster, facts, self, problems, memory };
+  problems.include(cluster.problems);
+  if (hasOtherRouterId(context)) reportDuplicateRouterIds(context);
+  else problems.include(routerIds);
   const pods = compilePods(context);
-  reportDuplicateRouterIds(context);
   const speaker = self.fabric ? compileSpeaker(context, self.fabric, pods) : undefined;
-  if (!speaker) resolvePeers(context);
-  reportPolicies(context);
+  problems.include(policyProblems(cluster, self.asn || defaultAsn));
   reportHeld(context, speaker !== undefined);
-  return { node: facts.name, speaker, pods, problems: problems.list() };
+  return { plan: { node: facts.name, speaker, pods, problems: problems.list() }, lastGood: () => cluster.memory.with(memory) };
+}
+
+/** Examples may depend on the AS number that is prepended. */
+function policyProblems(cluster: Cluster, asn: number): Problems {
+  const known = cluster.policyProblems.get(asn) ?? reportPolicies(cluster, asn);
+  cluster.policyProblems.set(asn, known);
+  return known;
 }
 
 function missingNode({ name }: NodeFacts, problems: Problems): NodeView {
@@ -58,19 +78,18 @@ function missingNode({ name }: NodeFacts, problems: Problems): NodeView {
     "there is no such Node object: this node takes no part in BGP and attaches no pods",
     "add the Node, or start the agent with the name of an existing one",
   );
-  return { name, labels: {}, address: {}, podCidrs: [], asn: 0, reflects: false };
+  return { name, labels: {}, address: {}, canonical: {}, podCidrs: [], asn: 0, reflects: false };
 }
 
 function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): SpeakerConfig {
   const { self, facts } = context;
   const { spec } = fabric;
-  const peers = resolvePeers(context);
-  const origins = compileOrigins(context, fabric, peers);
-  const sessions = compileSessions(context, fabric, peers);
-  if (origins) for (const session of sessions) session.neighbor.origin = roleAt(context, fabric, session, peers);
+  const origins = compileOrigins(context, fabric);
+  const sessions = compileSessions(context, fabric);
+  if (origins) for (const session of sessions) session.neighbor.origin = roleAt(context, fabric, session);
   const guards = compileGuards(context, fabric, pods);
   const policies = compilePolicies(context, fabric, sessions, guards);
-  const networks = compileAdvertisements(context, peers, sessions, policies);
+  const networks = compileAdvertisements(context, sessions, policies);
   reportLonelyFamilies(context, fabric);
   if (origins) reportUnbelieved(context, fabric, origins, networks, sessions);
   const { clusterID } = spec.mesh.routeReflectors ?? {};
@@ -92,8 +111,8 @@ function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): Speake
 }
 
 /** A pod subnet whose family the mesh cannot carry: sessions carry the family of their addresses. */
-function reportLonelyFamilies({ self, nodes, problems }: Context, fabric: Fabric): void {
-  if (fabric.spec.mesh.type === "None" || !nodes.some(node => node !== self && node.fabric === fabric)) return;
+function reportLonelyFamilies({ self, members, problems }: Context, fabric: Fabric): void {
+  if (fabric.spec.mesh.type === "None" || (members.get(fabric)?.all.length ?? 0) < 2) return;
   for (const { prefix, source } of self.podCidrs) {
     const family = prefix.includes(":") ? 6 : 4;
     if (self.address[family]) continue;

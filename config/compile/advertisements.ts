@@ -2,56 +2,57 @@
 import type { NetworkConfig, PolicyConfig } from "../../bgpd/config.ts";
 import { formatAddress, formatPrefix, maskAddress, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { Advertisement } from "../resources/kinds.ts";
-import { byName, type Context, compareText, selects, someOf } from "./context.ts";
+import { type Announcement, byName, type Cluster, type Context, compareText, type ResolvedPeer, selects, someOf } from "./context.ts";
 import { announcedHeld } from "./held.ts";
 import { astray } from "./memory.ts";
-import type { ResolvedPeer } from "./peers.ts";
 import { type Grant, type Item, permit } from "./permits.ts";
 import { lengthOf, terminal } from "./policies.ts";
 import { isExternal, type Session } from "./sessions.ts";
 
-/** Networks of this node; export policies are added to `policies` and to the families of `sessions`. */
-export function compileAdvertisements(
-  context: Context,
-  peers: ResolvedPeer[],
-  sessions: Session[],
-  policies: Record<string, PolicyConfig>,
-): NetworkConfig[] {
-  const networks = new Map<string, NetworkConfig>();
-  for (const { prefix, source } of context.self.podCidrs) {
-    // The connected route of the bridge is better than the discard route; while there is no bridge, packets must not loop.
-    networks.set(prefix, { prefix, kind: "pod", source, discard: true });
-  }
-  const held = announcedHeld(context);
-  for (const prefix of held) networks.set(prefix, { prefix, kind: "pod", source: `Node/${context.self.name}`, discard: false });
-  const heard = new Set<string>();
-  const grants: Grant[] = [];
-  for (const advertisement of byName(context.resources.advertisements)) {
+/** Whom each Advertisement selects, in the order of their names. */
+export function resolveAdvertisements(cluster: Pick<Cluster, "resources" | "nodes" | "peers" | "memory" | "problems">): Announcement[] {
+  const { problems } = cluster;
+  return byName(cluster.resources.advertisements).map(advertisement => {
     const { metadata, spec } = advertisement;
-    const chosen = choosePeers(context, advertisement, peers);
-    const nodes = context.nodes.filter(({ labels }) => selects(spec.nodeSelector, labels));
     const object = `Advertisement/${metadata.name}`;
-    if (nodes.length === 0)
-      context.problems.warning(object, "spec.nodeSelector", "selects no node", "correct the selector or label the nodes; {} selects all");
-    if (nodes.length > 0 && chosen.length > 0 && !spec.mesh && !chosen.some(peer => peer.nodes.some(node => nodes.includes(node)))) {
-      context.problems.warning(
+    const peers = new Set(choosePeers(cluster, advertisement));
+    const nodes = new Set(cluster.nodes.filter(({ labels }) => selects(spec.nodeSelector, labels)));
+    if (nodes.size === 0)
+      problems.warning(object, "spec.nodeSelector", "selects no node", "correct the selector or label the nodes; {} selects all");
+    if (nodes.size > 0 && peers.size > 0 && !spec.mesh && ![...peers].some(peer => [...peer.nodes].some(node => nodes.has(node)))) {
+      problems.warning(
         object,
         "spec.nodeSelector",
         "no selected node has a session with a selected peer: nothing is announced",
         "select nodes that hold the sessions",
       );
     }
-    for (const peer of chosen) for (const node of nodes) heard.add(`${peer.name} ${node.name}`);
-    const grant = nodes.includes(context.self) && announce(context, advertisement, chosen, sessions, networks);
-    if (grant) grants.push(grant);
+    return { advertisement, peers, nodes };
+  });
+}
+
+/** Networks of this node; export policies are added to `policies` and to the families of `sessions`. */
+export function compileAdvertisements(context: Context, sessions: Session[], policies: Record<string, PolicyConfig>): NetworkConfig[] {
+  const { self } = context;
+  const networks = new Map<string, NetworkConfig>();
+  for (const { prefix, source } of self.podCidrs) {
+    // The connected route of the bridge is better than the discard route; while there is no bridge, packets must not loop.
+    networks.set(prefix, { prefix, kind: "pod", source, discard: true });
   }
-  permit(context, grants, policies);
-  reportSilentPeers(context, peers, sessions, heard);
+  const held = announcedHeld(context);
+  for (const prefix of held) networks.set(prefix, { prefix, kind: "pod", source: `Node/${self.name}`, discard: false });
+  const own = context.advertisements.filter(({ nodes }) => nodes.has(self));
+  const grants = own.flatMap(({ advertisement, peers }) => announce(context, advertisement, peers, sessions, networks) ?? []);
+  permit(context, grants, sessions, policies);
+  reportSilentPeers(context, sessions, new Set(own.flatMap(({ peers }) => [...peers])));
   return [...networks.values()].sort((a, b) => compareText(a.prefix, b.prefix));
 }
 
 /** Peers that selector or names choose, by name. */
-function choosePeers({ problems, resources, memory }: Context, { metadata, spec }: Advertisement, peers: ResolvedPeer[]): ResolvedPeer[] {
+function choosePeers(
+  { problems, resources, memory, peers }: Pick<Cluster, "problems" | "resources" | "memory" | "peers">,
+  { metadata, spec }: Advertisement,
+): ResolvedPeer[] {
   const object = `Advertisement/${metadata.name}`;
   const at = `${object} spec.peers`;
   const last = memory.before("names", at);
@@ -88,17 +89,16 @@ function choosePeers({ problems, resources, memory }: Context, { metadata, spec 
 function announce(
   context: Context,
   { metadata, spec }: Advertisement,
-  peers: ResolvedPeer[],
+  peers: ReadonlySet<ResolvedPeer>,
   sessions: Session[],
   networks: Map<string, NetworkConfig>,
 ): Grant | undefined {
   const object = `Advertisement/${metadata.name}`;
-  const listeners = sessions.filter(({ peer }) => (peer ? peers.includes(peer) : spec.mesh));
-  if (listeners.length === 0) return undefined;
+  const mesh = spec.mesh === true;
+  if (!sessions.some(({ peer }) => (peer ? peers.has(peer) : mesh))) return undefined;
   const items = itemsOf(context, object, spec);
   for (const item of items) addNetwork(networks, item, object);
-  if (items.length > 0) for (const { neighbor } of listeners) neighbor.hears = [...(neighbor.hears ?? []), object];
-  return items.length > 0 ? { name: metadata.name, attributes: spec.attributes ?? {}, items, listeners } : undefined;
+  return items.length > 0 ? { name: metadata.name, attributes: spec.attributes ?? {}, items, peers, mesh } : undefined;
 }
 
 function itemsOf(context: Context, object: string, spec: Advertisement["spec"]): Item[] {
@@ -190,14 +190,15 @@ function addNetwork(networks: Map<string, NetworkConfig>, { prefix, kind, discar
 }
 
 /** External peers to which nothing is sent, from which nothing is taken, or whose policies leave no advertisement a chance. */
-function reportSilentPeers({ self, resources, problems }: Context, peers: ResolvedPeer[], sessions: Session[], heard: Set<string>): void {
-  for (const { name, spec } of peers) {
-    const own = sessions.filter(({ peer }) => peer?.name === name);
-    if (own.length === 0 || !isExternal(spec, self.asn)) continue;
+function reportSilentPeers({ self, resources, problems, peers }: Context, sessions: Session[], heard: ReadonlySet<ResolvedPeer>): void {
+  const holding = new Set(sessions.map(({ peer }) => peer));
+  for (const peer of peers) {
+    const { name, spec } = peer;
+    if (!holding.has(peer) || !isExternal(spec, self.asn)) continue;
     const object = `Peer/${name}`;
     const settings = [spec, ...(spec.families ?? [])];
     const sends = settings.some(one => one.export?.policies?.length || one.export?.default);
-    if (!sends && !heard.has(`${name} ${self.name}`)) {
+    if (!sends && !heard.has(peer)) {
       problems.warning(
         object,
         "",
@@ -215,7 +216,7 @@ function reportSilentPeers({ self, resources, problems }: Context, peers: Resolv
       );
     }
     const blocked = spec.export?.policies?.find(policy => terminal(resources.policies.get(policy)));
-    if (blocked && heard.has(`${name} ${self.name}`)) {
+    if (blocked && heard.has(peer)) {
       problems.warning(
         object,
         "spec.export.policies",

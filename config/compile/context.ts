@@ -1,12 +1,24 @@
 /** What the parts of compile() share: the nodes as the objects describe them, and the list of problems. */
+import type { OriginsConfig } from "../../bgpd/config.ts";
 import { type Family, FamilyTable, forwardingFamily } from "../../bgpd/family.ts";
 import { type IpFamily, parseAddress } from "../../net/address.ts";
 import type { NodeFacts, Problem } from "../plan.ts";
-import type { Fabric, Policy, Resources, Selector } from "../resources/kinds.ts";
+import type { Advertisement, Fabric, Peer, PodNetwork, Policy, Resources, Selector } from "../resources/kinds.ts";
 import type { Memory } from "./memory.ts";
 
 /** First private AS number (RFC 6996): what nodes use when there is no Fabric. */
 export const defaultAsn = 64512;
+
+export interface ResolvedPeer {
+  name: string;
+  labels: Record<string, string>;
+  /** With what it takes from templates. */
+  spec: Peer["spec"];
+  /** The nodes that hold a session. */
+  nodes: ReadonlySet<NodeView>;
+  /** The field that says who the neighbour is. */
+  whoField: string;
+}
 
 export interface NodeView {
   name: string;
@@ -14,8 +26,9 @@ export interface NodeView {
   /** By annotation. */
   ownAsn?: number;
   routerId?: string;
-  /** First InternalIP of each family. */
+  /** First InternalIP of each family, as the object has it, and in the one spelling by which addresses are compared. */
   address: Partial<Record<IpFamily, string>>;
+  canonical: Partial<Record<IpFamily, string>>;
   /** At most one per family. */
   podCidrs: { prefix: string /** the object that assigns it */; source: string }[];
   /** A pod subnet that is assigned to it is another node's. */
@@ -28,20 +41,42 @@ export interface NodeView {
   reflects: boolean;
 }
 
-export interface Context {
+/** What the objects say of the cluster, whichever node asks: made once (cluster.ts), read by all. */
+export interface Cluster {
   resources: Resources;
-  facts: NodeFacts;
   /** All nodes, by name in order. */
-  nodes: NodeView[];
-  self: NodeView;
+  nodes: readonly NodeView[];
+  nodeOf: ReadonlyMap<string, NodeView>;
   /** True when no Fabric object exists and all nodes form one mesh. */
   defaultFabric: boolean;
-  problems: Problems;
-  memory: Memory;
+  /** The nodes of each fabric, and those of them that reflect. */
+  members: ReadonlyMap<Fabric, { all: readonly NodeView[]; reflectors: readonly NodeView[] }>;
   /** Those that can be used: as they are, else as they were when they could. */
   policies: UsablePolicies;
   /** Fields whose former value stays in force, as this one leads nowhere: "Peer/tor-a spec.import.policies". */
-  held: Set<string>;
+  held: ReadonlySet<string>;
+  /** All Peers that are no templates and can be used, by name. */
+  peers: readonly ResolvedPeer[];
+  advertisements: readonly Announcement[];
+  podNetworks: ReadonlyMap<NodeView, PodNetwork>;
+  memory: Memory;
+  problems: Problems;
+  /** Computed for the first node that asks, and kept: what is the same for all nodes of a fabric, or of an AS number. */
+  origins: Map<Fabric, OriginsConfig | undefined>;
+  policyProblems: Map<number, Problems>;
+}
+
+/** An Advertisement with whom it selects. */
+export interface Announcement {
+  advertisement: Advertisement;
+  peers: ReadonlySet<ResolvedPeer>;
+  nodes: ReadonlySet<NodeView>;
+}
+
+/** One node's view of the cluster. `problems` and `memory` are its own. */
+export interface Context extends Cluster {
+  facts: NodeFacts;
+  self: NodeView;
 }
 
 export interface UsablePolicies {
@@ -70,6 +105,16 @@ export class Problems {
 
   warning(object: string, field: string, message: string, remedy: string): void {
     this.#add({ severity: "warning", object, field, message, remedy });
+  }
+
+  /** All of another collection as well. */
+  include(other: Problems): void {
+    for (const problem of other.#found.values()) this.#add(problem);
+    for (const [cause, all] of other.#caused) {
+      const known = this.#caused.get(cause) ?? [];
+      const more = all.filter(({ object, field }) => !known.some(one => one.object === object && one.field === field));
+      this.#caused.set(cause, [...known, ...more]);
+    }
   }
 
   add(problems: readonly Problem[]): void {

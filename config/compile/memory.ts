@@ -68,6 +68,17 @@ export class Memory {
   readonly #unread: ReadonlySet<string>;
   #owners: Set<string> | undefined;
 
+  /** For what one node adds. */
+  fork(): Memory {
+    return new Memory(this.#before, this.#unread);
+  }
+
+  /** What is good from now on: this and what the other has. */
+  with({ now }: Memory): LastGood {
+    const fields = Object.keys(this.now) as RememberedField[];
+    return Object.fromEntries(fields.map(field => [field, { ...this.now[field], ...now[field] }])) as unknown as LastGood;
+  }
+
   /** `unread`: objects that are there and have errors of their own, as "Peer/tor-a". */
   constructor(before: LastGood, unread: ReadonlySet<string>) {
     this.#before = before;

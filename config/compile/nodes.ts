@@ -7,7 +7,18 @@ import type { Fabric, Node, Resources } from "../resources/kinds.ts";
 import type { SchemaNode } from "../resources/schema.ts";
 import { validate } from "../resources/validate.ts";
 import { readAnnotations, routerIdAnnotation } from "./annotations.ts";
-import { byName, type Context, defaultAsn, familyOfText, firstOfEach, type NodeView, type Problems, selects, someOf } from "./context.ts";
+import {
+  byName,
+  type Cluster,
+  type Context,
+  defaultAsn,
+  familyOfText,
+  firstOfEach,
+  type NodeView,
+  type Problems,
+  selects,
+  someOf,
+} from "./context.ts";
 import type { Memory } from "./memory.ts";
 import { settleRanges } from "./ranges.ts";
 import { withUsableLists } from "./references.ts";
@@ -29,7 +40,9 @@ function viewNode(node: Node, resources: Resources, memory: Memory, problems: Pr
   const { name, labels = {} } = node.metadata;
   const { asn: ownAsn, routerId } = readAnnotations(node, memory, problems);
   const podCidrs = podCidrsOf(node, resources, memory, problems);
-  return { name, labels, ownAsn, routerId, address: addressOf(node, memory, problems), podCidrs, asn: 0, reflects: false };
+  const address = addressOf(node, memory, problems);
+  const canonical = firstOfEach(Object.values(address).map(text => formatAddress(parseAddress(text))));
+  return { name, labels, ownAsn, routerId, address, canonical, podCidrs, asn: 0, reflects: false };
 }
 
 /** First InternalIP of each family. A node that has none any more is where it was: nodes lose that field, and not their address. */
@@ -112,7 +125,7 @@ function reportDuplicateAddresses(resources: Resources, problems: Problems): voi
 /**
  * Gives each node its fabric and AS number. Of several fabrics that select a node, the one that it was in before is used, else the first by name.
  */
-export function assignFabrics(nodes: NodeView[], parts: FabricParts): { defaultFabric: boolean } {
+export function assignFabrics(nodes: NodeView[], parts: FabricParts): Pick<Cluster, "defaultFabric" | "members"> {
   const { resources, memory, problems } = parts;
   const none = resources.fabrics.size === 0;
   const fabrics = none ? [defaultFabric()] : byName(resources.fabrics).map(fabric => usableFabric(fabric, nodes, parts));
@@ -133,11 +146,17 @@ export function assignFabrics(nodes: NodeView[], parts: FabricParts): { defaultF
     node.asn = node.ownAsn ?? node.fabric.spec.asn;
   }
   if (!none) for (const fabric of fabrics) reportFabric(fabric, nodes, problems);
-  for (const fabric of fabrics) assignReflectors(fabric, nodes, memory);
-  return { defaultFabric: none };
+  const members = new Map(
+    fabrics.map(fabric => {
+      const all = nodes.filter(node => node.fabric === fabric);
+      assignReflectors(fabric, all, memory);
+      return [fabric, { all, reflectors: all.filter(({ reflects }) => reflects) }];
+    }),
+  );
+  return { defaultFabric: none, members };
 }
 
-type FabricParts = Pick<Context, "resources" | "memory" | "problems" | "policies" | "held">;
+type FabricParts = Pick<Cluster, "resources" | "memory" | "problems" | "policies"> & { held: Set<string> };
 
 /** With former values in place of those that lead nowhere and would end every session of the fabric. */
 function usableFabric(fabric: Fabric, nodes: readonly NodeView[], parts: FabricParts): Fabric {
@@ -165,10 +184,9 @@ function usableFabric(fabric: Fabric, nodes: readonly NodeView[], parts: FabricP
 }
 
 /** A selector that selects nobody leaves those that reflected before: without any, no session of the fabric would be left. */
-function assignReflectors({ metadata, spec }: Fabric, nodes: NodeView[], memory: Memory): void {
+function assignReflectors({ metadata, spec }: Fabric, members: readonly NodeView[], memory: Memory): void {
   const { routeReflectors } = spec.mesh;
   if (!routeReflectors) return;
-  const members = nodes.filter(({ fabric }) => fabric?.metadata.name === metadata.name);
   const selected = members.filter(({ labels }) => selects(routeReflectors.nodeSelector, labels));
   const names = selected.map(({ name }) => name);
   if (names.length > 0) memory.remember("reflectors", metadata.name, names);
@@ -222,8 +240,13 @@ export function hashedRouterId(name: string): string {
   return formatAddress(Uint8Array.of((first % 223) + 1, ...rest));
 }
 
+/** Whether the node's kernel or command line says another router id than its object. */
+export function hasOtherRouterId({ self, facts }: Pick<Context, "self" | "facts">): boolean {
+  return self.fabric !== undefined && routerIdOf(self, facts) !== routerIdOf(self, undefined);
+}
+
 /** Two nodes of one AS with the same router id never peer (RFC 6286 section 2.2). */
-export function reportDuplicateRouterIds({ nodes, self, facts, problems }: Context): void {
+export function reportDuplicateRouterIds({ nodes, self, facts, problems }: Pick<Context, "nodes" | "problems"> & Partial<Context>): void {
   const owner = new Map<string, string>();
   for (const node of nodes) {
     if (!node.fabric) continue;

@@ -8,9 +8,8 @@ import { FORMER } from "../../bgpd/rib/origins.ts";
 import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { NodeFacts } from "../plan.ts";
 import type { Fabric } from "../resources/kinds.ts";
-import { byName, type Context, compareText, type NodeView, selects } from "./context.ts";
-import { routerIdOf } from "./nodes.ts";
-import type { ResolvedPeer } from "./peers.ts";
+import { byName, type Cluster, type Context, compareText, type NodeView, type ResolvedPeer } from "./context.ts";
+import { hasOtherRouterId, routerIdOf } from "./nodes.ts";
 import { compileRange } from "./policies.ts";
 import { isExternal, type Session } from "./sessions.ts";
 
@@ -20,25 +19,35 @@ const everything: PrefixRangeConfig[] = [
 ];
 
 /** undefined: everybody is believed, or there is no mesh. */
-export function compileOrigins(context: Context, fabric: Fabric, peers: readonly ResolvedPeer[]): OriginsConfig | undefined {
+export function compileOrigins(context: Context, fabric: Fabric): OriginsConfig | undefined {
+  if (!context.origins.has(fabric)) context.origins.set(fabric, originsOf(context, fabric));
+  const common = context.origins.get(fabric);
+  if (!common || (!context.facts.rangesBefore && !hasOtherRouterId(context))) return common;
+  const taken = new Set(context.nodes.flatMap(({ podCidrs }) => podCidrs.map(({ prefix }) => prefix)));
+  const nodes = common.nodes.map(node => ({
+    ...node,
+    ...(node.name === context.self.name ? { routerId: routerIdOf(context.self, context.facts) } : {}),
+    ...formerOf(context, node.name, taken),
+  }));
+  return { ...common, nodes };
+}
+
+/** As far as it is the same for all nodes of the fabric. */
+function originsOf(cluster: Cluster, fabric: Fabric): OriginsConfig | undefined {
   const { mesh } = fabric.spec;
   if (mesh.type === "None" || mesh.trust === "Any") return undefined;
   const lists: OriginsConfig["lists"] = {};
   const common = `Fabric/${fabric.metadata.name}`;
   if (mesh.accept?.length) lists[common] = mesh.accept.map(compileRange);
-  for (const peer of peers) lists[`Peer/${peer.name}`] = takenIn(context, peer);
-  for (const { metadata, spec } of byName(context.resources.advertisements)) {
+  for (const peer of cluster.peers) lists[`Peer/${peer.name}`] = takenIn(cluster, peer);
+  for (const { metadata, spec } of byName(cluster.resources.advertisements)) {
     if (spec.mesh && spec.type === "Static")
       lists[`Advertisement/${metadata.name}`] = (spec.static?.prefixes ?? []).map(({ prefix }) =>
         compileRange({ prefix: canonical(prefix) }),
       );
   }
-  const members = context.nodes.filter(node => node.fabric === fabric);
-  const taken = new Set(context.nodes.flatMap(({ podCidrs }) => podCidrs.map(({ prefix }) => prefix)));
-  const nodes = members.map(node => ({
-    ...originOf(context, node, peers, common in lists ? [common] : []),
-    ...formerOf(context, node, taken),
-  }));
+  const members = cluster.members.get(fabric)?.all ?? [];
+  const nodes = members.map(node => originOf(cluster, node, common in lists ? [common] : []));
   const used = new Set(nodes.flatMap(node => node.lists));
   const entries = Object.entries(lists).filter(([name, list]) => used.has(name) && list.length > 0);
   const known = new Set(entries.map(([name]) => name));
@@ -47,9 +56,9 @@ export function compileOrigins(context: Context, fabric: Fabric, peers: readonly
 }
 
 /** How the neighbour of a session is judged: as a node of the fabric, or as one outside. */
-export function roleAt({ nodes }: Context, fabric: Fabric, { node, peerNode }: Session, peers: readonly ResolvedPeer[]): OriginRole {
-  const view = nodes.find(one => one.name === (node ?? peerNode) && one.fabric === fabric);
-  return view ? roleOf(view, peers) : "outside";
+export function roleAt({ nodeOf, peers }: Cluster, fabric: Fabric, { node, peerNode }: Session): OriginRole {
+  const view = nodeOf.get(node ?? peerNode ?? "");
+  return view?.fabric === fabric ? roleOf(view, peers) : "outside";
 }
 
 function roleOf(node: NodeView, peers: readonly ResolvedPeer[]): NodeRole {
@@ -57,22 +66,25 @@ function roleOf(node: NodeView, peers: readonly ResolvedPeer[]): NodeRole {
 }
 
 function reflectsFor({ spec, nodes }: ResolvedPeer, node: NodeView): boolean {
-  return spec.routeReflectorClient === true && nodes.includes(node) && !isExternal(spec, node.asn);
+  return spec.routeReflectorClient === true && nodes.has(node) && !isExternal(spec, node.asn);
 }
 
-function originOf(context: Context, node: NodeView, peers: readonly ResolvedPeer[], common: readonly string[]): OriginConfig {
+function originOf(cluster: Cluster, node: NodeView, common: readonly string[]): OriginConfig {
+  const { peers } = cluster;
   const { reflects: passes } = roleOf(node, peers);
   // Internal peers' routes go to other internal peers only where the node reflects.
-  const from = peers.filter(({ spec, nodes }) => nodes.includes(node) && (passes || isExternal(spec, node.asn)));
-  const announced = byName(context.resources.advertisements).filter(({ spec }) => spec.mesh && selects(spec.nodeSelector, node.labels));
+  const from = peers.filter(({ spec, nodes }) => nodes.has(node) && (passes || isExternal(spec, node.asn)));
+  const announced = cluster.advertisements
+    .filter(({ advertisement, nodes }) => advertisement.spec.mesh && nodes.has(node))
+    .map(({ advertisement }) => advertisement);
   const prefixes = announced.flatMap(({ spec }) => {
     if (spec.type === "PodCIDR") return node.podCidrs.flatMap(({ prefix }) => aggregateOf(prefix, spec.aggregation));
-    return spec.type === "Interface" ? ownAddresses(context, node) : [];
+    return spec.type === "Interface" ? ownAddresses(cluster, node) : [];
   });
   return {
     name: node.name,
     // A problem with it is reported where the node's own session needs it.
-    routerId: routerIdOf(node, node === context.self ? context.facts : undefined),
+    routerId: routerIdOf(node, undefined),
     asn: node.asn,
     ranges: node.podCidrs.map(({ prefix }) => prefix),
     prefixes: [...new Set(prefixes)].sort(compareText),
@@ -85,8 +97,8 @@ function originOf(context: Context, node: NodeView, peers: readonly ResolvedPeer
 }
 
 /** Not those that other nodes have now; only the latest ones. */
-function formerOf({ facts }: Context, node: NodeView, taken: ReadonlySet<string>): { former?: string[] } {
-  const former = (facts.rangesBefore?.[node.name] ?? []).filter(prefix => !taken.has(prefix)).slice(-FORMER);
+function formerOf({ facts }: Context, node: string, taken: ReadonlySet<string>): { former?: string[] } {
+  const former = (facts.rangesBefore?.[node] ?? []).filter(prefix => !taken.has(prefix)).slice(-FORMER);
   return former.length > 0 ? { former } : {};
 }
 
@@ -103,25 +115,25 @@ function aggregateOf(prefix: string, aggregation: { ipv4?: number; ipv6?: number
 }
 
 /** What others know of a node's interfaces: the addresses that its Node object names. */
-function ownAddresses({ resources }: Context, { name }: NodeView): string[] {
+function ownAddresses({ resources }: Cluster, { name }: NodeView): string[] {
   const addresses = resources.nodes.get(name)?.status.addresses ?? [];
   return addresses.map(({ address }) => canonical(`${address}/${parseAddress(address).length * 8}`));
 }
 
 /** What a node may learn from a Peer, and then tell the mesh. */
-function takenIn(context: Context, { spec, nodes }: ResolvedPeer): PrefixRangeConfig[] {
+function takenIn(cluster: Cluster, { spec, nodes }: ResolvedPeer): PrefixRangeConfig[] {
   const settings = [spec.import, ...(spec.families ?? []).map(entry => entry.import)];
-  const internal = nodes.some(node => !isExternal(spec, node.asn));
+  const internal = [...nodes].some(node => !isExternal(spec, node.asn));
   if (settings.some(one => one?.default === "Accept") || (internal && !settings.some(one => one?.default === "Reject"))) return everything;
   const ranges = settings.flatMap(one => [
-    ...(one?.policies ?? []).flatMap(name => acceptedBy(context, name)),
+    ...(one?.policies ?? []).flatMap(name => acceptedBy(cluster, name)),
     ...(one?.accept ?? []).map(compileRange),
   ]);
   return [...new Map(ranges.map(range => [JSON.stringify(range), range])).values()];
 }
 
 /** A rule that accepts without naming prefixes accepts any. */
-function acceptedBy({ policies }: Context, name: string): PrefixRangeConfig[] {
+function acceptedBy({ policies }: Cluster, name: string): PrefixRangeConfig[] {
   return (policies.get(name)?.spec.rules ?? []).flatMap(({ result, match }) => {
     if (result !== "Accept") return [];
     return match?.prefixes?.length ? match.prefixes.map(compileRange) : everything;
@@ -138,7 +150,8 @@ export function reportUnbelieved(
 ): void {
   const own = nodes.find(({ name }) => name === self.name);
   const listed = compilePrefixList((own?.lists ?? []).flatMap(name => lists[name]));
-  const heard = new Set(sessions.flatMap(({ node, neighbor }) => (node === undefined ? [] : (neighbor.hears ?? []))));
+  // All sessions of the mesh hear the same.
+  const heard = new Set(sessions.find(({ node }) => node !== undefined)?.neighbor.hears);
   for (const { prefix, kind, source, sources } of networks) {
     if (kind !== "interface" || !sources?.some(name => heard.has(name))) continue;
     if (own?.prefixes.includes(prefix) || listed.matches(parsePrefix(prefix))) continue;

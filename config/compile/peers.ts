@@ -3,25 +3,17 @@ import type { Peer } from "../resources/kinds.ts";
 import { peerSpec } from "../resources/peer.ts";
 import type { SchemaNode } from "../resources/schema.ts";
 import { formatPath, validate } from "../resources/validate.ts";
-import { byName, type Context, type NodeView, selects } from "./context.ts";
+import { byName, type Cluster, type ResolvedPeer, selects } from "./context.ts";
 import { withUsablePolicies } from "./references.ts";
 
-export interface ResolvedPeer {
-  name: string;
-  labels: Record<string, string>;
-  spec: Peer["spec"];
-  /** The nodes that hold a session, by name. */
-  nodes: NodeView[];
-  /** The field that says who the neighbour is. */
-  whoField: string;
-}
+type PeerParts = Pick<Cluster, "resources" | "nodes" | "memory" | "problems" | "policies"> & { held: Set<string> };
 
 /** Longest chain of `from`. */
 const maxChain = 8;
 const ownFields = ["template", "nodeSelector", "address", "interface", "gateway", "peerSelector", "description", "from", "unset"] as const;
 
 /** All peers that are no templates and could be resolved, by name. */
-export function resolvePeers(context: Context): ResolvedPeer[] {
+export function resolvePeers(context: PeerParts): ResolvedPeer[] {
   const { resources, problems } = context;
   const used = new Set<string>();
   const result: ResolvedPeer[] = [];
@@ -30,8 +22,8 @@ export function resolvePeers(context: Context): ResolvedPeer[] {
     const spec = specOf(peer, context, used);
     if (!spec || spec.template) continue;
     const { nodeSelector } = spec;
-    const nodes = nodeSelector ? context.nodes.filter(node => selects(nodeSelector, node.labels)) : [];
-    if (nodes.length === 0)
+    const nodes = new Set(nodeSelector ? context.nodes.filter(node => selects(nodeSelector, node.labels)) : []);
+    if (nodes.size === 0)
       problems.warning(
         `Peer/${name}`,
         "spec.nodeSelector",
@@ -54,7 +46,7 @@ export function resolvePeers(context: Context): ResolvedPeer[] {
 }
 
 /** The spec with inherited fields; where that fails the last good one; undefined where there is none. */
-function specOf(peer: Peer, context: Context, used: Set<string>): Peer["spec"] | undefined {
+function specOf(peer: Peer, context: PeerParts, used: Set<string>): Peer["spec"] | undefined {
   const { memory, problems } = context;
   const { name } = peer.metadata;
   const resolved = inherit(peer, context, used);
@@ -82,7 +74,7 @@ interface Fault {
 }
 
 /** The spec with inherited fields, and whom they are from, the peer itself first; or why there is none. */
-function inherit(peer: Peer, { resources, memory }: Context, used: Set<string>): { spec: Peer["spec"]; givers: Peer[] } | Fault[] {
+function inherit(peer: Peer, { resources, memory }: PeerParts, used: Set<string>): { spec: Peer["spec"]; givers: Peer[] } | Fault[] {
   const object = `Peer/${peer.metadata.name}`;
   let spec = peer.spec;
   const givers = [peer];

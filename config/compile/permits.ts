@@ -6,7 +6,7 @@ import type { PolicyAction, PolicyConfig, RouteKind } from "../../bgpd/config.ts
 import { Families, type Family } from "../../bgpd/family.ts";
 import { CommunityKinds } from "../../bgpd/message/attribute-table.ts";
 import type { Advertisement } from "../resources/kinds.ts";
-import { type Context, compareText, familyOfPrefix, someOf } from "./context.ts";
+import { type Context, compareText, familyOfPrefix, type ResolvedPeer, someOf } from "./context.ts";
 import type { Session } from "./sessions.ts";
 
 export interface Item {
@@ -21,33 +21,54 @@ export interface Grant {
   name: string;
   attributes: NonNullable<Advertisement["spec"]["attributes"]>;
   items: Item[];
-  listeners: Session[];
+  peers: ReadonlySet<ResolvedPeer>;
+  /** The mesh hears it as well. */
+  mesh: boolean;
 }
 
 const scalars = ["localPref", "med", "prepend"] as const;
 
 /** Adds the policies, and ties them to the families of the sessions. `grants`: by name. */
-export function permit(context: Context, grants: Grant[], policies: Record<string, PolicyConfig>): void {
+export function permit(context: Context, grants: Grant[], sessions: readonly Session[], policies: Record<string, PolicyConfig>): void {
+  // All sessions of a Peer hear the same, and all of the mesh.
+  const groups = new Map<ResolvedPeer | undefined, Session[]>();
+  for (const session of sessions) {
+    const group = groups.get(session.peer);
+    if (group) group.push(session);
+    else groups.set(session.peer, [session]);
+  }
   for (const grant of grants) {
     policies[policyName([grant])] = announcing([grant]);
-    reportGrant(context, grant);
+    reportGrant(
+      context,
+      grant,
+      [...groups].flatMap(([peer, group]) => (hears(grant, peer) ? group : [])),
+    );
   }
-  for (const family of Families) {
-    const carriers = new Map<Session, Grant[]>();
-    for (const grant of grants) {
-      if (itemsOf(grant, family).length === 0) continue;
-      for (const session of grant.listeners) {
-        if (session.neighbor.families[family]) carriers.set(session, [...(carriers.get(session) ?? []), grant]);
+  for (const [peer, group] of groups) {
+    const heard = grants.filter(grant => hears(grant, peer));
+    if (heard.length === 0) continue;
+    const names = heard.map(({ name }) => `Advertisement/${name}`);
+    for (const { neighbor } of group) neighbor.hears = names;
+    for (const family of Families) {
+      const here = heard.filter(grant => itemsOf(grant, family).length > 0);
+      if (here.length === 0 || !group.some(({ neighbor }) => neighbor.families[family])) continue;
+      const added = [...sharedPolicies(context, here, family, policies), ...here.map(grant => policyName([grant]))];
+      // Sessions of one kind share their lists.
+      const lists = new Map<readonly string[], string[]>();
+      for (const { neighbor } of group) {
+        const config = neighbor.families[family];
+        if (!config) continue;
+        const list = lists.get(config.exportPolicies) ?? [...config.exportPolicies, ...added];
+        lists.set(config.exportPolicies, list);
+        config.exportPolicies = list;
       }
     }
-    // Many sessions hear the same Advertisements.
-    const shared = new Map<string, string[]>();
-    for (const [{ neighbor }, heard] of carriers) {
-      const key = policyName(heard);
-      if (!shared.has(key)) shared.set(key, sharedPolicies(context, heard, family, policies));
-      neighbor.families[family]?.exportPolicies.push(...(shared.get(key) ?? []), ...heard.map(grant => policyName([grant])));
-    }
   }
+}
+
+function hears({ peers, mesh }: Grant, peer: ResolvedPeer | undefined): boolean {
+  return peer ? peers.has(peer) : mesh;
 }
 
 /** For the prefixes that several of these announce: a policy for each set of Advertisements. Returns their names. */
@@ -127,8 +148,8 @@ function reportContradictions({ problems }: Context, grants: readonly Grant[], i
 }
 
 /** What has no effect. */
-function reportGrant({ problems }: Context, grant: Grant): void {
-  const { name, attributes, listeners } = grant;
+function reportGrant({ problems }: Context, grant: Grant, listeners: readonly Session[]): void {
+  const { name, attributes } = grant;
   const object = `Advertisement/${name}`;
   if (attributes.localPref !== undefined && listeners.every(({ external }) => external)) {
     problems.warning(

@@ -5,11 +5,11 @@ import type { PodNetwork } from "../resources/kinds.ts";
 import { podNetworkSpec } from "../resources/pod-network.ts";
 import type { SchemaNode } from "../resources/schema.ts";
 import { validate } from "../resources/validate.ts";
-import { byName, type Context, selects, someOf } from "./context.ts";
+import { byName, type Cluster, type Context, selects, someOf } from "./context.ts";
 
 export function compilePods(context: Context): PodPlan {
   const { self, problems } = context;
-  const network = choose(context);
+  const network = context.podNetworks.get(self);
   const spec = network?.spec ?? (validate(podNetworkSpec as unknown as SchemaNode, { nodeSelector: {} }).value as PodNetwork["spec"]);
   if (network) reportUnsupported(`PodNetwork/${network.metadata.name}`, spec, context);
   if (self.podCidrs.length === 0 && !self.contested) {
@@ -36,8 +36,13 @@ export function compilePods(context: Context): PodPlan {
   };
 }
 
-/** Of those that select the node the one that was used before, else the first by name. */
-function choose({ resources, nodes, self, memory, problems }: Context): PodNetwork | undefined {
+/** Of those that select a node the one that was used before, else the first by name. */
+export function assignPodNetworks({
+  resources,
+  nodes,
+  memory,
+  problems,
+}: Pick<Cluster, "resources" | "nodes" | "memory" | "problems">): Cluster["podNetworks"] {
   const owner = new Map<string, string>();
   const all = byName(resources.podNetworks);
   for (const { name, labels } of nodes) {
@@ -73,7 +78,13 @@ function choose({ resources, nodes, self, memory, problems }: Context): PodNetwo
       else problems.error(object, at, `there is no node ${node}: ${keeper}, which had ${podCIDRs.join(", ")}, keeps it`, remedy);
     }
   }
-  return all.find(({ metadata }) => owner.get(self.name) === `PodNetwork/${metadata.name}`);
+  const byObject = new Map(all.map(network => [`PodNetwork/${network.metadata.name}`, network]));
+  return new Map(
+    nodes.flatMap(node => {
+      const network = byObject.get(owner.get(node.name) ?? "");
+      return network ? [[node, network]] : [];
+    }),
+  );
 }
 
 function reportUnsupported(object: string, spec: PodNetwork["spec"], { problems }: Context): void {

@@ -5,7 +5,7 @@ import { compilePolicies as evaluatorOf, type PolicyInput, type PolicyProblem, v
 import { covers, formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
 import type { Problem } from "../plan.ts";
 import type { Fabric, Policy, Resources } from "../resources/kinds.ts";
-import { byName, type Context, defaultAsn, familyOfPrefix, maxLength, type UsablePolicies } from "./context.ts";
+import { byName, type Cluster, type Context, familyOfPrefix, maxLength, Problems, type UsablePolicies } from "./context.ts";
 import { runExamples } from "./examples.ts";
 import { astray, type Memory } from "./memory.ts";
 import type { Guard } from "./protect.ts";
@@ -21,8 +21,16 @@ const meshAccept = "accept:mesh";
 /** Ties policies to the sessions' families; returns all that they name. */
 export function compilePolicies(context: Context, fabric: Fabric, sessions: Session[], guards: Guard[]): Record<string, PolicyConfig> {
   const policies: Record<string, PolicyConfig> = {};
+  // Of the mesh all sessions have the same.
+  const mesh = new Map<string, Pick<NeighborFamilyConfig, "importPolicies" | "exportPolicies">>();
   for (const session of sessions) {
     for (const [family, config] of Object.entries(session.neighbor.families)) {
+      const known = session.peer ? undefined : mesh.get(family);
+      if (known) {
+        config.importPolicies = known.importPolicies;
+        config.exportPolicies = known.exportPolicies;
+        continue;
+      }
       for (const name of [...config.importPolicies, ...config.exportPolicies]) {
         const policy = context.policies.get(name);
         if (policy) policies[name] ??= compilePolicy(policy, neighborsIn(sessions));
@@ -31,7 +39,10 @@ export function compilePolicies(context: Context, fabric: Fabric, sessions: Sess
       config.importPolicies = config.importPolicies.map(name => existing(context, name, policies));
       config.exportPolicies = config.exportPolicies.map(name => existing(context, name, policies));
       if (session.peer) tieAccept(session, family, config, guards, policies);
-      else tieMeshAccept(fabric, family, config, guards, policies);
+      else {
+        tieMeshAccept(fabric, family, config, guards, policies);
+        mesh.set(family, config);
+      }
     }
   }
   return policies;
@@ -204,9 +215,10 @@ function compileMatch({ prefixes, peers = [], nodes = [], ...rest }: NonNullable
   };
 }
 
-/** Policies that are missing, unused, or partly unreachable: for the objects as such, whatever the node. */
-export function reportPolicies(context: Context): void {
-  const { resources, policies, memory, problems, held } = context;
+/** Policies that are missing, unused, or partly unreachable: for the objects as such. `asn`: whose examples are run. */
+export function reportPolicies(cluster: Cluster, asn: number): Problems {
+  const { resources, policies, memory, held } = cluster;
+  const problems = new Problems();
   const used = new Set<string>();
   for (const { object, field, names } of references(resources)) {
     for (const [i, name] of names.entries()) {
@@ -237,10 +249,11 @@ export function reportPolicies(context: Context): void {
       );
     }
   }
-  for (const policy of byName(resources.policies)) reportPolicy(policy, used, context);
+  for (const policy of byName(resources.policies)) reportPolicy(policy, used, cluster, asn, problems);
+  return problems;
 }
 
-function reportPolicy(policy: Policy, used: Set<string>, { resources, policies, memory, self, problems }: Context): void {
+function reportPolicy(policy: Policy, used: Set<string>, { resources, policies, memory }: Cluster, asn: number, problems: Problems): void {
   const { name } = policy.metadata;
   const { spec } = policy;
   const object = `Policy/${name}`;
@@ -269,7 +282,7 @@ function reportPolicy(policy: Policy, used: Set<string>, { resources, policies, 
       remedy,
     );
   }
-  problems.add(exampleProblems(policy, self.asn || defaultAsn));
+  problems.add(exampleProblems(policy, asn));
   const stray = strayNames(policy, resources, memory);
   for (const [i, { match }] of spec.rules.entries()) {
     reportAbsent("peers", "Peer", match?.peers);

@@ -1,6 +1,6 @@
 /** What fields with the names of policies lead to. One that leads nowhere keeps what it said before: a slip of the pen changes no route. */
 import type { Fabric, Peer, Resources } from "../resources/kinds.ts";
-import { byName, type Context } from "./context.ts";
+import { byName, type Cluster } from "./context.ts";
 
 type Settings = Pick<Peer["spec"], "import" | "export">;
 
@@ -40,7 +40,10 @@ function referenceOf(object: string, at: string, settings: Settings, direction: 
 }
 
 /** With the former lists of policies where those of now lead nowhere. */
-export function withUsableLists({ metadata, spec }: Fabric, { policies, memory, held }: Pick<Context, "policies" | "memory" | "held">) {
+export function withUsableLists(
+  { metadata, spec }: Fabric,
+  { policies, memory, held }: Pick<Cluster, "policies" | "memory"> & { held: Set<string> },
+) {
   const mesh = { ...spec.mesh };
   for (const list of meshLists) {
     const at = `Fabric/${metadata.name} spec.mesh.${list}`;
@@ -60,7 +63,7 @@ export function withUsablePolicies(
   spec: Peer["spec"],
   last: Peer["spec"] | undefined,
   givers: readonly Peer[],
-  { policies, held }: Pick<Context, "policies" | "held">,
+  { policies, held }: Pick<Cluster, "policies"> & { held: Set<string> },
 ): Peer["spec"] {
   if (!last) return spec;
   const isUsable = (settings: Settings[keyof Settings]) => (settings?.policies ?? []).every(name => policies.has(name));

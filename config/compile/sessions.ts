@@ -2,8 +2,7 @@
 import type { NeighborConfig, NeighborFamilyConfig } from "../../bgpd/config.ts";
 import { contains, formatAddress, type IpFamily, isLinkLocal, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { Fabric, Peer } from "../resources/kinds.ts";
-import { type Context, familyName, familyOfText, type NodeView, sameAddress, selects, someOf } from "./context.ts";
-import type { ResolvedPeer } from "./peers.ts";
+import { type Context, familyName, familyOfText, type NodeView, type ResolvedPeer, selects, someOf } from "./context.ts";
 import { resolvePassword } from "./secrets.ts";
 
 export const defaultPort = 179;
@@ -18,6 +17,8 @@ const defaults = { holdTime: 90, keepaliveTime: 0, connectRetryTime: 5, advertis
 /** A neighbour together with what later steps need to know of it. */
 export interface Session {
   neighbor: NeighborConfig;
+  /** By what the neighbour is known, where that is known already. */
+  end?: string;
   /** Absent for mesh sessions. */
   peer?: ResolvedPeer;
   /** The node at the other end, of mesh sessions. */
@@ -29,12 +30,12 @@ export interface Session {
 
 const short = (family: IpFamily) => (family === 4 ? "ipv4" : "ipv6");
 
-export function compileSessions(context: Context, fabric: Fabric, peers: ResolvedPeer[]): Session[] {
-  const { memory } = context;
+export function compileSessions(context: Context, fabric: Fabric): Session[] {
+  const { memory, peers } = context;
   // In the order in which they came; a mesh has thousands.
   const byEnd = new Map<string, Session>();
   for (const session of [...meshSessions(context, fabric), ...peers.flatMap(peer => peerSessions(context, fabric, peer))]) {
-    const end = endOf(session.neighbor);
+    const end = session.end ?? endOf(session.neighbor);
     const other = byEnd.get(end);
     // Who had the address keeps it: a mistake elsewhere ends no session.
     const keeps = !other || memory.before("neighbors", end) === session.neighbor.name ? session : other;
@@ -59,14 +60,14 @@ export function endOf({ address, interface: link }: Pick<NeighborConfig, "addres
 
 /** Full: all other nodes of the fabric; RouteReflectors: pairs of which at least one reflects. */
 function meshSessions(context: Context, fabric: Fabric): Session[] {
-  const { self, nodes, problems } = context;
+  const { self, problems } = context;
   const { mesh } = fabric.spec;
   const object = `Fabric/${fabric.metadata.name}`;
   if (mesh.type === "None") return [];
-  const members = nodes.filter(node => node.fabric === fabric);
+  const { all: members = [], reflectors = [] } = context.members.get(fabric) ?? {};
   const selector = mesh.routeReflectors?.nodeSelector;
   if (selector && !members.some(({ labels }) => selects(selector, labels))) {
-    const former = members.filter(node => node.reflects).map(({ name }) => name);
+    const former = reflectors.map(({ name }) => name);
     const effect = former.length > 0 ? `${someOf(former)} go on reflecting` : "nobody reflects, and no session comes up";
     problems.error(
       object,
@@ -82,8 +83,8 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
     problems.error(`Node/${self.name}`, "status.addresses", "has no InternalIP: there is no mesh session", remedy);
     return [];
   }
-  const others = members.filter(node => node !== self && (mesh.type === "Full" || self.reflects || node.reflects));
-  const sessions = others.flatMap(other => meshPair(context, fabric, other));
+  const others = mesh.type === "Full" || self.reflects ? members : reflectors;
+  const sessions = others.flatMap(other => (other === self ? [] : meshPair(context, fabric, other)));
   if (
     mesh.ttlSecurity &&
     context.facts.addresses.length > 0 &&
@@ -101,7 +102,7 @@ function meshPair(context: Context, fabric: Fabric, other: NodeView): Session[] 
   const { mesh, listen, timers } = fabric.spec;
   const common = ([4, 6] as const).filter(family => self.address[family] && other.address[family]);
   // Two nodes with one address are a problem already; a session with oneself would be another.
-  const families = common.filter(family => !sameAddress(self.address[family] as string, other.address[family] as string));
+  const families = common.filter(family => self.canonical[family] !== other.canonical[family]);
   if (common.length === 0) {
     problems.error(
       `Node/${other.name}`,
@@ -125,6 +126,7 @@ function meshPair(context: Context, fabric: Fabric, other: NodeView): Session[] 
     resolvePassword(context, mesh.passwordSecretRef, `Fabric/${fabric.metadata.name}`, "spec.mesh.passwordSecretRef");
   return families.map(family => ({
     node: other.name,
+    end: other.canonical[family] as string,
     external,
     neighbor: {
       name: `${other.name}/${short(family)}`,
@@ -132,7 +134,7 @@ function meshPair(context: Context, fabric: Fabric, other: NodeView): Session[] 
       address: other.address[family] as string,
       port: listen.port,
       localAddress: self.address[family] as string,
-      ...hopsOf(fabric, external, isOnLink(facts, parseAddress(other.address[family] as string))),
+      ...hopsOf(fabric, external, () => isOnLink(facts, parseAddress(other.address[family] as string))),
       remoteAsn: other.asn,
       ...password,
       passive: false,
@@ -162,9 +164,9 @@ function meshPair(context: Context, fabric: Fabric, other: NodeView): Session[] 
  * With ttlSecurity 1 where the nodes share a link: further away nothing would arrive with TTL 255. Both ends send 255 whatever they expect, so that
  * it does not matter when each hears of the change. Without it nodes with an AS each may still stand in different subnets.
  */
-function hopsOf({ spec }: Fabric, external: boolean, onLink: boolean): Pick<NeighborConfig, "ttlSecurity" | "multihop"> {
+function hopsOf({ spec }: Fabric, external: boolean, isNear: () => boolean): Pick<NeighborConfig, "ttlSecurity" | "multihop"> {
   const { ttlSecurity } = spec.mesh;
-  if (ttlSecurity !== undefined && (onLink || ttlSecurity > 1)) return { ttlSecurity };
+  if (ttlSecurity !== undefined && (ttlSecurity > 1 || isNear())) return { ttlSecurity };
   return external ? { multihop: 255 } : {};
 }
 
@@ -187,7 +189,7 @@ function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Ses
   const { self, problems } = context;
   const { spec } = peer;
   const object = `Peer/${peer.name}`;
-  if (!peer.nodes.includes(self)) return [];
+  if (!peer.nodes.has(self)) return [];
   if (spec.interface)
     problems.error(
       object,
