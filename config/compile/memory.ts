@@ -2,12 +2,12 @@
  * What was good when it was compiled last. An object can be right by itself and unusable all the same: a template was renamed, a policy is gone, two
  * nodes claim one range. What depends on such a thing keeps what it had, here and, with the plan, on the disk; a mistake costs what it is about and no more.
  */
+import type { TSchema } from "typebox";
 import { isAddress } from "../../net/address.ts";
 import { selector } from "../resources/common.ts";
 import type { Peer, Policy, Selector } from "../resources/kinds.ts";
 import { peerSpec } from "../resources/peer.ts";
 import { policySpec } from "../resources/policy.ts";
-import type { SchemaNode } from "../resources/schema.ts";
 import { validate } from "../resources/validate.ts";
 
 /** Plain JSON. */
@@ -143,7 +143,7 @@ export function readLastGood(value: unknown): LastGood {
     if (!isRecord(entries)) return;
     for (const [name, entry] of Object.entries(entries)) if (fits(entry)) (result[field] as Record<string, unknown>)[name] = entry;
   };
-  const follows = (schema: unknown) => (entry: unknown) => validate(schema as SchemaNode, entry, []).faults.length === 0;
+  const follows = (schema: TSchema) => (entry: unknown) => validate(schema, entry, []).faults.length === 0;
   const isText = (entry: unknown) => typeof entry === "string";
   take("peers", follows(peerSpec));
   take("policies", follows(policySpec));

@@ -4,7 +4,6 @@ import { compareOctets, formatAddress, formatPrefix, parseAddress, parsePrefix, 
 import type { NodeFacts } from "../plan.ts";
 import { fabricSpec } from "../resources/fabric.ts";
 import type { Fabric, Node, Resources } from "../resources/kinds.ts";
-import type { SchemaNode } from "../resources/schema.ts";
 import { validate } from "../resources/validate.ts";
 import { readAnnotations, routerIdAnnotation } from "./annotations.ts";
 import {
@@ -25,8 +24,8 @@ import { withUsableLists } from "./references.ts";
 
 /** The fabric that stands in when no Fabric object exists: all nodes, full mesh. */
 export function defaultFabric(): Fabric {
-  const { value } = validate(fabricSpec as unknown as SchemaNode, { nodeSelector: {}, asn: defaultAsn });
-  return { apiVersion: "podlane.io/v1alpha1", kind: "Fabric", metadata: { name: "default" }, spec: value as Fabric["spec"] };
+  const { value } = validate(fabricSpec, { nodeSelector: {}, asn: defaultAsn });
+  return { apiVersion: "podlane.io/v1alpha1", kind: "Fabric", metadata: { name: "default" }, spec: value };
 }
 
 export function viewNodes(resources: Resources, memory: Memory, problems: Problems): NodeView[] {

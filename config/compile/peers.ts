@@ -1,7 +1,6 @@
 /** Peers after inheritance: `from` is followed, the result checked again, and what selects or is used by nobody is reported. */
 import type { Peer } from "../resources/kinds.ts";
 import { peerSpec } from "../resources/peer.ts";
-import type { SchemaNode } from "../resources/schema.ts";
 import { formatPath, validate } from "../resources/validate.ts";
 import { byName, type Cluster, type ResolvedPeer, selects } from "./context.ts";
 import { withUsablePolicies } from "./references.ts";
@@ -104,7 +103,7 @@ function inherit(peer: Peer, { resources, memory }: PeerParts, used: Set<string>
   }
   if (chain.length === 1) return { spec, givers };
   const { from: _, unset: __, ...merged } = spec;
-  const { faults } = validate(peerSpec as unknown as SchemaNode, merged, ["spec"]);
+  const { faults } = validate(peerSpec, merged, ["spec"]);
   if (faults.length === 0) return { spec: merged, givers };
   return faults.map(({ path, message, remedy }) => ({
     field: formatPath(path),

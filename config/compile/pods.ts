@@ -3,14 +3,13 @@ import { formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
 import type { PodPlan } from "../plan.ts";
 import type { PodNetwork } from "../resources/kinds.ts";
 import { podNetworkSpec } from "../resources/pod-network.ts";
-import type { SchemaNode } from "../resources/schema.ts";
 import { validate } from "../resources/validate.ts";
 import { byName, type Cluster, type Context, selects, someOf } from "./context.ts";
 
 export function compilePods(context: Context): PodPlan {
   const { self, problems } = context;
   const network = context.podNetworks.get(self);
-  const spec = network?.spec ?? (validate(podNetworkSpec as unknown as SchemaNode, { nodeSelector: {} }).value as PodNetwork["spec"]);
+  const spec = network?.spec ?? validate(podNetworkSpec, { nodeSelector: {} }).value;
   if (network) reportUnsupported(`PodNetwork/${network.metadata.name}`, spec, context);
   if (self.podCidrs.length === 0 && !self.contested) {
     problems.warning(

@@ -64,6 +64,12 @@ function readAddresses(status: Record<string, unknown>, faults: Fault[]): { type
   return result;
 }
 
+/** Kinds of Kubernetes' own that are read, with what checks them. */
+export const CoreKinds = {
+  Node: { collection: "nodes", read: readNode },
+  Secret: { collection: "secrets", read: readSecret },
+} as const;
+
 const maxSecretEntries = 256;
 
 /** Faults never show a value. */

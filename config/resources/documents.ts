@@ -2,15 +2,17 @@
  * From text (multi-document YAML, JSON) to checked objects. Every fault names file, document, line and column, object, field, what is
  * wrong and what to do. What a text may hold is bounded (yaml.ts).
  */
+import type { TSchema } from "typebox";
 import { type Document, isNode, type LineCounter } from "yaml";
 import type { Problem } from "../plan.ts";
 import { apiVersion, group } from "./common.ts";
-import { readNode, readSecret } from "./core.ts";
+import { CoreKinds } from "./core.ts";
 import { type AnyResource, kindRows, type Metadata } from "./kinds.ts";
-import type { SchemaNode } from "./schema.ts";
 import { nearest } from "./suggest.ts";
 import { type Fault, formatPath, type Path, validate } from "./validate.ts";
 import { documentFault, Limits, parseYaml } from "./yaml.ts";
+
+const coreKinds = new Map(Object.entries(CoreKinds));
 
 /** Faults of one object that are told. */
 const maxFaults = 50;
@@ -100,19 +102,18 @@ export function checkObject(value: unknown): { object?: AnyResource; name?: stri
   }
   const { kind } = value;
   const row = kindRows.find(({ kind: known }) => known === kind);
-  const core = kind === "Node" || kind === "Secret";
-  const wanted = core ? "v1" : apiVersion;
-  if ((!row && !core) || value.apiVersion !== wanted || (row && !row.spec)) return { faults: [unknownKind(value)] };
+  const core = coreKinds.get(String(kind));
+  if ((!row?.spec && !core) || value.apiVersion !== (core ? "v1" : apiVersion)) return { faults: [unknownKind(value)] };
 
   const metadata = readMetadata(value.metadata, faults);
   const name = metadata && `${kind}/${metadata.name}`;
   if (!metadata) return { faults };
-  if (row) return { name, ...checkOwnKind(row.kind, row.spec as SchemaNode, value, metadata, faults) };
-  const object = kind === "Node" ? readNode(value, metadata, faults) : readSecret(value, metadata, faults);
+  if (row?.spec) return { name, ...checkOwnKind(row.kind, row.spec, value, metadata, faults) };
+  const object = core?.read(value, metadata, faults);
   return { name, faults, ...(faults.length === 0 ? { object } : {}) };
 }
 
-function checkOwnKind(kind: string, schema: SchemaNode, value: Record<string, unknown>, metadata: Metadata, faults: Fault[]) {
+function checkOwnKind(kind: string, schema: TSchema, value: Record<string, unknown>, metadata: Metadata, faults: Fault[]) {
   const known = ["apiVersion", "kind", "metadata", "spec", "status"];
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue;
@@ -131,17 +132,18 @@ function checkOwnKind(kind: string, schema: SchemaNode, value: Record<string, un
 }
 
 function unknownKind({ apiVersion: version, kind }: Record<string, unknown>): Fault {
-  const names = [...kindRows.filter(row => row.spec).map(row => row.kind), "Node", "Secret"];
+  const own = kindRows.filter(row => row.spec).map(row => row.kind);
+  const names = [...own, ...coreKinds.keys()];
   const said = `kind ${show(kind)} with apiVersion ${show(version)}`;
-  if (kind === "NodeState") {
-    return { path: ["kind"], message: "NodeState is written by the agents, not read", remedy: "take the document out" };
+  if (kindRows.some(row => row.kind === kind && !row.spec)) {
+    return { path: ["kind"], message: `${kind} is written by the agents, not read`, remedy: "take the document out" };
   }
   if (typeof kind === "string" && names.includes(kind)) {
-    const wanted = kind === "Node" || kind === "Secret" ? "v1" : apiVersion;
+    const wanted = coreKinds.has(kind) ? "v1" : apiVersion;
     return { path: ["apiVersion"], message: `${said} is not known`, remedy: `write apiVersion: ${wanted}` };
   }
   const near = typeof kind === "string" ? nearest(kind, names) : undefined;
-  const remedy = near ? `did you mean "${near}"?` : `known are ${group} ${names.slice(0, -2).join(", ")}, and v1 Node, Secret`;
+  const remedy = near ? `did you mean "${near}"?` : `known are ${group} ${own.join(", ")}, and v1 ${[...coreKinds.keys()].join(", ")}`;
   return { path: kind === undefined ? [] : ["kind"], message: `${said} is not known`, remedy };
 }
 

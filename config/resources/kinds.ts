@@ -1,13 +1,13 @@
-/** The table of kinds: names, columns and schemas. A new kind is one row here. */
+/** The table of kinds: names, columns and schemas. A new kind is one row here, from which its type and its place in Resources follow. */
 import type { Static, TSchema } from "typebox";
 import { advertisementSpec, advertisementStatus } from "./advertisement.ts";
 import type { apiVersion } from "./common.ts";
+import { CoreKinds } from "./core.ts";
 import { fabricSpec, fabricStatus } from "./fabric.ts";
 import { nodeStateStatus } from "./node-state.ts";
 import { peerSpec, peerStatus } from "./peer.ts";
 import { podNetworkSpec, podNetworkStatus } from "./pod-network.ts";
 import { policySpec, policyStatus } from "./policy.ts";
-import type { SchemaNode } from "./schema.ts";
 
 export interface PrinterColumn {
   name: string;
@@ -25,12 +25,12 @@ export interface KindRow {
   shortNames: string[];
   description: string;
   columns: PrinterColumn[];
-  /** Absent: the object has no spec (NodeState). */
-  spec?: SchemaNode;
-  status: SchemaNode;
+  /** Where its objects stand in Resources. Absent, as `spec`, where they are not read (NodeState). */
+  collection?: string;
+  spec?: TSchema;
+  status: TSchema;
 }
 
-const node = (schema: TSchema) => schema as unknown as SchemaNode;
 const age: PrinterColumn = { name: "Age", type: "date", jsonPath: ".metadata.creationTimestamp" };
 
 export const Kinds = {
@@ -46,8 +46,9 @@ export const Kinds = {
       { name: "Port", type: "integer", jsonPath: ".spec.listen.port", priority: 1 },
       age,
     ],
-    spec: node(fabricSpec),
-    status: node(fabricStatus),
+    collection: "fabrics",
+    spec: fabricSpec,
+    status: fabricStatus,
   },
   PodNetwork: {
     kind: "PodNetwork",
@@ -61,8 +62,9 @@ export const Kinds = {
       { name: "Overlay", type: "string", jsonPath: ".spec.overlay", priority: 1 },
       age,
     ],
-    spec: node(podNetworkSpec),
-    status: node(podNetworkStatus),
+    collection: "podNetworks",
+    spec: podNetworkSpec,
+    status: podNetworkStatus,
   },
   Peer: {
     kind: "Peer",
@@ -78,8 +80,9 @@ export const Kinds = {
       { name: "Shutdown", type: "boolean", jsonPath: ".spec.shutdown", priority: 1 },
       age,
     ],
-    spec: node(peerSpec),
-    status: node(peerStatus),
+    collection: "peers",
+    spec: peerSpec,
+    status: peerStatus,
   },
   Policy: {
     kind: "Policy",
@@ -88,8 +91,9 @@ export const Kinds = {
     shortNames: ["bgppol"],
     description: "Ordered rules on routes, with examples of what they must do.",
     columns: [age],
-    spec: node(policySpec),
-    status: node(policyStatus),
+    collection: "policies",
+    spec: policySpec,
+    status: policyStatus,
   },
   Advertisement: {
     kind: "Advertisement",
@@ -98,8 +102,9 @@ export const Kinds = {
     shortNames: ["bgpadv"],
     description: "What the selected nodes announce to which peers.",
     columns: [{ name: "Type", type: "string", jsonPath: ".spec.type" }, age],
-    spec: node(advertisementSpec),
-    status: node(advertisementStatus),
+    collection: "advertisements",
+    spec: advertisementSpec,
+    status: advertisementStatus,
   },
   NodeState: {
     kind: "NodeState",
@@ -114,11 +119,10 @@ export const Kinds = {
       { name: "Drain", type: "string", jsonPath: ".status.drain.state", priority: 1 },
       age,
     ],
-    status: node(nodeStateStatus),
+    status: nodeStateStatus,
   },
 } as const satisfies Record<string, KindRow>;
 
-export type Kind = keyof typeof Kinds;
 export const kindRows: readonly KindRow[] = Object.values(Kinds);
 
 /** The parts of ObjectMeta that podlane reads. */
@@ -129,20 +133,23 @@ export interface Metadata {
   generation?: number;
 }
 
-interface Podlane<K extends Kind, Spec> {
+type Rows = typeof Kinds;
+/** Kinds that are read. */
+type ReadKind = { [K in keyof Rows]: Rows[K] extends { spec: TSchema } ? K : never }[keyof Rows];
+
+/** An object after validation: defaults are filled in. */
+interface Podlane<K extends ReadKind> {
   apiVersion: typeof apiVersion;
   kind: K;
   metadata: Metadata;
-  spec: Spec;
+  spec: Static<Rows[K]["spec"]>;
 }
 
-/** Objects after validation: defaults are filled in. */
-export type Fabric = Podlane<"Fabric", Static<typeof fabricSpec>>;
-export type PodNetwork = Podlane<"PodNetwork", Static<typeof podNetworkSpec>>;
-export type Peer = Podlane<"Peer", Static<typeof peerSpec>>;
-export type Policy = Podlane<"Policy", Static<typeof policySpec>>;
-export type Advertisement = Podlane<"Advertisement", Static<typeof advertisementSpec>>;
-export type NodeState = Omit<Podlane<"NodeState", never>, "spec"> & { status?: Static<typeof nodeStateStatus> };
+export type Fabric = Podlane<"Fabric">;
+export type PodNetwork = Podlane<"PodNetwork">;
+export type Peer = Podlane<"Peer">;
+export type Policy = Podlane<"Policy">;
+export type Advertisement = Podlane<"Advertisement">;
 
 /** The parts of core/v1 Node that podlane reads. */
 export interface Node {
@@ -164,45 +171,31 @@ export interface Secret {
 export type Selector = NonNullable<Fabric["spec"]["nodeSelector"]>;
 
 /** All objects, by name. */
-export interface Resources {
-  nodes: ReadonlyMap<string, Node>;
-  secrets: ReadonlyMap<string, Secret>;
-  fabrics: ReadonlyMap<string, Fabric>;
-  podNetworks: ReadonlyMap<string, PodNetwork>;
-  peers: ReadonlyMap<string, Peer>;
-  policies: ReadonlyMap<string, Policy>;
-  advertisements: ReadonlyMap<string, Advertisement>;
-}
+export type Resources = Readonly<
+  { [K in ReadKind as Rows[K]["collection"]]: ReadonlyMap<string, Podlane<K>> } & {
+    [K in keyof typeof CoreKinds as (typeof CoreKinds)[K]["collection"]]: ReadonlyMap<string, ReturnType<(typeof CoreKinds)[K]["read"]>>;
+  }
+>;
 
-export type AnyResource = Node | Secret | Fabric | PodNetwork | Peer | Policy | Advertisement;
+export type AnyResource = { [K in ReadKind]: Podlane<K> }[ReadKind] | ReturnType<(typeof CoreKinds)[keyof typeof CoreKinds]["read"]>;
 
-export function emptyResources() {
-  return {
-    nodes: new Map<string, Node>(),
-    secrets: new Map<string, Secret>(),
-    fabrics: new Map<string, Fabric>(),
-    podNetworks: new Map<string, PodNetwork>(),
-    peers: new Map<string, Peer>(),
-    policies: new Map<string, Policy>(),
-    advertisements: new Map<string, Advertisement>(),
-  } satisfies Resources;
+const collections = new Map<string, string>(
+  [...Object.entries<{ collection: string }>(CoreKinds), ...kindRows.map(row => [row.kind, row] as const)].flatMap(
+    ([kind, { collection }]) => (collection === undefined ? [] : [[kind, collection]]),
+  ),
+);
+
+export function emptyResources(): Resources {
+  return Object.fromEntries([...collections.values()].map(collection => [collection, new Map()])) as unknown as Resources;
 }
 
 /** Sorts objects into Resources. Of the same object twice the first stays; the others are returned. */
 export function collect(objects: Iterable<AnyResource>): { resources: Resources; duplicates: AnyResource[] } {
   const resources = emptyResources();
+  const maps = resources as unknown as Record<string, Map<string, AnyResource>>;
   const duplicates: AnyResource[] = [];
-  const maps: Record<AnyResource["kind"], Map<string, AnyResource>> = {
-    Node: resources.nodes as Map<string, AnyResource>,
-    Secret: resources.secrets as Map<string, AnyResource>,
-    Fabric: resources.fabrics as Map<string, AnyResource>,
-    PodNetwork: resources.podNetworks as Map<string, AnyResource>,
-    Peer: resources.peers as Map<string, AnyResource>,
-    Policy: resources.policies as Map<string, AnyResource>,
-    Advertisement: resources.advertisements as Map<string, AnyResource>,
-  };
   for (const object of objects) {
-    const map = maps[object.kind];
+    const map = maps[collections.get(object.kind) as string];
     if (map.has(object.metadata.name)) duplicates.push(object);
     else map.set(object.metadata.name, object);
   }

@@ -2,6 +2,7 @@
  * Checks a value against a kind's schema the way the API server checks a custom resource: shape, bounds, lists, defaults, then the CEL
  * rules. Other than the API server it refuses unknown fields, naming the nearest known one, and says for each fault what to do.
  */
+import type { Static, TSchema } from "typebox";
 import { holds } from "./cel.ts";
 import type { SchemaNode } from "./schema.ts";
 import { nearest } from "./suggest.ts";
@@ -21,12 +22,13 @@ const maxFaults = 50;
 /** The remedy where the schema says nothing of the field. */
 export const noHelp = "see docs/objects.md";
 
-/** A copy of `value` with defaults filled in, and what is wrong with it (at most 50 faults). `value` is not changed. */
-export function validate(schema: SchemaNode, value: unknown, at: Path = []): { value: unknown; faults: Fault[] } {
+/** A copy of `value` with defaults filled in, which has the schema's type where there are no faults, and what is wrong with it (at most 50 faults). */
+export function validate<T extends TSchema>(schema: T, value: unknown, at: Path = []): { value: Static<T>; faults: Fault[] } {
+  const node = schema as unknown as SchemaNode;
   const faults: Fault[] = [];
-  const result = checkNode(schema, value, at, faults);
-  if (faults.length === 0) checkRules(schema, result, at, faults);
-  return { value: result, faults: faults.slice(0, maxFaults) };
+  const result = checkNode(node, value, at, faults);
+  if (faults.length === 0) checkRules(node, result, at, faults);
+  return { value: result as Static<T>, faults: faults.slice(0, maxFaults) };
 }
 
 /** "spec.rules[2].match.prefixes[0]" */

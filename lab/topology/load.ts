@@ -3,8 +3,7 @@
  * checks what only the whole document can tell: that names exist, addresses fit their subnets, and nothing is defined twice.
  */
 import { readFileSync, statSync } from "node:fs";
-import type { SchemaNode } from "../../config/resources/schema.ts";
-import { formatPath, noHelp, validate } from "../../config/resources/validate.ts";
+import { type Fault, formatPath, noHelp, validate } from "../../config/resources/validate.ts";
 import { documentFault, Limits, parseYaml } from "../../config/resources/yaml.ts";
 import { AddressError, formatPrefix, isAddress, overlaps, type Prefix, parsePrefix } from "../../net/address.ts";
 import { objectProblems, readObjects } from "./objects.ts";
@@ -71,9 +70,8 @@ export function parseTopology(text: string, file = "topology"): Topology {
   } catch (error) {
     throw new TopologyError(file, [{ path: "", what: `not usable YAML: ${(error as Error).message}`, remedy: "use fewer aliases" }]);
   }
-  const problems = schemaProblems(value);
-  if (problems.length > 0) throw new TopologyError(file, problems);
-  const topology = value as Topology;
+  const { value: topology, faults } = validate(TopologySchema, value);
+  if (faults.length > 0) throw new TopologyError(file, faults.map(problemOf));
   const semantic = semanticProblems(topology);
   const { objects, problems: unreadable } = readObjects(topology);
   if (semantic.length + unreadable.length > 0) throw new TopologyError(file, [...semantic, ...unreadable]);
@@ -82,12 +80,12 @@ export function parseTopology(text: string, file = "topology"): Topology {
   return topology;
 }
 
-function schemaProblems(value: unknown): TopologyProblem[] {
-  return validate(TopologySchema as SchemaNode, value).faults.map(({ path, about, message, remedy }) => ({
+function problemOf({ path, about, message, remedy }: Fault): TopologyProblem {
+  return {
     path: formatPath(about === "key" ? path.slice(0, -1) : path),
     what: message,
     remedy: remedy === noHelp ? "docs/lab.md describes it" : remedy,
-  }));
+  };
 }
 
 function checkLoopbacks(topology: Topology, report: (path: string, what: string, remedy: string) => void): void {
