@@ -14,6 +14,7 @@ import { compileFrom } from "../config/compile.ts";
 import { type NodeFacts, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import { emptyResources, type Resources } from "../config/resources/kinds.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
+import type { Reason } from "../platform/problem.ts";
 import { ApiError } from "./api/error.ts";
 import type { ApiBackend } from "./api/routes.ts";
 import type { EventView, PlanView, ReloadView, StatusView } from "./api/views.ts";
@@ -224,7 +225,9 @@ export class Agent {
       await this.#parts.source.start((resources, problems) => faults.guard("configuration", () => this.#take(resources, problems)));
     } catch (error) {
       const message = (error as Error).message;
-      this.#sourceProblems = [agentProblem("configuration", message, `it is tried again every ${sourceRetry / 1000} s`)];
+      this.#sourceProblems = [
+        agentProblem("ConfigurationUnreadable", "configuration", message, `it is tried again every ${sourceRetry / 1000} s`),
+      ];
       if (!this.#plan) this.#useSavedPlan("the configuration cannot be read");
       this.#logProblems(this.problems());
       this.#later("source", sourceRetry, () => void this.#startSource());
@@ -306,7 +309,9 @@ export class Agent {
   #keepLastGood(obstacle: string): boolean {
     if (!this.#plan) return this.#useSavedPlan(obstacle);
     const which = this.#savedAt === undefined ? "the last good plan stays in force" : `using the last good plan, of ${this.#savedAt}`;
-    this.#agentProblems = [agentProblem("configuration", `${obstacle}: ${which}`, "correct the configuration; it is then used at once")];
+    this.#agentProblems = [
+      agentProblem("ConfigurationHeld", "configuration", `${obstacle}: ${which}`, "correct the configuration; it is then used at once"),
+    ];
     return true;
   }
 
@@ -354,7 +359,9 @@ export class Agent {
       saved = loadPlan(planPath(this.#options.stateDirectory), this.#options.node);
     } catch (error) {
       const message = (error as Error).message;
-      this.#agentProblems = [agentProblem("last good plan", message, "it is written anew as soon as the configuration can be used")];
+      this.#agentProblems = [
+        agentProblem("SavedPlanUnusable", "last good plan", message, "it is written anew as soon as the configuration can be used"),
+      ];
     }
     if (!saved) return false;
     this.#apply(saved.plan, "saved");
@@ -372,7 +379,9 @@ export class Agent {
       } catch (error) {
         this.#parts.log.error({ err: error }, "the plan could not be applied");
         const message = `the plan could not be applied: ${(error as Error).message}`;
-        this.#agentProblems = [agentProblem("plan", message, "this is a fault of podlane; see the agent's log for the stack")];
+        this.#agentProblems = [
+          agentProblem("InternalError", "plan", message, "this is a fault of podlane; see the agent's log for the stack"),
+        ];
         return;
       }
     }
@@ -437,7 +446,7 @@ export class Agent {
     } catch (error) {
       const message = `the last good plan cannot be saved: ${(error as Error).message}`;
       this.#parts.log.error({}, message);
-      this.#agentProblems = [agentProblem("last good plan", message, `make room in ${this.#options.stateDirectory}`)];
+      this.#agentProblems = [agentProblem("SavedPlanUnusable", "last good plan", message, `make room in ${this.#options.stateDirectory}`)];
     }
   }
 
@@ -492,10 +501,10 @@ export class Agent {
       const key = JSON.stringify(problem);
       if (this.#logged.has(key)) continue;
       this.#logged.add(key);
-      const { severity, object, field, place, message, remedy } = problem;
+      const { severity, reason, object, field, place, message, remedy } = problem;
       const text = `${[object, field].filter(Boolean).join(" ")}: ${message}`;
-      this.#parts.log[severity === "error" ? "error" : "warn"]({ place, remedy }, text);
-      this.#publish("problem", text, { severity, object, field, remedy });
+      this.#parts.log[severity === "error" ? "error" : "warn"]({ reason, place, remedy }, text);
+      this.#publish("problem", text, { severity, reason, object, field, remedy });
     }
   }
 
@@ -531,8 +540,8 @@ function unreadObjects(problems: readonly Problem[]): Set<string> {
   return new Set(problems.filter(({ severity, object }) => severity === "error" && object.includes("/")).map(one => one.object));
 }
 
-function agentProblem(object: string, message: string, remedy: string): Problem {
-  return { severity: "error", object, field: "", message, remedy };
+function agentProblem(reason: Reason, object: string, message: string, remedy: string): Problem {
+  return { severity: "error", reason, object, field: "", message, remedy };
 }
 
 function withoutProblems({ problems: _, ...plan }: NodePlan): Omit<NodePlan, "problems"> {

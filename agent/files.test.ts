@@ -22,7 +22,7 @@ const plan: NodePlan = {
   node: "node1",
   speaker: undefined,
   pods: { podCidrs: ["10.244.1.0/24"], mode: "bridge", bridgeName: "podlane0", mtu: "auto", hairpin: true },
-  problems: [{ severity: "warning", object: "Peer/a", field: "", message: "m", remedy: "r" }],
+  problems: [{ severity: "warning", reason: "NoEffect", object: "Peer/a", field: "", message: "m", remedy: "r" }],
 };
 
 describe("the lock", () => {

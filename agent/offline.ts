@@ -40,7 +40,7 @@ export async function validateOffline(directory: string): Promise<Validation> {
   const nodes = [...resources.nodes.keys()].sort(byNumber.compare);
   if (nodes.length === 0) {
     const message = "there is no Node object: what the objects mean for a node could not be checked";
-    problems.push({ severity: "warning", object: directory, field: "", message, remedy: "add the Node objects" });
+    problems.push({ severity: "warning", reason: "NoNodes", object: directory, field: "", message, remedy: "add the Node objects" });
   }
   const found = new Map<string, NodesProblem>(problems.map(one => [formatProblem(one), one]));
   const cluster = compileCluster(resources);

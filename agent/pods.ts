@@ -39,7 +39,16 @@ export class Pods {
     } catch (error) {
       const message = `pods cannot be attached: ${(error as Error).message}`;
       this.#parts.log.error({ err: error }, message);
-      this.#problems = [{ severity: "error", object: "pods", field: "", message, remedy: "correct this; it is tried again at each call" }];
+      this.#problems = [
+        {
+          severity: "error",
+          reason: "AttachmentFailed",
+          object: "pods",
+          field: "",
+          message,
+          remedy: "correct this; it is tried again at each call",
+        },
+      ];
     }
   }
 
@@ -108,9 +117,9 @@ function attachPlan({ podCidrs, bridgeName, mtu, nodeAddresses, hairpin }: PodPl
 function modeProblems({ mode }: PodPlan): Problem[] {
   if (mode === "bridge") return [];
   const message = `mode "${mode}" is not available: pods are attached to a bridge`;
-  return [{ severity: "error", object: "PodNetwork", field: "spec.mode", message, remedy: "use mode: Bridge" }];
+  return [{ severity: "error", reason: "NotSupported", object: "PodNetwork", field: "spec.mode", message, remedy: "use mode: Bridge" }];
 }
 
-function toProblem({ severity, field, message, remedy }: AttachProblem): Problem {
-  return { severity, object: "pods", field, message, remedy };
+function toProblem(finding: AttachProblem): Problem {
+  return { ...finding, object: "pods" };
 }

@@ -30,6 +30,7 @@ test("a session that never came up is a problem after the hold time, until it do
   expect(problems()).toEqual([
     {
       severity: "error",
+      reason: "SessionDown",
       object: "Peer/tor",
       field: "session",
       message: expect.stringMatching(/^no session with tor \(10\.0\.0\.4\) since \d{4}-.*Z: connection refused$/),

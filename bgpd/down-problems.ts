@@ -32,6 +32,7 @@ function single(peer: Peer): SpeakerProblem {
   const { config } = peer;
   return {
     severity: "error",
+    reason: "SessionDown",
     object: config.source ?? config.name,
     field: "session",
     message: `no session with ${neighborText(config)} since ${sinceOf(peer)}: ${reasonOf(peer)}`,
@@ -45,6 +46,7 @@ function together(peers: readonly Peer[]): SpeakerProblem {
   const [first] = peers;
   return {
     severity: "error",
+    reason: "SessionDown",
     object: "speaker",
     field: "sessions",
     message: `no session with ${peers.length} neighbours, ${names.slice(0, NAMED).join(", ")}${more}; with ${neighborText(first.config)} since ${sinceOf(first)}: ${reasonOf(first)}`,

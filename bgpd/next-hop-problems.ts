@@ -28,7 +28,7 @@ function ownProblems(peer: Peer, rib: Rib, family: Family): Finding[] {
   const more = prefixes.length > NAMED ? ` and ${prefixes.length - NAMED} more` : "";
   const message = `${prefixes.slice(0, NAMED).join(", ")}${more} not announced to ${peer.config.name}: ${obstacle}`;
   const remedy = "give it one, which is used at once, or set a next hop in the export policy of this neighbour";
-  return [{ severity: "error", field: `export (${family})`, message, remedy }];
+  return [{ severity: "error", reason: "NoOwnNextHop", field: `export (${family})`, message, remedy }];
 }
 
 /** Routes of the neighbour that are accepted, but not used, as nothing leads to their next hops. */
@@ -44,7 +44,7 @@ function unreachableProblems({ config, slot }: Peer, rib: Rib, family: Family): 
   const example = `${prefix} by ${formatAddress(nextHop.subarray(0, 16))}: ${ineligibility(rib, table, path)}`;
   const message = `${count} of ${slot.accepted[f]} ${family} routes of ${config.name} have a next hop that cannot be reached, such as ${example}`;
   const remedy = "add a route to the next hop or let the neighbour tell one, or have it put its own address there (next-hop-self)";
-  return [{ severity: "warning", field: `import (${family})`, message, remedy }];
+  return [{ severity: "warning", reason: "NextHopUnreachable", field: `import (${family})`, message, remedy }];
 }
 
 function withoutNextHop(peer: Peer, rib: Rib, f: FamilyIndex): string[] {

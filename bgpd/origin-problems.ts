@@ -19,6 +19,7 @@ export function originProblems({ config, slot }: Peer, rib: Rib): SpeakerProblem
     const outside = config.origin === "outside";
     return {
       severity: outside ? "error" : "warning",
+      reason: "OriginRefused",
       object: config.source ?? config.name,
       field: `import (${family})`,
       message: `${Origin + Originator} ${family} routes of ${config.name} are refused, such as ${example}`,

@@ -1,5 +1,6 @@
 /** What is wrong with a neighbour while the speaker runs, beside its session being down, which its state says: each with its remedy. */
 import { formatPrefix } from "../net/address.ts";
+import type { Reason } from "../platform/problem.ts";
 import { Families, type Family, familyIndex } from "./family.ts";
 import { MAX_LENGTH } from "./message/header.ts";
 import { excessText, type Peer } from "./peer.ts";
@@ -33,6 +34,7 @@ function prefixLimitProblems(peer: Peer, family: Family): Finding[] {
       : [
           {
             severity: "warning",
+            reason: "LimitNear",
             field: `${field} (${family})`,
             message: `${count} of at most ${limit} ${family} prefixes ${what}${config.name}`,
             remedy: "raise the limit before it closes the session",
@@ -53,7 +55,15 @@ function limitProblems(peer: Peer): Finding[] {
   const seconds = peer.limitRestart(overLimit);
   const again = seconds === 0 ? "it stays down until the limit changes or it is reset" : `it is tried again after ${seconds} s`;
   const message = `${config.name} brought ${excessText(config, overLimit)}; the session was closed (Cease/${subcode})`;
-  return [{ severity: "error", field, message, remedy: `raise the limit, or find out what the neighbour leaks; ${again}` }];
+  return [
+    {
+      severity: "error",
+      reason: "LimitExceeded",
+      field,
+      message,
+      remedy: `raise the limit, or find out what the neighbour leaks; ${again}`,
+    },
+  ];
 }
 
 function tooLargeProblems(peer: Peer, rib: Rib, family: Family): Finding[] {
@@ -67,7 +77,7 @@ function tooLargeProblems(peer: Peer, rib: Rib, family: Family): Finding[] {
   const message = `${routes} not sent to ${peer.config.name}: with their attributes no message of ${maxMessageLength} octets can hold them`;
   const longer = maxMessageLength === MAX_LENGTH ? ", or give it longer messages (RFC 8654), which it does not announce" : "";
   const remedy = `remove communities by an export policy of this neighbour${longer}; podlane explain ${example} shows the attributes`;
-  return [{ severity: "error", field: `export (${family})`, message, remedy }];
+  return [{ severity: "error", reason: "RouteTooLarge", field: `export (${family})`, message, remedy }];
 }
 
 function overgrownProblems({ config, slot }: Peer, family: Family): Finding[] {
@@ -77,6 +87,7 @@ function overgrownProblems({ config, slot }: Peer, family: Family): Finding[] {
   return [
     {
       severity: "error",
+      reason: "RouteTooLarge",
       field: `import (${family})`,
       message,
       remedy: "reject routes with so many communities or so long a path by policy",
@@ -87,11 +98,12 @@ function overgrownProblems({ config, slot }: Peer, family: Family): Finding[] {
 /** What no policy was asked about, because of the AS path. Each with what would let the routes in, where that can be right. */
 function pathProblems({ config, slot, negotiated }: Peer, family: Family): Finding[] {
   const rejected = slot?.rejected[familyIndex(family)] ?? {};
-  const finding = (count: number | undefined, why: string, remedy: string): Finding[] =>
+  const finding = (reason: Reason, count: number | undefined, why: string, remedy: string): Finding[] =>
     count
       ? [
           {
             severity: "warning",
+            reason,
             field: `import (${family})`,
             message: `${count} routes of ${config.name} are not used: ${why}`,
             remedy: `${remedy}; podlane routes --neighbor ${config.name} shows them`,
@@ -101,16 +113,19 @@ function pathProblems({ config, slot, negotiated }: Peer, family: Family): Findi
   const asn = negotiated?.remoteAsn ?? config.remoteAsn;
   return [
     ...finding(
+      "ASSetRefused",
       rejected.AsSet,
       "their AS paths have an AS_SET or AS_CONFED_SET, which RFC 9774 deprecates",
       "let the neighbour's operator aggregate without one, or set allowASSets",
     ),
     ...finding(
+      "FirstASRefused",
       rejected.FirstAs,
       `their AS paths do not begin with ${asn}, the neighbour's own AS`,
       "set enforceFirstAS: false if it is a route server, else show its operator",
     ),
     ...finding(
+      "EmptyASPath",
       rejected.EmptyPath,
       "their AS paths are empty, and an external neighbour puts its own AS there",
       "show its operator: the routes are told as if we were in one AS",
@@ -121,5 +136,13 @@ function pathProblems({ config, slot, negotiated }: Peer, family: Family): Findi
 function malformedProblems({ config, malformed }: Peer): Finding[] {
   if (malformed.withdrawn === 0) return [];
   const message = `${malformed.withdrawn} malformed UPDATEs from ${config.name}: their routes are not used (RFC 7606)`;
-  return [{ severity: "warning", field: "", message, remedy: "show its operator what podlane peer shows of the last one" }];
+  return [
+    {
+      severity: "warning",
+      reason: "MalformedUpdates",
+      field: "",
+      message,
+      remedy: "show its operator what podlane peer shows of the last one",
+    },
+  ];
 }

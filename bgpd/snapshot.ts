@@ -1,4 +1,5 @@
 /** What the speaker shows of itself: plain JSON for CLI, API, status and tests. */
+import type { Problem } from "../platform/problem.ts";
 import type { RouteKind } from "./config.ts";
 import type { Family } from "./family.ts";
 import type { FaultView } from "./faults.ts";
@@ -22,14 +23,8 @@ export interface SpeakerSnapshot {
 }
 
 /** Something that is wrong while the speaker runs; what is wrong with its configuration compile() has said. */
-export interface SpeakerProblem {
-  severity: "error" | "warning";
-  /** The object it concerns, such as "Peer/tor-a", or "speaker". */
-  object: string;
-  field: string;
-  message: string;
-  remedy: string;
-}
+/** `object`: what it concerns, such as "Peer/tor-a", or "speaker". */
+export type SpeakerProblem = Problem;
 
 export interface NeighborSnapshot {
   name: string;

@@ -209,6 +209,7 @@ describe("two networks of one prefix", () => {
     expect(a.speaker.problems()).toEqual([
       {
         severity: "warning",
+        reason: "DuplicateNetwork",
         object: "Advertisement/two",
         field: "prefix",
         message: "10.1.0.0/16 is announced by Advertisement/one already: what this one says of it has no effect",

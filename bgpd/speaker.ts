@@ -206,6 +206,7 @@ export class Speaker {
     for (const message of this.#listener?.problems() ?? []) {
       problems.push({
         severity: "error",
+        reason: "ListenFailed",
         object: "speaker",
         field: "listen",
         message,
@@ -215,6 +216,7 @@ export class Speaker {
     for (const { prefix, used, ignored } of this.#rib.locals.flatMap(({ duplicates }) => duplicates)) {
       problems.push({
         severity: "warning",
+        reason: "DuplicateNetwork",
         object: ignored,
         field: "prefix",
         message: `${prefix} is announced by ${used} already: what this one says of it has no effect`,
@@ -228,6 +230,7 @@ export class Speaker {
       const { place, text, about, at } = faults.last;
       problems.push({
         severity: "error",
+        reason: "InternalError",
         object: "speaker",
         field: "faults",
         message: `${faults.count} faults of podlane since the start; the last at ${at}: ${place}${about === undefined ? "" : ` of ${about}`}: ${text}`,
@@ -238,6 +241,7 @@ export class Speaker {
     if (!this.#opening && lastError !== undefined) {
       problems.push({
         severity: "error",
+        reason: "KernelUnreadable",
         object: "speaker",
         field: "fib",
         message: `no session starts yet: the kernel's routes cannot be read: ${lastError}`,
@@ -248,6 +252,7 @@ export class Speaker {
       const message = `${failed} routes are not in the kernel; the last error: ${lastError}`;
       problems.push({
         severity: "error",
+        reason: "KernelRoutesMissing",
         object: "speaker",
         field: "fib",
         message,

@@ -60,6 +60,7 @@ describe("a route that no message to a neighbour can hold", () => {
     expect(a.speaker.problems()).toEqual([
       {
         severity: "error",
+        reason: "RouteTooLarge",
         object: `Peer/${OLD}`,
         field: "export (ipv4-unicast)",
         message: `10.1.2.0/24 is not sent to ${OLD}: with their attributes no message of 4096 octets can hold them`,

@@ -2,6 +2,7 @@
  * What cni/ is told and what it shows. AttachPlan has the shape that config/compile.ts produces for a node's pods;
  * cni never imports config, the two meet in the agent.
  */
+import type { Finding } from "../platform/problem.ts";
 
 /** How this node attaches its pods. */
 export interface AttachPlan {
@@ -19,13 +20,8 @@ export interface AttachPlan {
 }
 
 /** Something that is configured and cannot be done, or is so only in part. */
-export interface AttachProblem {
-  severity: "error" | "warning";
-  /** The field of AttachPlan, or the file or link it is about. */
-  field: string;
-  message: string;
-  remedy: string;
-}
+/** `field`: the field of AttachPlan, or the file or link it is about. */
+export type AttachProblem = Finding;
 
 export interface PodName {
   namespace: string;

@@ -73,6 +73,7 @@ function policyProblems(cluster: Cluster, asn: number): Problems {
 
 function missingNode({ name }: NodeFacts, problems: Problems): NodeView {
   problems.error(
+    "NodeNotFound",
     `Node/${name}`,
     "",
     "there is no such Node object: this node takes no part in BGP and attaches no pods",
@@ -118,6 +119,7 @@ function reportLonelyFamilies({ self, members, problems }: Context, fabric: Fabr
     if (self.address[family]) continue;
     const message = `node ${self.name} has no InternalIP of the family of ${prefix}: the mesh does not carry ${familyName(family)} for it`;
     problems.warning(
+      "FamilyNotCarried",
       `Node/${self.name}`,
       "status.addresses",
       message,

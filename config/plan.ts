@@ -1,5 +1,8 @@
 /** What one node must do: the result of compile(). Plain JSON, so that it can be compared, stored as the last good plan and shown. */
 import type { SpeakerConfig } from "../bgpd/config.ts";
+import type { Problem } from "../platform/problem.ts";
+
+export type { Problem };
 
 export interface NodePlan {
   node: string;
@@ -25,23 +28,6 @@ export interface PodPlan {
   serviceCidrs?: string[];
   /** Absent: pods keep their addresses everywhere. Else source NAT towards all but these prefixes. */
   masquerade?: { exceptCidrs: string[] };
-}
-
-/** Something configured that is wrong or has no effect. Never holds a password. */
-export interface Problem {
-  severity: "error" | "warning";
-  /** "Peer/tor-a", or a file name where no object could be read. */
-  object: string;
-  /** "spec.passwordSecretRef.name"; "" for the object as a whole. */
-  field: string;
-  message: string;
-  remedy: string;
-  /** The object at fault, where that is another one. */
-  cause?: string;
-  /** What follows from it elsewhere, a line each: "Peer/tor-a spec.from: its last good version stays in force". */
-  consequences?: string[];
-  /** Where it stands, for objects from files: "rack.yaml, document 2, line 14:7". */
-  place?: string;
 }
 
 /** What the agent knows of its node from the kernel. */

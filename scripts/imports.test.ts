@@ -50,12 +50,12 @@ describe("wrongImports", () => {
   });
 
   test.each([
-    ["bgpd/speaker.ts", "../config/compile.ts", "bgpd/ may import only kernel/, net/"],
-    ["bgpd/speaker.ts", "../cni/handler.ts", "bgpd/ may import only kernel/, net/"],
-    ["kernel/rtnetlink.ts", "../bgpd/platform.ts", "kernel/ may import only net/"],
+    ["bgpd/speaker.ts", "../config/compile.ts", "bgpd/ may import only kernel/, net/, platform/"],
+    ["bgpd/speaker.ts", "../cni/handler.ts", "bgpd/ may import only kernel/, net/, platform/"],
+    ["kernel/rtnetlink.ts", "../bgpd/platform.ts", "kernel/ may import only net/, platform/"],
     ["net/address.ts", "../kernel/types.ts", "net/ may import nothing of podlane"],
-    ["config/sources/directory.ts", "../../bgpd/config.ts", "config/ may import only net/"],
-    ["agent/main.ts", "../cli/main.ts", "agent/ may import only config/, cni/, bgpd/, kernel/, net/"],
+    ["config/sources/directory.ts", "../../bgpd/config.ts", "config/ may import only net/, platform/"],
+    ["agent/main.ts", "../cli/main.ts", "agent/ may import only config/, cni/, bgpd/, kernel/, net/, platform/"],
   ])("%s may not import %s, not even a type", (file, specifier, rule) => {
     const target = specifier.replaceAll("../", "");
     expect(project({ [file]: `import type { T } from "${specifier}";` })).toEqual([`${file}:1: imports ${target}; ${rule}`]);

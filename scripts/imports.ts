@@ -17,13 +17,14 @@ export interface Import {
 /** Which folders a folder may import besides itself. A folder that is not listed may import anything. */
 const mayImport: Record<string, readonly string[]> = {
   net: [],
-  kernel: ["net"],
-  bgpd: ["kernel", "net"],
-  cni: ["kernel", "net"],
-  config: ["net"],
-  agent: ["config", "cni", "bgpd", "kernel", "net"],
-  cli: ["agent", "config", "cni", "bgpd", "kernel", "net"],
-  lab: ["agent", "cli", "config", "cni", "bgpd", "kernel", "net"],
+  platform: [],
+  kernel: ["net", "platform"],
+  bgpd: ["kernel", "net", "platform"],
+  cni: ["kernel", "net", "platform"],
+  config: ["net", "platform"],
+  agent: ["config", "cni", "bgpd", "kernel", "net", "platform"],
+  cli: ["agent", "config", "cni", "bgpd", "kernel", "net", "platform"],
+  lab: ["agent", "cli", "config", "cni", "bgpd", "kernel", "net", "platform"],
 };
 
 /** Narrower or wider than the folder's rule: the first entry that the importing file starts with decides. */

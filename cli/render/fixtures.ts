@@ -168,6 +168,7 @@ export const explanation: Explanation = {
 export const problems: Problem[] = [
   {
     severity: "warning",
+    reason: "NoEffect",
     object: "Policy/unused",
     field: "",
     message: "no peer uses this policy",
@@ -176,6 +177,7 @@ export const problems: Problem[] = [
   },
   {
     severity: "error",
+    reason: "ReferenceNotFound",
     object: "Peer/tor-b",
     field: "spec.passwordSecretRef.name",
     message: 'there is no Secret "tor-b"',

@@ -51,6 +51,7 @@ function leadsAway(netlink: Rtnetlink, links: ReadonlyMap<number, Link>, pool: P
   const text = formatPrefix({ address: route.destination, length: route.length });
   return {
     severity: "error",
+    reason: "RouteConflict",
     field: link.name,
     message: `the route ${text} by the link ${link.name} leads packets for the pod subnet ${pool.text} away from the pods`,
     remedy: `remove it (ip route del ${text} dev ${link.name}) and whatever sets it, or give the node another pod subnet`,
@@ -71,6 +72,7 @@ function conflict(link: Link, { prefixLength, peer }: InterfaceAddress, address:
   const far = peer && sameOctets(peer, address) ? " at its other end" : "";
   return {
     severity: link.up ? "error" : "warning",
+    reason: "AddressConflict",
     field: link.name,
     message: `the link ${link.name} has ${text}${far}, and so ${holds}: packets for pods may go there${down}`,
     remedy:

@@ -34,6 +34,7 @@ export class AddFailures {
     const which = this.#count === 1 ? "the last ADD failed" : `the last ${this.#count} ADDs failed, the latest`;
     return {
       severity: "error",
+      reason: "AttachmentFailed",
       field: "ADD",
       message: `${which} at ${new Date(this.#at).toISOString()}: ${this.#last.message}`,
       remedy: this.#last.details || "see the agent's log",

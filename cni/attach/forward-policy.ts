@@ -141,6 +141,7 @@ function mentions(text: string, { bridge, ranges }: Passing): boolean {
 function helped(chain: IptablesForward, bridge: string): AttachProblem {
   return {
     severity: "warning",
+    reason: "ForwardRulesAdded",
     field: "FORWARD",
     message: `${nameOf(chain)} drops what no rule accepts (policy DROP); podlane added rules at its end that accept what comes from ${bridge} or goes there`,
     remedy: `nothing has to be done; after ${chain.command} -P FORWARD ACCEPT these rules go`,
@@ -150,6 +151,7 @@ function helped(chain: IptablesForward, bridge: string): AttachProblem {
 function unhelped(name: string, why: string, bridge: string): AttachProblem {
   return {
     severity: "warning",
+    reason: "ForwardPolicyDrops",
     field: "FORWARD",
     message: `${name} drops what no rule accepts${why}: pods reach nothing beyond their node unless some rule accepts it`,
     remedy: `let it accept what comes from ${bridge} and what goes there; an accept in another chain does not help`,

@@ -170,7 +170,7 @@ class Handler implements CniHandler {
       this.#ledger.setRanges(prefixes);
     } catch (error) {
       const known = toCniError(error);
-      problems.push({ severity: "error", field: "podCidrs", message: known.message, remedy: known.details });
+      problems.push({ severity: "error", reason: "LedgerFailed", field: "podCidrs", message: known.message, remedy: known.details });
     }
     this.#planProblems = problems;
     this.look();
@@ -187,7 +187,7 @@ class Handler implements CniHandler {
           work();
         } catch (error) {
           const known = toCniError(error);
-          problems.push({ severity: "error", field, message: known.message, remedy: known.details });
+          problems.push({ severity: "error", reason: "NodeSetupFailed", field, message: known.message, remedy: known.details });
         }
       };
       attempt("bridgeName", () => {
@@ -211,6 +211,7 @@ class Handler implements CniHandler {
       ...this.#unexplained.map(
         (name): AttachProblem => ({
           severity: "warning",
+          reason: "AddressUnknown",
           field: name,
           message: `the address ledger does not know the pod of the interface ${name}, and its alias is too long to say: its addresses may be given out again`,
           remedy: "recreate that pod",
@@ -222,7 +223,15 @@ class Handler implements CniHandler {
   #ledgerProblem(): AttachProblem[] {
     const obstacle = this.#ledger.obstacle();
     if (obstacle === undefined) return [];
-    return [{ severity: "error", field: this.#ledger.file, message: `no pod can be attached: ${obstacle}`, remedy: ledgerRemedy }];
+    return [
+      {
+        severity: "error",
+        reason: "LedgerUnusable",
+        field: this.#ledger.file,
+        message: `no pod can be attached: ${obstacle}`,
+        remedy: ledgerRemedy,
+      },
+    ];
   }
 
   attachments(): AttachmentView[] {

@@ -35,7 +35,7 @@ export function mtuProblems(netlink: Rtnetlink, plan: AttachPlan, hasIpv6: boole
     ? `take spec.mtu out, or set ${uplink.mtu} at most; or raise the MTU of ${uplink.name}, and of the network behind it`
     : `raise the MTU of ${uplink.name} to ${leastIpv6} at least, and of the network behind it; pods follow`;
   const message = `pods have an MTU of ${mtu}, as ${why}, and ${uplink.name}, by which they reach other nodes, has ${uplink.mtu}: larger packets are fragmented, refused or lost`;
-  return [{ severity: "warning", field: "mtu", message, remedy }];
+  return [{ severity: "warning", reason: "MTUTooLarge", field: "mtu", message, remedy }];
 }
 
 /** One end in a pod. */
@@ -68,7 +68,7 @@ export function followMtu(
   if (left.length === 0) return [];
   const some = left.slice(0, 3).join(", ") + (left.length > 3 ? ` and ${left.length - 3} more` : "");
   const message = `the pods behind ${some} have another MTU than the bridge (${mtu}): their namespaces cannot be entered`;
-  return [{ severity: "warning", field: "mtu", message, remedy: "recreate these pods" }];
+  return [{ severity: "warning", reason: "MTUOutdated", field: "mtu", message, remedy: "recreate these pods" }];
 }
 
 /** False: it is gone. */

@@ -5,6 +5,7 @@ import type { AttachProblem } from "../types.ts";
 export function nodeProblems(): AttachProblem[] {
   const problem = (severity: AttachProblem["severity"]) => (lack: { message: string; remedy: string }) => ({
     severity,
+    reason: "KernelLacks" as const,
     field: "",
     ...lack,
   });

@@ -13,12 +13,13 @@ export function checkPlan(plan: AttachPlan): { prefixes: Prefix[]; problems: Att
   const prefixes: Prefix[] = [];
   plan.podCidrs.forEach((text, i) => {
     const problem = rangeProblem(text, prefixes);
-    if (problem) problems.push({ severity: "error", field: `podCidrs[${i}]`, ...problem });
+    if (problem) problems.push({ severity: "error", reason: "InvalidPodSubnet", field: `podCidrs[${i}]`, ...problem });
     else prefixes.push(parsePrefix(text));
   });
   if (plan.mode !== "bridge") {
     problems.push({
       severity: "error",
+      reason: "NotSupported",
       field: "mode",
       message: `pods are attached to a bridge: mode "${plan.mode}" is not available`,
       remedy: 'say "bridge"',
@@ -28,6 +29,7 @@ export function checkPlan(plan: AttachPlan): { prefixes: Prefix[]; problems: Att
   if (name)
     problems.push({
       severity: "error",
+      reason: "InvalidValue",
       field: "bridgeName",
       message: `the bridge's name ${name}`,
       remedy: "use at most 15 letters, digits and -",
@@ -35,6 +37,7 @@ export function checkPlan(plan: AttachPlan): { prefixes: Prefix[]; problems: Att
   if (plan.mtu !== "auto" && !(Number.isInteger(plan.mtu) && plan.mtu >= minimumMtu && plan.mtu <= maximumMtu)) {
     problems.push({
       severity: "error",
+      reason: "InvalidValue",
       field: "mtu",
       message: `the MTU ${plan.mtu} is not from ${minimumMtu} to ${maximumMtu}`,
       remedy: 'say "auto"',

@@ -18,9 +18,16 @@ export function resolveAdvertisements(cluster: Pick<Cluster, "resources" | "node
     const peers = new Set(choosePeers(cluster, advertisement));
     const nodes = new Set(cluster.nodes.filter(({ labels }) => selects(spec.nodeSelector, labels)));
     if (nodes.size === 0)
-      problems.warning(object, "spec.nodeSelector", "selects no node", "correct the selector or label the nodes; {} selects all");
+      problems.warning(
+        "SelectsNothing",
+        object,
+        "spec.nodeSelector",
+        "selects no node",
+        "correct the selector or label the nodes; {} selects all",
+      );
     if (nodes.size > 0 && peers.size > 0 && !spec.mesh && ![...peers].some(peer => [...peer.nodes].some(node => nodes.has(node)))) {
       problems.warning(
+        "NoSession",
         object,
         "spec.nodeSelector",
         "no selected node has a session with a selected peer: nothing is announced",
@@ -68,15 +75,22 @@ function choosePeers(
       const effect = stray.includes(name)
         ? `${someOf((last ?? []).filter(one => !spec.peers?.includes(one)))}, named before, goes on hearing it`
         : "nothing is announced there";
-      problems.because({ object: `Peer/${name}`, message }, object, `spec.peers[${i}]`, effect, remedy);
+      problems.because("ReferenceNotFound", { object: `Peer/${name}`, message }, object, `spec.peers[${i}]`, effect, remedy);
     }
     if (peer?.spec.template)
-      problems.error(object, `spec.peers[${i}]`, `Peer ${name} is a template and has no session`, "name the peers that take from it");
+      problems.error(
+        "TemplateReferenced",
+        object,
+        `spec.peers[${i}]`,
+        `Peer ${name} is a template and has no session`,
+        "name the peers that take from it",
+      );
   }
   const { peerSelector } = spec;
   const chosen = peers.filter(({ name, labels }) => named?.includes(name) || (peerSelector && selects(peerSelector, labels)));
   if (chosen.length === 0 && !spec.mesh) {
     problems.warning(
+      "SelectsNothing",
       object,
       peerSelector ? "spec.peerSelector" : "spec.peers",
       "selects no peer: nothing is announced",
@@ -106,7 +120,13 @@ function itemsOf(context: Context, object: string, spec: Advertisement["spec"]):
   switch (spec.type) {
     case "PodCIDR":
       if (self.podCidrs.length === 0 && (context.facts.held ?? []).length === 0)
-        problems.warning(object, "spec.type", `node ${self.name} has no pod subnet to announce`, "see the problem of the Node");
+        problems.warning(
+          "NoPodSubnet",
+          object,
+          "spec.type",
+          `node ${self.name} has no pod subnet to announce`,
+          "see the problem of the Node",
+        );
       return [
         ...aggregate(
           context,
@@ -126,6 +146,7 @@ function itemsOf(context: Context, object: string, spec: Advertisement["spec"]):
       }));
     case "Service":
       problems.error(
+        "NotSupported",
         object,
         "spec.type",
         "type Service is not supported yet: nothing is announced",
@@ -141,6 +162,7 @@ function interfaceItems({ facts, self, problems }: Context, object: string, want
     const usable = facts.addresses.filter(one => one.interface === name && !/^(fe[89ab][0-9a-f]:|127\.|::1$)/i.test(one.address));
     if (usable.length === 0)
       problems.warning(
+        "InterfaceNotFound",
         object,
         `spec.interface.names[${i}]`,
         `node ${self.name} has no interface ${name} with an address to announce`,
@@ -165,6 +187,7 @@ function aggregate({ problems }: Context, object: string, { aggregation }: Adver
     if (length === undefined || length === lengthOf(item.prefix)) result.set(item.prefix, item);
     else if (length > lengthOf(item.prefix)) {
       problems.error(
+        "AggregationTooLong",
         object,
         `spec.aggregation.${family}`,
         `/${length} is longer than ${item.prefix}, which is announced as it is`,
@@ -200,6 +223,7 @@ function reportSilentPeers({ self, resources, problems, peers }: Context, sessio
     const sends = settings.some(one => one.export?.policies?.length || one.export?.default);
     if (!sends && !heard.has(peer)) {
       problems.warning(
+        "NothingAnnounced",
         object,
         "",
         `no Advertisement selects this external peer: node ${self.name} sends it nothing (RFC 8212)`,
@@ -209,6 +233,7 @@ function reportSilentPeers({ self, resources, problems, peers }: Context, sessio
     const takes = settings.some(one => one.import?.policies?.length || one.import?.accept?.length || one.import?.default);
     if (!takes) {
       problems.warning(
+        "NothingAccepted",
         object,
         "spec.import",
         `nothing is accepted from this external peer on node ${self.name} (RFC 8212)`,
@@ -218,6 +243,7 @@ function reportSilentPeers({ self, resources, problems, peers }: Context, sessio
     const blocked = spec.export?.policies?.find(policy => terminal(resources.policies.get(policy)));
     if (blocked && heard.has(peer)) {
       problems.warning(
+        "AdvertisementShadowed",
         object,
         "spec.export.policies",
         `Policy ${blocked} decides about every route, so that no Advertisement has an effect here`,

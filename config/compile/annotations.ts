@@ -31,6 +31,7 @@ export function readAnnotations({ metadata }: Node, memory: Memory, problems: Pr
     if (near) misspelt.add(prefix + near);
     const stays = near !== undefined && memory.before(fields[near], name);
     problems.error(
+      "UnknownAnnotation",
       `Node/${name}`,
       fieldOf(key.slice(0, 80)),
       `podlane knows no such annotation: ${stays ? `${stays}, which ${prefix}${near} said before, stays in force` : "it has no effect"}`,
@@ -59,7 +60,7 @@ export function readAnnotations({ metadata }: Node, memory: Memory, problems: Pr
     }
     const last = memory.recall(field, name) as Value | undefined;
     const effect = last === undefined ? otherwise : `${last}, which was there before, stays in force`;
-    problems.error(`Node/${name}`, fieldOf(key), `${JSON.stringify(text.slice(0, 40))} ${wrong}; ${effect}`, remedy);
+    problems.error("InvalidAnnotation", `Node/${name}`, fieldOf(key), `${JSON.stringify(text.slice(0, 40))} ${wrong}; ${effect}`, remedy);
     return last;
   }
 }

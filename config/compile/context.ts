@@ -2,7 +2,8 @@
 import type { OriginsConfig } from "../../bgpd/config.ts";
 import { type Family, FamilyTable, forwardingFamily } from "../../bgpd/family.ts";
 import { type IpFamily, parseAddress } from "../../net/address.ts";
-import type { NodeFacts, Problem } from "../plan.ts";
+import type { Problem, Reason } from "../../platform/problem.ts";
+import type { NodeFacts } from "../plan.ts";
 import type { Advertisement, Fabric, Peer, PodNetwork, Policy, Resources, Selector } from "../resources/kinds.ts";
 import type { Memory } from "./memory.ts";
 
@@ -89,22 +90,22 @@ export class Problems {
   readonly #found = new Map<string, Problem>();
   readonly #caused = new Map<string, (Problem & { effect: string })[]>();
 
-  error(object: string, field: string, message: string, remedy: string): void {
-    this.#add({ severity: "error", object, field, message, remedy });
+  error(reason: Reason, object: string, field: string, message: string, remedy: string): void {
+    this.#add({ severity: "error", reason, object, field, message, remedy });
   }
 
   /** `cause`: the object that is at fault, where that is another one: several with one cause are told together. */
-  because(cause: { object: string; message: string }, object: string, field: string, effect: string, remedy: string): void {
+  because(reason: Reason, cause: { object: string; message: string }, object: string, field: string, effect: string, remedy: string): void {
     const message = `${cause.message}: ${effect}`;
     const key = `${cause.object}\0${cause.message}`;
     const all = this.#caused.get(key) ?? [];
     this.#caused.set(key, all);
     if (!all.some(one => one.object === object && one.field === field))
-      all.push({ severity: "error", object, field, message, remedy, effect });
+      all.push({ severity: "error", reason, object, field, message, remedy, effect });
   }
 
-  warning(object: string, field: string, message: string, remedy: string): void {
-    this.#add({ severity: "warning", object, field, message, remedy });
+  warning(reason: Reason, object: string, field: string, message: string, remedy: string): void {
+    this.#add({ severity: "warning", reason, object, field, message, remedy });
   }
 
   /** All of another collection as well. */
@@ -143,6 +144,7 @@ function underCause(cause: string, all: (Problem & { effect: string })[]): Probl
   const consequences = ordered.map(one => `${one.object} ${one.field}: ${one.effect}`);
   return {
     severity: "error",
+    reason: first.reason,
     object,
     field: "",
     message: `${message}, and ${all.length} fields name it`,

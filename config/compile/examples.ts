@@ -16,6 +16,7 @@ export function runExamples(policy: Policy, evaluate: Evaluate, asn: number): Pr
   return (policy.spec.examples ?? []).flatMap((example, i) =>
     differences(example, evaluate(inputOf(example.route, asn))).map(({ field, message }) => ({
       severity: "error" as const,
+      reason: "ExampleFails" as const,
       object: `Policy/${policy.metadata.name}`,
       field: `spec.examples[${i}]`,
       message: `example ${JSON.stringify(example.name)}: ${field} ${message}`,

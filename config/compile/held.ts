@@ -32,6 +32,7 @@ export function reportHeld(context: Context, speaks: boolean): void {
   const recreate = "recreate these pods, so that they get addresses of the present one";
   const say = (severity: "warning" | "error", prefixes: readonly string[], message: string) =>
     problems[severity](
+      "FormerPodSubnet",
       `Node/${self.name}`,
       "spec.podCIDRs",
       `${count(prefixes)} of a former pod subnet, ${list(prefixes)}: ${message}`,

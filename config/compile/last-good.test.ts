@@ -472,6 +472,7 @@ describe("words", () => {
     expect(errors(plan)).toEqual([
       {
         severity: "error",
+        reason: "InheritanceFailed",
         object: "Peer/base",
         field: "",
         cause: "Peer/base",
@@ -485,7 +486,14 @@ describe("words", () => {
   test("an object that is there and wrong is not said to be missing, and its consequences stand under its own problem", () => {
     const unread = new Set(["Peer/base"]);
     const { plan } = compileFrom(resourcesOf(dangling), { name: "n1", addresses: [] }, { lastGood: nothingGood(), unread });
-    const own = { severity: "error" as const, object: "Peer/base", field: "spec.asn", message: "must be a number", remedy: "write one" };
+    const own = {
+      severity: "error" as const,
+      reason: "InvalidValue" as const,
+      object: "Peer/base",
+      field: "spec.asn",
+      message: "must be a number",
+      remedy: "write one",
+    };
     const all = underCauses([own], plan.problems).filter(({ severity }) => severity === "error");
     expect(all).toEqual([{ ...own, consequences: ["Peer/a spec.from: there is no session", "Peer/tor spec.from: there is no session"] }]);
     expect(JSON.stringify(plan.problems)).not.toContain("there is no Peer");

@@ -50,7 +50,13 @@ function addressOf({ metadata, status }: Node, memory: Memory, problems: Problem
   const held = memory.hold("addresses", metadata.name, own, all => all.length > 0);
   if (held !== own) {
     const message = `has no InternalIP: ${held.join(" and ")}, which it had, stays in use`;
-    problems.error(`Node/${metadata.name}`, "status.addresses", message, "give the Node object its InternalIP (kubelet --node-ip)");
+    problems.error(
+      "NoInternalIP",
+      `Node/${metadata.name}`,
+      "status.addresses",
+      message,
+      "give the Node object its InternalIP (kubelet --node-ip)",
+    );
   }
   return firstOfEach(held);
 }
@@ -73,6 +79,7 @@ function podCidrsOf(node: Node, resources: Resources, memory: Memory, problems: 
     for (const { prefix, source } of allocated) {
       if (given.some(one => one.prefix === prefix)) continue;
       problems.warning(
+        "NoEffect",
         source,
         "spec.allocations",
         `${prefix} for node ${name} has no effect: Node.spec.podCIDRs assigns ${given.map(one => one.prefix).join(", ")}`,
@@ -88,6 +95,7 @@ function podCidrsOf(node: Node, resources: Resources, memory: Memory, problems: 
     if (!other) result.push(one);
     else
       problems.error(
+        "PodSubnetsOfOneFamily",
         one.source,
         one.source.startsWith("Node/") ? "spec.podCIDRs" : "spec.allocations",
         `node ${name} has two pod subnets of one family, ${other.prefix} and ${one.prefix}; only ${other.prefix} is used`,
@@ -111,6 +119,7 @@ function reportDuplicateAddresses(resources: Resources, problems: Problems): voi
       if (first === undefined) owner.set(text, node.metadata.name);
       else if (first !== node.metadata.name) {
         problems.error(
+          "DuplicateAddress",
           `Node/${node.metadata.name}`,
           "status.addresses",
           `InternalIP ${text} is that of node ${first} too`,
@@ -134,6 +143,7 @@ export function assignFabrics(nodes: NodeView[], parts: FabricParts): Pick<Clust
     node.fabric = willing.find(({ metadata }) => metadata.name === former) ?? willing[0];
     if (!node.fabric) {
       problems.warning(
+        "NotSelected",
         `Node/${node.name}`,
         "metadata.labels",
         "no Fabric selects this node: it takes no part in BGP",
@@ -167,17 +177,18 @@ function usableFabric(fabric: Fabric, nodes: readonly NodeView[], parts: FabricP
   const label = "correct the selector or label the nodes; {} selects all";
   if (nodeSelector !== spec.nodeSelector)
     problems.error(
+      "SelectsNothing",
       object,
       "spec.nodeSelector",
       "selects no node: the nodes that it selected before stay",
       `${label}; or delete the fabric`,
     );
-  else if (!selectsSome(nodeSelector)) problems.warning(object, "spec.nodeSelector", "selects no node", label);
+  else if (!selectsSome(nodeSelector)) problems.warning("SelectsNothing", object, "spec.nodeSelector", "selects no node", label);
   const alone = spec.mesh.type === "None" || nodes.filter(({ labels }) => selects(nodeSelector, labels)).length < 2;
   const port = memory.hold("ports", metadata.name, spec.listen.port, value => value !== 0 || alone);
   if (spec.listen.port === 0 && !alone) {
     const effect = port === 0 ? "no mesh session can come up" : `${port}, which was there before, stays in force`;
-    problems.error(object, "spec.listen.port", `port 0 accepts nothing: ${effect}`, "set a port, or mesh type None");
+    problems.error("PortZero", object, "spec.listen.port", `port 0 accepts nothing: ${effect}`, "set a port, or mesh type None");
   }
   return { ...fabric, spec: { ...spec, nodeSelector, listen: { ...spec.listen, port }, mesh: withUsableLists(fabric, parts) } };
 }
@@ -203,7 +214,7 @@ function reportFabric({ metadata, spec }: Fabric, nodes: NodeView[], problems: P
   }
   for (const [other, names] of taken) {
     const message = `selects ${someOf(names)}, which Fabric/${other} selects too; Fabric/${other} is used`;
-    problems.error(object, "spec.nodeSelector", message, "let every node be selected by one fabric only");
+    problems.error("SelectedTwice", object, "spec.nodeSelector", message, "let every node be selected by one fabric only");
   }
 }
 
@@ -254,6 +265,7 @@ export function reportDuplicateRouterIds({ nodes, self, facts, problems }: Pick<
     if (first === undefined) owner.set(key, node.name);
     else
       problems.error(
+        "DuplicateRouterID",
         `Node/${node.name}`,
         "metadata.annotations",
         `router id ${key.split(" ")[1]} is that of node ${first} too`,

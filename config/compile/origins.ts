@@ -156,6 +156,7 @@ export function reportUnbelieved(
     if (kind !== "interface" || !sources?.some(name => heard.has(name))) continue;
     if (own?.prefixes.includes(prefix) || listed.matches(parsePrefix(prefix))) continue;
     problems.warning(
+      "NotBelieved",
       source,
       "spec.mesh",
       `no other node accepts ${prefix} of ${self.name}: what they know of its interfaces are the addresses of its Node object`,

@@ -24,6 +24,7 @@ export function resolvePeers(context: PeerParts): ResolvedPeer[] {
     const nodes = new Set(nodeSelector ? context.nodes.filter(node => selects(nodeSelector, node.labels)) : []);
     if (nodes.size === 0)
       problems.warning(
+        "SelectsNothing",
         `Peer/${name}`,
         "spec.nodeSelector",
         "selects no node: there is no session",
@@ -35,6 +36,7 @@ export function resolvePeers(context: PeerParts): ResolvedPeer[] {
   for (const peer of byName(resources.peers)) {
     if (!peer.spec.template || used.has(peer.metadata.name)) continue;
     problems.warning(
+      "NotUsed",
       `Peer/${peer.metadata.name}`,
       "spec.template",
       "no peer takes anything from this template",
@@ -59,7 +61,7 @@ function specOf(peer: Peer, context: PeerParts, used: Set<string>): Peer["spec"]
   const without = peer.spec.template ? "nothing can be taken from it" : "there is no session";
   for (const { field, cause, message, remedy } of resolved) {
     const effect = last && !peer.spec.template ? "its last good version stays in force" : without;
-    problems.because({ object: cause, message }, `Peer/${name}`, field, effect, remedy);
+    problems.because("InheritanceFailed", { object: cause, message }, `Peer/${name}`, field, effect, remedy);
   }
   return last;
 }

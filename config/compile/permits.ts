@@ -138,6 +138,7 @@ function reportContradictions({ problems }: Context, grants: readonly Grant[], i
       if (ignored === undefined || ignored === used) continue;
       const what = someOf(items.map(({ prefix }) => prefix).sort(compareText));
       problems.error(
+        "AttributesContradict",
         `Advertisement/${other.name}`,
         `spec.attributes.${field}`,
         `${what} is announced to the same neighbour with ${field} ${used} by Advertisement/${first.name} and ${ignored} by this one: ${used} is used`,
@@ -153,6 +154,7 @@ function reportGrant({ problems }: Context, grant: Grant, listeners: readonly Se
   const object = `Advertisement/${name}`;
   if (attributes.localPref !== undefined && listeners.every(({ external }) => external)) {
     problems.warning(
+      "NoEffect",
       object,
       "spec.attributes.localPref",
       "has no effect: LOCAL_PREF is not sent to external peers",
@@ -164,6 +166,7 @@ function reportGrant({ problems }: Context, grant: Grant, listeners: readonly Se
     if (some.length === 0 || listeners.some(({ neighbor }) => neighbor.families[family])) continue;
     const message = `no session with the selected peers carries ${family}: ${some.map(({ prefix }) => prefix).join(", ")} is not announced`;
     problems.warning(
+      "FamilyNotCarried",
       object,
       "spec.peerSelector",
       message,

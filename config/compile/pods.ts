@@ -13,6 +13,7 @@ export function compilePods(context: Context): PodPlan {
   if (network) reportUnsupported(`PodNetwork/${network.metadata.name}`, spec, context);
   if (self.podCidrs.length === 0 && !self.contested) {
     problems.warning(
+      "NoPodSubnet",
       `Node/${self.name}`,
       "spec.podCIDRs",
       "has no pod subnet: no pod can be attached",
@@ -22,7 +23,13 @@ export function compilePods(context: Context): PodPlan {
   for (const { prefix, source } of self.podCidrs) {
     const clash = (spec.serviceCIDRs ?? []).find(range => overlaps(parsePrefix(prefix), parsePrefix(range)));
     if (clash)
-      problems.error(source, "spec", `pod subnet ${prefix} overlaps the service range ${clash}`, "choose ranges that do not overlap");
+      problems.error(
+        "RangesOverlap",
+        source,
+        "spec",
+        `pod subnet ${prefix} overlaps the service range ${clash}`,
+        "choose ranges that do not overlap",
+      );
   }
   return {
     podCidrs: self.podCidrs.map(({ prefix }) => prefix),
@@ -57,11 +64,18 @@ export function assignPodNetworks({
     const object = `PodNetwork/${network.metadata.name}`;
     const selected = nodes.filter(({ labels }) => selects(network.spec.nodeSelector, labels));
     if (selected.length === 0)
-      problems.warning(object, "spec.nodeSelector", "selects no node", "correct the selector or label the nodes; {} selects all");
+      problems.warning(
+        "SelectsNothing",
+        object,
+        "spec.nodeSelector",
+        "selects no node",
+        "correct the selector or label the nodes; {} selects all",
+      );
     const taken = selected.filter(({ name }) => owner.has(name) && owner.get(name) !== object);
     for (const other of new Set(taken.map(({ name }) => owner.get(name)))) {
       const names = taken.filter(({ name }) => owner.get(name) === other).map(({ name }) => name);
       problems.error(
+        "SelectedTwice",
         object,
         "spec.nodeSelector",
         `selects ${someOf(names)}, which ${other} selects too; ${other} is used`,
@@ -73,8 +87,15 @@ export function assignPodNetworks({
       const at = `spec.allocations[${i}].node`;
       const remedy = "correct the name or take the allocation out";
       const keeper = podCIDRs.map(prefix => keepers.get(`${object} ${formatPrefix(parsePrefix(prefix))}`)).find(Boolean);
-      if (keeper === undefined) problems.warning(object, at, `there is no node ${node}`, remedy);
-      else problems.error(object, at, `there is no node ${node}: ${keeper}, which had ${podCIDRs.join(", ")}, keeps it`, remedy);
+      if (keeper === undefined) problems.warning("ReferenceNotFound", object, at, `there is no node ${node}`, remedy);
+      else
+        problems.error(
+          "ReferenceNotFound",
+          object,
+          at,
+          `there is no node ${node}: ${keeper}, which had ${podCIDRs.join(", ")}, keeps it`,
+          remedy,
+        );
     }
   }
   const byObject = new Map(all.map(network => [`PodNetwork/${network.metadata.name}`, network]));
@@ -88,7 +109,7 @@ export function assignPodNetworks({
 
 function reportUnsupported(object: string, spec: PodNetwork["spec"], { problems }: Context): void {
   const later = (field: string, what: string, instead: string, remedy: string) =>
-    problems.error(object, field, `${what} is not supported yet: ${instead}`, remedy);
+    problems.error("NotSupported", object, field, `${what} is not supported yet: ${instead}`, remedy);
   if (spec.mode === "Routed") later("spec.mode", "mode Routed", "pods are attached to a bridge", "use mode: Bridge");
   if (spec.overlay !== "Never") later("spec.overlay", `overlay ${spec.overlay}`, "packets are not encapsulated", "use overlay: Never");
   if (spec.masquerade?.mode === "External") later("spec.masquerade", "masquerade", "pods keep their addresses", "use mode: None");

@@ -231,6 +231,7 @@ export function reportPolicies(cluster: Cluster, asn: number): Problems {
             ? "its last good version stays in force"
             : "in its place everything is rejected";
         problems.because(
+          "ReferenceNotFound",
           { object: `Policy/${name}`, message },
           object,
           `${field}[${i}]`,
@@ -242,6 +243,7 @@ export function reportPolicies(cluster: Cluster, asn: number): Problems {
     const end = names.findIndex(name => terminal(resources.policies.get(name)) !== undefined);
     if (end >= 0 && end < names.length - 1) {
       problems.warning(
+        "NeverReached",
         object,
         `${field}[${end + 1}]`,
         `is never asked: Policy ${names[end]} decides about every route`,
@@ -259,6 +261,7 @@ function reportPolicy(policy: Policy, used: Set<string>, { resources, policies, 
   const object = `Policy/${name}`;
   if (!used.has(name))
     problems.warning(
+      "NotUsed",
       object,
       "",
       "no Peer and no Fabric uses this policy",
@@ -268,6 +271,7 @@ function reportPolicy(policy: Policy, used: Set<string>, { resources, policies, 
   if (end >= 0 && end < spec.rules.length - 1) {
     const first = spec.rules[end].name ?? `rule ${end + 1}`;
     problems.warning(
+      "NeverReached",
       object,
       `spec.rules[${end + 1}]`,
       `is never reached: ${JSON.stringify(first)} before it decides about every route`,
@@ -276,6 +280,7 @@ function reportPolicy(policy: Policy, used: Set<string>, { resources, policies, 
   }
   for (const { rule, field, message, remedy } of faultsOf(policy)) {
     problems.error(
+      "InvalidRule",
       object,
       `spec.rules[${rule}].${field.replace(/^action\./, "")}`,
       `${message}; until then ${policies.has(name) ? "its last good version stays in force" : "the policy rejects everything"}`,
@@ -293,8 +298,9 @@ function reportPolicy(policy: Policy, used: Set<string>, { resources, policies, 
         if (resources[field].has(one)) continue;
         const at = `spec.rules[${i}].match.${field}[${j}]`;
         const { message, remedy } = memory.absence(kind, one);
-        if (stray.includes(one)) problems.error(object, at, `${message}; until then the policy's last good version stays in force`, remedy);
-        else problems.warning(object, at, message, remedy);
+        if (stray.includes(one))
+          problems.error("ReferenceNotFound", object, at, `${message}; until then the policy's last good version stays in force`, remedy);
+        else problems.warning("ReferenceNotFound", object, at, message, remedy);
       }
     }
   }

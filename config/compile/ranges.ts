@@ -42,6 +42,7 @@ function settle(claims: Claim[], memory: Memory, problems: Problems): void {
     claim.node.podCidrs = claim.node.podCidrs.filter(({ prefix }) => prefix !== claim.text);
     claim.node.contested = true;
     problems.error(
+      "RangesOverlap",
       claim.source,
       claim.source.startsWith("Node/") ? "spec.podCIDRs" : "spec.allocations",
       `pod subnet ${claim.text} of node ${claim.node.name} overlaps ${formatPrefix(holder.prefix)} of node ${holder.node.name}, which keeps it: ${claim.node.name} does not use it`,

@@ -19,7 +19,7 @@ export function resolvePassword(
     const password = memory.recall("passwords", known) ?? memory.before("passwords", object);
     if (password !== undefined) memory.remember("passwords", object, password);
     const effect = password === undefined ? "the session stays shut down" : "the password that it had stays in use";
-    problems.because({ object: `Secret/${ref.name}`, message }, object, at, effect, remedy);
+    problems.because("PasswordNotAvailable", { object: `Secret/${ref.name}`, message }, object, at, effect, remedy);
     return password === undefined ? { shutdown: { message: "password not available" } } : { password };
   };
   const secret = resources.secrets.get(ref.name);

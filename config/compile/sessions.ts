@@ -49,7 +49,7 @@ export function compileSessions(context: Context, fabric: Fabric): Session[] {
 function reportSecond({ self, problems }: Context, kept: Session, { neighbor, peer }: Session): void {
   const message = `${neighbor.address} is a neighbour of node ${self.name} already, as ${kept.neighbor.name}; this one is left out`;
   const remedy = "keep one session per neighbour address, or set mesh type None in the fabric";
-  problems.error(neighbor.source ?? neighbor.name, peer?.whoField ?? "status.addresses", message, remedy);
+  problems.error("DuplicateNeighbor", neighbor.source ?? neighbor.name, peer?.whoField ?? "status.addresses", message, remedy);
 }
 
 /** By what a neighbour is known, in one spelling. */
@@ -70,6 +70,7 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
     const former = reflectors.map(({ name }) => name);
     const effect = former.length > 0 ? `${someOf(former)} go on reflecting` : "nobody reflects, and no session comes up";
     problems.error(
+      "SelectsNothing",
       object,
       "spec.mesh.routeReflectors.nodeSelector",
       `selects no node of the fabric: ${effect}`,
@@ -80,7 +81,7 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
   if (fabric.spec.listen.port === 0 && members.length > 1) return [];
   if (members.length > 1 && Object.keys(self.address).length === 0) {
     const remedy = "give the Node object an InternalIP (kubelet --node-ip)";
-    problems.error(`Node/${self.name}`, "status.addresses", "has no InternalIP: there is no mesh session", remedy);
+    problems.error("NoInternalIP", `Node/${self.name}`, "status.addresses", "has no InternalIP: there is no mesh session", remedy);
     return [];
   }
   const others = mesh.type === "Full" || self.reflects ? members : reflectors;
@@ -92,7 +93,7 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
     sessions.length > 0
   ) {
     const message = `has no effect on node ${self.name}: no other node is on a network that it is connected to`;
-    problems.warning(object, "spec.mesh.ttlSecurity", message, "give the number of hops between the nodes, or take it out");
+    problems.warning("NoEffect", object, "spec.mesh.ttlSecurity", message, "give the number of hops between the nodes, or take it out");
   }
   return sessions;
 }
@@ -105,6 +106,7 @@ function meshPair(context: Context, fabric: Fabric, other: NodeView): Session[] 
   const families = common.filter(family => self.canonical[family] !== other.canonical[family]);
   if (common.length === 0) {
     problems.error(
+      "NoCommonFamily",
       `Node/${other.name}`,
       "status.addresses",
       `nodes ${self.name} and ${other.name} have no InternalIP of a common family: no session between them`,
@@ -115,6 +117,7 @@ function meshPair(context: Context, fabric: Fabric, other: NodeView): Session[] 
   const external = other.asn !== self.asn;
   if (client && external) {
     problems.error(
+      "ClientOfAnotherAS",
       `Node/${other.name}`,
       'metadata.annotations["podlane.io/asn"]',
       `node ${other.name} has AS ${other.asn} and cannot be a client of the reflector ${self.name} in AS ${self.asn}`,
@@ -192,15 +195,23 @@ function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Ses
   if (!peer.nodes.has(self)) return [];
   if (spec.interface)
     problems.error(
+      "NotSupported",
       object,
       "spec.interface",
       "unnumbered peers are not supported yet: there is no session",
       "give the neighbour's address instead",
     );
   if (spec.gateway)
-    problems.error(object, "spec.gateway", "gateway is not supported yet: there is no session", "give the router's address instead");
+    problems.error(
+      "NotSupported",
+      object,
+      "spec.gateway",
+      "gateway is not supported yet: there is no session",
+      "give the router's address instead",
+    );
   if (spec.passive && fabric.spec.listen.port === 0) {
     problems.error(
+      "PortZero",
       object,
       "spec.passive",
       `waits for a connection, but Fabric/${fabric.metadata.name} has listen.port 0`,
@@ -212,7 +223,13 @@ function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Ses
   if (!peerSelector) return [];
   const others = context.nodes.filter(node => node !== self && selects(peerSelector, node.labels));
   if (others.length === 0)
-    problems.warning(object, "spec.peerSelector", `selects no node other than ${self.name}`, "correct the selector or label the nodes");
+    problems.warning(
+      "SelectsNothing",
+      object,
+      "spec.peerSelector",
+      `selects no node other than ${self.name}`,
+      "correct the selector or label the nodes",
+    );
   const sessions = others.flatMap(other =>
     ([4, 6] as const)
       .filter(family => self.address[family] && other.address[family])
@@ -224,6 +241,7 @@ function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Ses
   );
   if (others.length > 0 && sessions.length === 0) {
     problems.error(
+      "NoCommonFamily",
       object,
       "spec.peerSelector",
       `${self.name} has no InternalIP of a common family with ${someOf(others.map(({ name }) => name))}`,
@@ -240,6 +258,7 @@ function peerSession(context: Context, fabric: Fabric, peer: ResolvedPeer, name:
   const external = isExternal(spec, self.asn);
   if (spec.routeReflectorClient && external)
     problems.error(
+      "ClientOfAnotherAS",
       object,
       "spec.routeReflectorClient",
       `is for internal peers; AS ${spec.asn} is not AS ${self.asn} of node ${self.name}`,
@@ -317,6 +336,7 @@ function reportUnreachable({ facts, self, problems }: Context, { name, spec }: R
   const offLink = !isOnLink(facts, parseAddress(address));
   if (facts.addresses.length === 0 || !offLink || (spec.multihop ?? 1) > 1 || (spec.ttlSecurity ?? 1) > 1) return;
   problems.warning(
+    "NeighborOffLink",
     `Peer/${name}`,
     "spec.address",
     `${address} is on no network that node ${self.name} is connected to, and an external session crosses no router`,

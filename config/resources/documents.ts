@@ -29,7 +29,15 @@ export interface ReadResult {
 export function readDocuments(text: string, file: string): ReadResult {
   const result: ReadResult = { objects: [], problems: [], broken: false };
   const fail = (message: string, remedy: string, place?: string) => {
-    result.problems.push({ severity: "error", object: file, field: "", message, remedy, ...(place ? { place } : {}) });
+    result.problems.push({
+      severity: "error",
+      reason: "UnreadableFile",
+      object: file,
+      field: "",
+      message,
+      remedy,
+      ...(place ? { place } : {}),
+    });
   };
   const { documents, lines, fault } = parseYaml(text);
   if (fault) {
@@ -119,10 +127,10 @@ function checkOwnKind(kind: string, schema: TSchema, value: Record<string, unkno
     if (known.includes(key)) continue;
     const near = nearest(key, known);
     const remedy = near ? `did you mean "${near}"?` : `known fields: ${known.join(", ")}`;
-    faults.push({ path: [key], about: "key", message: `unknown field "${key}"`, remedy });
+    faults.push({ path: [key], about: "key", reason: "UnknownField", message: `unknown field "${key}"`, remedy });
   }
   if (value.spec === undefined) {
-    faults.push({ path: ["spec"], about: "key", message: 'field "spec" is missing', remedy: "add spec" });
+    faults.push({ path: ["spec"], about: "key", reason: "MissingField", message: 'field "spec" is missing', remedy: "add spec" });
     return { faults };
   }
   const checked = validate(schema, value.spec, ["spec"]);
@@ -136,15 +144,20 @@ function unknownKind({ apiVersion: version, kind }: Record<string, unknown>): Fa
   const names = [...own, ...coreKinds.keys()];
   const said = `kind ${show(kind)} with apiVersion ${show(version)}`;
   if (kindRows.some(row => row.kind === kind && !row.spec)) {
-    return { path: ["kind"], message: `${kind} is written by the agents, not read`, remedy: "take the document out" };
+    return {
+      path: ["kind"],
+      reason: "UnknownKind",
+      message: `${kind} is written by the agents, not read`,
+      remedy: "take the document out",
+    };
   }
   if (typeof kind === "string" && names.includes(kind)) {
     const wanted = coreKinds.has(kind) ? "v1" : apiVersion;
-    return { path: ["apiVersion"], message: `${said} is not known`, remedy: `write apiVersion: ${wanted}` };
+    return { path: ["apiVersion"], reason: "UnknownKind", message: `${said} is not known`, remedy: `write apiVersion: ${wanted}` };
   }
   const near = typeof kind === "string" ? nearest(kind, names) : undefined;
   const remedy = near ? `did you mean "${near}"?` : `known are ${group} ${own.join(", ")}, and v1 ${[...coreKinds.keys()].join(", ")}`;
-  return { path: kind === undefined ? [] : ["kind"], message: `${said} is not known`, remedy };
+  return { path: kind === undefined ? [] : ["kind"], reason: "UnknownKind", message: `${said} is not known`, remedy };
 }
 
 function show(value: unknown): string {
@@ -188,7 +201,15 @@ function textMap(value: unknown, path: Path, faults: Fault[]): Record<string, st
 
 function problemAt(context: Context, object: string, fault: Fault, field = formatPath(fault.path)): Problem {
   const { message, remedy } = fault;
-  return { severity: "error", object, field, message, remedy, place: placeOf(context, fault.path, fault.about ?? "value") };
+  return {
+    severity: "error",
+    reason: fault.reason ?? "InvalidValue",
+    object,
+    field,
+    message,
+    remedy,
+    place: placeOf(context, fault.path, fault.about ?? "value"),
+  };
 }
 
 /** Where a field stands; of one that is missing, the nearest parent. */

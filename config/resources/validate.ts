@@ -3,6 +3,7 @@
  * rules. Other than the API server it refuses unknown fields, naming the nearest known one, and says for each fault what to do.
  */
 import type { Static, TSchema } from "typebox";
+import type { Reason } from "../../platform/problem.ts";
 import { holds } from "./cel.ts";
 import type { SchemaNode } from "./schema.ts";
 import { nearest } from "./suggest.ts";
@@ -11,6 +12,8 @@ export type Path = readonly (string | number)[];
 
 export interface Fault {
   path: Path;
+  /** Absent: InvalidValue. */
+  reason?: Reason;
   message: string;
   remedy: string;
   /** The fault is about the field's name (unknown, missing), not about its value. */
@@ -123,6 +126,7 @@ function unknownField(key: string, known: string[], path: Path, faults: Fault[])
   faults.push({
     path: [...path, key],
     about: "key",
+    reason: "UnknownField",
     message: `unknown field ${quote(key)}`,
     remedy: near ? `did you mean ${JSON.stringify(near)}?` : `known fields: ${known.join(", ") || "none"}`,
   });
@@ -130,7 +134,13 @@ function unknownField(key: string, known: string[], path: Path, faults: Fault[])
 
 function missingField(key: string, child: SchemaNode, path: Path, faults: Fault[]): void {
   const what = child.description ? ` (${child.description.replace(/\.$/, "")})` : "";
-  faults.push({ path: [...path, key], about: "key", message: `field ${JSON.stringify(key)} is missing`, remedy: `add ${key}${what}` });
+  faults.push({
+    path: [...path, key],
+    about: "key",
+    reason: "MissingField",
+    message: `field ${JSON.stringify(key)} is missing`,
+    remedy: `add ${key}${what}`,
+  });
 }
 
 function checkList(schema: SchemaNode, value: unknown[], path: Path, faults: Fault[]): unknown {
@@ -207,6 +217,7 @@ function checkRules(schema: SchemaNode, value: unknown, path: Path, faults: Faul
     const text = typeof value === "string" ? `${quote(value)}: ${message}` : message;
     faults.push({
       path: full,
+      reason: "RuleViolated",
       message: text,
       remedy: schema.type === "object" ? "correct these fields; docs/objects.md describes them" : shortHelp(schema),
     });

@@ -140,7 +140,14 @@ export class DirectorySource implements ResourceSource {
       if (text.trim() === "" && known && known.good.length > 0) {
         // Editors and `cp` empty a file before they write it.
         const message = "is empty; what it said before stays in force";
-        problems.push({ severity: "error", object: name, field: "", message, remedy: "write it, or delete it to remove its objects" });
+        problems.push({
+          severity: "error",
+          reason: "EmptyFile",
+          object: name,
+          field: "",
+          message,
+          remedy: "write it, or delete it to remove its objects",
+        });
         continue;
       }
       const read = await this.#reader.read(text, name);
@@ -201,7 +208,7 @@ interface Present {
 /** undefined: the directory itself cannot be read, so nothing is known about its files. */
 async function readAll(path: string, problems: Problem[]): Promise<Present | undefined> {
   const fail = (object: string, message: string, remedy: string) =>
-    problems.push({ severity: "error", object, field: "", message, remedy });
+    problems.push({ severity: "error", reason: "UnreadableFile", object, field: "", message, remedy });
   let names: string[];
   try {
     names = (await readdir(path)).filter(name => !name.startsWith(".") && /\.(yaml|yml|json)$/.test(name)).sort();
@@ -306,6 +313,7 @@ function merge(files: ReadonlyMap<string, FileState>, homes: Map<string, string>
     const message = `is there twice: ${first} and ${place}; that of ${first} is used`;
     problems.push({
       severity: "error",
+      reason: "DuplicateObject",
       object: nameOf(object),
       field: "",
       message,

@@ -63,5 +63,9 @@ export class TextReader {
 
 function unreadable(file: string, message: string): ReadResult {
   const remedy = "split it into several files; what it said before stays in force";
-  return { objects: [], problems: [{ severity: "error", object: file, field: "", message, remedy }], broken: true };
+  return {
+    objects: [],
+    problems: [{ severity: "error", reason: "UnreadableFile", object: file, field: "", message, remedy }],
+    broken: true,
+  };
 }

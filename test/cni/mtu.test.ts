@@ -83,6 +83,7 @@ describe("below 1280 octets", () => {
     expect(await node.look()).toEqual([
       {
         severity: "warning",
+        reason: "MTUTooLarge",
         field: "mtu",
         message:
           "pods have an MTU of 1280, as IPv6 needs it, and up0, by which they reach other nodes, has 1000: larger packets are fragmented, refused or lost",
