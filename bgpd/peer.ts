@@ -7,7 +7,16 @@ import { type OpenedWith, policyKey, same } from "./apply.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
 import { Families, type Family, type FamilyIndex, FamilyIndexes, FamilyTable, familyIndex, type PerFamily, perFamily } from "./family.ts";
 import type { NextHopTracker } from "./fib/types.ts";
-import { familiesToDrop, familiesToKeep, type NeighborGracefulRestart, neighborGracefulRestart } from "./graceful-restart.ts";
+import {
+  isComplete,
+  isRestarting,
+  neighborGracefulRestart,
+  noRestart,
+  type RestartAction,
+  type RestartEvent,
+  type RestartState,
+  restart,
+} from "./graceful-restart.ts";
 import { MalformedUpdates } from "./malformed.ts";
 import { CeaseSubcode, ErrorCode } from "./message/notification.ts";
 import { UpdateDecoder } from "./message/update-decoder.ts";
@@ -27,9 +36,6 @@ export interface PeerHooks {
   progressed(): void;
   stateChanged(peer: Peer, state: SessionState, reason: string): void;
 }
-
-/** Seconds: how long stale routes are kept once the neighbour is back but does not finish its table (RFC 4724 section 4.2, upper bound). */
-const STALE_ROUTES_TIME = 360;
 
 /** Seconds that a session stays down after its prefix limit unless the configuration says otherwise. */
 const PREFIX_LIMIT_RESTART = 300;
@@ -63,8 +69,7 @@ export class Peer implements SessionListener {
   /** Since when there is no session, in milliseconds since the epoch and of the monotonic clock; undefined while there is one. */
   downSince: { since: number; at: number } | undefined;
   slot: Slot | undefined;
-  gracefulRestart: NeighborGracefulRestart | undefined;
-  readonly endOfRib = new Set<Family>();
+  #restart: RestartState = noRestart;
   readonly malformed: MalformedUpdates;
   /** What ended the last session, where it was a limit. */
   overLimit: Excess | undefined;
@@ -75,7 +80,7 @@ export class Peer implements SessionListener {
   readonly #hooks: PeerHooks;
   readonly #log: Logger;
   #decoder: UpdateDecoder | undefined;
-  #staleTimer: Timer | undefined;
+  #restartTimer: Timer | undefined;
   #writable = true;
   /** Of the interface that the session is bound to; 0 = none. */
   #ifindex = 0;
@@ -115,13 +120,9 @@ export class Peer implements SessionListener {
     return this.config.localAsn ?? this.#global.asn;
   }
 
-  /**
-   * It restarts itself, and may wait for our End-of-RIB before it sends its table (RFC 4724 section 4.1). Not so one that names no family:
-   * it only helps others, as FRR does unless told otherwise, which says R all the same in its first two minutes.
-   */
+  /** It restarts itself (RFC 4724). */
   get restarting(): boolean {
-    const { restarted = false, families = [] } = this.gracefulRestart ?? {};
-    return this.negotiated !== undefined && restarted && families.length > 0;
+    return isRestarting(this.#restart);
   }
 
   /** End-of-RIB for those that restart themselves need not wait for it: its table is in, or it restarts as well. */
@@ -132,7 +133,11 @@ export class Peer implements SessionListener {
   /** Its initial table is in. */
   get complete(): boolean {
     if (this.config.shutdown) return true;
-    return this.negotiated?.families.every(family => this.endOfRib.has(family)) === true;
+    return isComplete(this.#restart);
+  }
+
+  hasEndOfRib(family: Family): boolean {
+    return this.#restart.families[family]?.complete === true;
   }
 
   /** Takes over configuration that needs no reset; returns what was done, in words. */
@@ -234,9 +239,7 @@ export class Peer implements SessionListener {
     this.#home = this.#ifindex || this.#interfaceOf(negotiated.localAddress);
     this.#self = this.#ownAddresses(negotiated);
     this.#shared = this.#subnets(negotiated);
-    this.endOfRib.clear();
     this.overLimit = undefined;
-    this.gracefulRestart = neighborGracefulRestart(negotiated);
     this.#followLink(negotiated);
     this.#decoder = new UpdateDecoder({
       fourOctetAsn: negotiated.fourOctetAsn,
@@ -258,7 +261,8 @@ export class Peer implements SessionListener {
       imports: this.#importRules(),
       attributeOctetsLimit: this.config.attributeOctetsLimit ?? 0,
     });
-    if (former?.state === "stale" && this.#rib.slots.has(former)) this.#comeBack(former, this.slot);
+    if (former?.state === "stale" && this.#rib.slots.has(former)) this.slot.staleSlot = former.id;
+    this.#restarts({ type: "Up", families: negotiated.families, offer: neighborGracefulRestart(negotiated.remoteCapabilities) });
     for (const family of negotiated.families) {
       const f = familyIndex(family);
       this.#rib.join(f, this.#groupKey(f), () => this.#exportRules(f), this.#groupOptions(), this.#sink(), true);
@@ -293,7 +297,7 @@ export class Peer implements SessionListener {
     for (const family of FamilyIndexes) this.#rib.leave(family, this.index);
     this.negotiated = undefined;
     this.#decoder = undefined;
-    if (slot && negotiated) this.#retire(slot, negotiated, reason);
+    if (slot && negotiated) this.#restarts({ type: "Down", reason });
     // Routes that are kept stand and fall with the link as the session did.
     if (slot?.state !== "stale") this.#releaseLink();
     this.#hooks.progressed();
@@ -306,7 +310,7 @@ export class Peer implements SessionListener {
 
   /** The neighbour is removed from the configuration: nothing of it is kept. */
   close(): void {
-    this.#staleTimer?.cancel();
+    this.#restartTimer?.cancel();
     this.#releaseLink();
     for (const family of FamilyIndexes) this.#rib.leave(family, this.index);
     if (this.slot && this.slot.state !== "dead") this.#rib.closeSlot(this.slot, false);
@@ -324,7 +328,7 @@ export class Peer implements SessionListener {
     if (resolution?.connected) return;
     const text = resolution?.reachable ? `now only ${resolution.reason}` : resolution?.reason;
     if (!this.negotiated) {
-      if (this.slot?.state === "stale") this.#forgetStale(this.slot, `the link to the neighbour is lost: ${text}`);
+      this.#restarts({ type: "Lost", reason: `the link to the neighbour is lost: ${text}` });
       return;
     }
     this.session.fail(`the link to the neighbour is lost: ${text}`, { code: ErrorCode.Cease, subcode: 0, data: new Uint8Array() });
@@ -343,38 +347,43 @@ export class Peer implements SessionListener {
     this.#link = undefined;
   }
 
-  #retire(slot: Slot, negotiated: Negotiated, reason: DownReason): void {
-    const keep = familiesToKeep(this.gracefulRestart, negotiated, reason);
-    this.#rib.closeSlot(slot, keep.length > 0);
-    this.#staleTimer?.cancel();
-    if (keep.length === 0) return;
-    for (const family of Families) if (!keep.includes(family)) this.#rib.purgeStale(slot, familyIndex(family));
-    const seconds = this.gracefulRestart?.restartTime ?? 0;
-    this.#log.info({ seconds, families: keep }, `graceful restart: keeping the neighbour's routes for ${seconds} s`);
-    this.#staleTimer = this.#platform.clock.after(seconds * 1000, () => this.#forgetStale(slot, "the neighbour did not come back in time"));
+  #restarts(event: RestartEvent): void {
+    const [next, actions] = restart(this.#restart, event);
+    this.#restart = next;
+    for (const action of actions) this.#doRestart(action);
   }
 
-  #forgetStale(slot: Slot, reason: string): void {
-    this.#log.info({}, `graceful restart: ${reason}, its routes go`);
-    this.#staleTimer?.cancel();
-    this.#releaseLink();
-    this.#rib.closeSlot(slot, false);
-  }
-
-  /** The neighbour is back after a graceful restart: its old routes wait for their replacements. */
-  #comeBack(stale: Slot, slot: Slot): void {
-    slot.staleSlot = stale.id;
-    this.#staleTimer?.cancel();
-    for (const family of familiesToDrop(this.gracefulRestart)) this.#rib.purgeStale(stale, familyIndex(family));
-    this.#staleTimer = this.#platform.clock.after(STALE_ROUTES_TIME * 1000, () => {
-      for (const family of FamilyIndexes) this.#rib.purgeStale(stale, family);
-    });
+  #doRestart(action: RestartAction): void {
+    const { slot } = this;
+    switch (action.type) {
+      case "End":
+        if (slot) this.#rib.closeSlot(slot, action.keep);
+        return;
+      case "Purge": {
+        // Of a session that stands they are in the slot of the one before.
+        const stale = slot?.state === "live" ? this.#rib.slots.get(slot.staleSlot) : slot;
+        if (stale) for (const family of action.families) this.#rib.purgeStale(stale, familyIndex(family));
+        return;
+      }
+      case "Forget":
+        this.#log.info({}, `graceful restart: ${action.reason}, its routes go`);
+        this.#releaseLink();
+        if (slot) this.#rib.closeSlot(slot, false);
+        return;
+      case "StartTimer": {
+        const { seconds } = action;
+        if (this.#restart.phase === "kept")
+          this.#log.info({ seconds }, `graceful restart: keeping the neighbour's routes for ${seconds} s`);
+        this.#restartTimer = this.#platform.clock.after(seconds * 1000, () => this.#restarts({ type: "TimerExpires" }));
+        return;
+      }
+      case "StopTimer":
+        this.#restartTimer?.cancel();
+    }
   }
 
   #endOfRib(family: Family): void {
-    this.endOfRib.add(family);
-    const stale = this.slot && this.slot.staleSlot >= 0 ? this.#rib.slots.get(this.slot.staleSlot) : undefined;
-    if (stale) this.#rib.purgeStale(stale, familyIndex(family));
+    this.#restarts({ type: "EndOfRib", family });
     this.#hooks.progressed();
   }
 

@@ -34,7 +34,7 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
       rejectedBecause: rejectedTexts(peer.slot?.rejected[f]),
       sent: sentCount(rib, f, peer.index),
       tooLarge: rib.groupOf(f, peer.index)?.tooLarge(peer.index).length || undefined,
-      endOfRib: peer.endOfRib.has(family),
+      endOfRib: peer.hasEndOfRib(family),
       prefixLimit: settings.prefixLimit,
       receivedLimit: settings.receivedLimit || undefined,
     };
@@ -65,7 +65,7 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
     holdTime: negotiated?.holdTime,
     keepaliveTime: negotiated?.keepaliveTime,
     localAddress: negotiated ? formatAddress(negotiated.localAddress) : config.localAddress,
-    capabilities: negotiated?.remoteCapabilities.map(describeCapability),
+    capabilities: negotiated?.remoteCapabilities.raw.map(describeCapability),
     families,
     attributeOctets: peer.slot && rib.attributes.octetsOf(peer.slot.serial),
     attributeOctetsLimit: config.attributeOctetsLimit || undefined,

@@ -3,7 +3,6 @@
  * RFC 9072). Structure is checked by decodeOpen; what needs our configuration by validateOpen; negotiate draws the conclusions.
  */
 import { classicFamily, Families, type Family, FamilyTable, familyIndex } from "../family.ts";
-import type { Negotiated } from "../session/types.ts";
 import { AS_TRANS, isReservedAsn } from "./as-path.ts";
 import { decodeCapability, encodeCapabilities, type LocalCapabilities } from "./capability.ts";
 import { HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, MessageType, newMessage } from "./header.ts";
@@ -93,8 +92,29 @@ export interface LocalSession {
   capabilities: LocalCapabilities;
 }
 
-/** The part of `Negotiated` that follows from the two OPENs; addresses and ports are the transport's. */
-export type NegotiatedOpen = Omit<Negotiated, "localAddress" | "remoteAddress" | "localPort" | "remotePort" | "localId">;
+/** What both OPENs together allow (RFC 5492). */
+export interface NegotiatedOpen {
+  localAsn: number;
+  remoteAsn: number;
+  /** remoteAsn === localAsn. */
+  internal: boolean;
+  /** BGP Identifier of the neighbour, unsigned 32 bit. */
+  remoteId: number;
+  /** Seconds; 0 = none. */
+  holdTime: number;
+  keepaliveTime: number;
+  /** Both sides announced the family (RFC 4760 section 8). */
+  families: Family[];
+  /** RFC 6793. */
+  fourOctetAsn: boolean;
+  /** RFC 2918. */
+  routeRefresh: boolean;
+  /** RFC 8654: 4096, or 65535 when both announced it. */
+  maxMessageLength: number;
+  /** What each side announced. */
+  localCapabilities: LocalCapabilities;
+  remoteCapabilities: Capabilities;
+}
 
 export function negotiate(local: LocalSession, open: OpenMessage): NegotiatedOpen {
   const ours = local.capabilities;
@@ -111,7 +131,8 @@ export function negotiate(local: LocalSession, open: OpenMessage): NegotiatedOpe
     fourOctetAsn: ours.fourOctetAsn && theirs.fourOctetAsn !== undefined,
     routeRefresh: ours.routeRefresh && theirs.routeRefresh === true,
     maxMessageLength: ours.extendedMessage === true && theirs.extendedMessage === true ? MAX_EXTENDED_LENGTH : MAX_LENGTH,
-    remoteCapabilities: theirs.raw,
+    localCapabilities: ours,
+    remoteCapabilities: theirs,
   };
 }
 

@@ -207,7 +207,7 @@ describe("OPEN", () => {
       fourOctetAsn: false,
       routeRefresh: false,
       maxMessageLength: 4096,
-      remoteCapabilities: [],
+      remoteCapabilities: { raw: [] },
     });
   });
 

@@ -46,6 +46,9 @@ export class Connection implements WireHandler {
   #wire: Wire | undefined;
   #closed = false;
   #negotiated: Negotiated | undefined;
+  /** What our OPEN said: what we say of ourselves may be something else by the time the other one comes. */
+  #announced: LocalCapabilities | undefined;
+  #localOpen: Uint8Array = new Uint8Array();
   /** Messages of the chunk at hand, in octets. */
   #delivered = 0;
 
@@ -67,7 +70,9 @@ export class Connection implements WireHandler {
   sendOpen(): void {
     const { localAsn: asn, localId: bgpId, holdTime } = this.#settings;
     this.#owner.counters.messagesOut.open++;
-    this.write(encodeOpen({ asn, holdTime, bgpId, capabilities: announced(this.#settings) }));
+    this.#announced = announced(this.#settings);
+    this.#localOpen = encodeOpen({ asn, holdTime, bgpId, capabilities: this.#announced });
+    this.write(this.#localOpen.slice());
   }
 
   sendKeepalive(): void {
@@ -171,11 +176,12 @@ export class Connection implements WireHandler {
       const open = decodeOpen(message);
       const { localAsn, localId, remoteAsn, families, holdTime, keepaliveTime } = this.#settings;
       validateOpen(open, { remoteAsn, localAsn, localId, families });
-      const negotiated = negotiate({ asn: localAsn, holdTime, keepaliveTime, capabilities: announced(this.#settings) }, open);
+      const capabilities = this.#announced ?? announced(this.#settings);
+      const negotiated = negotiate({ asn: localAsn, holdTime, keepaliveTime, capabilities }, open);
       if (!this.#negotiated && this.#wire) {
         const { local, remote } = this.#wire;
         const endpoints = { localAddress: local.address, localPort: local.port, remoteAddress: remote.address, remotePort: remote.port };
-        this.#negotiated = { ...negotiated, localId, ...endpoints };
+        this.#negotiated = { ...negotiated, localId, ...endpoints, localOpen: this.#localOpen, remoteOpen: offending };
         this.#framer.setMaxLength(negotiated.maxMessageLength);
       }
       const { remoteId } = negotiated;

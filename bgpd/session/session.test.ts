@@ -641,3 +641,34 @@ describe("connections that come in", () => {
     expect(peers).toHaveLength(1);
   });
 });
+
+describe("what both OPENs said", () => {
+  it("is told with the session: octets as they went, capabilities decoded, ours as they were then", () => {
+    let restarted = true;
+    const net = wire();
+    const gracefulRestart = () => ({ restarted, restartTime: 90, forwarding: true });
+    const us = speaker(net, { at: HERE, to: THERE, asn: 65001, gracefulRestart });
+    const peer = new RawPeer();
+    net.network.listen(parseAddress(THERE), incoming => {
+      peer.wire = incoming.attach(peer);
+    });
+    us.session.start();
+    net.clock.advance(5);
+    const [ours] = peer.ofType(MessageType.Open);
+    const theirs = open({ holdTime: 30, extendedMessage: true });
+    // What we would say now.
+    restarted = false;
+    peer.wire?.write(theirs);
+    peer.wire?.write(KEEPALIVE.slice());
+    net.clock.advance(5);
+    expect(us.listener.sessions).toMatchObject([
+      {
+        localOpen: ours,
+        remoteOpen: theirs,
+        localCapabilities: { extendedMessage: true, gracefulRestart: { restarted: true, restartTime: 90 } },
+        remoteCapabilities: { extendedMessage: true },
+        holdTime: 30,
+      },
+    ]);
+  });
+});

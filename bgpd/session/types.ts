@@ -4,37 +4,22 @@
  */
 import type { NeighborConfig } from "../config.ts";
 import type { Family } from "../family.ts";
+import type { NegotiatedOpen } from "../message/open.ts";
 
 /** RFC 4271 section 8.2.2. */
 export const SessionStates = ["Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established"] as const;
 export type SessionState = (typeof SessionStates)[number];
 
-/** What both OPENs together allow (RFC 5492). */
-export interface Negotiated {
-  localAsn: number;
-  remoteAsn: number;
-  /** remoteAsn === localAsn. */
-  internal: boolean;
-  /** BGP Identifier of the neighbour, unsigned 32 bit. */
-  remoteId: number;
+/** A session that stands: what both OPENs allow, between which ends, and the OPENs themselves. */
+export interface Negotiated extends NegotiatedOpen {
   localId: number;
   localAddress: Uint8Array;
   remoteAddress: Uint8Array;
   localPort: number;
   remotePort: number;
-  /** Seconds; 0 = none. */
-  holdTime: number;
-  keepaliveTime: number;
-  /** Both sides announced the family (RFC 4760 section 8). */
-  families: Family[];
-  /** RFC 6793. */
-  fourOctetAsn: boolean;
-  /** RFC 2918. */
-  routeRefresh: boolean;
-  /** RFC 8654: 4096, or 65535 when both announced it. */
-  maxMessageLength: number;
-  /** All capabilities the neighbour sent, by code, for display; unknown ones included. */
-  remoteCapabilities: { code: number; value: Uint8Array }[];
+  /** Whole messages, as they went over the wire. */
+  localOpen: Uint8Array;
+  remoteOpen: Uint8Array;
 }
 
 export interface NotificationMessage {
