@@ -5,15 +5,17 @@
 
 import type { Faults } from "../bgpd/faults.ts";
 import { Forwarding } from "../bgpd/forwarding.ts";
-import type { Clock, KernelAccess, Logger, RoutePlaces } from "../bgpd/platform.ts";
+import type { RoutePlaces } from "../bgpd/platform.ts";
 import { Speaker, type SpeakerEvent } from "../bgpd/speaker.ts";
-
 import { type LastGood, nothingGood } from "../config/compile/memory.ts";
 import { rangesOf } from "../config/compile/origins.ts";
 import { compileFrom } from "../config/compile.ts";
 import { type NodeFacts, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import { emptyResources, type Resources } from "../config/resources/kinds.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
+import type { KernelAccess } from "../kernel/access.ts";
+import type { Clock } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
 import type { Reason } from "../platform/problem.ts";
 import { ApiError } from "./api/error.ts";
 import type { ApiBackend } from "./api/routes.ts";

@@ -1,7 +1,7 @@
 /** The agent's log: JSON lines for machines, readable lines on a terminal, on standard error, whose reader is never waited for. */
 import { pino, stdTimeFunctions } from "pino";
 import { prettyFactory } from "pino-pretty";
-import type { Logger } from "../bgpd/platform.ts";
+import type { Logger } from "../platform/log.ts";
 import { LogSink } from "./log-sink.ts";
 
 export const LogLevels = ["debug", "info", "warn", "error"] as const;

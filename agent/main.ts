@@ -3,9 +3,10 @@
  * a second one at once; SIGHUP reloads. However it ends, the kernel keeps forwarding.
  */
 import { Faults, guardedClock, guardedKernel } from "../bgpd/faults.ts";
-import { type KernelAccess, type Logger, systemClock } from "../bgpd/platform.ts";
 import { DirectorySource } from "../config/sources/directory.ts";
-import { checkRequirements, openRtnetlink, watchKernel } from "../kernel/index.ts";
+import { checkRequirements, openKernel } from "../kernel/index.ts";
+import { systemClock } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
 import { Agent } from "./agent.ts";
 import { type ApiServer, startApi } from "./api/server.ts";
 import { SocketError } from "./api/socket.ts";
@@ -54,10 +55,8 @@ export async function runAgent(options: RunOptions): Promise<number> {
 
 async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<void> {
   const stopping = stopSignal(log);
-  const netlink = openRtnetlink();
-  const watch: KernelAccess["watch"] = listener =>
-    watchKernel({ topics: ["link", "address", "route", "configuration"], ignore: [netlink.port] }, listener);
-  const kernel = guardedKernel({ netlink, watch }, faults);
+  const opened = openKernel({ topics: ["link", "address", "route", "configuration"] });
+  const kernel = guardedKernel(opened, faults);
   const clock = guardedClock(systemClock, faults);
   let api: ApiServer | undefined;
   const { promise: left, resolve: leave } = Promise.withResolvers<"leave">();
@@ -91,7 +90,7 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
     clearTimeout(bound);
     log.info({}, "ended; the kernel keeps its routes");
   } finally {
-    netlink.close();
+    opened.close();
   }
 }
 

@@ -1,11 +1,12 @@
 /** Pod attachment as the agent drives it: made with the first plan, since the ledger needs to know the ranges. */
-import type { Clock, Logger } from "../bgpd/platform.ts";
 import { type CniHandler, createCniHandler } from "../cni/attach/handler.ts";
 import type { CniAnswer } from "../cni/http.ts";
 import { CniError, ErrorCode, formatError } from "../cni/protocol/error.ts";
 import { type RawRequest, versionOf } from "../cni/protocol/request.ts";
 import type { AttachmentView, AttachPlan, AttachProblem } from "../cni/types.ts";
 import type { PodPlan, Problem } from "../config/plan.ts";
+import type { Clock } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
 
 export interface PodsParts {
   clock: Clock;

@@ -6,9 +6,10 @@
  */
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { NeighborConfig, SpeakerConfig } from "../bgpd/config.ts";
-import { type Logger, systemClock } from "../bgpd/platform.ts";
 import { Speaker } from "../bgpd/speaker.ts";
-import { openRtnetlink, RTPROT_PODLANE, watchKernel } from "../kernel/index.ts";
+import { openKernel, RTPROT_PODLANE } from "../kernel/index.ts";
+import { systemClock } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
 
 const accept = {
   importDefault: "accept",
@@ -73,9 +74,6 @@ if (process.env.DUT_GAPS === "1") {
   });
 }
 
-const netlink = openRtnetlink();
-// As the agent does: what it wrote itself is no news.
-const kernel = { netlink, watch: (listener: Parameters<typeof watchKernel>[1]) => watchKernel({ ignore: [netlink.port] }, listener) };
-const speaker = new Speaker({ clock: systemClock, log, kernel });
+const speaker = new Speaker({ clock: systemClock, log, kernel: openKernel() });
 speaker.apply(config);
 process.once("SIGTERM", () => void speaker.close({ graceful: true, flush: false }).then(() => process.exit(0)));

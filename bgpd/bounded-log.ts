@@ -2,7 +2,8 @@
  * A log in which no neighbour can write without end: of lines of one kind a few come through at once and then one every ten seconds, with a count of
  * those that were left out. A storm of connections and NOTIFICATIONs wrote a megabyte a second.
  */
-import type { Clock, Logger } from "./platform.ts";
+import type { Clock } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
 
 /** Lines of one kind at once. */
 const BURST = 20;

@@ -3,6 +3,7 @@
  * logged with what it was about, and everything else goes on. The places are poisoned by replacing one method for one call.
  */
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { systemClock } from "../platform/clock.ts";
 import { Faults, guardedClock, guardedKernel } from "./faults.ts";
 import { createFib } from "./fib/fib.ts";
 import { createNextHopTracker } from "./fib/next-hop.ts";
@@ -11,7 +12,6 @@ import { FibWriter } from "./fib/writer.ts";
 import { MessageFramer } from "./message/header.ts";
 import { UpdateDecoder } from "./message/update-decoder.ts";
 import { UpdateWriter } from "./message/update-writer.ts";
-import { systemClock } from "./platform.ts";
 import { Exporter } from "./rib/exporter.ts";
 import { RibTable } from "./rib/table.ts";
 import { UpdateGroup } from "./rib/update-group.ts";

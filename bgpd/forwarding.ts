@@ -2,12 +2,15 @@
  * Where the routes of the speaker are in the kernel, from one configuration to the next and over restarts. A change of table, protocol or metric
  * moves them: the new ones are written first, then the former ones go. What no configuration owns any more goes as well.
  */
+import type { KernelAccess } from "../kernel/access.ts";
+import type { Clock, Timer } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
 import type { FibConfig } from "./config.ts";
 import type { Faults } from "./faults.ts";
 import { createFib } from "./fib/fib.ts";
 import { type RoutePlace, removePlace, samePlace } from "./fib/route-places.ts";
 import type { Fib } from "./fib/types.ts";
-import type { Clock, KernelAccess, Logger, RoutePlaces, Timer } from "./platform.ts";
+import type { RoutePlaces } from "./platform.ts";
 
 export interface ForwardingOptions {
   kernel: KernelAccess;

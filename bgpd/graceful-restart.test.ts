@@ -1,9 +1,9 @@
 import { afterEach, describe, expect, it } from "vitest";
+import type { KernelAccess } from "../kernel/access.ts";
 import type { NeighborConfig } from "./config.ts";
 import { PROTOCOL, TestNamespace } from "./fib/testing.ts";
 import { attractsTraffic, familiesToDrop, familiesToKeep } from "./graceful-restart.ts";
 import { MessageType } from "./message/header.ts";
-import type { KernelAccess } from "./platform.ts";
 import type { DownReason, Negotiated } from "./session/types.ts";
 import { accepting, type MemorySpeaker, MemoryWorld, neighborAt, network } from "./testing/memory-speakers.ts";
 

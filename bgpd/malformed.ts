@@ -2,8 +2,9 @@
  * What was wrong with a neighbour's UPDATEs short of ending the session (RFC 7606 section 8): counts, the last one with its octets, and log
  * lines at a bounded rate, because a neighbour that errs tends to err in every UPDATE.
  */
+import type { Clock } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
 import type { UpdateDecoder } from "./message/update-decoder.ts";
-import type { Clock, Logger } from "./platform.ts";
 import type { NeighborSnapshot } from "./snapshot.ts";
 
 /** Milliseconds between two log lines about one neighbour. */

@@ -3,6 +3,8 @@
  * RIB operations, and keeps routes over a graceful restart of the neighbour (RFC 4724).
  */
 import { addressToUint32, contains, formatAddress, formatPrefix, maskAddress, parseAddress, sameOctets } from "../net/address.ts";
+import type { Timer } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
 import { type OpenedWith, policyKey, same } from "./apply.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
 import { Families, type Family, type FamilyIndex, FamilyIndexes, FamilyTable, familyIndex, type PerFamily, perFamily } from "./family.ts";
@@ -21,7 +23,7 @@ import { MalformedUpdates } from "./malformed.ts";
 import { CeaseSubcode, ErrorCode } from "./message/notification.ts";
 import { UpdateDecoder } from "./message/update-decoder.ts";
 import { type OwnAddress, ownAddress } from "./own-address.ts";
-import type { Logger, Platform, Timer } from "./platform.ts";
+import type { Platform } from "./platform.ts";
 import { compilePolicies } from "./policy/index.ts";
 import type { ExportRules } from "./rib/exporter.ts";
 import { mayBeTold } from "./rib/local-routes.ts";

@@ -1,36 +1,11 @@
 /**
  * What the speaker needs from the world, behind interfaces that tests replace: time, log, kernel, TCP.
  */
-import type { KernelEvent, Rtnetlink } from "../kernel/types.ts";
+import type { KernelAccess } from "../kernel/access.ts";
+import type { Clock } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
 import type { Faults } from "./faults.ts";
 import type { RoutePlace } from "./fib/route-places.ts";
-
-export interface Timer {
-  cancel(): void;
-}
-
-export interface Clock {
-  /** Milliseconds since the epoch: for people. */
-  now(): number;
-  /** Milliseconds that never jump: for measuring. */
-  monotonic(): number;
-  after(milliseconds: number, run: () => void): Timer;
-}
-
-/** The part of pino that podlane uses. */
-export interface Logger {
-  debug(fields: object, message: string): void;
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-  child(fields: object): Logger;
-}
-
-export interface KernelAccess {
-  netlink: Rtnetlink;
-  /** Link, address, route and neighbour events of this namespace; returns how to stop. */
-  watch(listener: (events: KernelEvent[]) => void): () => void;
-}
 
 export interface RoutePlaces {
   read(): RoutePlace[];
@@ -48,12 +23,3 @@ export interface Platform {
   /** Where exceptions of ours are counted; absent: the speaker keeps its own. */
   faults?: Faults;
 }
-
-export const systemClock: Clock = {
-  now: () => Date.now(),
-  monotonic: () => performance.now(),
-  after(milliseconds, run) {
-    const handle = setTimeout(run, milliseconds);
-    return { cancel: () => clearTimeout(handle) };
-  },
-};

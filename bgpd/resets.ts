@@ -3,7 +3,7 @@
  * node. A quarter of them at a time, at least one: the next ones follow when these are back, or have had PATIENCE for it. One that ends by itself, as
  * the other end of a change does it, is begun anew at once.
  */
-import type { Clock, Timer } from "./platform.ts";
+import type { Clock, Timer } from "../platform/clock.ts";
 
 /** Seconds that one may take to come back before the next one follows. */
 const PATIENCE = 10;

@@ -1,16 +1,14 @@
 /** The routes that somebody asks for, a page at a time: in the order of their prefixes, which stays while routes come and go between pages. */
 import { formatAddress, formatPrefix, isPrefix, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
+import { type Clock, sliceOf } from "../platform/clock.ts";
 import { type Family, FamilyTable } from "./family.ts";
 import { turn } from "./fib/route-places.ts";
-import type { Clock } from "./platform.ts";
 import { comparePrefixIds, wordsOf } from "./rib/prefix-table.ts";
 import type { Rib } from "./rib/rib.ts";
 import type { RibTable } from "./rib/table.ts";
 import type { RouteView } from "./snapshot.ts";
 import { prefixViews, sourceOf } from "./views.ts";
 
-/** Milliseconds of work before the event loop gets its turn, and how many prefixes are looked at between two looks at the clock. */
-const SLICE = 4;
 const LOOK = 1024;
 
 export interface RouteFilter {
@@ -43,11 +41,11 @@ export interface RouteList {
 export async function listRoutes(rib: Rib, filter: RouteFilter, clock: Clock): Promise<RouteList> {
   const walk = walkRoutes(rib, filter);
   for (;;) {
-    const end = clock.monotonic() + SLICE;
+    const isOver = sliceOf(clock);
     do {
       const step = walk.next();
       if (step.done) return step.value;
-    } while (clock.monotonic() < end);
+    } while (!isOver());
     await turn();
   }
 }

@@ -3,6 +3,7 @@
  * neighbour, a policy or a network never resets another session; apply() says what it did (RFC 4271; DESIGN.md, "The way of the data").
  */
 import { addressToUint32, parseAddress, parsePrefix } from "../net/address.ts";
+import type { Timer } from "../platform/clock.ts";
 import { checkConfig, globalResetReasons, resetReasons, same, withoutResets } from "./apply.ts";
 import { boundedLog } from "./bounded-log.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
@@ -18,7 +19,7 @@ import { nextHopProblems } from "./next-hop-problems.ts";
 import { originProblems } from "./origin-problems.ts";
 import { Peer, type PeerHooks } from "./peer.ts";
 import { peerProblems } from "./peer-problems.ts";
-import type { Platform, Timer } from "./platform.ts";
+import type { Platform } from "./platform.ts";
 import { Resets } from "./resets.ts";
 import { Rib } from "./rib/rib.ts";
 import { listRoutes, type RouteFilter, type RouteList, walkRoutes } from "./route-list.ts";

@@ -1,5 +1,6 @@
 /** Linux, and nothing else: what the rest of podlane may use of this folder. */
 
+export { type KernelAccess, type KernelOptions, openKernel } from "./access.ts";
 export * as constants from "./constants.ts";
 export { RTPROT_PODLANE } from "./constants.ts";
 export { NetlinkError, SystemCallError } from "./error.ts";

@@ -35,7 +35,7 @@ const exceptions: { files: string; alsoMayImport: readonly string[]; because: st
 ];
 
 /** Pure code: neither Node nor the system below it. */
-const pure = ["net/", "config/compile", "bgpd/message/", "bgpd/policy/", "bgpd/rib/", "bgpd/session/fsm"];
+const pure = ["net/", "platform/", "config/compile", "bgpd/message/", "bgpd/policy/", "bgpd/rib/", "bgpd/session/fsm"];
 
 /**
  * The imports of one file. The source is formatted by the formatter, so a static import starts a line; comments and template

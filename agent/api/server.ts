@@ -4,7 +4,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import type { Logger } from "../../bgpd/platform.ts";
+import type { Logger } from "../../platform/log.ts";
 import { ApiError } from "./error.ts";
 import { EventStream } from "./events.ts";
 import { readBody, readQuery, readTarget } from "./request.ts";

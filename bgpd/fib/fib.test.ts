@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { KernelEvent, NextHop } from "../../kernel/types.ts";
 import { formatAddress, parseAddress } from "../../net/address.ts";
-import { systemClock } from "../platform.ts";
+import { systemClock } from "../../platform/clock.ts";
 import { FakeClock } from "../testing/fake-clock.ts";
 import { createFib, type FibOptions } from "./fib.ts";
 import { eventually, isOurRoute, PROTOCOL, prefix, silent, TestNamespace } from "./testing.ts";

@@ -3,11 +3,13 @@
  * wish of each prefix in slices between other work, sweeps what nobody wants, repairs what somebody else removed or changed, and never
  * touches a route of another owner.
  */
+import type { KernelAccess } from "../../kernel/access.ts";
 import type { KernelEvent, Link, Route } from "../../kernel/types.ts";
 import type { Prefix } from "../../net/address.ts";
 import { formatPrefix } from "../../net/address.ts";
+import type { Clock, Timer } from "../../platform/clock.ts";
+import type { Logger } from "../../platform/log.ts";
 import type { Faults } from "../faults.ts";
-import type { Clock, KernelAccess, Logger, Timer } from "../platform.ts";
 import { BLACKHOLE, Entries, NONE } from "./entries.ts";
 import { DISCARD_METRIC, FamilyState, Flag } from "./family-state.ts";
 import { protocolName } from "./protocol-names.ts";

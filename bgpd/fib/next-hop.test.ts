@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { formatAddress, parseAddress } from "../../net/address.ts";
-import { systemClock } from "../platform.ts";
+import { systemClock } from "../../platform/clock.ts";
 import { createNextHopTracker } from "./next-hop.ts";
 import { eventually, PROTOCOL, silent, TestNamespace } from "./testing.ts";
 import type { NextHopTracker } from "./types.ts";

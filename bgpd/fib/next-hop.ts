@@ -3,10 +3,12 @@
  * which BGP next hops they, and our own routes, make reachable now. What to conclude is in resolve.ts, which next hops an event can concern in
  * tracked.ts; here are dumps and events.
  */
+import type { KernelAccess } from "../../kernel/access.ts";
 import type { InterfaceAddress, KernelEvent, Link, Route } from "../../kernel/types.ts";
 import type { Address, IpFamily, Prefix } from "../../net/address.ts";
+import { type Clock, sliceOf, type Timer } from "../../platform/clock.ts";
+import type { Logger } from "../../platform/log.ts";
 import type { Faults } from "../faults.ts";
-import type { Clock, KernelAccess, Logger, Timer } from "../platform.ts";
 import type { PrefixTable } from "../rib/prefix-table.ts";
 import { DISCARD_METRIC, effectiveMetric } from "./family-state.ts";
 import { type OwnWays, resolve } from "./resolve.ts";
@@ -33,8 +35,6 @@ const MAIN_TABLE = 254;
 const REREAD_DELAY = 50;
 /** Milliseconds after which routes that could not be read are read again. */
 const REREAD_RETRY = 2000;
-/** Milliseconds of work before the event loop gets its turn. */
-const SLICE = 4;
 
 class KernelNextHopTracker implements NextHopTracker {
   readonly #options: NextHopTrackerOptions;
@@ -259,12 +259,12 @@ class KernelNextHopTracker implements NextHopTracker {
     const [former, present] = [before, now].map(table => new Map(table.addresses().map(({ address }) => [String(address), address])));
     for (const [key, address] of former) if (!present.has(key)) this.#tracked.touch(address, 8 * address.length);
     for (const [key, address] of present) if (!former.has(key)) this.#tracked.touch(address, 8 * address.length);
-    let end = this.#options.clock.monotonic() + SLICE;
+    let isOver = sliceOf(this.#options.clock);
     for (const _ of before.differences(now, ({ address, length }) => this.#tracked.touch(address, length))) {
-      if (this.#options.clock.monotonic() < end) continue;
+      if (!isOver()) continue;
       await turn();
       if (this.#closed) return;
-      end = this.#options.clock.monotonic() + SLICE;
+      isOver = sliceOf(this.#options.clock);
     }
   }
 

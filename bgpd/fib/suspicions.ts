@@ -3,7 +3,7 @@
  * So an event is believed only after a while in which nothing else came, the longer the oftener the same route was repaired.
  */
 import type { Route } from "../../kernel/types.ts";
-import type { Clock, Timer } from "../platform.ts";
+import type { Clock, Timer } from "../../platform/clock.ts";
 import { type Entries, NONE } from "./entries.ts";
 import type { FamilyState, Suspect } from "./family-state.ts";
 

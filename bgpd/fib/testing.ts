@@ -1,9 +1,10 @@
 /** A network namespace of a test's own with two veth pairs, and a door to its kernel as the FIB and the tracker get it. */
 import { execFileSync } from "node:child_process";
 import { expect } from "vitest";
-import { type KernelEvent, openRtnetlink, watchKernel } from "../../kernel/index.ts";
+import type { KernelAccess } from "../../kernel/access.ts";
+import { type KernelEvent, openKernel, watchKernel } from "../../kernel/index.ts";
 import { parsePrefix } from "../../net/address.ts";
-import type { KernelAccess, Logger } from "../platform.ts";
+import type { Logger } from "../../platform/log.ts";
 
 /** rtm_protocol of the routes that a test takes for ours. */
 export const PROTOCOL = 201;
@@ -50,17 +51,9 @@ export class TestNamespace {
 
   /** `ownEvents`: whether the events of our own writes come as well. */
   kernel(ownEvents = false): KernelAccess {
-    const netns = `/run/netns/${this.name}`;
-    const netlink = openRtnetlink({ netns });
-    this.#closers.push(() => netlink.close());
-    return {
-      netlink,
-      watch: listener => {
-        const stop = watchKernel({ netns, ignore: ownEvents ? [] : [netlink.port] }, listener);
-        this.#closers.push(stop);
-        return stop;
-      },
-    };
+    const kernel = openKernel({ netns: `/run/netns/${this.name}`, ownEvents });
+    this.#closers.push(() => kernel.close());
+    return kernel;
   }
 
   /** All events of routes of our protocol from now on. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseAddress } from "../../net/address.ts";
-import type { Clock } from "../platform.ts";
+import type { Clock } from "../../platform/clock.ts";
 import { TrackedNextHops } from "./tracked.ts";
 import type { Resolution } from "./types.ts";
 

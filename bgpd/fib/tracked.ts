@@ -3,7 +3,7 @@
  * concern (a prefix those inside it, a link those that lead over it); they are resolved in slices, so that 300,000 of them hold nobody up.
  */
 import { contains, maskAddress, type Prefix } from "../../net/address.ts";
-import type { Clock } from "../platform.ts";
+import { type Clock, sliceOf } from "../../platform/clock.ts";
 import { AddressTree } from "./address-tree.ts";
 import { decisiveAddress, sameResolution } from "./resolve.ts";
 import type { Resolution } from "./types.ts";
@@ -26,8 +26,6 @@ export interface TrackedOptions {
   guard(work: () => void): void;
 }
 
-/** Milliseconds of work before the event loop gets its turn. */
-const SLICE = 4;
 /** Resolutions between two looks at the clock. */
 const STRIDE = 16;
 /** Next hops inside one prefix that are found at once; where there are more, all ids are gone through in slices. */
@@ -125,10 +123,10 @@ export class TrackedNextHops {
   /** Looks at what was touched: as much as a slice allows now, the rest later. */
   run(): void {
     const { clock } = this.#options;
-    const end = clock.monotonic() + SLICE;
+    const isOver = sliceOf(clock);
     while (this.#hasWork) {
       this.#work();
-      if (clock.monotonic() >= end) break;
+      if (isOver()) break;
     }
     if (this.#hasWork) this.later();
     if (this.#changed.size === 0 || (this.#hasWork && clock.monotonic() < this.#tellAt)) return;

@@ -3,12 +3,12 @@
  * (RFC 4271 section 3.2). Work is done in slices of a few milliseconds between which the event loop reads sockets and runs timers, so that a
  * full table never makes a keepalive late. One direction: a slot's UPDATE -> Adj-RIB-In -> decision -> Loc-RIB -> kernel and update groups.
  */
+import { type Clock, sliceOf, type Timer } from "../../platform/clock.ts";
 import type { NetworkConfig, OriginsConfig } from "../config.ts";
 import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily, type PerFamily, perFamily } from "../family.ts";
 import type { Faults } from "../faults.ts";
 import type { Fib, NextHopTracker } from "../fib/types.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
-import type { Clock, Timer } from "../platform.ts";
 import { AttributeTable } from "./attribute-table.ts";
 import type { DecisionOptions } from "./decision.ts";
 import type { ExportRules } from "./exporter.ts";
@@ -23,8 +23,6 @@ import { type Excess, type Slot, Slots } from "./slots.ts";
 import { type MultipathOptions, RibTable } from "./table.ts";
 import { type GroupOptions, type GroupSink, UpdateGroup } from "./update-group.ts";
 
-/** Milliseconds of work before the event loop gets its turn. */
-const SLICE = 4;
 /** A neighbour whose socket is full for this long no longer holds its group up: it gets a group of its own. Milliseconds. */
 const SLOW_NEIGHBOR = 1000;
 
@@ -61,6 +59,8 @@ export class Rib {
   readonly #changedHops = perFamily(() => new Set<number>());
   readonly #tracker: NextHopTracker | undefined;
   readonly #clock: Clock;
+  /** Milliseconds of a slice; absent: as everywhere. */
+  readonly #slicing: number | undefined;
   readonly #faults: Faults | undefined;
   /** Clock.monotonic() and Clock.now() of the start. */
   readonly #started: number;
@@ -75,8 +75,9 @@ export class Rib {
   #groupSerial = 0;
   readonly context: ImportContext;
 
-  constructor(options: { clock: Clock; tracker?: NextHopTracker; fib?: Fib; faults?: Faults }) {
+  constructor(options: { clock: Clock; tracker?: NextHopTracker; fib?: Fib; faults?: Faults; slice?: number }) {
     this.#clock = options.clock;
+    this.#slicing = options.slice;
     this.#faults = options.faults;
     this.#started = options.clock.monotonic();
     this.#startedAt = options.clock.now();
@@ -325,8 +326,7 @@ export class Rib {
 
   /** Returns whether more can be done at once. */
   #slice(): boolean {
-    const end = this.#clock.monotonic() + SLICE;
-    const until = () => this.#clock.monotonic() >= end;
+    const until = sliceOf(this.#clock, this.#slicing);
     let more = false;
     for (const table of this.tables) more = this.#guarded("decision", () => table.run(until)) || more;
     while (this.#jobs.length > 0) {

@@ -6,10 +6,10 @@
  * A route is never sent back to the member it came from, which is its "source".
  */
 import { formatPrefix, sameOctets } from "../../net/address.ts";
+import type { Clock, Timer } from "../../platform/clock.ts";
 import { type FamilyRow, FamilyTable } from "../family.ts";
 import type { Faults } from "../faults.ts";
 import { UpdateWriter } from "../message/update-writer.ts";
-import type { Clock, Timer } from "../platform.ts";
 import { AdjRibOut, Heard, NO_SOURCE } from "./adj-rib-out.ts";
 import { Exporter, type ExportRules, type LocalRoutes } from "./exporter.ts";
 import { grown } from "./growth.ts";

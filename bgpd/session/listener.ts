@@ -6,9 +6,10 @@
 import type { Server, Socket } from "node:net";
 import { descriptorOf, listenSocket, setMd5Key, setMinTtl } from "../../kernel/index.ts";
 import { type Address, familyOf, formatAddress, isLinkLocal, parseAddress, sameOctets } from "../../net/address.ts";
+import type { Timer } from "../../platform/clock.ts";
 import type { NeighborConfig } from "../config.ts";
 import { CeaseSubcode, ErrorCode, encodeNotification } from "../message/notification.ts";
-import type { Platform, Timer } from "../platform.ts";
+import type { Platform } from "../platform.ts";
 import type { AcceptingSession } from "./session.ts";
 import { BGP_TOS, hopLimits, socketAddress, tcpIncoming } from "./transport.ts";
 

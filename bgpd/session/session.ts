@@ -3,13 +3,15 @@
  * messages become events; actions become timers, messages and calls of the listener. Events are worked off one after the other: one
  * that a listener causes while another is at work waits for its end.
  */
+import type { Clock, Timer } from "../../platform/clock.ts";
+import type { Logger } from "../../platform/log.ts";
 import type { NeighborConfig } from "../config.ts";
 import { Families, type Family } from "../family.ts";
 import { CeaseSubcode, ErrorCode, encodeCommunication } from "../message/notification.ts";
 import { keepaliveTime } from "../message/open.ts";
 import { decodeRouteRefresh, encodeRouteRefresh } from "../message/route-refresh.ts";
 import { MessageError } from "../message/types.ts";
-import type { Clock, Logger, Platform, Timer } from "../platform.ts";
+import type { Platform } from "../platform.ts";
 import { Connection, type OpenSettings } from "./connection.ts";
 import type { FsmAction, FsmEvent, FsmTimer } from "./fsm/types.ts";
 import {

@@ -3,9 +3,9 @@
  * or cut. With it two whole sessions talk to each other without a socket, in any order of arrival that a test wants.
  */
 
+import type { Logger } from "../../platform/log.ts";
 import type { NeighborConfig } from "../config.ts";
 import { MessageFramer, MessageType } from "../message/header.ts";
-import type { Logger } from "../platform.ts";
 import type { FakeClock } from "../testing/fake-clock.ts";
 import type { DownReason, Negotiated, SessionListener, SessionState } from "./types.ts";
 import type { Endpoint, IncomingWire, Transport, Wire, WireHandler } from "./wire.ts";

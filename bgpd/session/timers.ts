@@ -2,7 +2,7 @@
  * Named timers over a Clock. Restarting one is cheap: hold timers are re-armed by every message, so a later deadline is only noted and
  * the running clock timer looks at it when it fires.
  */
-import type { Clock, Timer } from "../platform.ts";
+import type { Clock, Timer } from "../../platform/clock.ts";
 
 /** Milliseconds. A timer that fires later than this after its time tells of a busy event loop, not of a silent neighbour. */
 const LATE = 20;

@@ -5,8 +5,8 @@
 import type { Socket } from "node:net";
 import { connectSocket, descriptorOf, setMinTtl, setTtl, setUserTimeout } from "../../kernel/index.ts";
 import { type Address, familyOf, parseAddress } from "../../net/address.ts";
+import type { Clock } from "../../platform/clock.ts";
 import type { NeighborConfig } from "../config.ts";
-import type { Clock } from "../platform.ts";
 import { DropWatch, readDrops } from "./drops.ts";
 import { sendHoldTime } from "./fsm/transitions.ts";
 import type { Endpoint, IncomingWire, Transport, Wire, WireHandler } from "./wire.ts";

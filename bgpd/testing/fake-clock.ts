@@ -1,5 +1,5 @@
 /** A clock that stands still until a test moves it: timers fire in the order of their time, each at exactly its time. */
-import type { Clock, Timer } from "../platform.ts";
+import type { Clock, Timer } from "../../platform/clock.ts";
 
 export class FakeClock implements Clock {
   #time = 0;

@@ -1,9 +1,10 @@
 /** Test support: whole speakers that talk over wires in memory, on one fake clock: hours of timers pass in milliseconds. */
+import type { KernelAccess } from "../../kernel/access.ts";
 import { addressToUint32, formatAddress, parseAddress, sameOctets } from "../../net/address.ts";
 import type { NeighborConfig, NeighborFamilyConfig, NetworkConfig, SpeakerConfig } from "../config.ts";
 import { KEEPALIVE } from "../message/keepalive.ts";
 import { encodeOpen, type LocalCapabilities } from "../message/open.ts";
-import type { KernelAccess, RoutePlaces } from "../platform.ts";
+import type { RoutePlaces } from "../platform.ts";
 import type { ListenerNeighbor } from "../session/listener.ts";
 import { MemoryEnd, MemoryLog, MemoryNetwork, neighborConfig, RawPeer } from "../session/testing.ts";
 import type { NeighborSnapshot } from "../snapshot.ts";

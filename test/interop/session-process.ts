@@ -3,12 +3,12 @@
  * CONFIG`, the NeighborConfig as JSON. Prints a line of JSON for each change of state, with what was negotiated. Ends on SIGTERM.
  */
 import type { NeighborConfig } from "../../bgpd/config.ts";
-import { systemClock } from "../../bgpd/platform.ts";
 import { BgpListener } from "../../bgpd/session/listener.ts";
 import { createSession } from "../../bgpd/session/session.ts";
 import { MemoryLog } from "../../bgpd/session/testing.ts";
 import { tcpTransport } from "../../bgpd/session/transport.ts";
 import { formatAddress } from "../../net/address.ts";
+import { systemClock } from "../../platform/clock.ts";
 
 const config = JSON.parse(process.argv[2]) as NeighborConfig;
 const platform = { clock: systemClock, log: new MemoryLog() };

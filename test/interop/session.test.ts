@@ -7,13 +7,13 @@ import type { NeighborConfig } from "../../bgpd/config.ts";
 import { MessageType } from "../../bgpd/message/header.ts";
 import { KEEPALIVE } from "../../bgpd/message/keepalive.ts";
 import { encodeOpen } from "../../bgpd/message/open.ts";
-import { systemClock } from "../../bgpd/platform.ts";
 import { BgpListener } from "../../bgpd/session/listener.ts";
 import { type AcceptingSession, createSession } from "../../bgpd/session/session.ts";
 import { MemoryLog, neighborConfig, RecordingListener } from "../../bgpd/session/testing.ts";
 import { tcpTransport } from "../../bgpd/session/transport.ts";
 import { openTcpSocket } from "../../kernel/index.ts";
 import { addressToUint32, parseAddress } from "../../net/address.ts";
+import { systemClock } from "../../platform/clock.ts";
 import { missing, type Neighbour, startBird, startFrr, startGobgp, startOpenbgpd } from "../neighbours.ts";
 import { TestNetwork } from "../network.ts";
 

@@ -5,9 +5,10 @@
  */
 import { createInterface } from "node:readline";
 import type { SpeakerConfig } from "../../bgpd/config.ts";
-import { type Logger, systemClock } from "../../bgpd/platform.ts";
 import { type CloseOptions, type RouteFilter, Speaker } from "../../bgpd/speaker.ts";
-import { openRtnetlink, watchKernel } from "../../kernel/index.ts";
+import { openKernel } from "../../kernel/index.ts";
+import { systemClock } from "../../platform/clock.ts";
+import type { Logger } from "../../platform/log.ts";
 
 export interface Request {
   id: number;
@@ -25,7 +26,7 @@ const log: Logger = logger({});
 const speaker = new Speaker({
   clock: systemClock,
   log,
-  kernel: { netlink: openRtnetlink(), watch: listener => watchKernel({}, listener) },
+  kernel: openKernel({ ownEvents: true }),
 });
 
 const methods = {
