@@ -18,6 +18,8 @@ export interface Platform {
   log: Logger;
   /** Absent: no kernel at all (a pure route server in a test). */
   kernel?: KernelAccess;
+  /** Uniform in 0..1, for the jitter of timers; absent: Math.random. */
+  random?: () => number;
   /** Remembers over restarts where routes of ours may be in the kernel; absent: nothing is remembered. */
   places?: RoutePlaces;
   /** Where exceptions of ours are counted; absent: the speaker keeps its own. */

@@ -480,6 +480,7 @@ export class Speaker {
       localAsn: config.asn,
       localId: addressToUint32(parseAddress(config.routerId)),
       platform,
+      random: platform.random,
       listener: peer,
       transport: this.#doors.transport({
         config: neighbor,

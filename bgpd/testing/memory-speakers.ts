@@ -8,8 +8,9 @@ import type { RoutePlaces } from "../platform.ts";
 import type { ListenerNeighbor } from "../session/listener.ts";
 import { MemoryEnd, MemoryLog, MemoryNetwork, neighborConfig, RawPeer } from "../session/testing.ts";
 import type { NeighborSnapshot } from "../snapshot.ts";
-import { Speaker, type SpeakerEvent } from "../speaker.ts";
+import { type Doors, Speaker, type SpeakerEvent } from "../speaker.ts";
 import { FakeClock } from "./fake-clock.ts";
+import type { Recorder } from "./recording.ts";
 
 export class MemoryWorld {
   readonly clock = new FakeClock();
@@ -18,8 +19,14 @@ export class MemoryWorld {
   readonly #speakers: MemorySpeaker[] = [];
 
   /** The speaker at this address; its BGP Identifier is the address as well. */
-  speaker(address: string, change: Partial<SpeakerConfig> = {}, kernel?: KernelAccess, places?: RoutePlaces): MemorySpeaker {
-    const speaker = new MemorySpeaker(this, address, change, kernel, places);
+  speaker(
+    address: string,
+    change: Partial<SpeakerConfig> = {},
+    kernel?: KernelAccess,
+    places?: RoutePlaces,
+    recorder?: Recorder,
+  ): MemorySpeaker {
+    const speaker = new MemorySpeaker(this, address, change, kernel, places, recorder);
     this.#speakers.push(speaker);
     return speaker;
   }
@@ -87,42 +94,52 @@ export class MemorySpeaker {
   readonly address: string;
   config: SpeakerConfig;
 
-  constructor(world: MemoryWorld, address: string, change: Partial<SpeakerConfig>, kernel?: KernelAccess, places?: RoutePlaces) {
+  readonly #recorder: Recorder | undefined;
+
+  constructor(
+    world: MemoryWorld,
+    address: string,
+    change: Partial<SpeakerConfig>,
+    kernel?: KernelAccess,
+    places?: RoutePlaces,
+    recorder?: Recorder,
+  ) {
+    this.#recorder = recorder;
     this.address = address;
     const own = parseAddress(address);
     this.config = { ...emptyConfig(address), ...change };
-    this.speaker = new Speaker(
-      { clock: world.clock, log: this.log, kernel, places },
-      {
-        transport: ({ config }) => world.network.transport(own, parseAddress(config.address)),
-        listener: ({ port }) => {
-          let neighbors: readonly ListenerNeighbor[] = [];
-          return {
-            listening: [{ address, port }],
-            problems: () => [],
-            setNeighbors: list => {
-              neighbors = list;
-            },
-            start: () =>
-              world.network.listen(own, wire => {
-                if (wire instanceof MemoryEnd) world.accepted(wire);
-                const from = neighbors.find(({ config }) => sameOctets(parseAddress(config.address), wire.remote.address));
-                if (from) from.session.accept(wire);
-                else void wire.refuse(new Uint8Array());
-              }),
-            close: async () => {
-              neighbors = [];
-            },
-          };
-        },
+    const platform = { clock: world.clock, log: this.log, kernel, places };
+    const doors: Doors = {
+      transport: ({ config }) => world.network.transport(own, parseAddress(config.address)),
+      listener: ({ port }) => {
+        let neighbors: readonly ListenerNeighbor[] = [];
+        return {
+          listening: [{ address, port }],
+          problems: () => [],
+          setNeighbors: list => {
+            neighbors = list;
+          },
+          start: () =>
+            world.network.listen(own, wire => {
+              if (wire instanceof MemoryEnd) world.accepted(wire);
+              const from = neighbors.find(({ config }) => sameOctets(parseAddress(config.address), wire.remote.address));
+              if (from) from.session.accept(wire);
+              else void wire.refuse(new Uint8Array());
+            }),
+          close: async () => {
+            neighbors = [];
+          },
+        };
       },
-    );
+    };
+    this.speaker = new Speaker(recorder?.platform(platform) ?? platform, recorder?.doors(doors) ?? doors);
     this.speaker.on(event => this.events.push(event));
   }
 
   /** Applies the present configuration with this change; returns the report, one line per action. */
   apply(change: Partial<SpeakerConfig> = {}): string[] {
     this.config = { ...this.config, ...change };
+    this.#recorder?.apply(this.config);
     return this.speaker.apply(structuredClone(this.config)).actions.map(({ neighbor, action, text }) => `${neighbor}: ${action}: ${text}`);
   }
 
