@@ -4,22 +4,18 @@
  */
 import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import koffi from "koffi";
+import { tryLock } from "../kernel/flock.ts";
 
 export class LockError extends Error {
   override readonly name = "LockError";
 }
-
-const flock = koffi.load(null).func("int flock(int fd, int operation)");
-const LOCK_EX = 2;
-const LOCK_NB = 4;
 
 /** Creates the directory (0700) where it is missing. Returns how to release. Throws LockError while another process holds it. */
 export function lockStateDirectory(directory: string): () => void {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const path = join(directory, "agent.lock");
   const fd = openSync(path, "a+", 0o600);
-  if (flock(fd, LOCK_EX | LOCK_NB) !== 0) {
+  if (!tryLock(fd)) {
     const holder = readFileSync(path, "utf8").trim();
     closeSync(fd);
     const who = /^\d{1,10}$/.test(holder) ? `the agent with process id ${holder}` : "another process";

@@ -3,8 +3,8 @@
  * and chosen so that they met under the hash without a key. The best of several rounds counts.
  */
 import { buildAttributes } from "../bgpd/message/attributes.ts";
-import { hashOctets, hashPrefix4, hashPrefix6, secretWords, tabulation } from "../bgpd/rib/keyed-hash.ts";
-import { PrefixTable } from "../bgpd/rib/prefix-table.ts";
+import { hashOctets, hashPrefix4, hashPrefix6, secretWords, tabulation } from "../bgpd/table/keyed-hash.ts";
+import { PrefixTable } from "../bgpd/table/prefix-table.ts";
 import { count, describeMachine, machine, printTable, program, round, type Values } from "./common.ts";
 
 const usage = `usage: npm run bench -- hash [--rounds N] [--json]

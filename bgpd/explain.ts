@@ -9,9 +9,10 @@ import type { Peer } from "./peer.ts";
 import type { TraceStep } from "./policy/types.ts";
 import { DecisionSteps } from "./rib/decision.ts";
 import { evaluateImport, protectionOf } from "./rib/import.ts";
+import { Rejected } from "./rib/rejected.ts";
 import type { Rib } from "./rib/rib.ts";
 import { LOCAL_SLOT } from "./rib/slots.ts";
-import { Rejected, type RibTable } from "./rib/table.ts";
+import type { RibTable } from "./rib/table.ts";
 import type { Explanation, RouteView } from "./snapshot.ts";
 import { prefixViews, viewOf } from "./views.ts";
 

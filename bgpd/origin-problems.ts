@@ -2,8 +2,8 @@
 import { formatPrefix } from "../net/address.ts";
 import { FamilyIndexes, FamilyTable } from "./family.ts";
 import type { Peer } from "./peer.ts";
+import { Rejected } from "./rib/rejected.ts";
 import type { Rib } from "./rib/rib.ts";
-import { Rejected } from "./rib/table.ts";
 import type { SpeakerProblem } from "./snapshot.ts";
 import { ineligibility } from "./views.ts";
 

@@ -3,10 +3,10 @@ import { formatAddress, formatPrefix, isPrefix, type Prefix, parseAddress, parse
 import { type Clock, sliceOf } from "../platform/clock.ts";
 import { type Family, FamilyTable } from "./family.ts";
 import { turn } from "./fib/route-places.ts";
-import { comparePrefixIds, wordsOf } from "./rib/prefix-table.ts";
 import type { Rib } from "./rib/rib.ts";
 import type { RibTable } from "./rib/table.ts";
 import type { RouteView } from "./snapshot.ts";
+import { comparePrefixIds, wordsOf } from "./table/prefix-table.ts";
 import { prefixViews, sourceOf } from "./views.ts";
 
 const LOOK = 1024;

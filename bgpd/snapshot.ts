@@ -4,6 +4,7 @@ import type { RouteKind } from "./config.ts";
 import type { Family } from "./family.ts";
 import type { FaultView } from "./faults.ts";
 import type { FibCounters } from "./fib/types.ts";
+import type { AttributesView } from "./message/types.ts";
 import type { TraceStep } from "./policy/types.ts";
 import type { SessionCounters, SessionState } from "./session/types.ts";
 
@@ -77,23 +78,6 @@ export interface NeighborFamilySnapshot {
   /** Of accepted prefixes, and of all that are kept. 0 or absent: none. */
   prefixLimit: number;
   receivedLimit?: number;
-}
-
-/** Text forms throughout, as an operator reads them on a router. */
-export interface AttributesView {
-  origin: string;
-  asPath: string;
-  nextHop: string;
-  med?: number;
-  localPref?: number;
-  communities?: string[];
-  largeCommunities?: string[];
-  extendedCommunities?: string[];
-  originatorId?: string;
-  clusterList?: string[];
-  aggregator?: string;
-  atomicAggregate?: boolean;
-  unknown?: string[];
 }
 
 export interface RouteView {

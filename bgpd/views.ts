@@ -4,13 +4,15 @@ import type { RouteKind } from "./config.ts";
 import { Families, type FamilyIndex, FamilyTable, familyIndex } from "./family.ts";
 import { describeCapability } from "./message/capability.ts";
 import { attributesView, formatId } from "./message/format.ts";
+import type { AttributesView } from "./message/types.ts";
 import type { Peer } from "./peer.ts";
 import { DecisionSteps } from "./rib/decision.ts";
 import { protectionOf } from "./rib/import.ts";
+import { Rejected, type RejectedReason } from "./rib/rejected.ts";
 import type { Rib } from "./rib/rib.ts";
 import { LOCAL_SLOT, type RejectedCounts } from "./rib/slots.ts";
-import { Rejected, type RejectedReason, type RibTable } from "./rib/table.ts";
-import type { AttributesView, NeighborSnapshot, RouteView, SpeakerSnapshot } from "./snapshot.ts";
+import type { RibTable } from "./rib/table.ts";
+import type { NeighborSnapshot, RouteView, SpeakerSnapshot } from "./snapshot.ts";
 
 export function tableCounts(rib: Rib): SpeakerSnapshot["tables"] {
   const count = (table: RibTable) => ({ prefixes: table.prefixes.size, paths: table.pathCount, best: table.bestCount });

@@ -7,7 +7,6 @@ import type { Explanation } from "../bgpd/snapshot.ts";
 import type { InstallReport } from "../cni/plugin/install.ts";
 import { AgentClient } from "./client.ts";
 import { CliError } from "./error.ts";
-import type { Terminal } from "./program.ts";
 import { renderExplanation } from "./render/explain.ts";
 import { count, printable } from "./render/paint.ts";
 import { renderPeer, renderPeers } from "./render/peers.ts";
@@ -15,6 +14,7 @@ import { renderPlan } from "./render/plan.ts";
 import { renderRoutes } from "./render/routes.ts";
 import { renderProblems, renderStatus } from "./render/status.ts";
 import { renderValidation } from "./render/validation.ts";
+import type { Terminal } from "./terminal.ts";
 
 interface Options {
   socket: string;

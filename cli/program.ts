@@ -7,16 +7,8 @@ import { version } from "../agent/version.ts";
 import { Families } from "../bgpd/family.ts";
 import { isAddress, parsePrefix } from "../net/address.ts";
 import { CliError } from "./error.ts";
-import { type Paint, paintFor } from "./render/paint.ts";
-
-/** What a command may use of the world; tests give their own. */
-export interface Terminal {
-  /** Writes to standard output. */
-  print(text: string): void;
-  paint: Paint;
-  /** Milliseconds since the epoch. */
-  now(): number;
-}
+import { paintFor } from "./render/paint.ts";
+import type { Terminal } from "./terminal.ts";
 
 export const defaultSocket = "/run/podlane/agent.sock";
 export const defaultState = "/var/lib/podlane";

@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { awaitCondition } from "./check.ts";
 import type { Lab, Progress } from "./engine/lab.ts";
-import type { PathView, SessionView } from "./engine/routers.ts";
+import type { PathView, SessionView } from "./engine/router-types.ts";
 import { until } from "./engine/system.ts";
 import { type Cell, pingMatrix, pingOnce } from "./probe/matrix.ts";
 import { type Hop, tracePath } from "./probe/path.ts";

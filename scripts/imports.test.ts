@@ -71,7 +71,7 @@ describe("wrongImports", () => {
     },
   );
 
-  test("finds circles, each once, and lets types close one", () => {
+  test("finds circles, each once, also those that types close", () => {
     const circle = {
       "net/a.ts": 'import "./b.ts";',
       "net/b.ts": 'import "./c.ts";',
@@ -79,6 +79,21 @@ describe("wrongImports", () => {
       "net/d.ts": 'import "./b.ts";',
     };
     expect(project(circle)).toEqual(["net/a.ts: imports itself in a circle: net/a.ts -> net/b.ts -> net/c.ts -> net/a.ts"]);
-    expect(project({ ...circle, "net/c.ts": 'import type { A } from "./a.ts";' })).toEqual([]);
+    expect(project({ ...circle, "net/c.ts": 'import type { A } from "./a.ts";' })).toHaveLength(1);
+    expect(project({ ...circle, "net/c.test.ts": circle["net/c.ts"], "net/c.ts": "" })).toEqual([]);
+  });
+
+  test.each([
+    ["bgpd/message/open.ts", "../session/types.ts", "of bgpd/ bgpd/message/ may import only bgpd/family.ts"],
+    ["bgpd/fib/fib.ts", "../rib/rib.ts", "of bgpd/ bgpd/fib/ may import only bgpd/faults.ts, bgpd/table"],
+    ["bgpd/policy/index.ts", "../rib/table.ts", "of bgpd/ bgpd/policy/ may import only bgpd/family.ts, bgpd/config.ts, bgpd/message"],
+  ])("inside a folder: %s may not import %s", (file, specifier, text) => {
+    expect(project({ [file]: `import type { A } from "${specifier}";` })).toEqual([expect.stringContaining(text)]);
+    expect(project({ [file]: 'import { A } from "./other.ts";' })).toEqual([]);
+  });
+
+  test("the foreign function interface is kernel's alone", () => {
+    expect(project({ "agent/lock.ts": 'import koffi from "koffi";' })).toEqual(["agent/lock.ts:1: imports koffi, which only kernel/ may"]);
+    expect(project({ "kernel/libc.ts": 'import koffi from "koffi";' })).toEqual([]);
   });
 });

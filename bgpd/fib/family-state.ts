@@ -4,8 +4,8 @@
  */
 import type { Route } from "../../kernel/types.ts";
 import type { IpFamily, Prefix } from "../../net/address.ts";
-import { grown } from "../rib/growth.ts";
-import { PrefixTable } from "../rib/prefix-table.ts";
+import { grown } from "../table/growth.ts";
+import { PrefixTable } from "../table/prefix-table.ts";
 import { BLACKHOLE, type Entries, type EntryId, NONE } from "./entries.ts";
 
 /**

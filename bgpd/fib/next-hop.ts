@@ -9,13 +9,13 @@ import type { Address, IpFamily, Prefix } from "../../net/address.ts";
 import { type Clock, sliceOf, type Timer } from "../../platform/clock.ts";
 import type { Logger } from "../../platform/log.ts";
 import type { Faults } from "../faults.ts";
-import type { PrefixTable } from "../rib/prefix-table.ts";
+import type { PrefixTable } from "../table/prefix-table.ts";
 import { DISCARD_METRIC, effectiveMetric } from "./family-state.ts";
-import { type OwnWays, resolve } from "./resolve.ts";
+import { resolve } from "./resolve.ts";
 import { turn } from "./route-places.ts";
-import { LOCAL_TABLE, type RouteRow, RoutingTable } from "./routing-table.ts";
+import { LOCAL_TABLE, RoutingTable } from "./routing-table.ts";
 import { TrackedNextHops } from "./tracked.ts";
-import type { NextHopTracker, OwnRoutes, Resolution, TrackedPlace } from "./types.ts";
+import type { NextHopTracker, OwnRoutes, OwnWays, Resolution, RouteRow, TrackedPlace } from "./types.ts";
 
 /** Next hops are resolved in the table of our routes, and in the main and local tables; there routes with a protocol number of ours are left out. */
 export interface NextHopTrackerOptions extends TrackedPlace {

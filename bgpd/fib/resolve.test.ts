@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { Link, Route } from "../../kernel/types.ts";
 import { formatAddress, formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
-import { type OwnWays, RECURSIVE_COST, resolve } from "./resolve.ts";
+import { RECURSIVE_COST, resolve } from "./resolve.ts";
 import { RoutingTable } from "./routing-table.ts";
+import type { OwnWays } from "./types.ts";
 
 const link = (index: number, change: Partial<Link> = {}): Link => ({
   index,

@@ -7,16 +7,8 @@
  */
 import type { NextHop } from "../../kernel/types.ts";
 import { type Address, formatAddress, formatPrefix, isLinkLocal, maskAddress, sameOctets } from "../../net/address.ts";
-import { type OwnRow, type RouteRow, type RoutingTable, sameHop } from "./routing-table.ts";
-import type { OwnRoutes, Resolution } from "./types.ts";
-
-/** Our own routes, and the next hops of the tracker's ids that they name. */
-export interface OwnWays {
-  routes: OwnRoutes;
-  /** Of our unicast and of our discard routes in the kernel, by family. */
-  metrics: Record<4 | 6, { unicast: number; discard: number }>;
-  nextHop(id: number): { nextHop: Uint8Array; ifindex: number };
-}
+import { type OwnRow, type RoutingTable, sameHop } from "./routing-table.ts";
+import type { OwnWays, Resolution, RouteRow } from "./types.ts";
 
 /** Interior cost through our own routes: unknown, hence more than any metric of the kernel, and the same for all. */
 export const RECURSIVE_COST = 2 ** 32;

@@ -14,18 +14,8 @@ import {
   type Prefix,
   sameOctets,
 } from "../../net/address.ts";
-import { PrefixTable, wordsOf } from "../rib/prefix-table.ts";
-import type { OwnWays } from "./resolve.ts";
-import type { OwnRoute } from "./types.ts";
-
-/** What is kept of a route; shared by all prefixes for which it is the same. */
-export interface RouteRow {
-  type: Route["type"];
-  protocol: number;
-  table: number;
-  metric: number;
-  hops: NextHop[];
-}
+import { PrefixTable, wordsOf } from "../table/prefix-table.ts";
+import type { OwnRoute, OwnWays, RouteRow } from "./types.ts";
 
 /** What is written, or about to be, for a prefix of ours. */
 export interface OwnRow extends OwnRoute {

@@ -1,8 +1,7 @@
 /** The border between RIB, next-hop tracking and the kernel table. */
-import type { InterfaceAddress, NextHop } from "../../kernel/types.ts";
+import type { InterfaceAddress, Route as KernelRoute, NextHop } from "../../kernel/types.ts";
 import type { Address, IpFamily, Prefix } from "../../net/address.ts";
-import type { PrefixTable } from "../rib/prefix-table.ts";
-import type { RouteRow } from "./routing-table.ts";
+import type { PrefixTable } from "../table/prefix-table.ts";
 
 /** What the kernel's routes say about a BGP next hop (RFC 4271 section 5.1.3, 9.1.2.1). */
 export interface Resolution {
@@ -120,4 +119,21 @@ export interface FibCounters {
   lastError?: string;
   /** Routes of ours that somebody else removed or changed and that were written again. */
   repaired: number;
+}
+
+/** Our own routes, and the next hops of the tracker's ids that they name. */
+export interface OwnWays {
+  routes: OwnRoutes;
+  /** Of our unicast and of our discard routes in the kernel, by family. */
+  metrics: Record<4 | 6, { unicast: number; discard: number }>;
+  nextHop(id: number): { nextHop: Uint8Array; ifindex: number };
+}
+
+/** What is kept of a route; shared by all prefixes for which it is the same. */
+export interface RouteRow {
+  type: KernelRoute["type"];
+  protocol: number;
+  table: number;
+  metric: number;
+  hops: NextHop[];
 }

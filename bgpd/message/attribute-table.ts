@@ -4,13 +4,12 @@
  * RFC 4271 section 5, RFC 7606 section 7, and the RFC named in each row.
  */
 import { formatAddress } from "../../net/address.ts";
-import type { AttributesView } from "../snapshot.ts";
 import { checkAsPath, MAX_SEGMENT } from "./as-path.ts";
 import { type CommunityKind, type LargeCommunity, large, standard } from "./communities.ts";
 import { type AttributeFacts, readCommunityFlags, readPathFacts } from "./fact-readers.ts";
 import { readUint16, readUint32, writeUint32 } from "./octets.ts";
 import { formatAsPath, formatCommunity, formatExtendedCommunity, formatId, formatLargeCommunity, formatOrigin } from "./text.ts";
-import type { AsPathSegment, Origin, PathAttributes, SegmentType } from "./types.ts";
+import type { AsPathSegment, AttributesView, Origin, PathAttributes, SegmentType } from "./types.ts";
 
 export const AttributeCode = {
   Origin: 1,

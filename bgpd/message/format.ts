@@ -1,8 +1,7 @@
 /** Attribute sets as people read them: the view of bgpd/snapshot.ts, filled by the rows of the attribute table; single values in text.ts. */
-import type { AttributesView } from "../snapshot.ts";
 import { AttributeRows } from "./attribute-table.ts";
 import { formatOctets } from "./text.ts";
-import type { PathAttributes } from "./types.ts";
+import type { AttributesView, PathAttributes } from "./types.ts";
 
 export {
   formatAsPath,

@@ -3,9 +3,9 @@
  * communication of RFC 9003, which a neighbour writes and which is therefore bounded and cleaned before anybody sees it).
  */
 import { formatAddress, uint32ToAddress } from "../../net/address.ts";
-import type { NotificationMessage } from "../session/types.ts";
 import { HEADER_LENGTH, MessageType, newMessage } from "./header.ts";
 import { describeNotificationData, hex } from "./notification-data.ts";
+import type { NotificationMessage } from "./types.ts";
 import { MessageError } from "./types.ts";
 
 export const ErrorCode = {

@@ -84,3 +84,26 @@ export interface Capabilities {
   hostname?: { host: string; domain: string };
   raw: { code: number; value: Uint8Array }[];
 }
+
+export interface NotificationMessage {
+  code: number;
+  subcode: number;
+  data: Uint8Array;
+}
+
+/** An attribute set as people read it. */
+export interface AttributesView {
+  origin: string;
+  asPath: string;
+  nextHop: string;
+  med?: number;
+  localPref?: number;
+  communities?: string[];
+  largeCommunities?: string[];
+  extendedCommunities?: string[];
+  originatorId?: string;
+  clusterList?: string[];
+  aggregator?: string;
+  atomicAggregate?: boolean;
+  unknown?: string[];
+}

@@ -1,6 +1,6 @@
 /** What was told (RFC 4271 section 3.2): for each prefix the attribute set that went out last, and whom it did not go to because the route is theirs. */
-import type { AttributeTable } from "./attribute-table.ts";
-import { grown } from "./growth.ts";
+import type { AttributeSets } from "../table/attribute-sets.ts";
+import { grown } from "../table/growth.ts";
 
 /** The route is of our own, and goes to all. */
 export const NO_SOURCE = 0xffff;
@@ -19,9 +19,9 @@ export class AdjRibOut {
   count = 0;
   /** Grows with each change. */
   revision = 0;
-  readonly #sets: AttributeTable;
+  readonly #sets: AttributeSets;
 
-  constructor(sets: AttributeTable, capacity: number) {
+  constructor(sets: AttributeSets, capacity: number) {
     this.#sets = sets;
     this.attributes = new Uint32Array(capacity);
     this.source = new Uint16Array(capacity).fill(NO_SOURCE);
@@ -66,13 +66,13 @@ export class AdjRibOut {
 /** What one member had from a group that it has left, until the new group has told the difference. Holds references as AdjRibOut does. */
 export class Heard {
   readonly #ids: Uint32Array;
-  readonly #sets: AttributeTable;
+  readonly #sets: AttributeSets;
 
   /**
    * `dump`: the first prefix that the group had not told this member yet, 0 = it had told all; of what follows it may have heard later changes.
    * `before`: what it had from the group before.
    */
-  constructor(sets: AttributeTable, from: AdjRibOut, neighbor: number, dump: number, before: Heard | undefined) {
+  constructor(sets: AttributeSets, from: AdjRibOut, neighbor: number, dump: number, before: Heard | undefined) {
     this.#sets = sets;
     this.#ids = new Uint32Array(from.attributes.length);
     for (let prefix = 1; prefix < this.#ids.length; prefix++) {

@@ -9,10 +9,10 @@ import { asPathContains, asPathHasSet, buildAttributes, CommunityFlag, OversizeE
 import type { PathAttributes } from "../message/types.ts";
 import { UpdateWriter, type UpdateWriterOptions } from "../message/update-writer.ts";
 import type { CompiledPolicy, TraceStep } from "../policy/types.ts";
-import type { AttributeTable } from "./attribute-table.ts";
-import { DEFAULT_LOCAL_PREF } from "./attribute-table.ts";
+import type { AttributeSets } from "../table/attribute-sets.ts";
+import { DEFAULT_LOCAL_PREF } from "../table/attribute-sets.ts";
+import { grown } from "../table/growth.ts";
 import { GivenOut } from "./given-out.ts";
-import { grown } from "./growth.ts";
 import { type Rewrite, rewriteAttributes } from "./rewrite.ts";
 import { LOCAL_SLOT } from "./slots.ts";
 import type { RibTable } from "./table.ts";
@@ -67,7 +67,7 @@ const REFUSED = 0xffffffff;
 export class Exporter {
   readonly rules: ExportRules;
   readonly #table: RibTable;
-  readonly #attributes: AttributeTable;
+  readonly #attributes: AttributeSets;
   readonly #locals: LocalRoutes;
   /** Whether a member of the group has this address: it must not hear it as a next hop (RFC 4271 section 5.1.3). */
   readonly #isMember: (address: Uint8Array) => boolean;

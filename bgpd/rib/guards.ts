@@ -1,7 +1,7 @@
 /** Prefixes that no neighbour can take over, by what they cover: asked for every prefix that arrives. */
 import { formatPrefix, type Prefix } from "../../net/address.ts";
 import { type FamilyIndex, forwardingFamily, perFamily } from "../family.ts";
-import { PrefixTree } from "./prefix-tree.ts";
+import { PrefixTree } from "../table/prefix-tree.ts";
 
 export interface Guard {
   prefix: Prefix;

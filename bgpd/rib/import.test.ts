@@ -4,7 +4,7 @@ import { forwardingFamily } from "../family.ts";
 import { buildAttributes } from "../message/attributes.ts";
 import { SegmentType } from "../message/types.ts";
 import { UpdateWriter } from "../message/update-writer.ts";
-import { Rejected } from "./table.ts";
+import { Rejected } from "./rejected.ts";
 import { attributes, LOCAL_ASN, policyOf, rejectAll, TestRib, TestTracker } from "./testing.ts";
 
 const ipv4Unicast = forwardingFamily(4);

@@ -10,14 +10,15 @@ import { unexpectedPrefix } from "../message/nlri.ts";
 import type { PathAttributes } from "../message/types.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
 import type { PolicyResult, TraceStep } from "../policy/types.ts";
-import type { AttributeTable } from "./attribute-table.ts";
+import type { AttributeSets } from "../table/attribute-sets.ts";
 import type { Guards } from "./guards.ts";
 import type { Origins } from "./origins.ts";
+import { Rejected } from "./rejected.ts";
 import type { Excess, Slot } from "./slots.ts";
-import { Rejected, type RibTable } from "./table.ts";
+import type { RibTable } from "./table.ts";
 
 export interface ImportContext {
-  attributes: AttributeTable;
+  attributes: AttributeSets;
   tables: PerFamily<RibTable>;
   localAsn: number;
   routerId: number;

@@ -2,7 +2,7 @@
 import type { NextHop } from "../../kernel/types.ts";
 import { compareOctets } from "../../net/address.ts";
 import type { Fib } from "../fib/types.ts";
-import { grown } from "./growth.ts";
+import { grown } from "../table/growth.ts";
 import type { LocalTable } from "./local-routes.ts";
 import type { NextHopColumns } from "./next-hops.ts";
 import { carryingNextHops } from "./own-routes.ts";

@@ -4,14 +4,14 @@ import type { NetworkConfig, RouteKind } from "../config.ts";
 import { CommunityKinds, NumberKinds } from "../message/attribute-table.ts";
 import { buildAttributes } from "../message/attributes.ts";
 import { Origin, type PathAttributes } from "../message/types.ts";
-import type { AttributeTable } from "./attribute-table.ts";
+import type { AttributeSets } from "../table/attribute-sets.ts";
 import type { LocalRoutes } from "./exporter.ts";
 import { LOCAL_SLOT } from "./slots.ts";
 import type { RibTable } from "./table.ts";
 
 export class LocalTable implements LocalRoutes {
   readonly #table: RibTable;
-  readonly #attributes: AttributeTable;
+  readonly #attributes: AttributeSets;
   readonly #byPrefix = new Map<string, NetworkConfig>();
   readonly #byPath = new Map<number, NetworkConfig>();
   /** Networks without effect, because another one of the same prefix is taken. */

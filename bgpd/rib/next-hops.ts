@@ -5,7 +5,7 @@
 import { formatAddress, isLinkLocal } from "../../net/address.ts";
 import { type FamilyIndex, forwardingFamily } from "../family.ts";
 import type { NextHopTracker, Resolution } from "../fib/types.ts";
-import { grown } from "./growth.ts";
+import { grown } from "../table/growth.ts";
 
 const UNREACHABLE = 0;
 const REACHABLE = 1;

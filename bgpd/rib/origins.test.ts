@@ -4,7 +4,7 @@ import { parsePrefix } from "../../net/address.ts";
 import type { OriginConfig, OriginRole, OriginsConfig } from "../config.ts";
 import { forwardingFamily } from "../family.ts";
 import { ineligibility } from "../views.ts";
-import { Rejected } from "./table.ts";
+import { Rejected } from "./rejected.ts";
 import { attributes, type TestNeighbor, TestRib } from "./testing.ts";
 
 const ipv4Unicast = forwardingFamily(4);

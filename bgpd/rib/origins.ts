@@ -16,10 +16,10 @@ import {
 import type { NodeRole, OriginConfig, OriginRole, OriginsConfig } from "../config.ts";
 import { type FamilyIndex, FamilyTable, forwardingFamily, type PerFamily, perFamily } from "../family.ts";
 import { compilePrefixList, type PrefixList } from "../policy/prefix-list.ts";
-import type { AttributeTable } from "./attribute-table.ts";
-import { PrefixTree } from "./prefix-tree.ts";
+import type { AttributeSets } from "../table/attribute-sets.ts";
+import { PrefixTree } from "../table/prefix-tree.ts";
+import { Rejected } from "./rejected.ts";
 import type { Slot } from "./slots.ts";
-import { Rejected } from "./table.ts";
 
 /** How many ranges that a node had before are remembered, the latest ones. */
 export const FORMER = 8;
@@ -55,7 +55,7 @@ interface Asked {
 export type Concerned = (slot: Slot, prefix: Prefix, raw: number) => boolean;
 
 export class Origins {
-  readonly #attributes: AttributeTable;
+  readonly #attributes: AttributeSets;
   #text: string | undefined;
   #nodes = new Map<string, Origin>();
   #byId = new Map<number, Origin>();
@@ -63,7 +63,7 @@ export class Origins {
   #lists = new Map<string, PrefixList>();
   #listsText = "";
 
-  constructor(attributes: AttributeTable) {
+  constructor(attributes: AttributeSets) {
     this.#attributes = attributes;
   }
 

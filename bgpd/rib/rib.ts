@@ -9,7 +9,7 @@ import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily, type Pe
 import type { Faults } from "../faults.ts";
 import type { Fib, NextHopTracker } from "../fib/types.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
-import { AttributeTable } from "./attribute-table.ts";
+import { AttributeSets } from "../table/attribute-sets.ts";
 import type { DecisionOptions } from "./decision.ts";
 import type { ExportRules } from "./exporter.ts";
 import { type Guard, Guards } from "./guards.ts";
@@ -41,7 +41,7 @@ export interface RibGlobals {
 type Job = (until: () => boolean) => boolean;
 
 export class Rib {
-  readonly attributes: AttributeTable;
+  readonly attributes: AttributeSets;
   readonly slots = new Slots();
   readonly nextHops: NextHopColumns;
   readonly tables: PerFamily<RibTable>;
@@ -82,7 +82,7 @@ export class Rib {
     this.#started = options.clock.monotonic();
     this.#startedAt = options.clock.now();
     this.nextHops = new NextHopColumns(options.tracker);
-    this.attributes = new AttributeTable({
+    this.attributes = new AttributeSets({
       trackNextHop: (nextHop, ifindex) => this.nextHops.track(nextHop, ifindex),
       releaseNextHop: id => this.nextHops.release(id),
     });

@@ -6,8 +6,8 @@ import { compareOctets } from "../../net/address.ts";
 import type { OriginRole } from "../config.ts";
 import { type Family, type PerFamily, perFamily } from "../family.ts";
 import type { CompiledPolicy } from "../policy/types.ts";
-import { grown } from "./growth.ts";
-import type { RejectedReason } from "./table.ts";
+import { grown } from "../table/growth.ts";
+import type { RejectedReason } from "./rejected.ts";
 
 export const LOCAL_SLOT = 0;
 

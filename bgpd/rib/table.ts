@@ -5,27 +5,14 @@
 import { formatPrefix } from "../../net/address.ts";
 import { type FamilyIndex, FamilyTable } from "../family.ts";
 import type { Faults } from "../faults.ts";
-import type { AttributeTable } from "./attribute-table.ts";
+import type { AttributeSets } from "../table/attribute-sets.ts";
+import { Growth, grown } from "../table/growth.ts";
+import { PrefixTable } from "../table/prefix-table.ts";
 import { Candidates, type DecisionOptions, decide, isMultipathEqual, Step } from "./decision.ts";
-import { Growth, grown } from "./growth.ts";
 import { type NextHopColumns, THROUGH_OURS } from "./next-hops.ts";
-import { PrefixTable } from "./prefix-table.ts";
+import { Rejected, type RejectedReason } from "./rejected.ts";
 import { LOCAL_SLOT, type Slots } from "./slots.ts";
 
-/** Why a path takes no part in the decision; bits of `pathFlags`. */
-export const Rejected = {
-  Policy: 1,
-  AsLoop: 2,
-  ReflectionLoop: 4,
-  Protected: 8,
-  TooLarge: 16,
-  AsSet: 32,
-  FirstAs: 64,
-  EmptyPath: 128,
-  Origin: 256,
-  Originator: 512,
-} as const;
-export type RejectedReason = keyof typeof Rejected;
 const reasons = Object.keys(Rejected) as RejectedReason[];
 
 /** Bits of the per-prefix state. */
@@ -53,7 +40,7 @@ export interface MultipathOptions {
 export class RibTable {
   readonly family: FamilyIndex;
   readonly prefixes: PrefixTable;
-  readonly attributes: AttributeTable;
+  readonly attributes: AttributeSets;
   readonly slots: Slots;
   readonly nextHops: NextHopColumns;
   readonly candidates = new Candidates();
@@ -121,7 +108,7 @@ export class RibTable {
   /** `growers`: as for PrefixTable. */
   constructor(
     family: FamilyIndex,
-    attributes: AttributeTable,
+    attributes: AttributeSets,
     slots: Slots,
     nextHops: NextHopColumns,
     growers: (capacity: number) => (() => void)[],

@@ -10,9 +10,9 @@ import type { Clock, Timer } from "../../platform/clock.ts";
 import { type FamilyRow, FamilyTable } from "../family.ts";
 import type { Faults } from "../faults.ts";
 import { UpdateWriter } from "../message/update-writer.ts";
+import { grown } from "../table/growth.ts";
 import { AdjRibOut, Heard, NO_SOURCE } from "./adj-rib-out.ts";
 import { Exporter, type ExportRules, type LocalRoutes } from "./exporter.ts";
-import { grown } from "./growth.ts";
 import { announceSet, BATCH, Packer } from "./packer.ts";
 import type { RibTable } from "./table.ts";
 

@@ -7,9 +7,10 @@ import { MessageFramer, MessageType } from "../message/header.ts";
 import { KEEPALIVE } from "../message/keepalive.ts";
 import { decodeNotification, describeReceived, ErrorCode, encodeNotification } from "../message/notification.ts";
 import { decodeOpen, encodeOpen, type LocalCapabilities, type LocalGracefulRestart, negotiate, validateOpen } from "../message/open.ts";
+import type { NotificationMessage } from "../message/types.ts";
 import { MessageError } from "../message/types.ts";
 import type { FsmEvent } from "./fsm/types.ts";
-import type { Negotiated, NotificationMessage, SessionCounters } from "./types.ts";
+import type { Negotiated, SessionCounters } from "./types.ts";
 import type { Wire, WireHandler } from "./wire.ts";
 
 /** What our OPEN says and what the neighbour's must say. */

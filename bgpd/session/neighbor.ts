@@ -5,9 +5,10 @@
  * DampPeerOscillations). `(neighbour, event) -> [neighbour, actions]`; no clock, no socket, never throws.
  */
 import { CeaseSubcode, ErrorCode } from "../message/notification.ts";
+import type { NotificationMessage } from "../message/types.ts";
 import { createFsm, transition } from "./fsm/fsm.ts";
 import type { Fsm, FsmAction, FsmEvent, FsmSettings } from "./fsm/types.ts";
-import type { NotificationMessage, SessionState } from "./types.ts";
+import type { SessionState } from "./types.ts";
 
 export type Direction = "outgoing" | "incoming";
 

@@ -10,6 +10,7 @@ import { Families, type Family } from "../family.ts";
 import { CeaseSubcode, ErrorCode, encodeCommunication } from "../message/notification.ts";
 import { keepaliveTime } from "../message/open.ts";
 import { decodeRouteRefresh, encodeRouteRefresh } from "../message/route-refresh.ts";
+import type { NotificationMessage } from "../message/types.ts";
 import { MessageError } from "../message/types.ts";
 import type { Platform } from "../platform.ts";
 import { Connection, type OpenSettings } from "./connection.ts";
@@ -24,7 +25,7 @@ import {
   step,
 } from "./neighbor.ts";
 import { TimerSet } from "./timers.ts";
-import type { DownReason, Negotiated, NotificationMessage, Session, SessionCounters, SessionListener, SessionSnapshot } from "./types.ts";
+import type { DownReason, Negotiated, Session, SessionCounters, SessionListener, SessionSnapshot } from "./types.ts";
 import type { IncomingWire, Transport } from "./wire.ts";
 
 export interface SessionOptions {

@@ -5,6 +5,7 @@
 import type { NeighborConfig } from "../config.ts";
 import type { Family } from "../family.ts";
 import type { NegotiatedOpen } from "../message/open.ts";
+import type { NotificationMessage } from "../message/types.ts";
 
 /** RFC 4271 section 8.2.2. */
 export const SessionStates = ["Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established"] as const;
@@ -20,12 +21,6 @@ export interface Negotiated extends NegotiatedOpen {
   /** Whole messages, as they went over the wire. */
   localOpen: Uint8Array;
   remoteOpen: Uint8Array;
-}
-
-export interface NotificationMessage {
-  code: number;
-  subcode: number;
-  data: Uint8Array;
 }
 
 /** Why a session left Established, or an attempt failed. */

@@ -1,7 +1,8 @@
 /** `podlane routes`. */
 import { AttributeRows } from "../../bgpd/message/attribute-table.ts";
+import type { AttributesView } from "../../bgpd/message/types.ts";
 import type { RouteList } from "../../bgpd/route-list.ts";
-import type { AttributesView, RouteView } from "../../bgpd/snapshot.ts";
+import type { RouteView } from "../../bgpd/snapshot.ts";
 import { count, type Paint, type Tone } from "./paint.ts";
 import { table } from "./table.ts";
 

@@ -1,7 +1,7 @@
 /** Annotations of Node objects that podlane reads. One that is wrong, or misspelt, keeps what it said when it was last right. */
 import { isReservedAsn } from "../../bgpd/message/as-path.ts";
 import { isAddress } from "../../net/address.ts";
-import type { Node } from "../resources/kinds.ts";
+import type { Node } from "../resources/core.ts";
 import { nearest } from "../resources/suggest.ts";
 import { familyOfText, type Problems } from "./context.ts";
 import type { Memory } from "./memory.ts";

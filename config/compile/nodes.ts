@@ -2,8 +2,9 @@
 
 import { compareOctets, formatAddress, formatPrefix, parseAddress, parsePrefix, uint32ToAddress } from "../../net/address.ts";
 import type { NodeFacts } from "../plan.ts";
+import type { Node } from "../resources/core.ts";
 import { fabricSpec } from "../resources/fabric.ts";
-import type { Fabric, Node, Resources } from "../resources/kinds.ts";
+import type { Fabric, Resources } from "../resources/kinds.ts";
 import { validate } from "../resources/validate.ts";
 import { readAnnotations, routerIdAnnotation } from "./annotations.ts";
 import {

@@ -4,10 +4,32 @@
  */
 import { Buffer } from "node:buffer";
 import { isAddress, isPrefix } from "../../net/address.ts";
-import type { Node, Secret } from "./kinds.ts";
 import type { Fault, Path } from "./validate.ts";
 
-type Metadata = Node["metadata"];
+/** The parts of ObjectMeta that podlane reads. */
+export interface Metadata {
+  name: string;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  generation?: number;
+}
+
+/** The parts of core/v1 Node that podlane reads. */
+export interface Node {
+  apiVersion: "v1";
+  kind: "Node";
+  metadata: Metadata;
+  spec: { podCIDRs: string[] };
+  status: { addresses: { type: string; address: string }[] };
+}
+
+/** The parts of core/v1 Secret that podlane reads; values are text (base64 already decoded). */
+export interface Secret {
+  apiVersion: "v1";
+  kind: "Secret";
+  metadata: Metadata;
+  data: Record<string, string>;
+}
 
 export function readNode(value: Record<string, unknown>, metadata: Metadata, faults: Fault[]): Node {
   const spec = mapping(value.spec, ["spec"], faults);

@@ -2,7 +2,7 @@
 import type { Static, TSchema } from "typebox";
 import { advertisementSpec, advertisementStatus } from "./advertisement.ts";
 import type { apiVersion } from "./common.ts";
-import { CoreKinds } from "./core.ts";
+import { CoreKinds, type Metadata } from "./core.ts";
 import { fabricSpec, fabricStatus } from "./fabric.ts";
 import { nodeStateStatus } from "./node-state.ts";
 import { peerSpec, peerStatus } from "./peer.ts";
@@ -125,14 +125,6 @@ export const Kinds = {
 
 export const kindRows: readonly KindRow[] = Object.values(Kinds);
 
-/** The parts of ObjectMeta that podlane reads. */
-export interface Metadata {
-  name: string;
-  labels?: Record<string, string>;
-  annotations?: Record<string, string>;
-  generation?: number;
-}
-
 type Rows = typeof Kinds;
 /** Kinds that are read. */
 type ReadKind = { [K in keyof Rows]: Rows[K] extends { spec: TSchema } ? K : never }[keyof Rows];
@@ -150,23 +142,6 @@ export type PodNetwork = Podlane<"PodNetwork">;
 export type Peer = Podlane<"Peer">;
 export type Policy = Podlane<"Policy">;
 export type Advertisement = Podlane<"Advertisement">;
-
-/** The parts of core/v1 Node that podlane reads. */
-export interface Node {
-  apiVersion: "v1";
-  kind: "Node";
-  metadata: Metadata;
-  spec: { podCIDRs: string[] };
-  status: { addresses: { type: string; address: string }[] };
-}
-
-/** The parts of core/v1 Secret that podlane reads; values are text (base64 already decoded). */
-export interface Secret {
-  apiVersion: "v1";
-  kind: "Secret";
-  metadata: Metadata;
-  data: Record<string, string>;
-}
 
 export type Selector = NonNullable<Fabric["spec"]["nodeSelector"]>;
 

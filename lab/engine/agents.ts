@@ -4,7 +4,8 @@ import { request } from "node:http";
 import { fileURLToPath } from "node:url";
 import type { PeersView, RoutesView, StatusView } from "../../agent/api/views.ts";
 import type { MachinePlan } from "../topology/plan.ts";
-import { logEnd, type PathView, type SessionView } from "./routers.ts";
+import type { PathView, SessionView } from "./router-types.ts";
+import { logEnd } from "./routers.ts";
 import { isAlive, type ProcessId, startDaemon, until } from "./system.ts";
 
 const podlane = fileURLToPath(new URL("../../scripts/podlane", import.meta.url));

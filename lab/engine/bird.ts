@@ -1,5 +1,5 @@
 /** BIRD 2: configuration from the short form, and what `birdc` answers. */
-import type { PathView, RouterPlan, RouterSession, SessionView } from "./routers.ts";
+import type { PathView, RouterPlan, RouterSession, SessionView } from "./router-types.ts";
 
 export function birdConfig(router: RouterPlan): string {
   const families = [4, 6] as const;

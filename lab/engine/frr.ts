@@ -1,5 +1,5 @@
 /** FRR: configuration of bgpd from the short form, and what `vtysh … json` answers. */
-import type { PathView, RouterPlan, SessionView } from "./routers.ts";
+import type { PathView, RouterPlan, SessionView } from "./router-types.ts";
 
 export function frrConfig(router: RouterPlan): string {
   const families = [4, 6] as const;

@@ -8,54 +8,8 @@ import type { LabPlan, MachinePlan } from "../topology/plan.ts";
 import type { RouterSpec } from "../topology/schema.ts";
 import { birdConfig, birdProtocol, parseBirdProtocols, parseBirdRoutes } from "./bird.ts";
 import { frrConfig, parseFrrRoutes, parseFrrSummary } from "./frr.ts";
+import type { PathView, RouterPlan, RouterSession, SessionView } from "./router-types.ts";
 import { isAlive, type ProcessId, run, startDaemon, until } from "./system.ts";
-
-/** A session as its machine shows it. */
-export interface SessionView {
-  machine: string;
-  /** Name of the neighbour: the machine's in the topology where known. */
-  neighbor: string;
-  address: string;
-  asn: string;
-  /** RFC 4271 name: "Established", "Active", … */
-  state: string;
-  received?: number;
-  sent?: number;
-  reason?: string;
-}
-
-/** A path in a machine's BGP table. */
-export interface PathView {
-  prefix: string;
-  best: boolean;
-  asPath: string;
-  nextHops: string[];
-  from: string;
-}
-
-/** A neighbour of a router, with the addresses of both ends: one session each. */
-export interface RouterSession {
-  name: string;
-  link: string;
-  asn: number;
-  local: string;
-  remote: string;
-  family: 4 | 6;
-  /** Several neighbours share the subnet: put ourselves as next hop, so that traffic really passes this router. */
-  shared: boolean;
-  passive: boolean;
-  password?: string;
-}
-
-/** What the generators need of a router in short form. */
-export interface RouterPlan {
-  name: string;
-  asn: number;
-  routerId: string;
-  holdTime: number;
-  sessions: RouterSession[];
-  announce: { prefix: string; family: 4 | 6 }[];
-}
 
 export function planRouter(plan: LabPlan, machine: MachinePlan): RouterPlan {
   const spec = machine.router as RouterSpec;

@@ -1,7 +1,7 @@
 /** What a lab shows when it is up: sessions, ping matrix, what the routers learned, a packet's way, and how scenarios went. Text only; pure. */
 import type { Paint } from "../../cli/render/paint.ts";
 import { type Column, table } from "../../cli/render/table.ts";
-import type { PathView, SessionView } from "../engine/routers.ts";
+import type { PathView, SessionView } from "../engine/router-types.ts";
 import type { Cell } from "../probe/matrix.ts";
 import type { Hop } from "../probe/path.ts";
 import type { ScenarioResult } from "../scenario.ts";

@@ -8,17 +8,11 @@ import { documentFault, Limits, parseYaml } from "../../config/resources/yaml.ts
 import { AddressError, formatPrefix, isAddress, overlaps, type Prefix, parsePrefix } from "../../net/address.ts";
 import { objectProblems, readObjects } from "./objects.ts";
 import { bridgeName, hostNumber, podNames } from "./plan.ts";
+import type { TopologyProblem } from "./problem.ts";
 import { type Condition, type Topology, TopologySchema } from "./schema.ts";
 
 /** A topology has no business being larger. Octets. */
 const maxFileSize = 1 << 20;
-
-export interface TopologyProblem {
-  /** Where in the document: "links[0].members.node9". */
-  path: string;
-  what: string;
-  remedy: string;
-}
 
 export class TopologyError extends Error {
   override readonly name = "TopologyError";

@@ -3,12 +3,13 @@
  * that a node's document names addresses which the node has in this topology. An agent would go on with what is good; a lab would wait in vain.
  */
 import { compile } from "../../config/compile.ts";
+import type { Node } from "../../config/resources/core.ts";
 import { checkObject } from "../../config/resources/documents.ts";
-import { type AnyResource, collect, type Node, type Resources } from "../../config/resources/kinds.ts";
+import { type AnyResource, collect, type Resources } from "../../config/resources/kinds.ts";
 import { formatPath } from "../../config/resources/validate.ts";
 import { formatAddress, isAddress, parseAddress } from "../../net/address.ts";
-import type { TopologyProblem } from "./load.ts";
 import { type MachinePlan, planLab } from "./plan.ts";
+import type { TopologyProblem } from "./problem.ts";
 import type { Topology } from "./schema.ts";
 
 /** `places`: where each stands, by "Kind/name". */

@@ -1,7 +1,8 @@
 /** What the states have in common: closing, staying, sending OPEN (RFC 4271 section 8.2.2). */
 import { MessageType } from "../../message/header.ts";
 import { describeNotification, ErrorCode } from "../../message/notification.ts";
-import type { NotificationMessage, SessionState } from "../types.ts";
+import type { NotificationMessage } from "../../message/types.ts";
+import type { SessionState } from "../types.ts";
 import type { DownCause, Fsm, FsmAction, FsmEvent, FsmSettings, FsmTimer, Transition, Violation } from "./types.ts";
 
 /** RFC 4271 section 8.2.2, state Connect: the "large value" of the HoldTimer until the neighbour's OPEN is here. Seconds. */

@@ -5,8 +5,8 @@
  * Of the optional events these are left out: 6, 7, 13 (damping is the neighbour's, not a connection's: ../neighbor.ts), 12, 20
  * (DelayOpen is not used), 14, 15 (a TCP connection that is not wanted never reaches a machine: ../listener.ts).
  */
-import type { MessageError } from "../../message/types.ts";
-import type { DownReason, NotificationMessage, SessionState } from "../types.ts";
+import type { MessageError, NotificationMessage } from "../../message/types.ts";
+import type { DownReason, SessionState } from "../types.ts";
 
 export interface FsmSettings {
   /** PassiveTcpEstablishment for good: never connect. */

@@ -6,10 +6,10 @@ import { describe, expect, it } from "vitest";
 import type { IpFamily } from "../../net/address.ts";
 import { parseAddress } from "../../net/address.ts";
 import { buildAttributes } from "../message/attributes.ts";
-import { AttributeTable } from "./attribute-table.ts";
+import { attributes } from "../rib/testing.ts";
+import { AttributeSets } from "./attribute-sets.ts";
 import { hashOctets } from "./keyed-hash.ts";
 import { PrefixTable } from "./prefix-table.ts";
-import { attributes } from "./testing.ts";
 
 const COUNT = 30_000;
 
@@ -112,7 +112,7 @@ describe("prefixes", () => {
 });
 
 describe("attribute sets", () => {
-  const table = () => new AttributeTable({ trackNextHop: () => 0, releaseNextHop: () => {} });
+  const table = () => new AttributeSets({ trackNextHop: () => 0, releaseNextHop: () => {} });
   const sets = function* (met: (octets: Uint8Array) => boolean): Generator<Uint8Array> {
     for (const n of count(1, 1)) {
       const octets = buildAttributes(attributes({ communities: [n] }));

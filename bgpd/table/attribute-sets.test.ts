@@ -4,14 +4,14 @@ import { parseAddress } from "../../net/address.ts";
 import { classicFamily } from "../family.ts";
 import { attributesArbitrary } from "../message/arbitraries.ts";
 import { buildAttributes, parseAttributes } from "../message/attributes.ts";
-import { AttributeTable } from "./attribute-table.ts";
-import { NextHopColumns } from "./next-hops.ts";
-import { attributes, TestTracker } from "./testing.ts";
+import { NextHopColumns } from "../rib/next-hops.ts";
+import { attributes, TestTracker } from "../rib/testing.ts";
+import { AttributeSets } from "./attribute-sets.ts";
 
 function make() {
   const tracker = new TestTracker();
   const nextHops = new NextHopColumns(tracker);
-  const table = new AttributeTable({
+  const table = new AttributeSets({
     trackNextHop: (nextHop, ifindex) => nextHops.track(nextHop, ifindex),
     releaseNextHop: id => nextHops.release(id),
   });

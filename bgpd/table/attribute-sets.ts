@@ -32,17 +32,17 @@ const columnNames = [
 type ColumnName = (typeof columnNames)[number];
 type Column = Uint8Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint32Array<ArrayBuffer>;
 
-export interface AttributeTableHooks {
+export interface AttributeSetsHooks {
   /** A new set: returns the id of its next hop for the tracker (0 = it has none). */
   trackNextHop(nextHop: Uint8Array, ifindex: number): number;
   releaseNextHop(id: number): void;
 }
 
-export class AttributeTable {
+export class AttributeSets {
   size = 0;
   /** All ids given out so far are below this. */
   limit = 1;
-  readonly hooks: AttributeTableHooks;
+  readonly hooks: AttributeSetsHooks;
   /** Sets looked at by all searches so far. */
   probes = 0;
 
@@ -87,7 +87,7 @@ export class AttributeTable {
   /** A hash that nobody can foresee needs no second key: without this one, chains are as long as chance makes them. */
   readonly #key = new Uint32Array(2);
 
-  constructor(hooks: AttributeTableHooks, random: RandomWords = secretWords) {
+  constructor(hooks: AttributeSetsHooks, random: RandomWords = secretWords) {
     this.hooks = hooks;
     random(this.#key);
   }
