@@ -27,6 +27,8 @@ export interface NodeView {
   /** By annotation. */
   ownAsn?: number;
   routerId?: string;
+  /** The one that its annotation says, and that is another node's. */
+  twiceRouterId?: string;
   /** First InternalIP of each family, as the object has it, and in the one spelling by which addresses are compared. */
   address: Partial<Record<IpFamily, string>>;
   canonical: Partial<Record<IpFamily, string>>;

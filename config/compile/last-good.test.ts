@@ -327,6 +327,36 @@ describe("a mistake elsewhere leaves what there was", () => {
       ["has no InternalIP: 10.0.0.1, which it had, stays in use"],
     ],
     [
+      "a pod subnet of this node that is mistyped to another's",
+      good,
+      { ...good, nodes: { n1: { ...n1, cidrs: n2.cidrs }, n2 } },
+      ["overlaps 10.244.2.0/24 of node n2, which keeps it"],
+    ],
+    [
+      "an InternalIP that is mistyped to another's",
+      good,
+      { ...good, nodes: { n1, n2: { ...n2, address: n1.address } } },
+      ["InternalIP 10.0.0.1 is another node's: 10.0.0.2, which it had, stays in use"],
+    ],
+    [
+      "an InternalIP of this node that is mistyped to another's",
+      good,
+      { ...good, nodes: { n1: { ...n1, address: n2.address }, n2 } },
+      ["InternalIP 10.0.0.2 is another node's: 10.0.0.1, which it had, stays in use"],
+    ],
+    [
+      "a router id that is mistyped to another's",
+      good,
+      { ...good, nodes: { n1: { ...n1, annotations: { "podlane.io/router-id": "10.0.0.2" } }, n2 } },
+      ["router id 10.0.0.2 is that of node n1 too"],
+    ],
+    [
+      "an address of a peer that is mistyped to another's",
+      { ...good, peers: { base: template, tor: peer, other: { ...peer, address: "192.0.2.2" } } },
+      { ...good, peers: { base: template, tor: { ...peer, address: "192.0.2.2" }, other: { ...peer, address: "192.0.2.2" } } },
+      ["192.0.2.2 is a neighbour of node n1 already, as other"],
+    ],
+    [
       "reflectors that nobody is any more",
       {
         nodes: { n1, n2: { ...n2, labels: { rr: "yes" } } },
@@ -405,6 +435,9 @@ describe("a mistake elsewhere leaves what there was", () => {
     };
     const [before, after] = live(labelled, { ...labelled, nodes: { n1 } });
     expect([before.speaker?.asn, after.speaker]).toEqual([65001, undefined]);
+    // Addresses that are exchanged, and a pod subnet that is given up for another's former one.
+    const [, exchanged] = live(good, { ...good, nodes: { n1: { ...n1, address: n2.address }, n2: { ...n2, address: n1.address } } });
+    expect([errors(exchanged), neighbors(exchanged).find(({ name }) => name === "n2/ipv4")?.address]).toEqual([[], n1.address]);
     // A password that is taken out.
     const [, unlocked] = live(locked, { ...locked, peers: { base: template, tor: peer } });
     expect(neighbors(unlocked).find(({ name }) => name === "tor")?.password).toBeUndefined();

@@ -66,7 +66,7 @@ export class Memory {
   readonly now: LastGood = nothingGood();
   readonly #before: LastGood;
   readonly #unread: ReadonlySet<string>;
-  #owners: Set<string> | undefined;
+  #owned: Map<string, string[]> | undefined;
 
   /** For what one node adds. */
   fork(): Memory {
@@ -102,6 +102,12 @@ export class Memory {
     return held;
   }
 
+  /** Back to what there was before. */
+  forget<Field extends RememberedField>(field: Field, name: string, before: LastGood[Field][string] | undefined): void {
+    if (before === undefined) delete (this.now[field] as Record<string, unknown>)[name];
+    else this.remember(field, name, before);
+  }
+
   /** The last good value, which stays remembered; undefined = there is none. */
   recall<Field extends RememberedField>(field: Field, name: string): LastGood[Field][string] | undefined {
     const value = this.before(field, name);
@@ -117,8 +123,17 @@ export class Memory {
 
   /** Whether the node had a pod subnet. */
   knowsRangesOf(node: string): boolean {
-    this.#owners ??= new Set(Object.values(this.#before.ranges));
-    return this.#owners.has(node);
+    return this.rangesOf(node).length > 0;
+  }
+
+  /** The pod subnets that the node had. */
+  rangesOf(node: string): readonly string[] {
+    if (!this.#owned) {
+      this.#owned = new Map();
+      for (const [prefix, owner] of Object.entries(this.#before.ranges))
+        this.#owned.set(owner, [...(this.#owned.get(owner) ?? []), prefix]);
+    }
+    return this.#owned.get(node) ?? [];
   }
 
   /** Why an object that is named cannot be had, and what to do. */

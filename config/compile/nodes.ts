@@ -30,27 +30,62 @@ export function defaultFabric(): Fabric {
 }
 
 export function viewNodes(resources: Resources, memory: Memory, problems: Problems): NodeView[] {
-  const nodes = byName(resources.nodes).map(node => viewNode(node, resources, memory, problems));
+  const owners = addressOwners(resources, memory);
+  const nodes = byName(resources.nodes).map(node => viewNode(node, resources, memory, problems, owners));
+  settleRouterIds(nodes, memory);
   reportDuplicateAddresses(resources, problems);
   settleRanges(nodes, memory, problems);
   return nodes;
 }
 
-function viewNode(node: Node, resources: Resources, memory: Memory, problems: Problems): NodeView {
+/** Who had an InternalIP and still names it, by address in one spelling. */
+function addressOwners(resources: Resources, memory: Memory): ReadonlyMap<string, string> {
+  const owners = new Map<string, string>();
+  const spell = (address: string) => formatAddress(parseAddress(address));
+  for (const [name, { status }] of resources.nodes) {
+    const had = new Set(memory.before("addresses", name)?.map(spell));
+    for (const { address } of status.addresses) if (had.has(spell(address))) owners.set(spell(address), name);
+  }
+  return owners;
+}
+
+/** A router id by annotation that is another node's: what was there before is used, or none. That it is there twice is said elsewhere. */
+function settleRouterIds(nodes: NodeView[], memory: Memory): void {
+  const counts = new Map<string, number>();
+  for (const node of nodes) counts.set(routerIdOf(node, undefined), (counts.get(routerIdOf(node, undefined)) ?? 0) + 1);
+  for (const node of nodes) {
+    const former = memory.before("routerIds", node.name);
+    if (node.routerId === undefined || node.routerId === former || (counts.get(node.routerId) ?? 0) < 2) continue;
+    // Without a past nobody knows who was first.
+    if (memory.before("addresses", node.name) === undefined) continue;
+    node.twiceRouterId = node.routerId;
+    node.routerId = former;
+    memory.forget("routerIds", node.name, former);
+  }
+}
+
+function viewNode(node: Node, resources: Resources, memory: Memory, problems: Problems, owners: ReadonlyMap<string, string>): NodeView {
   const { name, labels = {} } = node.metadata;
   const { asn: ownAsn, routerId } = readAnnotations(node, memory, problems);
   const podCidrs = podCidrsOf(node, resources, memory, problems);
-  const address = addressOf(node, memory, problems);
+  const address = addressOf(node, memory, problems, owners);
   const canonical = firstOfEach(Object.values(address).map(text => formatAddress(parseAddress(text))));
   return { name, labels, ownAsn, routerId, address, canonical, podCidrs, asn: 0, reflects: false };
 }
 
 /** First InternalIP of each family. A node that has none any more is where it was: nodes lose that field, and not their address. */
-function addressOf({ metadata, status }: Node, memory: Memory, problems: Problems): NodeView["address"] {
+function addressOf(
+  { metadata, status }: Node,
+  memory: Memory,
+  problems: Problems,
+  owners: ReadonlyMap<string, string>,
+): NodeView["address"] {
   const own = status.addresses.filter(({ type }) => type === "InternalIP").map(({ address }) => address);
-  const held = memory.hold("addresses", metadata.name, own, all => all.length > 0);
+  const taken = (address: string) => (owners.get(formatAddress(parseAddress(address))) ?? metadata.name) !== metadata.name;
+  const held = memory.hold("addresses", metadata.name, own, all => all.length > 0 && !all.some(taken));
   if (held !== own) {
-    const message = `has no InternalIP: ${held.join(" and ")}, which it had, stays in use`;
+    const why = own.length === 0 ? "has no InternalIP" : `InternalIP ${own.filter(taken).join(" and ")} is another node's`;
+    const message = `${why}: ${held.join(" and ")}, which it had, stays in use`;
     problems.error(
       "NoInternalIP",
       `Node/${metadata.name}`,
@@ -261,7 +296,8 @@ export function reportDuplicateRouterIds({ nodes, self, facts, problems }: Pick<
   const owner = new Map<string, string>();
   for (const node of nodes) {
     if (!node.fabric) continue;
-    const key = `${node.asn} ${routerIdOf(node, node === self ? facts : undefined)}`;
+    const id = node.twiceRouterId ?? routerIdOf(node, node === self ? facts : undefined);
+    const key = `${node.asn} ${id}`;
     const first = owner.get(key);
     if (first === undefined) owner.set(key, node.name);
     else

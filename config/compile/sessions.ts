@@ -39,11 +39,25 @@ export function compileSessions(context: Context, fabric: Fabric): Session[] {
     const other = byEnd.get(end);
     // Who had the address keeps it: a mistake elsewhere ends no session.
     const keeps = !other || memory.before("neighbors", end) === session.neighbor.name ? session : other;
-    if (other) reportSecond(context, keeps, keeps === session ? other : session);
     byEnd.set(end, keeps);
+    if (!other) continue;
+    const left = keeps === session ? other : session;
+    reportSecond(context, keeps, left);
+    const former = formerSession(context, fabric, left);
+    if (former && !byEnd.has(endOf(former.neighbor))) byEnd.set(endOf(former.neighbor), former);
   }
   for (const [end, { neighbor }] of byEnd) memory.remember("neighbors", end, neighbor.name);
   return [...byEnd.values()];
+}
+
+/** Of a Peer that was given another's address: the session that it had. */
+function formerSession(context: Context, fabric: Fabric, { peer }: Session): Session | undefined {
+  const address = peer && context.memory.before("peers", peer.name)?.address;
+  if (!peer?.spec.address || address === undefined || address === peer.spec.address) return undefined;
+  const spec = { ...peer.spec, address };
+  context.memory.remember("peers", peer.name, spec);
+  // As it is now in all else, and still this Peer's for whoever asks for it.
+  return { ...peerSession(context, fabric, { ...peer, spec }, peer.name, address, spec.port ?? defaultPort), peer };
 }
 
 function reportSecond({ self, problems }: Context, kept: Session, { neighbor, peer }: Session): void {
