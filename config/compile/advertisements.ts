@@ -63,18 +63,19 @@ function choosePeers(
   const object = `Advertisement/${metadata.name}`;
   const at = `${object} spec.peers`;
   const last = memory.before("names", at);
-  const stray = astray(spec.peers ?? [], last, name => resources.peers.has(name));
+  const hasSessions = (name: string) => resources.peers.get(name)?.spec.template === false;
+  const stray = astray(spec.peers ?? [], last, hasSessions);
   // Where a name leads nowhere, those that it may stand for go on hearing.
   const named =
     stray.length === 0 ? spec.peers : [...new Set([...(spec.peers ?? []).filter(name => !stray.includes(name)), ...(last ?? [])])];
   if (named) memory.remember("names", at, named);
   for (const [i, name] of (spec.peers ?? []).entries()) {
     const peer = resources.peers.get(name);
+    const effect = stray.includes(name)
+      ? `${someOf((last ?? []).filter(one => !spec.peers?.includes(one)))}, named before, goes on hearing it`
+      : "nothing is announced there";
     if (!peer) {
       const { message, remedy } = memory.absence("Peer", name);
-      const effect = stray.includes(name)
-        ? `${someOf((last ?? []).filter(one => !spec.peers?.includes(one)))}, named before, goes on hearing it`
-        : "nothing is announced there";
       problems.because("ReferenceNotFound", { object: `Peer/${name}`, message }, object, `spec.peers[${i}]`, effect, remedy);
     }
     if (peer?.spec.template)
@@ -82,7 +83,7 @@ function choosePeers(
         "TemplateReferenced",
         object,
         `spec.peers[${i}]`,
-        `Peer ${name} is a template and has no session`,
+        `Peer ${name} is a template and has no session: ${effect}`,
         "name the peers that take from it",
       );
   }

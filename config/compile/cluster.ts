@@ -3,7 +3,7 @@ import type { Resources } from "../resources/kinds.ts";
 import { resolveAdvertisements } from "./advertisements.ts";
 import { type Cluster, Problems } from "./context.ts";
 import type { Memory } from "./memory.ts";
-import { assignFabrics, viewNodes } from "./nodes.ts";
+import { assignFabrics, settleRouterIds, viewNodes } from "./nodes.ts";
 import { resolvePeers } from "./peers.ts";
 import { assignPodNetworks } from "./pods.ts";
 import { usablePolicies } from "./policies.ts";
@@ -11,14 +11,16 @@ import { usablePolicies } from "./policies.ts";
 export function viewCluster(resources: Resources, memory: Memory): Cluster {
   const problems = new Problems();
   const held = new Set<string>();
+  const refusing = new Set<string>();
   const nodes = viewNodes(resources, memory, problems);
   const policies = usablePolicies(resources, memory);
-  const fabrics = assignFabrics(nodes, { resources, memory, problems, policies, held });
-  const parts = { resources, nodes, policies, held, memory, problems };
+  const members = assignFabrics(nodes, { resources, memory, problems, policies, held });
+  settleRouterIds(nodes, memory);
+  const parts = { resources, nodes, policies, held, refusing, memory, problems };
   const peers = resolvePeers(parts);
   return {
     ...parts,
-    ...fabrics,
+    members,
     nodeOf: new Map(nodes.map(node => [node.name, node])),
     peers,
     advertisements: resolveAdvertisements({ ...parts, peers }),

@@ -50,14 +50,14 @@ export interface Cluster {
   /** All nodes, by name in order. */
   nodes: readonly NodeView[];
   nodeOf: ReadonlyMap<string, NodeView>;
-  /** True when no Fabric object exists and all nodes form one mesh. */
-  defaultFabric: boolean;
   /** The nodes of each fabric, and those of them that reflect. */
   members: ReadonlyMap<Fabric, { all: readonly NodeView[]; reflectors: readonly NodeView[] }>;
   /** Those that can be used: as they are, else as they were when they could. */
   policies: UsablePolicies;
   /** Fields whose former value stays in force, as this one leads nowhere: "Peer/tor-a spec.import.policies". */
   held: ReadonlySet<string>;
+  /** Fields that lead nowhere where nothing was before, for one of those that take from it at least. */
+  refusing: ReadonlySet<string>;
   /** All Peers that are no templates and can be used, by name. */
   peers: readonly ResolvedPeer[];
   advertisements: readonly Announcement[];

@@ -380,6 +380,18 @@ describe("a mistake elsewhere leaves what there was", () => {
       },
       ["selects no node of the fabric: n2 go on reflecting"],
     ],
+    [
+      "a template in place of a peer",
+      announced,
+      { ...announced, advertisements: { pods: { nodeSelector: {}, peers: ["base", "other"], type: "PodCIDR" } } },
+      ["Peer base is a template and has no session: tor, named before, goes on hearing it"],
+    ],
+    [
+      "the address of another peer",
+      announced,
+      { ...announced, peers: { ...announced.peers, other: { ...peer, address: "192.0.2.1" } } },
+      ["as tor; the session with 192.0.2.2, which was there before, goes on"],
+    ],
   ])("%s", (_, before, after, messages) => {
     const [first, second, third] = live(before, after, after);
     expect(errors(first)).toEqual([]);
@@ -448,6 +460,44 @@ describe("a mistake elsewhere leaves what there was", () => {
     ];
     const [, moved] = live(allocated, { ...allocated, podNetworks: { pods: { nodeSelector: {}, allocations } } });
     expect(moved.pods.podCidrs).toEqual(["10.244.5.0/24"]);
+  });
+
+  test("a fabric is retired with the edit that gives its nodes to another", () => {
+    const labelled = { n1: { ...n1, labels: { rack: "a" } }, n2: { ...n2, labels: { rack: "b" } } };
+    const fabric = (asn: number, ...racks: string[]) => ({
+      nodeSelector: { matchExpressions: [{ key: "rack", operator: "In", values: racks }] },
+      asn,
+    });
+    const [, retired] = live(
+      { nodes: labelled, fabrics: { old: fabric(65001, "a"), young: fabric(65002, "b") } },
+      { nodes: labelled, fabrics: { old: fabric(65001, "none"), young: fabric(65002, "a", "b") } },
+    );
+    expect([errors(retired), retired.speaker?.asn]).toEqual([[], 65002]);
+  });
+
+  test("of a template's policy that is mistyped, the children that had one keep it, and a new one is said to reject", () => {
+    const give = (policy: string, more: Named = {}) => ({
+      ...filtered,
+      peers: {
+        base: { ...template, import: { policies: [policy] } },
+        tor: { from: "base", nodeSelector: {}, address: "192.0.2.1" },
+        ...more,
+      },
+    });
+    const young = { young: { from: "base", nodeSelector: {}, address: "192.0.2.9" } };
+    const [before, after] = live(give("in"), give("inn", young));
+    const imports = (plan: NodePlan, name: string) =>
+      neighbors(plan).find(one => one.name === name)?.families["ipv4-unicast"]?.importPolicies;
+    expect([imports(before, "tor"), imports(after, "tor"), imports(after, "young")]).toEqual([["in"], ["in"], ["missing:inn"]]);
+    expect(errors(after).map(({ message }) => message)).toEqual([
+      "there is no Policy inn: what was there before stays in force, and where nothing was, in its place everything is rejected",
+    ]);
+  });
+
+  test("router ids are to be unique in an AS: in another one the same is no mistake", () => {
+    const own = { "podlane.io/asn": "65099", "podlane.io/router-id": "10.0.0.2" };
+    const plans = live(good, { ...good, nodes: { n1: { ...n1, annotations: own }, n2 } });
+    expect([plans[1].speaker?.routerId, errors(plans[1])]).toEqual(["10.0.0.2", []]);
   });
 
   test("a range is free when its node gives it up or goes", () => {

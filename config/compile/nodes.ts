@@ -32,7 +32,6 @@ export function defaultFabric(): Fabric {
 export function viewNodes(resources: Resources, memory: Memory, problems: Problems): NodeView[] {
   const owners = addressOwners(resources, memory);
   const nodes = byName(resources.nodes).map(node => viewNode(node, resources, memory, problems, owners));
-  settleRouterIds(nodes, memory);
   reportDuplicateAddresses(resources, problems);
   settleRanges(nodes, memory, problems);
   return nodes;
@@ -49,13 +48,17 @@ function addressOwners(resources: Resources, memory: Memory): ReadonlyMap<string
   return owners;
 }
 
-/** A router id by annotation that is another node's: what was there before is used, or none. That it is there twice is said elsewhere. */
-function settleRouterIds(nodes: NodeView[], memory: Memory): void {
+/**
+ * A router id by annotation that is another node's of the same AS (RFC 6286): what was there before is used, or none. That it is there twice is said
+ * elsewhere.
+ */
+export function settleRouterIds(nodes: readonly NodeView[], memory: Memory): void {
   const counts = new Map<string, number>();
-  for (const node of nodes) counts.set(routerIdOf(node, undefined), (counts.get(routerIdOf(node, undefined)) ?? 0) + 1);
+  const keyOf = (node: NodeView) => `${node.asn} ${routerIdOf(node, undefined)}`;
+  for (const node of nodes) if (node.fabric) counts.set(keyOf(node), (counts.get(keyOf(node)) ?? 0) + 1);
   for (const node of nodes) {
     const former = memory.before("routerIds", node.name);
-    if (node.routerId === undefined || node.routerId === former || (counts.get(node.routerId) ?? 0) < 2) continue;
+    if (node.routerId === undefined || node.routerId === former || (counts.get(keyOf(node)) ?? 0) < 2) continue;
     // Without a past nobody knows who was first.
     if (memory.before("addresses", node.name) === undefined) continue;
     node.twiceRouterId = node.routerId;
@@ -169,7 +172,7 @@ function reportDuplicateAddresses(resources: Resources, problems: Problems): voi
 /**
  * Gives each node its fabric and AS number. Of several fabrics that select a node, the one that it was in before is used, else the first by name.
  */
-export function assignFabrics(nodes: NodeView[], parts: FabricParts): Pick<Cluster, "defaultFabric" | "members"> {
+export function assignFabrics(nodes: NodeView[], parts: FabricParts): Cluster["members"] {
   const { resources, memory, problems } = parts;
   const none = resources.fabrics.size === 0;
   const fabrics = none ? [defaultFabric()] : byName(resources.fabrics).map(fabric => usableFabric(fabric, nodes, parts));
@@ -191,14 +194,13 @@ export function assignFabrics(nodes: NodeView[], parts: FabricParts): Pick<Clust
     node.asn = node.ownAsn ?? node.fabric.spec.asn;
   }
   if (!none) for (const fabric of fabrics) reportFabric(fabric, nodes, problems);
-  const members = new Map(
+  return new Map(
     fabrics.map(fabric => {
       const all = nodes.filter(node => node.fabric === fabric);
       assignReflectors(fabric, all, memory);
       return [fabric, { all, reflectors: all.filter(({ reflects }) => reflects) }];
     }),
   );
-  return { defaultFabric: none, members };
 }
 
 type FabricParts = Pick<Cluster, "resources" | "memory" | "problems" | "policies"> & { held: Set<string> };
@@ -208,8 +210,13 @@ function usableFabric(fabric: Fabric, nodes: readonly NodeView[], parts: FabricP
   const { memory, problems } = parts;
   const { metadata, spec } = fabric;
   const object = `Fabric/${metadata.name}`;
+  const others = byName(parts.resources.fabrics).filter(one => one.metadata.name !== metadata.name);
+  const isElsewhere = ({ labels }: NodeView) => others.some(one => selects(one.spec.nodeSelector, labels));
   const selectsSome = (selector: Fabric["spec"]["nodeSelector"]) => nodes.some(({ labels }) => selects(selector, labels));
-  const nodeSelector = memory.hold("selectors", `${object} spec.nodeSelector`, spec.nodeSelector, selectsSome);
+  // One whose nodes other fabrics select is retired, and nothing of it is to be held.
+  const isOfUse = (selector: Fabric["spec"]["nodeSelector"]) =>
+    selector === spec.nodeSelector ? selectsSome(selector) : nodes.some(node => selects(selector, node.labels) && !isElsewhere(node));
+  const nodeSelector = memory.hold("selectors", `${object} spec.nodeSelector`, spec.nodeSelector, isOfUse);
   const label = "correct the selector or label the nodes; {} selects all";
   if (nodeSelector !== spec.nodeSelector)
     problems.error(

@@ -5,7 +5,7 @@ import { formatPath, validate } from "../resources/validate.ts";
 import { byName, type Cluster, type ResolvedPeer, selects } from "./context.ts";
 import { withUsablePolicies } from "./references.ts";
 
-type PeerParts = Pick<Cluster, "resources" | "nodes" | "memory" | "problems" | "policies"> & { held: Set<string> };
+type PeerParts = Pick<Cluster, "resources" | "nodes" | "memory" | "problems" | "policies"> & { held: Set<string>; refusing: Set<string> };
 
 /** Longest chain of `from`. */
 const maxChain = 8;

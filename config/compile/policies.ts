@@ -217,7 +217,7 @@ function compileMatch({ prefixes, peers = [], nodes = [], ...rest }: NonNullable
 
 /** Policies that are missing, unused, or partly unreachable: for the objects as such. `asn`: whose examples are run. */
 export function reportPolicies(cluster: Cluster, asn: number): Problems {
-  const { resources, policies, memory, held } = cluster;
+  const { resources, policies, memory, held, refusing } = cluster;
   const problems = new Problems();
   const used = new Set<string>();
   for (const { object, field, names } of references(resources)) {
@@ -225,11 +225,10 @@ export function reportPolicies(cluster: Cluster, asn: number): Problems {
       used.add(name);
       if (!resources.policies.has(name)) {
         const { message } = memory.absence("Policy", name);
-        const effect = held.has(`${object} ${field}`)
-          ? "what was there before stays in force"
-          : policies.has(name)
-            ? "its last good version stays in force"
-            : "in its place everything is rejected";
+        const at = `${object} ${field}`;
+        const rejects = "in its place everything is rejected";
+        const stays = `what was there before stays in force${refusing.has(at) ? `, and where nothing was, ${rejects}` : ""}`;
+        const effect = policies.has(name) ? "its last good version stays in force" : held.has(at) ? stays : rejects;
         problems.because(
           "ReferenceNotFound",
           { object: `Policy/${name}`, message },

@@ -63,25 +63,26 @@ export function withUsablePolicies(
   spec: Peer["spec"],
   last: Peer["spec"] | undefined,
   givers: readonly Peer[],
-  { policies, held }: Pick<Cluster, "policies"> & { held: Set<string> },
+  { policies, held, refusing }: Pick<Cluster, "policies"> & { held: Set<string>; refusing: Set<string> },
 ): Peer["spec"] {
-  if (!last) return spec;
   const isUsable = (settings: Settings[keyof Settings]) => (settings?.policies ?? []).every(name => policies.has(name));
+  const nameOf = (field: "import" | "export" | "families") => givers.find(one => one.spec[field] !== undefined)?.metadata.name;
   const result = { ...spec };
   for (const direction of directions) {
-    if (!isUsable(spec[direction]) && isUsable(last[direction])) {
-      replace(result, direction, last[direction]);
-      const giver = givers.find(one => one.spec[direction] !== undefined);
-      held.add(`Peer/${giver?.metadata.name} spec.${direction}.policies`);
+    if (!isUsable(spec[direction])) {
+      const keeps = last !== undefined && isUsable(last[direction]);
+      if (keeps) replace(result, direction, last[direction]);
+      (keeps ? held : refusing).add(`Peer/${nameOf(direction)} spec.${direction}.policies`);
     }
     for (const [i, entry] of (spec.families ?? []).entries()) {
-      const former = last.families?.find(({ name }) => name === entry.name)?.[direction] ?? last[direction];
-      if (isUsable(entry[direction]) || !isUsable(former)) continue;
+      if (isUsable(entry[direction])) continue;
+      const former = last?.families?.find(({ name }) => name === entry.name)?.[direction] ?? last?.[direction];
+      const keeps = last !== undefined && isUsable(former);
+      (keeps ? held : refusing).add(`Peer/${nameOf("families")} spec.families[${i}].${direction}.policies`);
+      if (!keeps) continue;
       const families = [...(result.families ?? [])];
       families[i] = replace({ ...families[i] }, direction, former);
       result.families = families;
-      const giver = givers.find(one => one.spec.families !== undefined);
-      held.add(`Peer/${giver?.metadata.name} spec.families[${i}].${direction}.policies`);
     }
   }
   return result;

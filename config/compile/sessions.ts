@@ -34,34 +34,39 @@ export function compileSessions(context: Context, fabric: Fabric): Session[] {
   const { memory, peers } = context;
   // In the order in which they came; a mesh has thousands.
   const byEnd = new Map<string, Session>();
+  const left: { kept: Session; out: Session }[] = [];
   for (const session of [...meshSessions(context, fabric), ...peers.flatMap(peer => peerSessions(context, fabric, peer))]) {
     const end = session.end ?? endOf(session.neighbor);
     const other = byEnd.get(end);
     // Who had the address keeps it: a mistake elsewhere ends no session.
     const keeps = !other || memory.before("neighbors", end) === session.neighbor.name ? session : other;
     byEnd.set(end, keeps);
-    if (!other) continue;
-    const left = keeps === session ? other : session;
-    reportSecond(context, keeps, left);
-    const former = formerSession(context, fabric, left);
-    if (former && !byEnd.has(endOf(former.neighbor))) byEnd.set(endOf(former.neighbor), former);
+    if (other) left.push({ kept: keeps, out: keeps === session ? other : session });
+  }
+  // Not before all are known: the address that it had may be another's now.
+  for (const { kept, out } of left) {
+    const former = formerSession(context, fabric, out, byEnd);
+    if (former) byEnd.set(endOf(former.neighbor), former);
+    reportSecond(context, kept, out, former);
   }
   for (const [end, { neighbor }] of byEnd) memory.remember("neighbors", end, neighbor.name);
   return [...byEnd.values()];
 }
 
-/** Of a Peer that was given another's address: the session that it had. */
-function formerSession(context: Context, fabric: Fabric, { peer }: Session): Session | undefined {
+/** Of a Peer that was given another's address: the session that it had, where nobody has that by now. */
+function formerSession(context: Context, fabric: Fabric, { peer }: Session, taken: ReadonlyMap<string, Session>): Session | undefined {
   const address = peer && context.memory.before("peers", peer.name)?.address;
   if (!peer?.spec.address || address === undefined || address === peer.spec.address) return undefined;
+  if (taken.has(endOf({ address, interface: peer.spec.bindInterface }))) return undefined;
   const spec = { ...peer.spec, address };
   context.memory.remember("peers", peer.name, spec);
   // As it is now in all else, and still this Peer's for whoever asks for it.
   return { ...peerSession(context, fabric, { ...peer, spec }, peer.name, address, spec.port ?? defaultPort), peer };
 }
 
-function reportSecond({ self, problems }: Context, kept: Session, { neighbor, peer }: Session): void {
-  const message = `${neighbor.address} is a neighbour of node ${self.name} already, as ${kept.neighbor.name}; this one is left out`;
+function reportSecond({ self, problems }: Context, kept: Session, { neighbor, peer }: Session, former: Session | undefined): void {
+  const effect = former ? `the session with ${former.neighbor.address}, which was there before, goes on` : "this one is left out";
+  const message = `${neighbor.address} is a neighbour of node ${self.name} already, as ${kept.neighbor.name}; ${effect}`;
   const remedy = "keep one session per neighbour address, or set mesh type None in the fabric";
   problems.error("DuplicateNeighbor", neighbor.source ?? neighbor.name, peer?.whoField ?? "status.addresses", message, remedy);
 }
