@@ -70,7 +70,7 @@ export function conflictText(answer: KernelAnswer, chosen: Prefix, chosenTable: 
 }
 
 /** "main" for 254; the number itself where it has no name of the kernel's own. */
-export function tableName(table: number): string {
+function tableName(table: number): string {
   return { 253: "default", 254: "main", 255: "local" }[table] ?? String(table);
 }
 

@@ -160,7 +160,7 @@ function* matching(table: RibTable, wanted: Prefix | undefined, longer: boolean)
 }
 
 /** Id of the longest prefix with a path that contains the address; 0 = none. */
-export function longestMatch(table: RibTable, address: Uint8Array): number {
+function longestMatch(table: RibTable, address: Uint8Array): number {
   if (address.length !== table.prefixes.words * 4) return 0;
   for (let length = address.length * 8; length >= 0; length--) {
     const prefix = parsePrefix(`${formatAddress(address)}/${length}`, "clear");

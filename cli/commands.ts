@@ -79,14 +79,14 @@ export async function plan(options: Options & { config?: string; node?: string }
   }
   const view =
     config !== undefined && node !== undefined
-      ? await offline(({ planOffline }) => planOffline(config, node))
+      ? await offline(async () => (await import("../agent/offline.ts")).planOffline(config, node))
       : await new AgentClient(options.socket).get<PlanView>("/v1/plan", { config: config && resolve(config) });
   show(view, options, terminal, () => renderPlan(view, terminal.paint));
   return config !== undefined && hasErrors(view.problems) ? 1 : 0;
 }
 
 export async function validate(directory: string, options: { json?: boolean }, terminal: Terminal): Promise<number> {
-  const { nodes, objects, problems: found } = await offline(({ validateOffline }) => validateOffline(directory));
+  const { nodes, objects, problems: found } = await offline(async () => (await import("../agent/offline.ts")).validateOffline(directory));
   const valid = !hasErrors(found);
   show({ valid, nodes, objects, problems: found }, options, terminal, () => {
     const verdict = valid ? terminal.paint("good", "valid") : terminal.paint("bad", "not valid");
@@ -161,9 +161,8 @@ export async function version(options: { json?: boolean }, terminal: Terminal): 
 }
 
 /** A directory that cannot be read is an error of the caller's, in words. */
-async function offline<View>(work: (module: typeof import("../agent/offline.ts")) => Promise<View>): Promise<View> {
-  const module = await import("../agent/offline.ts");
-  return work(module).catch((error: Error) => {
+async function offline<View>(work: () => Promise<View>): Promise<View> {
+  return work().catch((error: Error) => {
     throw new CliError(error.message, "name a directory of *.yaml files");
   });
 }

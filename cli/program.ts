@@ -10,8 +10,8 @@ import { CliError } from "./error.ts";
 import { paintFor } from "./render/paint.ts";
 import type { Terminal } from "./terminal.ts";
 
-export const defaultSocket = "/run/podlane/agent.sock";
-export const defaultState = "/var/lib/podlane";
+const defaultSocket = "/run/podlane/agent.sock";
+const defaultState = "/var/lib/podlane";
 
 interface Common {
   socket: string;

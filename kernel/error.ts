@@ -9,7 +9,7 @@ for (const [name, number] of Object.entries(constants.errno)) {
 }
 
 /** "EEXIST" for 17; "E999" for a number without a name. */
-export function errnoName(errno: number): string {
+function errnoName(errno: number): string {
   return names.get(errno) ?? `E${errno}`;
 }
 

@@ -25,7 +25,6 @@ function native(signature: string): NativeFunction {
 const cSocket = native("int socket(int domain, int type, int protocol)");
 const cBind = native("int bind(int fd, void *address, uint32_t length)");
 const cConnect = native("int connect(int fd, void *address, uint32_t length)");
-const cListen = native("int listen(int fd, int backlog)");
 const cGetsockname = native("int getsockname(int fd, void *address, void *length)");
 const cSend = native("intptr_t send(int fd, void *data, size_t length, int flags)");
 const cSendAsync = nativeAsync("intptr_t send(int fd, void *data, size_t length, int flags)");
@@ -61,10 +60,6 @@ export function bind(fd: number, address: Uint8Array, purpose: string): void {
 
 export function connect(fd: number, address: Uint8Array, purpose: string): void {
   check(cConnect(fd, address, address.length), "connect", purpose);
-}
-
-export function listen(fd: number, backlog: number, purpose: string): void {
-  check(cListen(fd, backlog), "listen", purpose);
 }
 
 /** The sockaddr of a descriptor's own end. */

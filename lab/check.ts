@@ -86,7 +86,7 @@ function unmetRoute(name: string, routes: KernelRoute[], prefix: string, via: st
 }
 
 /** No more than `limit` of them, and how many there are beyond. */
-export function first(texts: string[], limit: number, separator: string): string {
+function first(texts: string[], limit: number, separator: string): string {
   const rest = texts.length - limit;
   return [...texts.slice(0, limit), ...(rest > 0 ? [`and ${rest} more`] : [])].join(separator);
 }

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { listStates } from "./engine/state.ts";
 
-export const topologyFolder = new URL("./topologies/", import.meta.url).pathname;
+const topologyFolder = new URL("./topologies/", import.meta.url).pathname;
 
 export interface Shipped {
   name: string;

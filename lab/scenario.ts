@@ -121,7 +121,7 @@ function judge(scenario: Scenario, result: ScenarioResult): string[] {
 }
 
 /** Every pod named on one side, directly or by its node, to every one of the other, in each family that both have. */
-export function streamPairs(lab: Lab, scenario: Scenario): StreamPair[] {
+function streamPairs(lab: Lab, scenario: Scenario): StreamPair[] {
   const pods = (names: string[]) => lab.plan.pods.filter(pod => names.includes(pod.name) || names.includes(pod.node));
   return pods(scenario.ping?.from ?? []).flatMap(from =>
     pods(scenario.ping?.to ?? [])
@@ -142,7 +142,7 @@ const verbs: Record<(typeof stepActions)[number], string> = {
   await: "await",
 };
 
-export function describeStep(step: Step): string {
+function describeStep(step: Step): string {
   const action = stepActions.find(each => step[each] !== undefined) ?? "observe";
   if (step.await !== undefined) {
     const machines = new Set(Object.values(step.await).flatMap(part => Object.keys(part)));

@@ -22,7 +22,7 @@ export const systemClock: Clock = {
 };
 
 /** Milliseconds of work before sockets and timers get their turn: a keepalive is never late by more than a few of these. */
-export const SLICE = 4;
+const SLICE = 4;
 
 /** Whether the slice that begins now is over. */
 export function sliceOf(clock: Pick<Clock, "monotonic">, milliseconds = SLICE): () => boolean {

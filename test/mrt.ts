@@ -2,9 +2,9 @@
  * Reads BGP sessions recorded as MRT (RFC 6396: BGP4MP and BGP4MP_ET; RFC 8050 is not needed). Test support: it holds the whole file and
  * throws at the first record that does not fit.
  */
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
+import { sharedFile } from "./shared.ts";
 
 const BGP4MP = 16;
 const BGP4MP_ET = 17;
@@ -67,13 +67,6 @@ function readMessage(file: Uint8Array, view: DataView, start: number, end: numbe
     fourOctetAsn: asnWidth === 4,
     message: file.subarray(local + addressLength, end),
   };
-}
-
-/** Where data that others made stands: $PODLANE_SHARED, or `shared` beside the repository. */
-export function sharedFile(...path: string[]): { path: string; exists: boolean } {
-  const root = process.env.PODLANE_SHARED ?? join(import.meta.dirname, "..", "..", "shared");
-  const file = join(root, ...path);
-  return { path: file, exists: existsSync(file) };
 }
 
 /** One real session of 89,679 UPDATEs: 577,737 announcements, 577,703 prefixes at the end. */

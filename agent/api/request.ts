@@ -4,7 +4,7 @@ import { isAddress, isPrefix } from "../../net/address.ts";
 import { ApiError } from "./error.ts";
 
 /** Longest request target in octets. */
-export const maxUrl = 2048;
+const maxUrl = 2048;
 
 export interface Target {
   /** Decoded path segments. */

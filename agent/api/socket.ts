@@ -23,7 +23,7 @@ export async function listenOnSocket(server: Server, path: string): Promise<void
 }
 
 /** Whether somebody accepts connections at `path`. */
-export function isAlive(path: string): Promise<boolean> {
+function isAlive(path: string): Promise<boolean> {
   return new Promise(resolve => {
     const socket = connect(path);
     socket.once("connect", () => {

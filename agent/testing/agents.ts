@@ -128,7 +128,7 @@ export class Pair {
   }
 }
 
-export async function podlane(...words: string[]): Promise<Answer> {
+async function podlane(...words: string[]): Promise<Answer> {
   const child = spawn(process.execPath, [main, ...words], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, FORCE_COLOR: undefined },

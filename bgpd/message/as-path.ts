@@ -49,7 +49,7 @@ export function checkAsPath(
 }
 
 /** What the decision process counts: an AS_SET is 1, confederation segments are 0. */
-export function countAsPath(octets: Uint8Array, start: number, end: number, width: number): number {
+function countAsPath(octets: Uint8Array, start: number, end: number, width: number): number {
   let length = 0;
   for (let at = start; at < end; at += 2 + octets[at + 1] * width) {
     if (octets[at] === SegmentType.AsSequence) length += octets[at + 1];

@@ -10,9 +10,7 @@ import { AttributeFlag, AttributeRows, AttributeTable, attributeName } from "./a
 import { copyOctets, copySorted, readUint16 } from "./octets.ts";
 import type { PathAttributes } from "./types.ts";
 
-export { AttributeCode } from "./attribute-table.ts";
 export {
-  type AttributeFacts,
   asPathContains,
   asPathHasSet,
   CommunityFlag,

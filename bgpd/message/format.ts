@@ -9,7 +9,6 @@ export {
   formatExtendedCommunity,
   formatId,
   formatLargeCommunity,
-  formatOrigin,
   parseCommunity,
   parseLargeCommunity,
   WellKnownCommunity,

@@ -37,7 +37,7 @@ export const CeaseSubcode = {
 export const StateMachineSubcode = { InOpenSent: 1, InOpenConfirm: 2, InEstablished: 3 } as const;
 
 /** Octets of a shutdown communication, RFC 9003 section 2. */
-export const MAX_COMMUNICATION = 255;
+const MAX_COMMUNICATION = 255;
 
 /** IANA "BGP Error (Notification) Codes" with their subcodes. */
 const codes: Record<number, { name: string; subcodes: Record<number, string> }> = {

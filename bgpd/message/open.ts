@@ -8,7 +8,6 @@ import { decodeCapability, encodeCapabilities, type LocalCapabilities } from "./
 import { HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, MessageType, newMessage } from "./header.ts";
 import { type Capabilities, MessageError, type OpenMessage } from "./types.ts";
 
-export { AS_TRANS } from "./as-path.ts";
 export type { LocalCapabilities, LocalGracefulRestart } from "./capability.ts";
 export { describeCapability } from "./capability.ts";
 

@@ -17,7 +17,7 @@ export function compileAsPathRegex(pattern: string): (text: string) => boolean {
 }
 
 /** The message shows the pattern, where it is wrong and why. */
-export class AsPathRegexError extends Error {
+class AsPathRegexError extends Error {
   override readonly name = "AsPathRegexError";
   constructor(pattern: string, position: number, reason: string) {
     super(`AS path pattern "${pattern}", character ${position + 1}: ${reason}`);

@@ -10,7 +10,6 @@ import { type Condition, compileMatch } from "./conditions.ts";
 import type { CompiledPolicy, PolicyInput, PolicyResult, TraceStep } from "./types.ts";
 import { validatePolicy } from "./validate.ts";
 
-export { AsPathRegexError } from "./as-path-regex.ts";
 export type { CompiledPolicy, PolicyInput, PolicyResult, TraceStep } from "./types.ts";
 export { type PolicyProblem, validatePolicy } from "./validate.ts";
 
@@ -28,7 +27,7 @@ export interface PolicyOptions {
 }
 
 /** A policy that cannot be compiled. The message names policy, rule, field and remedy. */
-export class PolicyError extends Error {
+class PolicyError extends Error {
   override readonly name = "PolicyError";
 }
 

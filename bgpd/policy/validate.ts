@@ -18,7 +18,7 @@ export interface PolicyProblem {
 }
 
 /** Prepending more often is never of use and costs every router memory. */
-export const maxPrepend = 32;
+const maxPrepend = 32;
 
 /** All problems, in the order of the rules; empty = compilePolicies() takes it. */
 export function validatePolicy(policy: PolicyConfig): PolicyProblem[] {

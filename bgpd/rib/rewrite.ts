@@ -185,7 +185,7 @@ function copyPublic(out: number, octets: Uint8Array, at: number): number {
 }
 
 /** RFC 6996 section 5. */
-export function isPrivateAsn(asn: number): boolean {
+function isPrivateAsn(asn: number): boolean {
   return (asn >= 64512 && asn <= 65534) || (asn >= 4200000000 && asn <= 4294967294);
 }
 

@@ -39,7 +39,7 @@ export function policyOf(rules: PolicyConfig["rules"], last: "accept" | "reject"
   return compilePolicies({ names: ["p"], policies: { p: { rules } }, default: { action: last, text: `default: ${last}` } });
 }
 
-export const acceptAll = compilePolicies({ names: [], policies: {}, default: { action: "accept", text: "default: accept" } });
+const acceptAll = compilePolicies({ names: [], policies: {}, default: { action: "accept", text: "default: accept" } });
 export const rejectAll = compilePolicies({ names: [], policies: {}, default: { action: "reject", text: "default: reject" } });
 
 /** An attribute set with defaults for what a test does not care about. */
@@ -359,7 +359,7 @@ export class TestTracker implements NextHopTracker {
   close(): void {}
 }
 
-export function* split(messages: Uint8Array): Iterable<Uint8Array> {
+function* split(messages: Uint8Array): Iterable<Uint8Array> {
   for (let at = 0; at < messages.length; ) {
     const length = (messages[at + 16] << 8) | messages[at + 17];
     yield messages.subarray(at, at + length);

@@ -22,17 +22,17 @@ export interface NeighborSettings extends FsmSettings {
 }
 
 /** Seconds. The first wait of the idle hold timer; each further protocol error doubles it. */
-export const IDLE_HOLD_INITIAL = 1;
-export const IDLE_HOLD_MAX = 60;
+const IDLE_HOLD_INITIAL = 1;
+const IDLE_HOLD_MAX = 60;
 /** Seconds until the first new attempt after a loss; doubles up to the ConnectRetryTime. */
-export const RETRY_INITIAL = 1;
+const RETRY_INITIAL = 1;
 /**
  * After a collision that cost both connections (the sides saw the messages in different orders) the side that yields waits this much
  * longer: without it two sides with equal delays would collide again and again.
  */
-export const YIELD_FACTOR = 3;
+const YIELD_FACTOR = 3;
 /** Seconds in Established after which earlier trouble is forgotten. */
-export const STABILITY_TIME = 60;
+const STABILITY_TIME = 60;
 
 export interface Neighbor {
   readonly settings: NeighborSettings;
@@ -126,7 +126,7 @@ export function keptConnection(local: { id: number; asn: number }, remote: { id:
   return local.asn > remote.asn ? "outgoing" : "incoming";
 }
 
-export function isLive(fsm: Fsm | undefined): fsm is Fsm {
+function isLive(fsm: Fsm | undefined): fsm is Fsm {
   return fsm !== undefined && (fsm.state === "OpenSent" || fsm.state === "OpenConfirm" || fsm.state === "Established");
 }
 

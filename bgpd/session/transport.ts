@@ -20,7 +20,7 @@ const READ_TIME = 5;
 /** Octets that are worked on between two looks at the clock. */
 const READ_PIECE = 8192;
 /** Milliseconds that a closing connection has to carry its last octets and take the neighbour's. */
-export const DRAIN_TIME = 2000;
+const DRAIN_TIME = 2000;
 
 export interface TransportOptions {
   config: NeighborConfig;

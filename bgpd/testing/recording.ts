@@ -199,12 +199,12 @@ export function octetsOf(hex: string): Uint8Array {
   return Uint8Array.from(Buffer.from(hex, "hex"));
 }
 
-export function plainEnd({ address, port }: Endpoint): PlainEndpoint {
+function plainEnd({ address, port }: Endpoint): PlainEndpoint {
   return { address: hexOf(address), port };
 }
 
 /** Octets as {"$octets": hex}, errors as {"$error": text}; the rest as it is. */
-export function toPlain(value: unknown): unknown {
+function toPlain(value: unknown): unknown {
   if (value instanceof Uint8Array) return { $octets: hexOf(value) };
   if (value instanceof Error) return { $error: value.message };
   if (Array.isArray(value)) return value.map(toPlain);

@@ -131,7 +131,7 @@ function addressOf(peer: NeighborSnapshot): string {
   return peer.interface ? `${peer.address}%${peer.interface}` : peer.address;
 }
 
-export function stateTone(peer: Pick<NeighborSnapshot, "state">): Tone {
+function stateTone(peer: Pick<NeighborSnapshot, "state">): Tone {
   if (peer.state === "Established") return "good";
   return peer.state === "OpenSent" || peer.state === "OpenConfirm" ? "warn" : "bad";
 }

@@ -199,7 +199,7 @@ export class Journal {
   }
 }
 
-export function syncDirectory(file: string): void {
+function syncDirectory(file: string): void {
   const fd = fs.openSync(path.dirname(file), "r");
   try {
     fs.fsyncSync(fd);

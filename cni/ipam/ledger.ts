@@ -32,7 +32,7 @@ export interface NewReservation extends Key {
 }
 
 const formatVersion = 1;
-export const defaultQuarantine = 30_000;
+const defaultQuarantine = 30_000;
 
 export class Ledger {
   readonly file: string;

@@ -26,7 +26,7 @@ export interface InstallReport {
   notes: string[];
 }
 
-export const conflistName = "10-podlane.conflist";
+const conflistName = "10-podlane.conflist";
 /** What libcni takes for network configurations. */
 const configuration = /\.(conf|conflist|json)$/;
 

@@ -23,7 +23,7 @@ export interface CniConfig {
   validAttachments?: { containerId: string; ifname: string }[];
 }
 
-export const maximumConfig = 1 << 20;
+const maximumConfig = 1 << 20;
 const maximumAttachments = 65536;
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 

@@ -26,7 +26,7 @@ export function optionalObject(value: unknown, place: string): JsonObject | unde
   return value === undefined || value === null ? undefined : readObject(value, place);
 }
 
-export function readArray(value: unknown, place: string, maximum: number): unknown[] {
+function readArray(value: unknown, place: string, maximum: number): unknown[] {
   if (!Array.isArray(value)) throw wrong(place, "a list", value);
   if (value.length > maximum)
     throw new CniError(ErrorCode.invalidConfig, `"${place}" has ${value.length} entries; at most ${maximum} are allowed`);

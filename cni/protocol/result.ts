@@ -103,7 +103,7 @@ export function formatResult(result: AttachmentResult, cniVersion: CniVersion, d
   };
 }
 
-export function formatMac(mac: Uint8Array): string {
+function formatMac(mac: Uint8Array): string {
   return Array.from(mac, octet => octet.toString(16).padStart(2, "0")).join(":");
 }
 

@@ -6,7 +6,7 @@ import { nearest } from "../resources/suggest.ts";
 import { familyOfText, type Problems } from "./context.ts";
 import type { Memory } from "./memory.ts";
 
-export const asnAnnotation = "podlane.io/asn";
+const asnAnnotation = "podlane.io/asn";
 export const routerIdAnnotation = "podlane.io/router-id";
 
 const prefix = "podlane.io/";

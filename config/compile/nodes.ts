@@ -24,7 +24,7 @@ import { settleRanges } from "./ranges.ts";
 import { withUsableLists } from "./references.ts";
 
 /** The fabric that stands in when no Fabric object exists: all nodes, full mesh. */
-export function defaultFabric(): Fabric {
+function defaultFabric(): Fabric {
   const { value } = validate(fabricSpec, { nodeSelector: {}, asn: defaultAsn });
   return { apiVersion: "podlane.io/v1alpha1", kind: "Fabric", metadata: { name: "default" }, spec: value };
 }

@@ -172,7 +172,7 @@ function neighborsIn(sessions: Session[]): Neighbors {
       .map(({ neighbor }) => neighbor.name);
 }
 
-export function compilePolicy(policy: Policy, neighbors: Neighbors): PolicyConfig {
+function compilePolicy(policy: Policy, neighbors: Neighbors): PolicyConfig {
   const rules: PolicyRule[] = [];
   for (const [i, rule] of policy.spec.rules.entries()) {
     const compiled = compileRule(rule, i, neighbors);
@@ -182,7 +182,7 @@ export function compilePolicy(policy: Policy, neighbors: Neighbors): PolicyConfi
 }
 
 /** What the schema cannot say, such as a regular expression that is none: the evaluator's own check, rule by rule. */
-export function faultsOf(policy: Policy): PolicyProblem[] {
+function faultsOf(policy: Policy): PolicyProblem[] {
   return policy.spec.rules.flatMap((rule, i) => {
     const compiled = compileRule(rule, i, (peers, nodes) => [...peers, ...nodes]);
     return compiled ? validatePolicy({ rules: [compiled] }).map(fault => ({ ...fault, rule: i })) : [];

@@ -5,8 +5,8 @@ import type { Fabric, Peer } from "../resources/kinds.ts";
 import { type Context, familyName, familyOfText, type NodeView, type ResolvedPeer, selects, someOf } from "./context.ts";
 import { resolvePassword } from "./secrets.ts";
 
-export const defaultPort = 179;
-export const externalPrefixLimit = 10000;
+const defaultPort = 179;
+const externalPrefixLimit = 10000;
 /** Enough for the routes of some ten thousand nodes, or of a rack; little enough that a neighbour gone mad fills no memory. */
 const leastReceivedLimit = 100_000;
 const leastAttributeOctets = 64 * 1024 * 1024;

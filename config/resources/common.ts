@@ -41,14 +41,7 @@ export const interfaceName = (description: string) => text(description, 15, { mi
 
 export const family = (description: string) => oneOf(description, Families);
 
-export const WellKnownCommunities = [
-  "no-export",
-  "no-advertise",
-  "no-export-subconfed",
-  "nopeer",
-  "blackhole",
-  "graceful-shutdown",
-] as const;
+const WellKnownCommunities = ["no-export", "no-advertise", "no-export-subconfed", "nopeer", "blackhole", "graceful-shutdown"] as const;
 const number16 = "(0|[1-9][0-9]{0,4})";
 const number32 = "(0|[1-9][0-9]{0,9})";
 const names = WellKnownCommunities.join("|");

@@ -31,7 +31,7 @@ export interface Secret {
   data: Record<string, string>;
 }
 
-export function readNode(value: Record<string, unknown>, metadata: Metadata, faults: Fault[]): Node {
+function readNode(value: Record<string, unknown>, metadata: Metadata, faults: Fault[]): Node {
   const spec = mapping(value.spec, ["spec"], faults);
   const status = mapping(value.status, ["status"], faults);
   return {
@@ -95,7 +95,7 @@ export const CoreKinds = {
 const maxSecretEntries = 256;
 
 /** Faults never show a value. */
-export function readSecret(value: Record<string, unknown>, metadata: Metadata, faults: Fault[]): Secret {
+function readSecret(value: Record<string, unknown>, metadata: Metadata, faults: Fault[]): Secret {
   const data: Record<string, string> = Object.create(null);
   for (const field of ["data", "stringData"] as const) {
     const entries = Object.entries(mapping(value[field], [field], faults));

@@ -60,7 +60,7 @@ async function answers(socket: string, pid: number): Promise<boolean> {
 }
 
 /** GET on an agent's socket. Throws when there is no answer within 5 s, or one that is not 200. */
-export function ask<View>(socket: string, path: string): Promise<View> {
+function ask<View>(socket: string, path: string): Promise<View> {
   return new Promise((resolve, reject) => {
     const call = request({ socketPath: socket, path, method: "GET", timeout: 5000 }, response => {
       const chunks: Buffer[] = [];

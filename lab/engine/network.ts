@@ -105,7 +105,7 @@ function portName(machine: string, batch: string[]): string {
 }
 
 /** All devices of a machine but the loopback. */
-export async function devices(namespace: string): Promise<string[]> {
+async function devices(namespace: string): Promise<string[]> {
   const links = JSON.parse(await run("ip", ["-n", namespace, "-j", "link", "show"])) as { ifname: string }[];
   return links.map(link => link.ifname).filter(name => name !== "lo");
 }

@@ -11,7 +11,7 @@ import { frrConfig, parseFrrRoutes, parseFrrSummary } from "./frr.ts";
 import type { PathView, RouterPlan, RouterSession, SessionView } from "./router-types.ts";
 import { isAlive, type ProcessId, run, startDaemon, until } from "./system.ts";
 
-export function planRouter(plan: LabPlan, machine: MachinePlan): RouterPlan {
+function planRouter(plan: LabPlan, machine: MachinePlan): RouterPlan {
   const spec = machine.router as RouterSpec;
   const sessions = (spec.neighbors ?? []).flatMap(neighbor => {
     const link = plan.links.find(

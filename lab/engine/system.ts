@@ -5,7 +5,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 
-export const netnsFolder = "/run/netns";
+const netnsFolder = "/run/netns";
 
 export function netnsPath(namespace: string): string {
   return `${netnsFolder}/${namespace}`;

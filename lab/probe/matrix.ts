@@ -80,7 +80,7 @@ export async function pingOnce(namespace: string, address: string): Promise<numb
 }
 
 /** Maps with at most `limit` at a time; results in order. */
-export async function inParallel<Item, Result>(items: Item[], limit: number, work: (item: Item) => Promise<Result>): Promise<Result[]> {
+async function inParallel<Item, Result>(items: Item[], limit: number, work: (item: Item) => Promise<Result>): Promise<Result[]> {
   const results: Result[] = new Array(items.length);
   let next = 0;
   const worker = async () => {

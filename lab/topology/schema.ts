@@ -180,6 +180,5 @@ export type LinkSpec = Static<typeof Link>;
 export type RouterSpec = Static<typeof Router>;
 export type Condition = Static<typeof Condition>;
 export type Checks = Static<typeof Checks>;
-export type KernelRouteSpec = Static<typeof KernelRoute>;
 export type Step = Static<typeof Step>;
 export type Scenario = Static<typeof Scenario>;

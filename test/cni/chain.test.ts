@@ -3,13 +3,14 @@ import { execFileSync, spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { sharedFile } from "../shared.ts";
 import { inNetns, node as nodeBinary, type Outcome, pings, requireRoot, runPlugin, TestNode, until } from "./harness.ts";
 
 const debian = "/usr/lib/cni";
 const hasDebian = fs.existsSync(`${debian}/portmap`) && fs.existsSync(`${debian}/bridge`);
 
-const noDebian = hasDebian ? "" : ` (skipped: no ${debian}; install containernetworking-plugins)`;
+const noDebian = `no ${debian}; install containernetworking-plugins`;
 
 beforeAll(requireRoot);
 
@@ -67,7 +68,8 @@ function podEnvironment(command: string, container: string, netns: string): Reco
   };
 }
 
-test.skipIf(!hasDebian)(`portmap behind podlane: a port of the node leads to the pod; CHECK and DEL in a chain${noDebian}`, async () => {
+test("portmap behind podlane: a port of the node leads to the pod; CHECK and DEL in a chain", async context => {
+  context.skip(!hasDebian, noDebian);
   const node = await start();
   const netns = node.pod();
   const outside = neighbour(node);
@@ -101,18 +103,18 @@ test.skipIf(!hasDebian)(`portmap behind podlane: a port of the node leads to the
 /** libcni's own driver; undefined where it is not on this machine. */
 function findCnitool(): string | undefined {
   if (process.env.CNITOOL) return process.env.CNITOOL;
-  const packed = path.resolve(import.meta.dirname, "../../../shared/kubernetes/cnitool.xz");
-  if (!fs.existsSync(packed)) return undefined;
+  const packed = sharedFile("kubernetes", "cnitool.xz");
+  if (!packed.exists) return undefined;
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "podlane-cnitool-"));
   atEnd.push(directory);
   const file = path.join(directory, "cnitool");
-  fs.writeFileSync(file, execFileSync("xz", ["-dc", packed], { maxBuffer: 64 << 20 }), { mode: 0o755 });
+  fs.writeFileSync(file, execFileSync("xz", ["-dc", packed.path], { maxBuffer: 64 << 20 }), { mode: 0o755 });
   return file;
 }
 
 describe("through libcni", () => {
   const cnitool = findCnitool();
-  const reason = cnitool ? "" : " (skipped: no cnitool; set CNITOOL to containernetworking/cni's cnitool)";
+  beforeEach(context => context.skip(!cnitool, "no cnitool; set CNITOOL to containernetworking/cni's cnitool"));
 
   type Tool = (command: string, netns: string, capabilities?: object) => { status: number; text: string };
 
@@ -152,7 +154,7 @@ describe("through libcni", () => {
     };
   }
 
-  test.skipIf(!cnitool)(`add, check, status, gc, del in version 1.1.0${reason}`, async () => {
+  test("add, check, status, gc, del in version 1.1.0", async () => {
     const node = await start();
     const [a, b] = [node.pod(), node.pod()];
     const tool = toolOf(node, "1.1.0");
@@ -180,41 +182,37 @@ describe("through libcni", () => {
     expect(fs.readdirSync(node.queue)).toHaveLength(1);
   });
 
-  test.skipIf(!cnitool || !hasDebian).each(["0.3.1", "0.4.0", "1.0.0"])(
-    `a list with portmap in version %s${reason || noDebian}`,
-    async version => {
-      const node = await start();
-      const netns = node.pod();
-      const outside = neighbour(node);
-      const word = () => fetchWord(outside, "192.0.2.1", 8080);
-      const tool = toolOf(node, version, { type: "portmap", snat: true, capabilities: { portMappings: true } });
-      const capabilities = { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: "tcp" }] };
-      const added = tool("add", netns, capabilities);
-      expect(added).toMatchObject({ status: 0, text: expect.stringContaining(`"cniVersion": "${version}"`) });
-      await serve(netns, 80);
-      expect(word()).toBe("podlane");
-      expect(tool("del", netns, capabilities)).toEqual({ status: 0, text: "" });
-      expect(await node.attachments()).toEqual([]);
-      await until("the port to be closed", () => word() === "");
-    },
-  );
+  test.for(["0.3.1", "0.4.0", "1.0.0"])("a list with portmap in version %s", async (version, context) => {
+    context.skip(!hasDebian, noDebian);
+    const node = await start();
+    const netns = node.pod();
+    const outside = neighbour(node);
+    const word = () => fetchWord(outside, "192.0.2.1", 8080);
+    const tool = toolOf(node, version, { type: "portmap", snat: true, capabilities: { portMappings: true } });
+    const capabilities = { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: "tcp" }] };
+    const added = tool("add", netns, capabilities);
+    expect(added).toMatchObject({ status: 0, text: expect.stringContaining(`"cniVersion": "${version}"`) });
+    await serve(netns, 80);
+    expect(word()).toBe("podlane");
+    expect(tool("del", netns, capabilities)).toEqual({ status: 0, text: "" });
+    expect(await node.attachments()).toEqual([]);
+    await until("the port to be closed", () => word() === "");
+  });
 
   // Not with portmap: in CHECK, 1.1.1 looks for IPv4 rules among those of IPv6, behind Debian's own bridge plugin as well.
-  test.skipIf(!cnitool || !hasDebian).each(["0.4.0", "1.0.0"])(
-    `CHECK of a list whose tuning plugin changed the interface, in version %s${reason || noDebian}`,
-    async version => {
-      const node = await start();
-      const netns = node.pod();
-      const tool = toolOf(node, version, { type: "tuning", mtu: 1400, mac: "02:aa:bb:cc:dd:01", sysctl: { "net.core.somaxconn": "500" } });
-      const added = tool("add", netns);
-      expect(JSON.parse(added.text).interfaces[2]).toMatchObject({ name: "eth0", mac: "02:aa:bb:cc:dd:01" });
-      expect(tool("check", netns)).toEqual({ status: 0, text: "" });
-      inNetns(netns, "ip", "route", "del", "default");
-      expect(tool("check", netns)).toMatchObject({ status: 1, text: expect.stringContaining("no default route for IPv4") });
-      expect(tool("del", netns)).toEqual({ status: 0, text: "" });
-      expect(await node.attachments()).toEqual([]);
-    },
-  );
+  test.for(["0.4.0", "1.0.0"])("CHECK of a list whose tuning plugin changed the interface, in version %s", async (version, context) => {
+    context.skip(!hasDebian, noDebian);
+    const node = await start();
+    const netns = node.pod();
+    const tool = toolOf(node, version, { type: "tuning", mtu: 1400, mac: "02:aa:bb:cc:dd:01", sysctl: { "net.core.somaxconn": "500" } });
+    const added = tool("add", netns);
+    expect(JSON.parse(added.text).interfaces[2]).toMatchObject({ name: "eth0", mac: "02:aa:bb:cc:dd:01" });
+    expect(tool("check", netns)).toEqual({ status: 0, text: "" });
+    inNetns(netns, "ip", "route", "del", "default");
+    expect(tool("check", netns)).toMatchObject({ status: 1, text: expect.stringContaining("no default route for IPv4") });
+    expect(tool("del", netns)).toEqual({ status: 0, text: "" });
+    expect(await node.attachments()).toEqual([]);
+  });
 });
 
 /** The form of a value: names and kinds, not what they are this time. */
@@ -233,7 +231,9 @@ function form(value: unknown): unknown {
   return value.startsWith("/") ? "path" : "text";
 }
 
-describe.skipIf(!hasDebian)(`compared with Debian's bridge and host-local${noDebian}`, () => {
+describe("compared with Debian's bridge and host-local", () => {
+  beforeEach(context => context.skip(!hasDebian, noDebian));
+
   function reference(node: TestNode, cniVersion: string): string {
     const ranges = [[{ subnet: "10.66.0.0/24" }], [{ subnet: "fd66::/64" }]];
     const ipam = { type: "host-local", ranges, dataDir: path.join(node.directory, "host-local") };

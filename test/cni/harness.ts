@@ -39,7 +39,7 @@ export function requireRoot(): void {
   if (process.getuid?.() !== 0) throw new Error("these tests make network namespaces and need root");
 }
 
-export const defaultPlan: AttachPlan = {
+const defaultPlan: AttachPlan = {
   podCidrs: ["10.77.0.0/24", "fd77::/64"],
   mode: "bridge",
   bridgeName: "podlane0",

@@ -83,7 +83,7 @@ export const EXTENDED_MESSAGE = capability(6);
 export const asn4 = (asn: number) => capability(65, u32(asn));
 
 /** Both families, route refresh, 4-octet numbers. */
-export function capabilities(asn: number): Uint8Array {
+function capabilities(asn: number): Uint8Array {
   return octets(IPV4, IPV6, REFRESH, asn4(asn));
 }
 

@@ -12,7 +12,7 @@ import { RawPeer } from "./raw-peer.ts";
 
 export const ASN = 65001;
 export const US = "10.0.0.1";
-export const US6 = "2001:db8::1";
+const US6 = "2001:db8::1";
 export const THEM6 = "2001:db8::2";
 
 /** Reason for describe.skipIf; undefined = the tests can run. */

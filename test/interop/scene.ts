@@ -126,7 +126,7 @@ export interface Pairing {
 }
 
 /** Our configuration for one daemon that is host 2: neighbour "them", and "them6" where it wants a session for each family. */
-export function oursFor(kind: DaemonKind, { ourAsn = 65001, theirAsn = 65002, ours, config }: Pairing = {}): SpeakerConfig {
+function oursFor(kind: DaemonKind, { ourAsn = 65001, theirAsn = 65002, ours, config }: Pairing = {}): SpeakerConfig {
   const common = { families: bothFamilies, remoteAsn: theirAsn, ...ours };
   const only = (family: Family) => ({ families: { [family]: common.families[family] ?? openFamily } });
   const neighbors = kind.sessionPerFamily

@@ -12,14 +12,15 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { sharedFile } from "../shared.ts";
 
-const shared = join(process.env.PODLANE_SHARED ?? join(import.meta.dirname, "../../../shared"), "kubernetes/unpack");
+const packed = sharedFile("kubernetes", "unpack");
 
 /** Why no API server can be started here; undefined where one can. */
 export function missingApiServer(): string | undefined {
   const assets = process.env.KUBEBUILDER_ASSETS;
   if (assets) return existsSync(join(assets, "kube-apiserver")) ? undefined : `no kube-apiserver in KUBEBUILDER_ASSETS=${assets}`;
-  if (existsSync(shared)) return undefined;
+  if (packed.exists) return undefined;
   return "no kube-apiserver: set KUBEBUILDER_ASSETS to a folder that holds kube-apiserver and etcd (setup-envtest makes one)";
 }
 
@@ -59,7 +60,7 @@ export async function startApiServer(): Promise<ApiServer> {
 
 function unpack(folder: string): string {
   const assets = join(folder, "bin");
-  execFileSync(shared, [assets]);
+  execFileSync(packed.path, [assets]);
   return assets;
 }
 

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildPlugin } from "../../cni/plugin/build.ts";
 import { TestNetwork } from "../network.ts";
+import { sharedFile } from "../shared.ts";
 import type { Answer } from "./api-server.ts";
 import { apiFlags, conflist, containerdConfig, image, kubeconfig, kubeletConfig, managerFlags } from "./configuration.ts";
 import { writeImage } from "./image.ts";
@@ -17,7 +18,7 @@ import { makeGroups, missingGroups, removeGroups, sweepLeftovers } from "./lefto
 import { type Daemon, Machine } from "./machine.ts";
 import { until } from "./until.ts";
 
-const unpack = join(process.env.PODLANE_SHARED ?? join(import.meta.dirname, "../../../shared"), "kubernetes/unpack");
+const unpack = sharedFile("kubernetes", "unpack");
 const programs = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"];
 const debianPlugins = "/usr/lib/cni";
 const podlane = join(import.meta.dirname, "../../cli/main.ts");
@@ -25,7 +26,7 @@ const podlane = join(import.meta.dirname, "../../cli/main.ts");
 /** Why no cluster can be started here; undefined where one can. */
 export function missingCluster(): string | undefined {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return "a cluster in namespaces needs root on Linux";
-  if (!assetsFolder() && !existsSync(unpack)) return `no kubelet: set KUBEBUILDER_ASSETS to a folder that holds ${programs.join(", ")}`;
+  if (!assetsFolder() && !unpack.exists) return `no kubelet: set KUBEBUILDER_ASSETS to a folder that holds ${programs.join(", ")}`;
   const needed: [string, string][] = [
     ["/usr/bin/containerd", "containerd"],
     ["/usr/sbin/runc", "runc"],
@@ -140,7 +141,7 @@ export class Cluster {
   }
 
   async #start(count: number): Promise<void> {
-    if (!assetsFolder()) execFileSync(unpack, [this.programs]);
+    if (!assetsFolder()) execFileSync(unpack.path, [this.programs]);
     const archive = this.#image();
     await this.#startControl();
     await Promise.all(

@@ -1,6 +1,6 @@
 /** What the components of a test cluster are told: flags and files. Dual-stack, one administrator for everybody, nothing of the machine is limited. */
 
-export const apiAddress = "10.90.0.10";
+const apiAddress = "10.90.0.10";
 /** The image that pods may use: busybox with its applets in /bin. */
 export const image = "registry.local/tools:1";
 
