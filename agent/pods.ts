@@ -3,10 +3,10 @@ import { type CniHandler, createCniHandler } from "../cni/attach/handler.ts";
 import type { CniAnswer } from "../cni/http.ts";
 import { CniError, ErrorCode, formatError } from "../cni/protocol/error.ts";
 import { type RawRequest, versionOf } from "../cni/protocol/request.ts";
-import type { AttachmentView, AttachPlan, AttachProblem } from "../cni/types.ts";
-import type { PodPlan, Problem } from "../config/plan.ts";
+import type { AttachmentView, AttachProblem, PodPlan } from "../cni/types.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
+import type { Problem } from "../platform/problem.ts";
 
 export interface PodsParts {
   clock: Clock;
@@ -32,11 +32,10 @@ export class Pods {
   /** Never throws: a node whose pods cannot be attached still routes. */
   apply(pods: PodPlan): void {
     this.#plan = pods;
-    const plan = attachPlan(pods);
     try {
-      if (this.#handler) this.#handler.applyPlan(plan);
-      else this.#create(plan);
-      this.#problems = modeProblems(pods);
+      if (this.#handler) this.#handler.applyPlan(pods);
+      else this.#create(pods);
+      this.#problems = [];
     } catch (error) {
       const message = `pods cannot be attached: ${(error as Error).message}`;
       this.#parts.log.error({ err: error }, message);
@@ -104,21 +103,11 @@ export class Pods {
     this.#handler = undefined;
   }
 
-  #create(plan: AttachPlan): void {
+  #create(plan: PodPlan): void {
     const { clock, log, mended, heldChanged } = this.#parts;
     const told = { clock, mended, heldChanged };
     this.#handler = createCniHandler({ stateDir: this.#stateDirectory, plan: () => plan, log: log.child({ part: "cni" }), ...told });
   }
-}
-
-function attachPlan({ podCidrs, bridgeName, mtu, nodeAddresses, hairpin }: PodPlan): AttachPlan {
-  return { podCidrs, mode: "bridge", bridgeName, mtu, nodeAddresses, hairpin };
-}
-
-function modeProblems({ mode }: PodPlan): Problem[] {
-  if (mode === "bridge") return [];
-  const message = `mode "${mode}" is not available: pods are attached to a bridge`;
-  return [{ severity: "error", reason: "NotSupported", object: "PodNetwork", field: "spec.mode", message, remedy: "use mode: Bridge" }];
 }
 
 function toProblem(finding: AttachProblem): Problem {

@@ -1,14 +1,15 @@
-/**
- * What cni/ is told and what it shows. AttachPlan has the shape that config/compile.ts produces for a node's pods;
- * cni never imports config, the two meet in the agent.
- */
+/** What cni/ is told and what it shows. config/compile.ts makes the plan; cni/ never imports config. */
 import type { Finding } from "../platform/problem.ts";
 
 /** How this node attaches its pods. */
-export interface AttachPlan {
-  /** The node's pod ranges, `ADDRESS/LENGTH`. At least one per family that pods shall have; several of a family are used in order. */
+export interface PodPlan {
+  /**
+   * Subnets from which this node's pods get their addresses, `ADDRESS/LENGTH`; empty: no pod can be attached. At least one per family that pods shall
+   * have; several of a family are used in order.
+   */
   podCidrs: string[];
-  mode: "bridge" | "routed";
+  /** See attach/modes.ts. */
+  mode: "bridge";
   /** At most 15 octets. */
   bridgeName: string;
   /** Octets. "auto": that of the interface with the node's addresses. */
@@ -17,10 +18,11 @@ export interface AttachPlan {
   nodeAddresses?: string[];
   /** Let a pod reach itself through a Service address. */
   hairpin: boolean;
+  /** The cluster's service ranges, where known. */
+  serviceCidrs?: string[];
 }
 
-/** Something that is configured and cannot be done, or is so only in part. */
-/** `field`: the field of AttachPlan, or the file or link it is about. */
+/** Something that is configured and cannot be done, or is so only in part. `field`: the field of PodPlan, or the file or link it is about. */
 export type AttachProblem = Finding;
 
 export interface PodName {

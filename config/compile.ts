@@ -3,6 +3,7 @@
  * knows both the objects' vocabulary and the speaker's. The order of the objects never matters.
  */
 import type { SpeakerConfig } from "../bgpd/config.ts";
+import type { PodPlan } from "../cni/types.ts";
 import { compileAdvertisements } from "./compile/advertisements.ts";
 import { viewCluster } from "./compile/cluster.ts";
 import { type Cluster, type Context, compareText, defaultAsn, familyName, type NodeView, Problems } from "./compile/context.ts";
@@ -14,7 +15,7 @@ import { compilePods } from "./compile/pods.ts";
 import { compilePolicies, reportPolicies } from "./compile/policies.ts";
 import { compileGuards } from "./compile/protect.ts";
 import { compileSessions } from "./compile/sessions.ts";
-import type { NodeFacts, NodePlan, PodPlan } from "./plan.ts";
+import type { NodeFacts, NodePlan } from "./plan.ts";
 import type { Fabric, Resources } from "./resources/kinds.ts";
 
 export interface Past {

@@ -1,5 +1,6 @@
 /** What one node must do: the result of compile(). Plain JSON, so that it can be compared, stored as the last good plan and shown. */
 import type { SpeakerConfig } from "../bgpd/config.ts";
+import type { PodPlan } from "../cni/types.ts";
 import type { Problem } from "../platform/problem.ts";
 
 export type { Problem };
@@ -10,24 +11,6 @@ export interface NodePlan {
   speaker: SpeakerConfig | undefined;
   pods: PodPlan;
   problems: Problem[];
-}
-
-/** How pods are attached on this node, in terms of no particular CNI. */
-export interface PodPlan {
-  /** Subnets from which this node's pods get their addresses; empty: no pod can be attached. At most one per family. */
-  podCidrs: string[];
-  mode: "bridge" | "routed";
-  bridgeName: string;
-  /** Octets, or "auto": that of the interface that holds the node's address. */
-  mtu: number | "auto";
-  /** InternalIPs of the node: pods reach other nodes by the interfaces that have them. */
-  nodeAddresses?: string[];
-  /** A pod may reach itself through a service address. */
-  hairpin: boolean;
-  /** The cluster's service ranges, where known. */
-  serviceCidrs?: string[];
-  /** Absent: pods keep their addresses everywhere. Else source NAT towards all but these prefixes. */
-  masquerade?: { exceptCidrs: string[] };
 }
 
 /** What the agent knows of its node from the kernel. */

@@ -56,7 +56,7 @@ const reserved: Record<string, string> = { koffi: "kernel" };
 const exceptions: { files: string; alsoMayImport: readonly string[]; because: string }[] = [
   { files: "config/compile", alsoMayImport: ["bgpd", "cni"], because: "compile knows both vocabularies" },
   { files: "config/resources", alsoMayImport: ["bgpd"], because: "the families that users may name are the rows of bgpd/family.ts" },
-  { files: "config/plan", alsoMayImport: ["bgpd"], because: "a plan holds what compile made for the speaker" },
+  { files: "config/plan", alsoMayImport: ["bgpd", "cni"], because: "a plan holds what compile made for the speaker and for the pods" },
 ];
 
 /** Pure code: neither Node nor the system below it. */

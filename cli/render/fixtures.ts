@@ -279,7 +279,6 @@ export const plan: PlanView = {
     bridgeName: "podlane0",
     mtu: "auto",
     hairpin: true,
-    masquerade: { exceptCidrs: ["10.0.0.0/8"] },
   },
   problems,
 };

@@ -25,7 +25,6 @@ export function renderPlan(plan: PlanView, paint: Paint): string {
           ? `${pods.podCidrs.join(", ")} on ${pods.mode} ${pods.bridgeName}, MTU ${pods.mtu}`
           : "none: no pod subnet",
       ],
-      ["masquerade", pods.masquerade && `everywhere but to ${pods.masquerade.exceptCidrs.join(", ") || "nowhere"}`],
     ],
     paint,
   );

@@ -206,7 +206,6 @@ test("plan", () => {
     BGP         AS 65000, router id 10.1.0.11
     listens on  all addresses port 179
     pods        10.244.1.0/24 on bridge podlane0, MTU auto
-    masquerade  everywhere but to 10.0.0.0/8
 
     NEIGHBOR  ADDRESS      AS  FAMILIES      FROM        LIMITS          NOTES
     tor-a     10.1.0.1  65001  ipv4-unicast  Peer/tor-a  1,000 accepted  MD5, GTSM 1

@@ -1,6 +1,6 @@
 /**
  * Packet filters of others that drop what is passed on, as a host's firewall or Docker sets them up: pods would reach nothing beyond their node. Where
- * FORWARD of iptables drops what no rule accepts, two rules of ours at its end accept what comes from the pods' bridge or goes there. A chain of
+ * FORWARD of iptables drops what no rule accepts, two rules of ours at its end accept what comes from the pods' link or goes there. A chain of
  * nftables that drops cannot be helped from elsewhere, since a packet has to pass them all: that is said.
  */
 import {
@@ -17,9 +17,9 @@ import type { AttachProblem } from "../types.ts";
 /** By it our rules are known again, also after a crash. */
 const comment = "podlane pods";
 
-/** The bridge and the ranges that are to be passed on. */
+/** The link and the ranges that are to be passed on. */
 export interface Passing {
-  bridge: string;
+  link: string;
   ranges: { family: IpFamily; text: string }[];
 }
 
@@ -53,14 +53,14 @@ export class ForwardPolicy {
     return next;
   }
 
-  async #look({ bridge, ranges }: Passing): Promise<string[]> {
+  async #look({ link, ranges }: Passing): Promise<string[]> {
     const problems: AttachProblem[] = [];
     const texts: string[] = [];
     const families = new Set<string>(ranges.map(({ family }) => (family === 4 ? "ip" : "ip6")));
     const chains = await forwardChains();
     const iptables = await iptablesChains(chains);
     for (const chain of iptables) {
-      const wanted = chain.policy === "DROP" && families.has(chain.family) ? rulesFor(bridge) : [];
+      const wanted = chain.policy === "DROP" && families.has(chain.family) ? rulesFor(link) : [];
       const present = ours(chain);
       texts.push(
         ...(await removeRules(
@@ -73,19 +73,19 @@ export class ForwardPolicy {
         const missing = wanted.filter(rule => !present.some(one => sameRule(one, rule)));
         for (const rule of missing) await changeForward(chain, "-A", rule);
         if (missing.length > 0)
-          texts.push(`${nameOf(chain)} drops what no rule accepts: added rules to accept what comes from ${bridge} or goes there`);
-        problems.push(helped(chain, bridge));
+          texts.push(`${nameOf(chain)} drops what no rule accepts: added rules to accept what comes from ${link} or goes there`);
+        problems.push(helped(chain, link));
       } catch (error) {
-        problems.push(unhelped(nameOf(chain), `, and rules for ${bridge} cannot be added (${(error as Error).message})`, bridge));
+        problems.push(unhelped(nameOf(chain), `, and rules for ${link} cannot be added (${(error as Error).message})`, link));
       }
     }
     for (const chain of chains ?? []) {
       if (chain.policy !== "drop" || iptables.some(one => isThatOf(one, chain))) continue;
       if ((chain.family === "ip" || chain.family === "ip6") && !families.has(chain.family)) continue;
       const text = ranges.length > 0 ? await listChain(chain) : "";
-      if (text === undefined) problems.push(unhelped(nftName(chain), ", and its rules cannot be listed", bridge));
-      else if (ranges.length > 0 && !mentions(text, { bridge, ranges }))
-        problems.push(unhelped(nftName(chain), ` and has none about ${bridge}`, bridge));
+      if (text === undefined) problems.push(unhelped(nftName(chain), ", and its rules cannot be listed", link));
+      else if (ranges.length > 0 && !mentions(text, { link, ranges }))
+        problems.push(unhelped(nftName(chain), ` and has none about ${link}`, link));
     }
     this.#problems = problems;
     return texts;
@@ -103,8 +103,8 @@ async function iptablesChains(chains: ForwardChain[] | undefined): Promise<Iptab
   return found;
 }
 
-function rulesFor(bridge: string): string[][] {
-  return ["-i", "-o"].map(direction => [direction, bridge, "-m", "comment", "--comment", comment, "-j", "ACCEPT"]);
+function rulesFor(link: string): string[][] {
+  return ["-i", "-o"].map(direction => [direction, link, "-m", "comment", "--comment", comment, "-j", "ACCEPT"]);
 }
 
 /** Our rules in it, as arguments. */
@@ -133,28 +133,28 @@ function isThatOf({ nft, family }: IptablesForward, chain: ForwardChain): boolea
   return nft && chain.family === family && chain.table === "filter" && chain.name === "FORWARD";
 }
 
-/** Somebody who wrote a rule about the bridge or the ranges knows of the pods: what such rules come to is not ours to judge. */
-function mentions(text: string, { bridge, ranges }: Passing): boolean {
-  return text.includes(`"${bridge}"`) || ranges.some(range => text.includes(range.text));
+/** Somebody who wrote a rule about the link or the ranges knows of the pods: what such rules come to is not ours to judge. */
+function mentions(text: string, { link, ranges }: Passing): boolean {
+  return text.includes(`"${link}"`) || ranges.some(range => text.includes(range.text));
 }
 
-function helped(chain: IptablesForward, bridge: string): AttachProblem {
+function helped(chain: IptablesForward, link: string): AttachProblem {
   return {
     severity: "warning",
     reason: "ForwardRulesAdded",
     field: "FORWARD",
-    message: `${nameOf(chain)} drops what no rule accepts (policy DROP); podlane added rules at its end that accept what comes from ${bridge} or goes there`,
+    message: `${nameOf(chain)} drops what no rule accepts (policy DROP); podlane added rules at its end that accept what comes from ${link} or goes there`,
     remedy: `nothing has to be done; after ${chain.command} -P FORWARD ACCEPT these rules go`,
   };
 }
 
-function unhelped(name: string, why: string, bridge: string): AttachProblem {
+function unhelped(name: string, why: string, link: string): AttachProblem {
   return {
     severity: "warning",
     reason: "ForwardPolicyDrops",
     field: "FORWARD",
     message: `${name} drops what no rule accepts${why}: pods reach nothing beyond their node unless some rule accepts it`,
-    remedy: `let it accept what comes from ${bridge} and what goes there; an accept in another chain does not help`,
+    remedy: `let it accept what comes from ${link} and what goes there; an accept in another chain does not help`,
   };
 }
 

@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { NetlinkError, openRtnetlink } from "../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
 import { formatAddress, parseAddress } from "../../net/address.ts";
-import type { AttachPlan, AttachProblem } from "../types.ts";
+import type { AttachProblem, PodPlan } from "../types.ts";
 import { isPodLink } from "./names.ts";
 
 const mainTable = 254;
@@ -19,13 +19,13 @@ const leastIpv4 = 68;
 const globalUnicast = Uint8Array.of(0x20, ...new Uint8Array(15));
 
 /** Octets. `hasIpv6`: pods have IPv6 addresses. */
-export function podMtu(netlink: Rtnetlink, plan: AttachPlan, hasIpv6: boolean): number {
+export function podMtu(netlink: Rtnetlink, plan: PodPlan, hasIpv6: boolean): number {
   const mtu = plan.mtu === "auto" ? (leastOf(findUplinks(netlink, plan))?.mtu ?? defaultMtu) : plan.mtu;
   return Math.max(mtu, hasIpv6 ? leastIpv6 : leastIpv4);
 }
 
 /** What pods send is larger than what leaves the node. */
-export function mtuProblems(netlink: Rtnetlink, plan: AttachPlan, hasIpv6: boolean): AttachProblem[] {
+export function mtuProblems(netlink: Rtnetlink, plan: PodPlan, hasIpv6: boolean): AttachProblem[] {
   const uplink = leastOf(findUplinks(netlink, plan));
   const mtu = podMtu(netlink, plan, hasIpv6);
   if (!uplink || mtu <= uplink.mtu) return [];
@@ -106,7 +106,7 @@ function leastOf(links: readonly Link[]): Link | undefined {
 }
 
 /** Those with the node's addresses; where these are on none but a loopback, those with the default routes; else all that could be one. */
-function findUplinks(netlink: Rtnetlink, { nodeAddresses = [] }: AttachPlan): Link[] {
+function findUplinks(netlink: Rtnetlink, { nodeAddresses = [] }: PodPlan): Link[] {
   const of = (indexes: Iterable<number>) =>
     [...new Set(indexes)]
       .map(index => netlink.link(index))

@@ -1,72 +1,137 @@
 /**
- * The node's side of all pods, as it shall be, put back wherever it differs: the bridge with all its properties, the gateway addresses that ranges explain
- * and no others, the ports of running pods, former bridges of ours. Looked at after each change of the plan, when kernel events may mean that
- * somebody undid something, and now and then in full: other programs reload sysctls, flush addresses and take links down.
+ * What this node is to be for its pods, and what stands in the way: the plan in force, the node's side of all pods by the plan's mode, and packet filters
+ * of others.
  */
-import type { Link, Rtnetlink } from "../../kernel/types.ts";
-import { formatAddress, isLinkLocal, sameOctets } from "../../net/address.ts";
-import type { Pool } from "../ipam/pool.ts";
-import type { AttachPlan, AttachProblem } from "../types.ts";
-import { ensureBridge } from "./bridge.ts";
-import { followMtu, mtuProblems, type PodEnd } from "./mtu.ts";
-import { bridgeAlias, isPodLink } from "./names.ts";
+import type { Rtnetlink } from "../../kernel/types.ts";
+import type { Logger } from "../../platform/log.ts";
+import type { Ledger } from "../ipam/ledger.ts";
+import { CniError, ErrorCode } from "../protocol/error.ts";
+import type { AttachProblem, PodPlan } from "../types.ts";
+import { findConflicts } from "./conflicts.ts";
+import { toCniError } from "./errors.ts";
+import { ForwardPolicy } from "./forward-policy.ts";
+import type { AttachPoint } from "./mode.ts";
+import { AttachModes } from "./modes.ts";
+import { checkPlan } from "./plan.ts";
 
-/** Makes all as it shall be; returns what was put right, in words, and what could not be. Throws like ensureBridge. */
-export function mendNodeSide(
-  netlink: Rtnetlink,
-  plan: AttachPlan,
-  pools: readonly Pool[],
-  ends: readonly PodEnd[],
-): { mended: string[]; problems: AttachProblem[] } {
-  const mended: string[] = [];
-  const problems: AttachProblem[] = [];
-  // Without a range of its own the node still serves the pods that it has.
-  const bridge = pools.length > 0 ? ensureBridge(netlink, plan, pools, mended) : ourBridge(netlink, plan);
-  const links = netlink.links();
-  if (bridge) {
-    dropUnexplained(netlink, bridge, pools, mended);
-    for (const port of links) if (isPodLink(port)) mendPort(netlink, port, bridge, plan, mended);
-    problems.push(...followMtu(netlink, links, ends, bridge.mtu, mended));
+export interface NodeSideParts {
+  ledger: Ledger;
+  netlink: Rtnetlink;
+  log: Omit<Logger, "child">;
+  /** Told what was put right, in words. */
+  mended?: (texts: string[]) => void;
+}
+
+const isError = ({ severity }: AttachProblem) => severity === "error";
+
+export class NodeSide {
+  readonly #parts: NodeSideParts;
+  readonly #forward = new ForwardPolicy();
+  #plan: PodPlan;
+  /** Of ranges: one that cannot be used keeps nothing from the pods of the others. */
+  #rangeProblems: AttachProblem[] = [];
+  /** Of the rest of the plan, and of making the node fit it: no pod can be attached. */
+  #planProblems: AttachProblem[] = [];
+  #setupProblems: AttachProblem[] = [];
+  /** Of what runs and what is beside it. */
+  #otherProblems: AttachProblem[] = [];
+  /** What packet filters were looked at for last. */
+  #passing = "";
+
+  constructor(plan: PodPlan, parts: NodeSideParts) {
+    this.#plan = plan;
+    this.#parts = parts;
+    this.apply(plan);
   }
-  const hasIpv6 = pools.some(pool => pool.family === 6);
-  if (pools.length > 0) problems.push(...mtuProblems(netlink, plan, hasIpv6));
-  dropFormerBridges(netlink, links, plan, mended);
-  return { mended, problems };
-}
 
-function ourBridge(netlink: Rtnetlink, { bridgeName }: AttachPlan): Link | undefined {
-  const link = netlink.link(bridgeName);
-  return link?.kind === "bridge" && link.alias === bridgeAlias ? link : undefined;
-}
-
-/** An address that no range explains is a black hole: towards the node that gets the range next, packets end here. */
-function dropUnexplained(netlink: Rtnetlink, bridge: Link, pools: readonly Pool[], mended: string[]): void {
-  for (const entry of netlink.addresses(bridge.index)) {
-    if (isLinkLocal(entry.address)) continue;
-    if (pools.some(({ gateway, prefix }) => sameOctets(entry.address, gateway) && entry.prefixLength === prefix.length)) continue;
-    netlink.deleteAddress(entry);
-    mended.push(`took ${formatAddress(entry.address)}/${entry.prefixLength} off ${bridge.name}: no pod range explains it`);
+  /** From now on pods are attached like this. What runs stays as it is. Never throws: what cannot be done is a problem. */
+  apply(plan: PodPlan): void {
+    const { prefixes, rangeProblems, problems } = checkPlan(plan);
+    this.#plan = plan;
+    try {
+      this.#parts.ledger.setRanges(prefixes);
+    } catch (error) {
+      const { message, details } = toCniError(error);
+      rangeProblems.push({ severity: "error", reason: "LedgerFailed", field: "podCidrs", message, remedy: details });
+    }
+    this.#rangeProblems = rangeProblems;
+    this.#planProblems = problems;
+    this.look();
+    void this.lookAtFilters(false);
   }
-}
 
-function mendPort(netlink: Rtnetlink, port: Link, bridge: Link, { hairpin }: AttachPlan, mended: string[]): void {
-  if (port.master !== bridge.index) {
-    netlink.setLink(port.index, { master: bridge.index, up: true });
-    if (hairpin) netlink.setLink(port.index, { hairpin: true });
-    mended.push(`put ${port.name} on ${bridge.name}`);
-  } else if (!port.up) {
-    netlink.setLink(port.index, { up: true });
-    mended.push(`took ${port.name} up`);
+  /** Puts back what somebody undid. Never throws: what cannot be done is a problem. */
+  look(): void {
+    this.#setupProblems = [];
+    this.#otherProblems = [];
+    if (this.#planProblems.some(isError)) return;
+    const { ledger, netlink } = this.#parts;
+    this.#attempt("bridgeName", this.#setupProblems, () => {
+      const { mended, problems } = AttachModes[this.#plan.mode].mend(this.#context(), ledger.reservations());
+      this.#otherProblems.push(...problems);
+      this.#tell(mended);
+    });
+    this.#attempt("links", this.#otherProblems, () => this.#otherProblems.push(...findConflicts(netlink, ledger.pools())));
   }
-}
 
-/** Of another name in the PodNetwork: its ports have been moved. */
-function dropFormerBridges(netlink: Rtnetlink, links: readonly Link[], { bridgeName }: AttachPlan, mended: string[]): void {
-  for (const link of links) {
-    if (link.kind !== "bridge" || link.alias !== bridgeAlias || link.name === bridgeName) continue;
-    // What others put on it is theirs.
-    if (netlink.links().some(({ master }) => master === link.index)) continue;
-    netlink.deleteLink(link.index);
-    mended.push(`removed the former bridge ${link.name}`);
+  /** What is wrong with the node's side, apart from ranges. */
+  problems(): AttachProblem[] {
+    return [...this.#planProblems, ...this.#setupProblems, ...this.#otherProblems];
+  }
+
+  rangeProblems(): AttachProblem[] {
+    return this.#rangeProblems;
+  }
+
+  filterProblems(): AttachProblem[] {
+    return this.#forward.problems();
+  }
+
+  /** Throws CniError (code 11) while no pod can be attached; the kernel's part may have been mended since, so that is tried again. */
+  requireUsable(): void {
+    const obstacle = () => [...this.#planProblems, ...this.#setupProblems].find(isError);
+    if (!obstacle()) return;
+    this.apply(this.#plan);
+    const left = obstacle();
+    if (left) throw new CniError(ErrorCode.tryAgainLater, left.message, left.remedy);
+  }
+
+  /** Where a pod is attached now. Throws CniError, NetlinkError. */
+  attachPoint(): AttachPoint {
+    return AttachModes[this.#plan.mode].prepare(this.#context());
+  }
+
+  /** Takes some time, as programs are asked: not for each look. `again`: also where nothing has changed on our side. */
+  async lookAtFilters(again: boolean): Promise<void> {
+    if (this.#planProblems.some(isError)) return;
+    const ranges = this.#parts.ledger.pools().map(({ family, text }) => ({ family, text }));
+    const passing = { link: AttachModes[this.#plan.mode].linkName(this.#plan), ranges };
+    const text = JSON.stringify(passing);
+    if (!again && text === this.#passing) return;
+    this.#passing = text;
+    this.#tell(await this.#forward.look(passing));
+  }
+
+  /** The node leaves for good: removes what was added to packet filters of others. Never rejects. */
+  async takeBack(): Promise<void> {
+    this.#tell(await this.#forward.clear());
+  }
+
+  #context() {
+    return { netlink: this.#parts.netlink, plan: this.#plan, pools: this.#parts.ledger.pools() };
+  }
+
+  #attempt(field: string, problems: AttachProblem[], work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      const { message, details } = toCniError(error);
+      problems.push({ severity: "error", reason: "NodeSetupFailed", field, message, remedy: details });
+    }
+  }
+
+  #tell(mended: string[]): void {
+    for (const text of mended) this.#parts.log.warn({}, `pods: ${text}`);
+    if (mended.length > 0) this.#parts.mended?.(mended);
   }
 }

@@ -2,27 +2,30 @@
 import { AddressError, formatPrefix, overlaps, type Prefix, parsePrefix } from "../../net/address.ts";
 import { Pool } from "../ipam/pool.ts";
 import { interfaceNameProblem } from "../protocol/request.ts";
-import type { AttachPlan, AttachProblem } from "../types.ts";
+import type { AttachProblem, PodPlan } from "../types.ts";
+import { AttachModes } from "./modes.ts";
 
 /** Of IPv6, the kernel demands 1280; of IPv4, 68. */
 const minimumMtu = 1280;
 const maximumMtu = 65535;
 
-export function checkPlan(plan: AttachPlan): { prefixes: Prefix[]; problems: AttachProblem[] } {
+export function checkPlan(plan: PodPlan): { prefixes: Prefix[]; rangeProblems: AttachProblem[]; problems: AttachProblem[] } {
+  const rangeProblems: AttachProblem[] = [];
   const problems: AttachProblem[] = [];
   const prefixes: Prefix[] = [];
   plan.podCidrs.forEach((text, i) => {
     const problem = rangeProblem(text, prefixes);
-    if (problem) problems.push({ severity: "error", reason: "InvalidPodSubnet", field: `podCidrs[${i}]`, ...problem });
+    if (problem) rangeProblems.push({ severity: "error", reason: "InvalidPodSubnet", field: `podCidrs[${i}]`, ...problem });
     else prefixes.push(parsePrefix(text));
   });
-  if (plan.mode !== "bridge") {
+  // One from the disk may be of another version.
+  if (!Object.hasOwn(AttachModes, plan.mode)) {
     problems.push({
       severity: "error",
       reason: "NotSupported",
       field: "mode",
-      message: `pods are attached to a bridge: mode "${plan.mode}" is not available`,
-      remedy: 'say "bridge"',
+      message: `mode "${plan.mode}" is not available`,
+      remedy: `use one of ${Object.keys(AttachModes).join(", ")}`,
     });
   }
   const name = interfaceNameProblem(plan.bridgeName);
@@ -43,7 +46,7 @@ export function checkPlan(plan: AttachPlan): { prefixes: Prefix[]; problems: Att
       remedy: 'say "auto"',
     });
   }
-  return { prefixes, problems };
+  return { prefixes, rangeProblems, problems };
 }
 
 function rangeProblem(text: string, others: readonly Prefix[]): { message: string; remedy: string } | undefined {

@@ -1,5 +1,5 @@
 /**
- * One pod interface: the veth pair between the node's bridge and the pod's namespace, addresses and routes inside. All of it
+ * One pod interface, whatever it is attached to: the veth pair between the node and the pod's namespace, addresses and routes inside. All of it
  * is synchronous netlink, so nothing comes between the steps but the death of the process; what that leaves behind is found
  * again by the name and alias of the node's end.
  */
@@ -12,19 +12,8 @@ import { type Address, type IpFamily, type Prefix, parseAddress, parsePrefix, sa
 import { Pool } from "../ipam/pool.ts";
 import { CniError, ErrorCode } from "../protocol/error.ts";
 import type { AttachmentResult } from "../protocol/result.ts";
+import type { KnownPodInterface, NewPodInterface } from "./mode.ts";
 import { isPodLink } from "./names.ts";
-
-export interface PodInterface {
-  netns: string;
-  ifname: string;
-  hostInterface: string;
-  alias: string;
-  bridge: Link;
-  hairpin: boolean;
-  mac?: Uint8Array;
-  /** `ADDRESS/LENGTH`, the length being that of the range. */
-  addresses: readonly string[];
-}
 
 interface PodAddress {
   address: Address;
@@ -84,27 +73,36 @@ export function requireNoInterface(netns: string, ifname: string): void {
   }
 }
 
-/** Makes the interface. On failure the caller removes what is there of it. Throws CniError, NetlinkError and errors of sysctl(8). */
-export function attachPod(netlink: Rtnetlink, wanted: PodInterface): AttachmentResult {
-  const { bridge, hostInterface, ifname } = wanted;
+export interface AttachedPair {
+  /** The node's and the pod's. */
+  ends: AttachmentResult["interfaces"];
+  addresses: PodAddress[];
+  routes: AttachmentResult["routes"];
+}
+
+/**
+ * Makes the pair; `plugIn` ties the node's end to the node before the pod's is up. On failure the caller removes what is there of it. Throws CniError,
+ * NetlinkError and errors of sysctl(8).
+ */
+export function attachPod(netlink: Rtnetlink, wanted: NewPodInterface, mtu: number, plugIn: (host: Link) => void): AttachedPair {
+  const { hostInterface, ifname } = wanted;
   const addresses = wanted.addresses.map(podAddress);
   const netns = openNetns(wanted.netns);
   const pod = openRtnetlink({ netns: wanted.netns });
   try {
-    const peer = { name: ifname, mtu: bridge.mtu, netnsFd: netns.fd, ...(wanted.mac && { address: wanted.mac }) };
-    const host = netlink.addLink({ kind: "veth", name: hostInterface, mtu: bridge.mtu, alias: wanted.alias, peer });
-    plugIn(netlink, host, wanted);
+    const peer = { name: ifname, mtu, netnsFd: netns.fd, ...(wanted.mac && { address: wanted.mac }) };
+    const host = netlink.addLink({ kind: "veth", name: hostInterface, mtu, alias: wanted.alias, peer });
+    plugIn(host);
     const inside = pod.link(ifname);
     if (!inside) throw new CniError(ErrorCode.kernel, `${ifname} vanished from ${wanted.netns} while it was set up`);
     withNetns(wanted.netns, () => tunePod(ifname, addresses));
     const routes = configurePod(pod, inside, addresses);
     return {
-      interfaces: [
-        { name: bridge.name, mac: bridge.address, mtu: bridge.mtu },
+      ends: [
         { name: hostInterface, mac: host.address, mtu: host.mtu },
         { name: ifname, mac: inside.address, mtu: inside.mtu, sandbox: wanted.netns },
       ],
-      ips: addresses.map(entry => ({ ...entry, interface: 2 })),
+      addresses,
       routes,
     };
   } finally {
@@ -121,19 +119,13 @@ export function findPodLink(netlink: Rtnetlink, hostInterface: string): number |
   return isPodLink(link) || link.alias === "" ? link.index : undefined;
 }
 
-export type InspectedInterface = Omit<PodInterface, "alias" | "hairpin" | "mac"> & {
-  /** The families that ADD reported a default route of: not a second interface's. */
-  defaultRoutes: readonly IpFamily[];
-};
-
-/** What differs between the kernel and what ADD made; empty = nothing. Things that others added are no concern of ours. */
-export function inspectPod(netlink: Rtnetlink, wanted: InspectedInterface): string[] {
-  const { hostInterface, ifname, bridge, defaultRoutes } = wanted;
+/** What differs between the kernel and what attachPod() made. */
+export function inspectPod(netlink: Rtnetlink, wanted: KnownPodInterface): string[] {
+  const { hostInterface, ifname, defaultRoutes } = wanted;
   const host = netlink.link(hostInterface);
   if (!host) return [`the node's interface ${hostInterface} is gone`];
   const found: string[] = [];
   if (!host.up) found.push(`the node's interface ${hostInterface} is down`);
-  if (host.master !== bridge.index) found.push(`the node's interface ${hostInterface} is not on the bridge ${bridge.name}`);
   const pod = openRtnetlink({ netns: wanted.netns });
   try {
     const inside = pod.link(ifname);
@@ -159,16 +151,9 @@ function podAddress(text: string): PodAddress {
   return { address: parseAddress(text.slice(0, text.lastIndexOf("/"))), length: prefix.length, gateway: new Pool(prefix).gateway };
 }
 
-function plugIn(netlink: Rtnetlink, host: Link, { bridge, hairpin }: PodInterface): void {
-  // A bridge port needs no address of its own, and without IPv6 it sends no multicast reports into the pods' network.
-  if (existsSync("/proc/sys/net/ipv6")) writeSysctl(["net", "ipv6", "conf", host.name, "disable_ipv6"], "1");
-  netlink.setLink(host.index, { master: bridge.index, up: true });
-  if (hairpin) netlink.setLink(host.index, { hairpin: true });
-}
-
 /** Runs in the pod's namespace, before the interface is up. */
 function tunePod(ifname: string, addresses: readonly PodAddress[]): void {
-  // So that the kernel announces addresses, see announce.ts.
+  // So that the kernel announces addresses, see bridge/announce.ts.
   writeSysctl(["net", "ipv4", "conf", ifname, "arp_notify"], "1");
   if (!existsSync("/proc/sys/net/ipv6")) return;
   const ipv6 = (key: string, value: string) => writeSysctl(["net", "ipv6", "conf", ifname, key], value);

@@ -2,6 +2,7 @@
  * One call of a container runtime: environment and standard input to a checked request (CNI SPEC "Execution protocol",
  * versions 0.3.0 to 1.1.0). Everything here is untrusted.
  */
+import type { Key } from "../ipam/book.ts";
 import type { PodName } from "../types.ts";
 import { parseCniArgs } from "./args.ts";
 import { type CniConfig, decodeConfig, mergeRequested, parseMac, parseRequestedAddress, readConfig } from "./config.ts";
@@ -119,4 +120,8 @@ function isPath(value: string): boolean {
 
 function environment(names: string[], problem: string): CniError {
   return new CniError(ErrorCode.invalidEnvironment, `${names.join(", ")} ${problem}`, "the container runtime sets these variables");
+}
+
+export function keyOf({ config, target }: Extract<CniRequest, { target: unknown }>): Key {
+  return { network: config.name, ...target };
 }

@@ -1,6 +1,7 @@
 /** How this node's pods are attached: the PodNetwork that selects it, or the defaults. */
+
+import type { PodPlan } from "../../cni/types.ts";
 import { formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
-import type { PodPlan } from "../plan.ts";
 import type { PodNetwork } from "../resources/kinds.ts";
 import { podNetworkSpec } from "../resources/pod-network.ts";
 import { validate } from "../resources/validate.ts";

@@ -3,8 +3,8 @@
  * destination for a fabric at all.
  */
 import type { ProtectedPrefix, SpeakerConfig } from "../../bgpd/config.ts";
+import type { PodPlan } from "../../cni/types.ts";
 import { covers, formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
-import type { PodPlan } from "../plan.ts";
 import type { Fabric } from "../resources/kinds.ts";
 import { byName, type Context, compareText, sameAddress } from "./context.ts";
 

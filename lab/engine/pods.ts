@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { buildPlugin } from "../../cni/plugin/build.ts";
-import type { PodPlan } from "../topology/plan.ts";
+import type { PlannedPod } from "../topology/plan.ts";
 import { agentSocket } from "./agents.ts";
 import type { PodState } from "./state.ts";
 import { CommandError, netnsPath, runIn } from "./system.ts";
@@ -28,7 +28,7 @@ export async function buildCniPlugin(folder: string): Promise<string> {
 }
 
 /** ADD. Throws with the plugin's own error. The result is kept beside the node's files, as a runtime keeps it for CHECK and DEL. */
-export async function addPod(lab: PodLab, pod: PodPlan, plugin: string, abort?: AbortSignal): Promise<PodState> {
+export async function addPod(lab: PodLab, pod: PlannedPod, plugin: string, abort?: AbortSignal): Promise<PodState> {
   const containerId = `${pod.name}-${randomUUID()}`;
   const folder = `${lab.folder}/${pod.node}/cni`;
   const config = {

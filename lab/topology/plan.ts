@@ -47,7 +47,7 @@ export interface MachinePlan {
   loopback: { address: string; length: number }[];
 }
 
-export interface PodPlan {
+export interface PlannedPod {
   name: string;
   node: string;
   namespace: string;
@@ -58,7 +58,7 @@ export interface LabPlan {
   topology: Topology;
   machines: MachinePlan[];
   links: LinkPlan[];
-  pods: PodPlan[];
+  pods: PlannedPod[];
   /** All namespaces, switches included. */
   namespaces: string[];
   /** What the pods' addresses are taken from: podCIDRs of the Node documents, by node. */
@@ -94,7 +94,7 @@ export function planLab(topology: Topology, instance?: string): LabPlan {
   const byName = new Map(machines.map(machine => [machine.name, machine]));
   const links = topology.links.map(spec => planLink(spec, prefix, byName));
   const pods = Object.entries(topology.nodes ?? {}).flatMap(([node, { pods: count = 0 }]) =>
-    podNames(node, count).map((name): PodPlan => ({ name, node, namespace: `${prefix}pod-${name}` })),
+    podNames(node, count).map((name): PlannedPod => ({ name, node, namespace: `${prefix}pod-${name}` })),
   );
   const switches = links.flatMap(link => (link.kind === "switch" ? [link.bridgeNamespace as string] : []));
   return {

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { afterEach, beforeAll, expect, test } from "vitest";
+import type { PodPlan } from "../../cni/types.ts";
 import { inNetns, pings, requireRoot, TestNode, until } from "./harness.ts";
 
 beforeAll(requireRoot);
@@ -497,7 +498,7 @@ test.each([
   [{ bridgeName: "a-name-far-too-long" }, "bridgeName"],
   [{ bridgeName: "lo" }, "bridgeName"],
   [{ mtu: 500 }, "mtu"],
-  [{ mode: "routed" as const }, "mode"],
+  [{ mode: "tunnelled" as PodPlan["mode"] }, "mode"],
 ])("a plan that cannot be carried out is a problem with a remedy: %j", async (plan, field) => {
   const node = await start();
   const problems = await node.setPlan(plan);

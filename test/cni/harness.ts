@@ -8,7 +8,7 @@ import http from "node:http";
 import os from "node:os";
 import path from "node:path";
 import { buildPlugin } from "../../cni/plugin/build.ts";
-import type { AttachmentView, AttachPlan, AttachProblem } from "../../cni/types.ts";
+import type { AttachmentView, AttachProblem, PodPlan } from "../../cni/types.ts";
 
 const repository = path.resolve(import.meta.dirname, "../..");
 export const node = path.join(repository, "node_modules/.bin/node");
@@ -39,7 +39,7 @@ export function requireRoot(): void {
   if (process.getuid?.() !== 0) throw new Error("these tests make network namespaces and need root");
 }
 
-const defaultPlan: AttachPlan = {
+const defaultPlan: PodPlan = {
   podCidrs: ["10.77.0.0/24", "fd77::/64"],
   mode: "bridge",
   bridgeName: "podlane0",
@@ -56,14 +56,14 @@ export class TestNode {
   readonly queue = path.join(this.directory, "state/del-queue");
   readonly stateDir = path.join(this.directory, "state");
   readonly plugin: string;
-  plan: AttachPlan;
+  plan: PodPlan;
   log = "";
   /** More options for the handler. */
   options: object = { quarantine: 0 };
   #agent: ChildProcess | undefined;
   #pods = new Set<string>();
 
-  constructor(plan: Partial<AttachPlan> = {}, kind: "cc" | "node" = "cc") {
+  constructor(plan: Partial<PodPlan> = {}, kind: "cc" | "node" = "cc") {
     this.plan = { ...defaultPlan, ...plan };
     this.plugin = buildPlugin(path.join(this.directory, "bin"), kind);
     ip("netns", "add", this.id);
@@ -135,7 +135,7 @@ export class TestNode {
     return runPlugin(plugin, env, call.stdin ?? JSON.stringify(this.config(call.config)));
   }
 
-  setPlan(plan: Partial<AttachPlan>): Promise<AttachProblem[]> {
+  setPlan(plan: Partial<PodPlan>): Promise<AttachProblem[]> {
     this.plan = { ...this.plan, ...plan };
     return this.#control("PUT", "/plan", this.plan);
   }

@@ -4,10 +4,10 @@
  * sends both when the interface comes up, but then the bridge does not forward from it yet and drops them; so they are sent once more.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { NUD_STALE } from "../../kernel/constants.ts";
-import { openRtnetlink } from "../../kernel/rtnetlink.ts";
-import type { Rtnetlink } from "../../kernel/types.ts";
-import type { Address } from "../../net/address.ts";
+import { NUD_STALE } from "../../../kernel/constants.ts";
+import { openRtnetlink } from "../../../kernel/rtnetlink.ts";
+import type { Rtnetlink } from "../../../kernel/types.ts";
+import type { Address } from "../../../net/address.ts";
 
 export interface Announcement {
   netns: string;

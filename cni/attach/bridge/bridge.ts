@@ -3,21 +3,21 @@
  * as well, so it first looks and changes only what differs. The pods' route on the node is the kernel's own connected route.
  */
 import { existsSync } from "node:fs";
-import { readSysctl, writeSysctl } from "../../kernel/sysctl.ts";
-import type { Link, Rtnetlink } from "../../kernel/types.ts";
-import { formatAddress, sameOctets } from "../../net/address.ts";
-import type { Pool } from "../ipam/pool.ts";
-import { CniError, ErrorCode } from "../protocol/error.ts";
-import type { AttachPlan } from "../types.ts";
-import { podMtu } from "./mtu.ts";
-import { bridgeAlias, bridgeMac } from "./names.ts";
+import { readSysctl, writeSysctl } from "../../../kernel/sysctl.ts";
+import type { Link, Rtnetlink } from "../../../kernel/types.ts";
+import { formatAddress, sameOctets } from "../../../net/address.ts";
+import type { Pool } from "../../ipam/pool.ts";
+import { CniError, ErrorCode } from "../../protocol/error.ts";
+import type { PodPlan } from "../../types.ts";
+import { podMtu } from "../mtu.ts";
+import { bridgeAlias, bridgeMac } from "../names.ts";
 
 /**
  * Makes the bridge as it shall be, every property of it: it may have been adopted, or changed by somebody. Pools that are retired keep their gateway:
  * pods that have addresses of them still need it. `mended`: look at all of the node, and say here what was put right; absent: before an ADD, which has no
  * time for that. Throws CniError where a link of this name is not ours, NetlinkError where the kernel refuses.
  */
-export function ensureBridge(netlink: Rtnetlink, plan: AttachPlan, pools: readonly Pool[], mended?: string[]): Link {
+export function ensureBridge(netlink: Rtnetlink, plan: PodPlan, pools: readonly Pool[], mended?: string[]): Link {
   const found = findBridge(netlink, plan);
   const bridge = found ?? createBridge(netlink, plan);
   const say = (text: string) => void (found && mended?.push(text));
@@ -56,7 +56,7 @@ export function ensureBridge(netlink: Rtnetlink, plan: AttachPlan, pools: readon
   return { ...bridge, address: mac, mtu };
 }
 
-function findBridge(netlink: Rtnetlink, plan: AttachPlan): Link | undefined {
+function findBridge(netlink: Rtnetlink, plan: PodPlan): Link | undefined {
   const link = netlink.link(plan.bridgeName);
   if (!link) return undefined;
   // Killed between making the bridge and marking it: the address tells.
@@ -72,7 +72,7 @@ function findBridge(netlink: Rtnetlink, plan: AttachPlan): Link | undefined {
   return link;
 }
 
-function createBridge(netlink: Rtnetlink, plan: AttachPlan): Link {
+function createBridge(netlink: Rtnetlink, plan: PodPlan): Link {
   return netlink.addLink({ kind: "bridge", name: plan.bridgeName, address: bridgeMac(), alias: bridgeAlias });
 }
 

@@ -1,0 +1,5 @@
+import type { PodPlan } from "../types.ts";
+import { bridgeMode } from "./bridge/mode.ts";
+import type { AttachMode } from "./mode.ts";
+
+export const AttachModes: Readonly<Record<PodPlan["mode"], AttachMode>> = { bridge: bridgeMode };
