@@ -67,7 +67,7 @@ test("only its own routes reach the kernel; each other one says why, and the fab
     expect(routes[0]).toMatchObject({ eligible: false, reason: expect.stringContaining("pod subnet of node node3") });
     expect(await received()).toMatchObject({
       accepted: 1,
-      rejectedBecause: { "protected prefix": 5, "not the neighbour's to announce": 2 },
+      rejectedBecause: { Protected: 5, Origin: 2 },
     });
     const { problems } = (await pair.ask<ProblemsView>(0, "problems"))!;
     expect(problems.map(({ object, message }) => `${object}: ${message}`)).toContainEqual(

@@ -7,14 +7,15 @@ import type { Fib, NextHopTracker } from "./fib/types.ts";
 import { conflictText, kernelAnswer, ownerOf } from "./kernel-answer.ts";
 import type { Peer } from "./peer.ts";
 import type { TraceStep } from "./policy/types.ts";
-import { DecisionSteps } from "./rib/decision.ts";
 import { evaluateImport, protectionOf } from "./rib/import.ts";
 import { Rejected } from "./rib/rejected.ts";
 import type { Rib } from "./rib/rib.ts";
 import { LOCAL_SLOT } from "./rib/slots.ts";
 import type { RibTable } from "./rib/table.ts";
-import type { Explanation, RouteView } from "./snapshot.ts";
-import { prefixViews, viewOf } from "./views.ts";
+import type { Explanation, SendStep } from "./snapshot.ts";
+import { prefixPaths, viewOf } from "./views.ts";
+
+type PathAndView = ReturnType<typeof prefixPaths>[number];
 
 interface Modules {
   rib: Rib;
@@ -39,17 +40,17 @@ export function explain(modules: Modules, question: string): Explanation {
   const { id, passedOver } = find(table, asked, byAddress);
   const name = formatPrefix(asked);
   const prefix = id === 0 ? asked : table.prefixes.prefix(id);
-  const views = id === 0 ? [] : prefixViews(rib, table, id);
+  const paths = id === 0 ? [] : prefixPaths(rib, table, id);
   return {
     prefix: name,
     matched: id === 0 || formatPrefix(prefix) === name ? undefined : formatPrefix(prefix),
-    candidates: views.map(view => withImport(rib, table, id, view)),
-    decision: id === 0 ? "no neighbour announced it and nothing here originates it" : decisionText(views),
+    candidates: paths.map(one => withImport(rib, table, id, one)),
+    ...(id === 0 ? { decision: "no neighbour announced it and nothing here originates it" } : decisionOf(table, paths)),
     passedOver: passedOver.map(other => ({
       prefix: formatPrefix(table.prefixes.prefix(other)),
-      reason: [...new Set(prefixViews(rib, table, other).map(view => `${view.from}: ${withImport(rib, table, other, view).reason}`))].join(
-        "; ",
-      ),
+      reason: [
+        ...new Set(prefixPaths(rib, table, other).map(one => `${one.view.from}: ${withImport(rib, table, other, one).reason}`)),
+      ].join("; "),
     })),
     sent: id === 0 ? [] : modules.peers.flatMap(peer => sentPart(rib, table, id, peer)),
     kernel: kernelPart(modules, prefix),
@@ -80,54 +81,47 @@ function isLearned(table: RibTable, id: number): boolean {
   return best !== 0 && table.pathSlot[best] !== LOCAL_SLOT;
 }
 
-function withImport(rib: Rib, table: RibTable, id: number, view: RouteView): Explanation["candidates"][number] {
-  for (let path = table.head[id]; path !== 0; path = table.pathNext[path]) {
-    const slot = rib.slots.get(table.pathSlot[path]);
-    if (!slot || slot.neighbor !== view.from || table.pathRaw[path] === 0 || !slot.imports[FamilyTable[table.family].name]) continue;
-    const trace: TraceStep[] = [];
-    const { result } = evaluateImport(rib, slot, table.family, table.pathRaw[path], table.prefixes.prefix(id), trace);
-    const barred = (table.pathFlags[path] & ~Rejected.Policy) !== 0;
-    const policyText = (table.pathFlags[path] & Rejected.Policy) !== 0 ? `rejected by ${result.decidedBy}` : view.reason;
-    return {
-      ...view,
-      reason: barred ? view.reason : policyText,
-      import: { accepted: result.accepted && !barred, decidedBy: barred ? view.reason : result.decidedBy, trace },
-    };
-  }
-  return view;
+function withImport(rib: Rib, table: RibTable, id: number, { path, view }: PathAndView): Explanation["candidates"][number] {
+  const slot = rib.slots.get(table.pathSlot[path]);
+  if (!slot || table.pathRaw[path] === 0 || !slot.imports[FamilyTable[table.family].name]) return view;
+  const trace: TraceStep[] = [];
+  const { result } = evaluateImport(rib, slot, table.family, table.pathRaw[path], table.prefixes.prefix(id), trace);
+  const barred = (table.pathFlags[path] & ~Rejected.Policy) !== 0;
+  if (barred) return { ...view, import: { accepted: false, decidedBy: view.reason, trace } };
+  const { accepted, decidedBy, rule } = result;
+  const isRejected = (table.pathFlags[path] & Rejected.Policy) !== 0;
+  return { ...view, ...(isRejected && { reason: `rejected by ${decidedBy}` }), import: { accepted, decidedBy, rule, trace } };
 }
 
-function decisionText(views: RouteView[]): string {
-  const [best, next] = views;
-  if (!best?.best) return "no eligible route";
-  const rivals = views.filter(view => view.eligible && !view.best);
-  if (rivals.length === 0) return `${best.from}: the only eligible route`;
+function decisionOf(table: RibTable, paths: readonly PathAndView[]): Pick<Explanation, "decision" | "decidedAt"> {
+  const best = paths.at(0)?.view;
+  if (!best?.best) return { decision: "no eligible route" };
+  const rivals = paths.filter(({ view }) => view.eligible && !view.best);
+  if (rivals.length === 0) return { decision: `${best.from}: the only eligible route` };
   // The rival that came furthest tells which step decided.
-  const furthest = rivals.reduce((a, b) => (stepOf(b) > stepOf(a) ? b : a), next);
-  return `${best.from} chosen over ${rivals.map(view => view.from).join(", ")}; last decided by: ${furthest.reason}`;
-}
-
-function stepOf(view: RouteView): number {
-  return DecisionSteps.findIndex(text => view.reason.startsWith(text));
+  const furthest = rivals.reduce((a, b) => (table.lostAt(b.path) > table.lostAt(a.path) ? b : a)).view;
+  const names = rivals.map(({ view }) => view.from).join(", ");
+  return { decision: `${best.from} chosen over ${names}; last decided by: ${furthest.reason}`, decidedAt: furthest.step };
 }
 
 function sentPart(rib: Rib, table: RibTable, id: number, peer: Peer): Explanation["sent"] {
   const neighbor = peer.config.name;
   const family = FamilyTable[table.family].name;
+  const withheld = (step: SendStep, reason: string): Explanation["sent"] => [{ neighbor, advertised: false, step, reason }];
   if (!peer.config.families[family]) return [];
-  if (!peer.negotiated) return [{ neighbor, advertised: false, reason: "the session is not Established" }];
+  if (!peer.negotiated) return withheld("NotEstablished", "the session is not Established");
   const group = rib.groupOf(table.family, peer.index);
-  if (!group) return [{ neighbor, advertised: false, reason: `${family} was not negotiated with it` }];
+  if (!group) return withheld("FamilyNotNegotiated", `${family} was not negotiated with it`);
   const best = table.best[id];
-  if (best === 0) return [{ neighbor, advertised: false, reason: "no eligible route" }];
+  if (best === 0) return withheld("NoEligibleRoute", "no eligible route");
   const source = rib.slots.get(table.pathSlot[best]);
-  if (source?.neighborIndex === peer.index) return [{ neighbor, advertised: false, reason: "the best route came from it" }];
-  const { attributes, reason } = group.exporter.compute(id, best, []);
-  if (attributes === 0) return [{ neighbor, advertised: false, reason }];
+  if (source?.neighborIndex === peer.index) return withheld("IsItsSource", "the best route came from it");
+  const { attributes, step, reason, rule } = group.exporter.compute(id, best, []);
+  if (attributes === 0) return [{ neighbor, advertised: false, step, reason, rule }];
   const view = viewOf(rib, attributes);
   rib.attributes.release(attributes);
   const sent = group.sent.attributes[id] !== 0;
-  return [{ neighbor, advertised: sent, reason: sent ? reason : "queued", attributes: view }];
+  return [{ neighbor, advertised: sent, ...(sent ? { step, reason } : { step: "Queued", reason: "queued" }), rule, attributes: view }];
 }
 
 function kernelPart({ fib, tracker, place, linkName }: Modules, prefix: Prefix): Explanation["kernel"] {

@@ -3,7 +3,6 @@
 import { formatAddress, formatPrefix, parsePrefix } from "../net/address.ts";
 import { Families, type Family, type FamilyIndex, familyIndex } from "./family.ts";
 import type { Peer } from "./peer.ts";
-import { NO_OWN_ADDRESS } from "./rib/exporter.ts";
 import type { Rib } from "./rib/rib.ts";
 import type { SpeakerProblem } from "./snapshot.ts";
 import { ineligibility } from "./views.ts";
@@ -41,7 +40,7 @@ function unreachableProblems({ config, slot }: Peer, rib: Rib, family: Family): 
   if (path < 0) return [];
   const prefix = formatPrefix(table.prefixes.prefix(table.pathPrefix[path]));
   const { nextHop } = rib.attributes.parse(table.pathAttributes[path]);
-  const example = `${prefix} by ${formatAddress(nextHop.subarray(0, 16))}: ${ineligibility(rib, table, path)}`;
+  const example = `${prefix} by ${formatAddress(nextHop.subarray(0, 16))}: ${ineligibility(rib, table, path).reason}`;
   const message = `${count} of ${slot.accepted[f]} ${family} routes of ${config.name} have a next hop that cannot be reached, such as ${example}`;
   const remedy = "add a route to the next hop or let the neighbour tell one, or have it put its own address there (next-hop-self)";
   return [{ severity: "warning", reason: "NextHopUnreachable", field: `import (${family})`, message, remedy }];
@@ -53,8 +52,8 @@ function withoutNextHop(peer: Peer, rib: Rib, f: FamilyIndex): string[] {
   return rib.locals[f].prefixes().filter(text => {
     const id = table.prefixes.findPrefix(parsePrefix(text));
     if (!exporter || table.best[id] === 0) return false;
-    const { attributes, reason } = exporter.compute(id, table.best[id]);
+    const { attributes, step } = exporter.compute(id, table.best[id]);
     if (attributes !== 0) rib.attributes.release(attributes);
-    return reason === NO_OWN_ADDRESS;
+    return step === "NoOwnNextHop";
   });
 }

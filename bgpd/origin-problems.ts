@@ -15,7 +15,7 @@ export function originProblems({ config, slot }: Peer, rib: Rib): SpeakerProblem
     const table = rib.tables[f];
     const path = slot && Origin + Originator > 0 ? table.findRejected(slot.id, Rejected.Origin | Rejected.Originator) : -1;
     if (path < 0) return [];
-    const example = `${formatPrefix(table.prefixes.prefix(table.pathPrefix[path]))}: ${ineligibility(rib, table, path)}`;
+    const example = `${formatPrefix(table.prefixes.prefix(table.pathPrefix[path]))}: ${ineligibility(rib, table, path).reason}`;
     const outside = config.origin === "outside";
     return {
       severity: outside ? "error" : "warning",

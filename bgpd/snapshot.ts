@@ -5,7 +5,10 @@ import type { Family } from "./family.ts";
 import type { FaultView } from "./faults.ts";
 import type { FibCounters } from "./fib/types.ts";
 import type { AttributesView } from "./message/types.ts";
-import type { TraceStep } from "./policy/types.ts";
+import type { DecidingRule, TraceStep } from "./policy/types.ts";
+import type { Step } from "./rib/decision.ts";
+import type { ExportStep } from "./rib/exporter.ts";
+import type { RejectedReason } from "./rib/rejected.ts";
 import type { SessionCounters, SessionState } from "./session/types.ts";
 
 export interface SpeakerSnapshot {
@@ -69,8 +72,8 @@ export interface NeighborFamilySnapshot {
   received: number;
   accepted: number;
   rejected: number;
-  /** How many for each reason, in words. Absent: none. */
-  rejectedBecause?: Record<string, number>;
+  /** How many for each reason; a path that is rejected for several counts for each. Absent: none. */
+  rejectedBecause?: Partial<Record<RejectedReason, number>>;
   sent: number;
   /** Routes that would be sent, but that no message of the session can hold with their attributes (RFC 4271 section 9.2). Absent: none. */
   tooLarge?: number;
@@ -79,6 +82,18 @@ export interface NeighborFamilySnapshot {
   prefixLimit: number;
   receivedLimit?: number;
 }
+
+/** What becomes of a route: the steps of the decision at which one loses, and why one takes no part in it. */
+export type RouteStep =
+  | "Best"
+  | "OnlyRoute"
+  | Exclude<keyof typeof Step, "Ineligible" | "Won">
+  | RejectedReason
+  | "SessionGone"
+  | "NextHopUnreachable"
+  | "NextHopThroughItself";
+
+export type SendStep = ExportStep | "NotEstablished" | "FamilyNotNegotiated" | "NoEligibleRoute" | "IsItsSource" | "Queued";
 
 export interface RouteView {
   prefix: string;
@@ -90,7 +105,9 @@ export interface RouteView {
   /** Part of the ECMP set. */
   multipath: boolean;
   eligible: boolean;
-  /** Why it was chosen, or the step at which it lost, or why it is not eligible. */
+  /** Where it was chosen, lost, or found not to be eligible: for programs. */
+  step: RouteStep;
+  /** The same in words, with what it hangs on. */
   reason: string;
   attributes: AttributesView;
   /** RFC 3339: when it came with these attributes. */
@@ -101,9 +118,11 @@ export interface Explanation {
   prefix: string;
   /** The question named an address or a longer prefix: this is the covering prefix found. */
   matched: string | undefined;
-  candidates: (RouteView & { import?: { accepted: boolean; decidedBy: string; trace: TraceStep[] } })[];
+  candidates: (RouteView & { import?: { accepted: boolean; decidedBy: string; rule?: DecidingRule; trace: TraceStep[] } })[];
   decision: string;
-  sent: { neighbor: string; advertised: boolean; reason: string; attributes?: AttributesView }[];
+  /** The step that decided last, as the best route's rival that came furthest lost there; absent: there was nothing to decide. */
+  decidedAt?: RouteStep;
+  sent: { neighbor: string; advertised: boolean; step: SendStep; reason: string; rule?: DecidingRule; attributes?: AttributesView }[];
   /** Longer prefixes that hold it too, none of whose routes is eligible, longest first. */
   passedOver: { prefix: string; reason: string }[];
   kernel: {

@@ -402,7 +402,8 @@ describe("explain", () => {
     a.apply({ policies, ...withB({ families: { "ipv4-unicast": { ...accepting, importPolicies: ["strict"] } } }) });
     await world.run(1);
     const [candidate] = a.speaker.explain("10.2.0.0/16").candidates;
-    expect(candidate).toMatchObject({ eligible: false, import: { accepted: false } });
+    const rule = { policy: "strict", rule: "no-pods" };
+    expect(candidate).toMatchObject({ eligible: false, step: "Policy", import: { accepted: false, rule } });
     expect(candidate.reason).toContain("no-pods");
     expect(a.speaker.explain("10.2.0.0/16").decision).toBe("no eligible route");
     a.apply({ policies: {}, ...withB({ families: { "ipv4-unicast": accepting } }) });
@@ -410,6 +411,7 @@ describe("explain", () => {
     await world.run(1);
     const guarded = a.speaker.explain("10.2.0.0/16");
     expect([guarded.protectedBy, guarded.candidates[0].reason]).toEqual(["pods of this node", "protected prefix: pods of this node"]);
+    expect(guarded.candidates[0].step).toBe("Protected");
   });
 
   it("says why a neighbour was not told", async () => {
@@ -418,9 +420,9 @@ describe("explain", () => {
     a.apply({ neighbors: [...neighbors, neighborAt("10.0.0.4", 65004)] });
     await world.run(1);
     expect(a.speaker.explain("10.2.0.0/16").sent).toMatchObject([
-      { neighbor: B },
-      { neighbor: C, advertised: false, reason: "default: reject" },
-      { neighbor: "10.0.0.4", advertised: false, reason: "the session is not Established" },
+      { neighbor: B, step: "IsItsSource" },
+      { neighbor: C, advertised: false, step: "Default", reason: "default: reject" },
+      { neighbor: "10.0.0.4", advertised: false, step: "NotEstablished", reason: "the session is not Established" },
     ]);
   });
 });

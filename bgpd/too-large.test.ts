@@ -71,6 +71,7 @@ describe("a route that no message to a neighbour can hold", () => {
     expect(toOld).toEqual({
       neighbor: OLD,
       advertised: false,
+      step: "TooLarge",
       reason: "its attributes make an UPDATE of 4097 octets, and the session allows 4096",
     });
     expect(toNew).toMatchObject({ neighbor: NEW, advertised: true });

@@ -6,7 +6,7 @@ import { describeCapability } from "./message/capability.ts";
 import { attributesView, formatId } from "./message/format.ts";
 import type { AttributesView } from "./message/types.ts";
 import type { Peer } from "./peer.ts";
-import { DecisionSteps } from "./rib/decision.ts";
+import { Step } from "./rib/decision.ts";
 import { protectionOf } from "./rib/import.ts";
 import { Rejected, type RejectedReason } from "./rib/rejected.ts";
 import type { Rib } from "./rib/rib.ts";
@@ -33,7 +33,7 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
       received,
       accepted,
       rejected: received - accepted,
-      rejectedBecause: rejectedTexts(peer.slot?.rejected[f]),
+      rejectedBecause: rejectedCounts(peer.slot?.rejected[f]),
       sent: sentCount(rib, f, peer.index),
       tooLarge: rib.groupOf(f, peer.index)?.tooLarge(peer.index).length || undefined,
       endOfRib: peer.hasEndOfRib(family),
@@ -77,24 +77,9 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
   };
 }
 
-/** In words; a path that is rejected for several reasons counts for each. */
-const rejectedWords: Record<RejectedReason, string> = {
-  Policy: "import policy",
-  AsLoop: "our own AS in the AS path",
-  ReflectionLoop: "reflected back to us",
-  Protected: "protected prefix",
-  TooLarge: "too large after import policy",
-  AsSet: "AS_SET in the AS path",
-  FirstAs: "AS path of another AS than the neighbour's",
-  EmptyPath: "empty AS path",
-  Origin: "not the neighbour's to announce",
-  Originator: "ORIGINATOR_ID of another node",
-};
-
-function rejectedTexts(counts: RejectedCounts = {}): Record<string, number> | undefined {
+function rejectedCounts(counts: RejectedCounts = {}): RejectedCounts | undefined {
   const found = Object.entries(counts).filter(([, amount]) => amount > 0);
-  if (found.length === 0) return undefined;
-  return Object.fromEntries(found.map(([reason, amount]) => [rejectedWords[reason as RejectedReason], amount]));
+  return found.length > 0 ? Object.fromEntries(found) : undefined;
 }
 
 function sentCount(rib: Rib, family: FamilyIndex, neighborIndex: number): number {
@@ -106,25 +91,47 @@ function sentCount(rib: Rib, family: FamilyIndex, neighborIndex: number): number
   return group.heldBy(neighborIndex).reduce((sum, held) => sum + held, 0);
 }
 
-/** All candidates for a prefix, the best first. */
-export function prefixViews(rib: Rib, table: RibTable, prefix: number): RouteView[] {
+type LosingStep = Exclude<keyof typeof Step, "Ineligible" | "Won">;
+
+/** For a route that lost at the step. */
+const stepWords: Record<LosingStep, string> = {
+  Local: "a local route is preferred",
+  LocalPref: "lower local preference",
+  AsPathLength: "longer AS path",
+  Origin: "worse origin",
+  Med: "higher MED from the same neighbouring AS",
+  External: "external is preferred over internal",
+  InteriorCost: "higher interior cost to the next hop",
+  Age: "younger external route",
+  RouterId: "higher router id",
+  ClusterList: "longer cluster list",
+  Address: "higher neighbour address",
+};
+/** Whose places are their numbers. */
+const stepNames = Object.keys(Step) as (keyof typeof Step)[];
+
+/** The candidates for a prefix, the best first, each with its path in the table. */
+export function prefixPaths(rib: Rib, table: RibTable, prefix: number): { path: number; view: RouteView }[] {
   const best = table.evaluate(prefix);
   const carriers = best === 0 ? [] : table.multipathSet(best);
-  const views: RouteView[] = [];
+  const found: { path: number; view: RouteView }[] = [];
   const only = table.pathNext[table.head[prefix]] === 0;
   for (let path = table.head[prefix]; path !== 0; path = table.pathNext[path]) {
     const view = pathView(rib, table, path);
     view.best = path === best;
     view.multipath = carriers.length > 1 && carriers.includes(path);
-    if (view.eligible)
-      view.reason = view.best
-        ? only
-          ? "only route"
-          : "best"
-        : `${DecisionSteps[table.lostAt(path)]}${view.multipath ? ", shares the load" : ""}`;
-    views.push(view);
+    if (view.best) Object.assign(view, only ? { step: "OnlyRoute", reason: "only route" } : { step: "Best", reason: "best" });
+    else if (view.eligible) {
+      const step = stepNames[table.lostAt(path)] as LosingStep;
+      Object.assign(view, { step, reason: `${stepWords[step]}${view.multipath ? ", shares the load" : ""}` });
+    }
+    found.push({ path, view });
   }
-  return views.sort((a, b) => Number(b.best) - Number(a.best) || Number(b.eligible) - Number(a.eligible));
+  return found.sort((a, b) => Number(b.view.best) - Number(a.view.best) || Number(b.view.eligible) - Number(a.view.eligible));
+}
+
+export function prefixViews(rib: Rib, table: RibTable, prefix: number): RouteView[] {
+  return prefixPaths(rib, table, prefix).map(({ view }) => view);
 }
 
 function pathView(rib: Rib, table: RibTable, path: number): RouteView {
@@ -138,7 +145,7 @@ function pathView(rib: Rib, table: RibTable, path: number): RouteView {
     best: false,
     multipath: false,
     eligible,
-    reason: eligible ? "" : ineligibility(rib, table, path),
+    ...(eligible ? { step: "Best", reason: "" } : ineligibility(rib, table, path)),
     attributes: viewOf(rib, table.pathAttributes[path] || table.pathRaw[path]),
     since: new Date(rib.learnedAt(table.pathTime[path])).toISOString(),
   };
@@ -152,30 +159,52 @@ export function sourceOf(rib: Rib, table: RibTable, path: number): string {
 }
 
 /** Why a path takes no part in the decision. */
-export function ineligibility(rib: Rib, table: RibTable, path: number): string {
+export function ineligibility(rib: Rib, table: RibTable, path: number): Pick<RouteView, "step" | "reason"> {
   const flags = table.pathFlags[path];
-  if (flags & Rejected.AsLoop) return "our own AS is in its AS path";
-  if (flags & Rejected.ReflectionLoop) return "reflected back to us (ORIGINATOR_ID or CLUSTER_LIST is ours)";
-  if (flags & Rejected.Protected) {
-    return `protected prefix: ${protectionOf(rib.context, table.prefixes.prefix(table.pathPrefix[path])) ?? "no policy names it"}`;
-  }
-  if (flags & (Rejected.Origin | Rejected.Originator)) {
-    const slot = rib.slots.get(table.pathSlot[path]);
-    const prefix = table.prefixes.prefix(table.pathPrefix[path]);
-    return `not the neighbour's to announce: ${slot ? rib.context.origins.describe(slot, prefix, table.pathRaw[path]) : "its session is gone"}`;
-  }
-  if (flags & Rejected.TooLarge) return "too large: import policy makes an attribute longer than 65535 octets";
-  if (flags & Rejected.AsSet) return "an AS_SET in its AS path (RFC 9774); allowASSets would take it";
-  if (flags & Rejected.EmptyPath) return "an empty AS path, from an external neighbour";
-  if (flags & Rejected.FirstAs) {
+  const step = told.find(name => flags & Rejected[name]);
+  if (step) return { step, reason: rejectionWords[step](rib, table, path) };
+  if (rib.slots.get(table.pathSlot[path])?.state === "dead") return { step: "SessionGone", reason: "its session is gone" };
+  const resolution = rib.nextHops.resolution(rib.attributes.nextHop[table.pathAttributes[path]]);
+  if (resolution?.reachable)
+    return { step: "NextHopThroughItself", reason: `next hop only reachable through this route itself: ${resolution.reason}` };
+  return { step: "NextHopUnreachable", reason: `next hop unreachable: ${resolution?.reason ?? "no route"}` };
+}
+
+/** Of several, the first is told. */
+const told = [
+  "AsLoop",
+  "ReflectionLoop",
+  "Protected",
+  "Origin",
+  "Originator",
+  "TooLarge",
+  "AsSet",
+  "EmptyPath",
+  "FirstAs",
+  "Policy",
+] as const satisfies RejectedReason[];
+
+const rejectionWords: Record<RejectedReason, (rib: Rib, table: RibTable, path: number) => string> = {
+  AsLoop: () => "our own AS is in its AS path",
+  ReflectionLoop: () => "reflected back to us (ORIGINATOR_ID or CLUSTER_LIST is ours)",
+  Protected: (rib, table, path) =>
+    `protected prefix: ${protectionOf(rib.context, table.prefixes.prefix(table.pathPrefix[path])) ?? "no policy names it"}`,
+  Origin: foreignOrigin,
+  Originator: foreignOrigin,
+  TooLarge: () => "too large: import policy makes an attribute longer than 65535 octets",
+  AsSet: () => "an AS_SET in its AS path (RFC 9774); allowASSets would take it",
+  EmptyPath: () => "an empty AS path, from an external neighbour",
+  FirstAs(rib, table, path) {
     const wanted = rib.slots.get(table.pathSlot[path])?.imports[FamilyTable[table.family].name]?.firstAs;
     return `its AS path does not begin with ${wanted || "the neighbour's AS"}, as that of an external neighbour's route does; a route server needs enforceFirstAS: false`;
-  }
-  if (flags & Rejected.Policy) return "rejected by import policy";
-  if (rib.slots.get(table.pathSlot[path])?.state === "dead") return "its session is gone";
-  const resolution = rib.nextHops.resolution(rib.attributes.nextHop[table.pathAttributes[path]]);
-  if (resolution?.reachable) return `next hop only reachable through this route itself: ${resolution.reason}`;
-  return `next hop unreachable: ${resolution?.reason ?? "no route"}`;
+  },
+  Policy: () => "rejected by import policy",
+};
+
+function foreignOrigin(rib: Rib, table: RibTable, path: number): string {
+  const slot = rib.slots.get(table.pathSlot[path]);
+  const prefix = table.prefixes.prefix(table.pathPrefix[path]);
+  return `not the neighbour's to announce: ${slot ? rib.context.origins.describe(slot, prefix, table.pathRaw[path]) : "its session is gone"}`;
 }
 
 export function viewOf(rib: Rib, attributes: number): AttributesView {

@@ -278,6 +278,7 @@ describe("the order of rules", () => {
       accepted: true,
       attributes: { ...base, localPref: 300, communities: [0x10001], med: 7 },
       decidedBy: 'policy "end", rule "rule 1"',
+      rule: { policy: "end", rule: "rule 1" },
       namedPrefix: true,
     });
     expect(trace).toEqual([
@@ -290,7 +291,13 @@ describe("the order of rules", () => {
 
   it("gives a rejected route back as it was", () => {
     const result = compileNames("tag").evaluate({ ...inputOf(base), kind: "pod" });
-    expect(result).toEqual({ accepted: false, attributes: base, decidedBy: 'policy "tag", rule "never"', namedPrefix: false });
+    expect(result).toEqual({
+      accepted: false,
+      attributes: base,
+      rule: { policy: "tag", rule: "never" },
+      decidedBy: 'policy "tag", rule "never"',
+      namedPrefix: false,
+    });
     expect(result.attributes).toBe(base);
   });
 

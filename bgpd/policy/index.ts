@@ -7,7 +7,7 @@ import type { Family } from "../family.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { type Change, compileChanges } from "./changes.ts";
 import { type Condition, compileMatch } from "./conditions.ts";
-import type { CompiledPolicy, PolicyInput, PolicyResult, TraceStep } from "./types.ts";
+import type { CompiledPolicy, DecidingRule, PolicyInput, PolicyResult, TraceStep } from "./types.ts";
 import { validatePolicy } from "./validate.ts";
 
 export type { CompiledPolicy, PolicyInput, PolicyResult, TraceStep } from "./types.ts";
@@ -52,6 +52,8 @@ interface CompiledRule {
   policy: string;
   name: string;
   decidedBy: string;
+  /** The same, for programs. */
+  id: DecidingRule;
   conditions: Condition[];
   changes: Change[];
   result: "accept" | "reject" | "continue";
@@ -69,6 +71,7 @@ function compileRules(name: string, { policies, family }: PolicyOptions): Compil
     policy: name,
     name: ruleName(rule, index),
     decidedBy: `policy "${name}", rule "${ruleName(rule, index)}"`,
+    id: { policy: name, rule: ruleName(rule, index) },
     conditions: compileMatch(rule.match ?? {}, family),
     changes: compileChanges(rule.action, family),
     result: rule.action.result,
@@ -98,7 +101,7 @@ function evaluate(
     if (rule.result === "continue") continue;
     const accepted = rule.result === "accept";
     const namedPrefix = rule.conditions.some(condition => condition.names?.(input));
-    return { accepted, attributes: accepted ? attributes : input.attributes, decidedBy: rule.decidedBy, namedPrefix };
+    return { accepted, attributes: accepted ? attributes : input.attributes, decidedBy: rule.decidedBy, rule: rule.id, namedPrefix };
   }
   const accepted = byDefault.action === "accept";
   return { accepted, attributes: accepted ? attributes : input.attributes, decidedBy: byDefault.text, namedPrefix: false };

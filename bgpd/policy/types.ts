@@ -21,8 +21,16 @@ export interface PolicyResult {
   attributes: PathAttributes;
   /** 'policy "from-tor", rule "deny-default"', or 'default: reject (RFC 8212)'. */
   decidedBy: string;
+  /** The deciding rule; absent: the default decided. */
+  rule?: DecidingRule;
   /** The deciding rule named the prefix in its match.prefixes: it may take over a protected prefix. */
   namedPrefix: boolean;
+}
+
+export interface DecidingRule {
+  policy: string;
+  /** Its name, or "rule N", from 1. */
+  rule: string;
 }
 
 export interface TraceStep {

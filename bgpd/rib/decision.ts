@@ -4,22 +4,7 @@
  * Pure, on reusable columns of numbers, so that the hot path allocates nothing.
  */
 
-/** The steps in their order; the text is what `explain` shows for a route that lost at the step. */
-export const DecisionSteps = [
-  "not eligible",
-  "a local route is preferred",
-  "lower local preference",
-  "longer AS path",
-  "worse origin",
-  "higher MED from the same neighbouring AS",
-  "external is preferred over internal",
-  "higher interior cost to the next hop",
-  "younger external route",
-  "higher router id",
-  "longer cluster list",
-  "higher neighbour address",
-] as const;
-
+/** The steps in their order. */
 export const Step = {
   Ineligible: 0,
   Local: 1,

@@ -8,7 +8,7 @@ import type { RouteKind } from "../config.ts";
 import { asPathContains, asPathHasSet, buildAttributes, CommunityFlag, OversizeError } from "../message/attributes.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { UpdateWriter, type UpdateWriterOptions } from "../message/update-writer.ts";
-import type { CompiledPolicy, TraceStep } from "../policy/types.ts";
+import type { CompiledPolicy, DecidingRule, TraceStep } from "../policy/types.ts";
 import type { AttributeSets } from "../table/attribute-sets.ts";
 import { DEFAULT_LOCAL_PREF } from "../table/attribute-sets.ts";
 import { grown } from "../table/growth.ts";
@@ -48,17 +48,33 @@ export interface LocalRoutes {
   keepsMed(path: number): boolean;
 }
 
+/** What keeps a path from a neighbour before policy is asked, the policy or its default, and what is in the way behind it. */
+export type ExportStep =
+  | "NoAdvertise"
+  | "NoExport"
+  | "NoExportSubconfed"
+  | "AsZero"
+  | "AsSet"
+  | "ForOthers"
+  | "NotReflected"
+  | "Policy"
+  | "Default"
+  | "NoOwnNextHop"
+  | "TooLarge";
+
 /** What export has to say of a path. */
 export interface Answer {
   /** 0 = not to be announced. */
   attributes: number;
+  /** What decided, and the same in words. */
+  step: ExportStep;
   reason: string;
+  /** The rule of a policy that decided. */
+  rule?: DecidingRule;
   /** Only because no message can hold it. */
   tooLarge?: boolean;
 }
 
-/** A reason. */
-export const NO_OWN_ADDRESS = "no address of our own in this family to put into NEXT_HOP";
 /** Octets of an UPDATE that are neither attributes nor more than one prefix: header, lengths, MP_REACH_NLRI around the next hop, an IPv6 prefix. */
 const AROUND_ATTRIBUTES = 64;
 const UNKNOWN = 0;
@@ -133,7 +149,7 @@ export class Exporter {
     try {
       return this.#compute(prefix, path, trace);
     } catch (error) {
-      if (error instanceof OversizeError) return { attributes: 0, reason: error.message, tooLarge: true };
+      if (error instanceof OversizeError) return { attributes: 0, step: "TooLarge", reason: error.message, tooLarge: true };
       throw error;
     }
   }
@@ -141,7 +157,7 @@ export class Exporter {
   /** Throws OversizeError. */
   #compute(prefix: number, path: number, trace: TraceStep[] | undefined): Answer {
     const refusal = this.#refusal(path);
-    if (refusal) return { attributes: 0, reason: refusal };
+    if (refusal) return { attributes: 0, ...refusal };
     const table = this.#table;
     const slotId = table.pathSlot[path];
     const local = slotId === LOCAL_SLOT;
@@ -157,14 +173,14 @@ export class Exporter {
     };
     if (internal && source && !source.external) rewrite.reflect = { originatorId: source.routerId, clusterId: this.rules.clusterId };
     let octets = this.#attributes.octets(from);
-    let reason = "accepted by default";
+    let decided: Omit<Answer, "attributes"> = { step: "Default", reason: "accepted by default" };
     let policyNextHop: Uint8Array | undefined;
-    if (policy.trivial === "reject") return { attributes: 0, reason: this.#evaluate(prefix, path, trace).decidedBy };
+    if (policy.trivial === "reject") return { attributes: 0, step: "Default", reason: this.#evaluate(prefix, path, trace).decidedBy };
     if (policy.trivial === undefined) {
       const input = this.#policyInput(from, rewrite.dropMed && !local);
       const result = this.#evaluate(prefix, path, trace, input);
-      reason = result.decidedBy;
-      if (!result.accepted) return { attributes: 0, reason };
+      decided = { step: result.rule ? "Policy" : "Default", reason: result.decidedBy, rule: result.rule };
+      if (!result.accepted) return { attributes: 0, ...decided };
       if (result.attributes !== input) {
         if (!sameOctets(result.attributes.nextHop, input.nextHop)) policyNextHop = result.attributes.nextHop;
         if (result.attributes.med !== input.med) rewrite.dropMed = false;
@@ -172,15 +188,16 @@ export class Exporter {
       }
     }
     const nextHop = this.#nextHop(path, policyNextHop);
-    if (nextHop === "none") return { attributes: 0, reason: NO_OWN_ADDRESS };
+    if (nextHop === "none")
+      return { attributes: 0, step: "NoOwnNextHop", reason: "no address of our own in this family to put into NEXT_HOP" };
     rewrite.nextHop = nextHop;
     const rewritten = rewriteAttributes(octets, 0, octets.length, rewrite);
     const needed = this.#mayBeTooLarge(rewritten.length) ? this.#messageLength(prefix, rewritten) : 0;
     if (needed > this.#wire.maxMessageLength) {
       const text = `its attributes make an UPDATE of ${needed} octets, and the session allows ${this.#wire.maxMessageLength}`;
-      return { attributes: 0, reason: text, tooLarge: true };
+      return { attributes: 0, step: "TooLarge", reason: text, tooLarge: true };
     }
-    return { attributes: this.#attributes.intern(rewritten, 0, rewritten.length), reason };
+    return { attributes: this.#attributes.intern(rewritten, 0, rewritten.length), ...decided };
   }
 
   /** Whether this address may have been given out as a next hop: then a new member that has it needs other answers. */
@@ -234,18 +251,25 @@ export class Exporter {
   }
 
   /** Why the rules of the protocol, before any policy, keep the path from this group; undefined = they do not. */
-  #refusal(path: number): string | undefined {
+  #refusal(path: number): Omit<Answer, "attributes"> | undefined {
     const table = this.#table;
     const source = table.slots.get(table.pathSlot[path]);
     const communities = this.#attributes.wellKnown[table.pathAttributes[path]];
-    if ((communities & CommunityFlag.NoAdvertise) !== 0) return "community no-advertise (RFC 1997)";
-    if (!this.rules.internal && (communities & CommunityFlag.NoExport) !== 0) return "community no-export (RFC 1997)";
-    if (!this.rules.internal && (communities & CommunityFlag.NoExportSubconfed) !== 0) return "community no-export-subconfed (RFC 1997)";
-    if (!this.rules.internal && this.#hasAsZero(table.pathAttributes[path])) return "AS number 0 in its AS path (RFC 7607)";
-    if (!this.rules.allowAsSets && this.#hasAsSet(table.pathAttributes[path])) return "an AS_SET in its AS path (RFC 9774)";
-    if (!source) return this.rules.mayHear(path) ? undefined : "the route names other neighbours";
+    if ((communities & CommunityFlag.NoAdvertise) !== 0) return { step: "NoAdvertise", reason: "community no-advertise (RFC 1997)" };
+    if (!this.rules.internal && (communities & CommunityFlag.NoExport) !== 0)
+      return { step: "NoExport", reason: "community no-export (RFC 1997)" };
+    if (!this.rules.internal && (communities & CommunityFlag.NoExportSubconfed) !== 0)
+      return { step: "NoExportSubconfed", reason: "community no-export-subconfed (RFC 1997)" };
+    if (!this.rules.internal && this.#hasAsZero(table.pathAttributes[path]))
+      return { step: "AsZero", reason: "AS number 0 in its AS path (RFC 7607)" };
+    if (!this.rules.allowAsSets && this.#hasAsSet(table.pathAttributes[path]))
+      return { step: "AsSet", reason: "an AS_SET in its AS path (RFC 9774)" };
+    if (!source) return this.rules.mayHear(path) ? undefined : { step: "ForOthers", reason: "the route names other neighbours" };
     if (this.rules.internal && !source.external && !source.client && !this.rules.client) {
-      return "learned from an internal neighbour, and neither side is a route reflector client (RFC 4456)";
+      return {
+        step: "NotReflected",
+        reason: "learned from an internal neighbour, and neither side is a route reflector client (RFC 4456)",
+      };
     }
     return undefined;
   }

@@ -35,7 +35,7 @@ function verdict(test: TestRib, prefix: string, neighbor: TestNeighbor): number 
 
 function reason(test: TestRib, prefix: string, neighbor: TestNeighbor): string {
   const table = test.rib.tables[forwardingFamily(prefix.includes(":") ? 6 : 4)];
-  return ineligibility(test.rib, table, table.findPath(table.prefixes.findPrefix(parsePrefix(prefix)), neighbor.slot.id));
+  return ineligibility(test.rib, table, table.findPath(table.prefixes.findPrefix(parsePrefix(prefix)), neighbor.slot.id)).reason;
 }
 
 async function world(config: OriginsConfig | undefined = origins()): Promise<TestRib> {

@@ -70,6 +70,7 @@ const route: RouteView = {
   best: true,
   multipath: true,
   eligible: true,
+  step: "Best",
   reason: "best: lowest neighbour address",
   attributes: { origin: "igp", asPath: "65001 65000", nextHop: "10.1.0.1", med: 0, communities: ["65001:100"] },
   since: new Date(now - 60_000).toISOString(),
@@ -125,6 +126,7 @@ export const explanation: Explanation = {
       ...routes[3],
       prefix: "10.244.2.0/24",
       from: "old-router",
+      step: "Policy",
       reason: "rejected by import policy",
       attributes: { origin: "igp", asPath: "64999", nextHop: "10.9.0.1" },
       import: {
@@ -136,10 +138,11 @@ export const explanation: Explanation = {
   ],
   decision: "tor-a and tor-b share the traffic: equal up to the interior cost; tor-a is best by the lowest neighbour address (step g)",
   sent: [
-    { neighbor: "node2", advertised: false, reason: "it is where the route came from" },
+    { neighbor: "node2", advertised: false, step: "IsItsSource", reason: "it is where the route came from" },
     {
       neighbor: "tor-b",
       advertised: true,
+      step: "Policy",
       reason: 'accepted by policy "to-tor", rule "all"',
       attributes: { origin: "igp", asPath: "65000 65001 65000", nextHop: "10.2.0.11" },
     },

@@ -1,4 +1,5 @@
 /** `podlane peers` and `podlane peer NAME`. */
+import type { RejectedReason } from "../../bgpd/rib/rejected.ts";
 import type { NeighborSnapshot } from "../../bgpd/snapshot.ts";
 import { count, duration, type Paint, printable, type Tone } from "./paint.ts";
 import { compareNames, pairs, table } from "./table.ts";
@@ -89,13 +90,28 @@ function attributeOctets({ attributeOctets: octets, attributeOctetsLimit: limit 
   return octets === undefined || limit === undefined ? undefined : `${count(octets)} of at most ${count(limit)} octets`;
 }
 
-/** "3 import policy, 1 protected prefix"; of all families. */
+const rejectedWords: Record<string, string> = {
+  Policy: "import policy",
+  AsLoop: "our own AS in the AS path",
+  ReflectionLoop: "reflected back to us",
+  Protected: "protected prefix",
+  TooLarge: "too large after import policy",
+  AsSet: "AS_SET in the AS path",
+  FirstAs: "AS path of another AS than the neighbour's",
+  EmptyPath: "empty AS path",
+  Origin: "not the neighbour's to announce",
+  Originator: "ORIGINATOR_ID of another node",
+} satisfies Record<RejectedReason, string>;
+
+/** "3 import policy, 1 protected prefix"; of all families. An agent of another version may know more reasons. */
 function rejections({ families }: NeighborSnapshot): string | undefined {
   const counts = new Map<string, number>();
   for (const { rejectedBecause = {} } of Object.values(families)) {
     for (const [reason, amount] of Object.entries(rejectedBecause)) counts.set(reason, (counts.get(reason) ?? 0) + amount);
   }
-  return counts.size === 0 ? undefined : [...counts].map(([reason, amount]) => `${count(amount)} ${reason}`).join(", ");
+  return counts.size === 0
+    ? undefined
+    : [...counts].map(([reason, amount]) => `${count(amount)} ${rejectedWords[reason] ?? reason}`).join(", ");
 }
 
 function blankBefore(lines: string[]): string[] {

@@ -61,13 +61,13 @@ describe.skipIf(lacking)(`an AS path${lacking ? ` (${lacking})` : ""}`, () => {
 
   const internal: Change = { remoteAsn: "internal" };
   it.each<[string, Uint8Array, RegExp, string, Change?]>([
-    ["an AS_SET", path(segment(2, [65002]), set(7, 8)), /AS_SET/, "AS_SET in the AS path"],
-    ["an AS_SET of one", path(segment(2, [65002]), set(7)), /AS_SET/, "AS_SET in the AS path"],
-    ["an AS_SET alone", path(set(65002)), /AS_SET/, "AS_SET in the AS path"],
-    ["an AS_SET inside our AS", path(segment(2, [65002]), set(7, 8)), /AS_SET/, "AS_SET in the AS path", internal],
-    ["an AS_CONFED_SET inside our AS", path(confedSet(7, 8), segment(2, [65002])), /AS_SET/, "AS_SET in the AS path", internal],
-    ["another AS in front", asPath(65003, 65002), /begin with 65002/, "AS path of another AS than the neighbour's"],
-    ["no AS", asPath(), /empty AS path/, "empty AS path"],
+    ["an AS_SET", path(segment(2, [65002]), set(7, 8)), /AS_SET/, "AsSet"],
+    ["an AS_SET of one", path(segment(2, [65002]), set(7)), /AS_SET/, "AsSet"],
+    ["an AS_SET alone", path(set(65002)), /AS_SET/, "AsSet"],
+    ["an AS_SET inside our AS", path(segment(2, [65002]), set(7, 8)), /AS_SET/, "AsSet", internal],
+    ["an AS_CONFED_SET inside our AS", path(confedSet(7, 8), segment(2, [65002])), /AS_SET/, "AsSet", internal],
+    ["another AS in front", asPath(65003, 65002), /begin with 65002/, "FirstAs"],
+    ["no AS", asPath(), /empty AS path/, "EmptyPath"],
   ])("with %s takes the place of the former route and is not used", async (_name, wrong, reason, counted, change) => {
     const { party, four, six } = await after(wrong, change);
     for (const route of [four, six]) expect(route).toMatchObject({ best: false, eligible: false, reason: expect.stringMatching(reason) });
@@ -132,7 +132,7 @@ describe.skipIf(lacking)(`an AS path${lacking ? ` (${lacking})` : ""}`, () => {
       ["198.51.102.0/24", false],
       ["198.51.103.0/24", false],
     ]);
-    const reasons = { "AS_SET in the AS path": 2, "AS path of another AS than the neighbour's": 1 };
+    const reasons = { AsSet: 2, FirstAs: 1 };
     expect((await party.snapshot()).families["ipv4-unicast"]?.rejectedBecause).toEqual(reasons);
   });
 });

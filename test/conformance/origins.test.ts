@@ -62,7 +62,7 @@ describe.skipIf(lacking)(`a reflector and its clients${lacking ? ` (${lacking})`
       "10.244.0.8/32": forged,
     });
     const { families } = await hostile.snapshot();
-    expect(families["ipv4-unicast"]?.rejectedBecause).toEqual({ "not the neighbour's to announce": 3, "ORIGINATOR_ID of another node": 2 });
+    expect(families["ipv4-unicast"]?.rejectedBecause).toEqual({ Origin: 3, Originator: 2 });
 
     // What was believed before the change is told again, and taken back with it.
     await scene.apply({ origins: undefined });

@@ -40,7 +40,7 @@ describe.skipIf(noFrr)(`an aggregate of FRR${noFrr ? ` (skipped: ${noFrr})` : ""
       expect([...scene.routes().keys()].sort()).toEqual(parts.map(({ prefix }) => prefix).sort());
       for (const { prefix } of parts) expect(await strict.daemon.route(prefix)).toBeDefined();
       const { families } = await speaker.neighbor("n2");
-      expect(families["ipv4-unicast"]?.rejectedBecause).toEqual({ "AS_SET in the AS path": 1 });
+      expect(families["ipv4-unicast"]?.rejectedBecause).toEqual({ AsSet: 1 });
       expect(await speaker.problems()).toContainEqual(
         expect.objectContaining({ severity: "warning", message: expect.stringMatching(/^1 routes of n2 .*AS_SET/) }),
       );
