@@ -52,6 +52,8 @@ const sourceRetry = 10_000;
 const factsDelay = 250;
 /** Milliseconds from an event to a look at the node's side of the pods: what pods bring comes in bursts. */
 const podsDelay = 500;
+/** What can touch the node's side of pods, or the node's own addresses. */
+const nodeTopics = ["link", "address", "configuration"] as const;
 /** Milliseconds from the end of a pod whose address was announced by itself: many pods may go at once. */
 const heldDelay = 100;
 /** Milliseconds until a node that is not in a good list of nodes is believed to be deleted. */
@@ -116,8 +118,8 @@ export class Agent {
       if (events.some(event => event.type === "address" || event.type === "overrun"))
         this.#later("facts", factsDelay, () => this.#factsChanged());
       // Who flushes addresses, reloads sysctls or takes links down means no harm, and pods are cut off all the same.
-      if (events.some(({ type }) => type !== "route")) this.#soon("pods", podsDelay, () => this.#pods.look());
-    });
+      this.#soon("pods", podsDelay, () => this.#pods.look());
+    }, nodeTopics);
     await this.#startSource();
     this.#later("sweep", sweepInterval, () => this.#sweep());
     this.#nextTurns();

@@ -88,5 +88,8 @@ export function guardedClock(clock: Clock, faults: Faults): Clock {
 
 /** Kernel events whose listeners cost nothing but themselves: what one has missed, the others still hear. */
 export function guardedKernel(kernel: KernelAccess, faults: Faults): KernelAccess {
-  return { netlink: kernel.netlink, watch: listener => kernel.watch(events => faults.guard("kernel event", () => listener(events))) };
+  return {
+    netlink: kernel.netlink,
+    watch: (listener, topics) => kernel.watch(events => faults.guard("kernel event", () => listener(events)), topics),
+  };
 }

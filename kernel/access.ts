@@ -1,41 +1,100 @@
 /** The kernel of one network namespace as a program uses it: questions and changes by one socket, events by another. */
-import { type EventTopic, watchKernel } from "./monitor.ts";
+import { type EventTopic, type Watch, watchKernel } from "./monitor.ts";
 import { openRtnetlink } from "./rtnetlink.ts";
 import type { KernelEvent, Rtnetlink } from "./types.ts";
 
+type Listener = (events: KernelEvent[]) => void;
+
 export interface KernelAccess {
   netlink: Rtnetlink;
-  /** Events of this namespace; returns how to stop. */
-  watch(listener: (events: KernelEvent[]) => void): () => void;
+  /** Events of this namespace from now on, of these topics or of all that are watched, and every overrun; returns how to stop. */
+  watch(listener: Listener, topics?: readonly EventTopic[]): () => void;
 }
 
 export interface KernelOptions {
   /** Path of the namespace; absent: that of the calling thread. */
   netns?: string;
-  /** Absent: link, address, route. */
+  /** What anybody will watch. Absent: link, address, route. */
   topics?: readonly EventTopic[];
   /** Tell what our own writes cause as well. */
   ownEvents?: boolean;
 }
 
-/** close() ends all watching, too. */
+/** However many watch, the kernel tells each event once. close() ends all watching, too. */
 export function openKernel({ netns, topics, ownEvents = false }: KernelOptions = {}): KernelAccess & { close(): void } {
   const netlink = openRtnetlink({ netns });
-  const stops = new Set<() => void>();
+  const watch = new SharedWatch(tell => watchKernel({ netns, topics, ignore: ownEvents ? [] : [netlink.port] }, tell));
   return {
     netlink,
-    watch(listener) {
-      const stop = watchKernel({ netns, topics, ignore: ownEvents ? [] : [netlink.port] }, listener);
-      stops.add(stop);
-      return () => {
-        stops.delete(stop);
-        stop();
-      };
-    },
+    watch: (listener, only) => watch.add(listener, only),
     close() {
-      for (const stop of stops) stop();
-      stops.clear();
+      watch.close();
       netlink.close();
     },
   };
+}
+
+interface Watcher {
+  listener: Listener;
+  topics: ReadonlySet<string> | undefined;
+}
+
+/** One watch of the kernel for many listeners. */
+class SharedWatch {
+  readonly #open: (tell: Listener) => Watch;
+  readonly #watchers = new Set<Watcher>();
+  #watch: Watch | undefined;
+  /** What came before the last listener did: for those who were there. */
+  #earlier: { events: KernelEvent[]; watchers: readonly Watcher[] }[] = [];
+
+  constructor(open: (tell: Listener) => Watch) {
+    this.#open = open;
+  }
+
+  add(listener: Listener, topics?: readonly EventTopic[]): () => void {
+    const watcher: Watcher = { listener, topics: topics && new Set<string>([...topics, "overrun"]) };
+    // It reads the kernel after this: what came before would be old news to it, and undo what it read.
+    const events = this.#watch?.read() ?? [];
+    if (events.length > 0) {
+      this.#earlier.push({ events, watchers: [...this.#watchers] });
+      setImmediate(() => this.#tellEarlier());
+    }
+    this.#watch ??= this.#open(events => {
+      this.#tellEarlier();
+      this.#tell(events, [...this.#watchers]);
+    });
+    this.#watchers.add(watcher);
+    return () => {
+      if (this.#watchers.delete(watcher) && this.#watchers.size === 0) this.close();
+    };
+  }
+
+  close(): void {
+    this.#watchers.clear();
+    this.#watch?.close();
+    this.#watch = undefined;
+  }
+
+  #tellEarlier(): void {
+    const earlier = this.#earlier;
+    this.#earlier = [];
+    for (const { events, watchers } of earlier) this.#tell(events, watchers);
+  }
+
+  /** An exception of one listener keeps nothing from the others. */
+  #tell(events: KernelEvent[], watchers: readonly Watcher[]): void {
+    const failures: unknown[] = [];
+    for (const watcher of watchers) {
+      const { listener, topics } = watcher;
+      const concerned = topics ? events.filter(({ type }) => topics.has(type)) : events;
+      // One before it may have ended this one.
+      if (concerned.length === 0 || !this.#watchers.has(watcher)) continue;
+      try {
+        listener(concerned);
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+  }
 }

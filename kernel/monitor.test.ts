@@ -10,7 +10,7 @@ function watch(options: WatchOptions) {
   const events: KernelEvent[] = [];
   const bursts: number[] = [];
   let check = () => {};
-  const stop = watchKernel(options, batch => {
+  const { close: stop } = watchKernel(options, batch => {
     bursts.push(batch.length);
     events.push(...batch);
     check();

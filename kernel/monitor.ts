@@ -43,12 +43,18 @@ const { EAGAIN, EINTR, ENOBUFS } = constants.errno;
 // One buffer serves all sockets of the thread: what it receives is decoded at once.
 const buffer = toBytes(new Uint8Array(1 << 17));
 
+export interface Watch {
+  /** All events that have come and not been told, for whoever shall hear of them before something new is begun. */
+  read(): KernelEvent[];
+  close(): void;
+}
+
 /**
- * Calls `listener` with the events since the last call, in order, until the returned function is called. What happens after watchKernel()
+ * Calls `listener` with the events since the last call, in order, until it is closed. What happens after watchKernel()
  * returned is reported; what was there before is not, so dump after watching. A single event may report less than the whole of a route: the
  * kernel announces the loss of one IPv6 multipath member by itself. IPv4 routes that vanish with their link are not announced at all.
  */
-export function watchKernel(options: WatchOptions, listener: (events: KernelEvent[]) => void): () => void {
+export function watchKernel(options: WatchOptions, listener: (events: KernelEvent[]) => void): Watch {
   const netns = holdNetns(options.netns);
   const { ignore = [] } = options;
   let fd: number;
@@ -63,21 +69,24 @@ export function watchKernel(options: WatchOptions, listener: (events: KernelEven
     netns.close();
   }
   const poll = pollDescriptor(fd, { readable: true }, () => {
-    const events = drain(fd);
+    const events = drain(fd, BURST);
     if (events.length > 0) listener(events);
   });
   let open = true;
-  return () => {
-    if (!open) return;
-    open = false;
-    poll.close();
-    closeSync(fd);
+  return {
+    read: () => (open ? drain(fd, Number.POSITIVE_INFINITY) : []),
+    close() {
+      if (!open) return;
+      open = false;
+      poll.close();
+      closeSync(fd);
+    },
   };
 }
 
-function drain(fd: number): KernelEvent[] {
+function drain(fd: number, limit: number): KernelEvent[] {
   const events: KernelEvent[] = [];
-  for (let datagrams = 0; datagrams < BURST; datagrams++) {
+  for (let datagrams = 0; datagrams < limit; datagrams++) {
     const received = libc.recv(fd, buffer.u8, C.MSG_DONTWAIT | C.MSG_TRUNC);
     if (received === -EAGAIN) break;
     if (received === -EINTR) continue;

@@ -60,7 +60,8 @@ export class TestNamespace {
   record(): RouteEvent[] {
     const events: RouteEvent[] = [];
     const listener = (batch: KernelEvent[]) => events.push(...batch.filter(isOurRoute));
-    this.#closers.push(watchKernel({ netns: `/run/netns/${this.name}`, topics: ["route"] }, listener));
+    const watch = watchKernel({ netns: `/run/netns/${this.name}`, topics: ["route"] }, listener);
+    this.#closers.push(() => watch.close());
     return events;
   }
 

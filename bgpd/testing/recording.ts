@@ -165,11 +165,11 @@ export class Recorder {
 
   #kernel(kernel: KernelAccess): KernelAccess {
     return {
-      watch: listener =>
+      watch: (listener, topics) =>
         kernel.watch((events: KernelEvent[]) => {
           this.#note({ type: "kernel", events: toPlain(events) });
           listener(events);
-        }),
+        }, topics),
       netlink: new Proxy(kernel.netlink, {
         get: (target, name) => {
           const method = target[name as keyof typeof target] as unknown;
