@@ -82,6 +82,7 @@ export function guardedClock(clock: Clock, faults: Faults): Clock {
   return {
     now: () => clock.now(),
     monotonic: () => clock.monotonic(),
+    slice: clock.slice,
     after: (milliseconds, run) => clock.after(milliseconds, () => faults.guard("timer", run)),
   };
 }

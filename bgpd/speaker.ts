@@ -95,7 +95,7 @@ export class Speaker {
       ...(platform.kernel && { kernel: guardedKernel(platform.kernel, faults) }),
     };
     this.#doors = doors;
-    this.#rib = new Rib({ clock: this.#platform.clock, faults });
+    this.#rib = new Rib({ clock: this.#platform.clock, random: platform.random, faults });
     this.#resets = new Resets(this.#platform.clock, name => this.#reset(name));
   }
 
@@ -358,7 +358,7 @@ export class Speaker {
       this.#fib = this.#forwarding.use(config.fib);
       this.#tracker = createNextHopTracker({ ...common, ...config.fib, protocols: this.#forwarding.protocols });
     }
-    this.#rib = new Rib({ clock, tracker: this.#tracker, fib: this.#fib, faults });
+    this.#rib = new Rib({ clock, random: this.#platform.random, tracker: this.#tracker, fib: this.#fib, faults });
     // After the RIB, which asks for each of these ids: a session that ends gives its own back.
     this.#tracker?.onChange(ids => {
       const changed = new Set(ids);

@@ -10,6 +10,8 @@ export interface Clock {
   /** Milliseconds that never jump: for measuring. */
   monotonic(): number;
   after(milliseconds: number, run: () => void): Timer;
+  /** Milliseconds of work before sockets and timers get their turn; absent: 4, so that a keepalive is never late by more than a few of these. */
+  readonly slice?: number;
 }
 
 export const systemClock: Clock = {
@@ -21,11 +23,10 @@ export const systemClock: Clock = {
   },
 };
 
-/** Milliseconds of work before sockets and timers get their turn: a keepalive is never late by more than a few of these. */
 const SLICE = 4;
 
 /** Whether the slice that begins now is over. */
-export function sliceOf(clock: Pick<Clock, "monotonic">, milliseconds = SLICE): () => boolean {
-  const end = clock.monotonic() + milliseconds;
+export function sliceOf(clock: Pick<Clock, "monotonic" | "slice">): () => boolean {
+  const end = clock.monotonic() + (clock.slice ?? SLICE);
   return () => clock.monotonic() >= end;
 }

@@ -59,8 +59,7 @@ export class Rib {
   readonly #changedHops = perFamily(() => new Set<number>());
   readonly #tracker: NextHopTracker | undefined;
   readonly #clock: Clock;
-  /** Milliseconds of a slice; absent: as everywhere. */
-  readonly #slicing: number | undefined;
+  readonly #random: () => number;
   readonly #faults: Faults | undefined;
   /** Clock.monotonic() and Clock.now() of the start. */
   readonly #started: number;
@@ -75,9 +74,9 @@ export class Rib {
   #groupSerial = 0;
   readonly context: ImportContext;
 
-  constructor(options: { clock: Clock; tracker?: NextHopTracker; fib?: Fib; faults?: Faults; slice?: number }) {
+  constructor(options: { clock: Clock; tracker?: NextHopTracker; fib?: Fib; faults?: Faults; random?: () => number }) {
     this.#clock = options.clock;
-    this.#slicing = options.slice;
+    this.#random = options.random ?? Math.random;
     this.#faults = options.faults;
     this.#started = options.clock.monotonic();
     this.#startedAt = options.clock.now();
@@ -326,7 +325,7 @@ export class Rib {
 
   /** Returns whether more can be done at once. */
   #slice(): boolean {
-    const until = sliceOf(this.#clock, this.#slicing);
+    const until = sliceOf(this.#clock);
     let more = false;
     for (const table of this.tables) more = this.#guarded("decision", () => table.run(until)) || more;
     while (this.#jobs.length > 0) {
@@ -395,9 +394,8 @@ export class Rib {
   }
 
   #newGroup(family: FamilyIndex, key: string, rules: ExportRules, options: GroupOptions): UpdateGroup {
-    const group = new UpdateGroup(key, rules, options, this.tables[family], this.locals[family], this.#clock, () => this.kick());
-    group.faults = this.#faults;
-    return group;
+    const runtime = { clock: this.#clock, random: this.#random, faults: this.#faults, kick: () => this.kick() };
+    return new UpdateGroup(key, rules, options, this.tables[family], this.locals[family], runtime);
   }
 
   #table(family: FamilyIndex): RibTable {

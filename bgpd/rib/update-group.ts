@@ -35,6 +35,15 @@ export interface GroupOptions {
   advertisementInterval: number;
 }
 
+export interface GroupRuntime {
+  clock: Clock;
+  /** Uniform in 0..1, for the jitter of the advertisement interval. */
+  random: () => number;
+  faults: Faults | undefined;
+  /** There is work. */
+  kick: () => void;
+}
+
 export class Member {
   readonly sink: GroupSink;
   /** Next prefix id of the initial dump; 0 = done. */
@@ -68,10 +77,8 @@ export class UpdateGroup {
   readonly exporter: Exporter;
   readonly members = new Map<number, Member>();
   readonly options: GroupOptions;
-  faults: Faults | undefined;
   readonly #table: RibTable;
-  readonly #clock: Clock;
-  readonly #kick: () => void;
+  readonly #runtime: GroupRuntime;
   readonly sent: AdjRibOut;
   readonly #packer: Packer;
   /** The group whose state this one began with, and its revision then; as long as this one has told nothing. */
@@ -92,22 +99,13 @@ export class UpdateGroup {
   #announced = false;
   #holdUntil = 0;
   #holdTimer: Timer | undefined;
-  constructor(
-    key: string,
-    rules: ExportRules,
-    options: GroupOptions,
-    table: RibTable,
-    locals: LocalRoutes,
-    clock: Clock,
-    kick: () => void,
-  ) {
+  constructor(key: string, rules: ExportRules, options: GroupOptions, table: RibTable, locals: LocalRoutes, runtime: GroupRuntime) {
     this.key = key;
     this.#table = table;
     this.#prefixes = table.prefixes;
     this.#write = FamilyTable[table.family].write;
     this.options = options;
-    this.#clock = clock;
-    this.#kick = kick;
+    this.#runtime = runtime;
     this.exporter = new Exporter(rules, table, locals, address => this.#isMember(address), options);
     const capacity = table.prefixes.capacity;
     this.sent = new AdjRibOut(table.attributes, capacity);
@@ -126,7 +124,7 @@ export class UpdateGroup {
     if (this.sent.count === 0) member.dump = 0;
     this.members.set(sink.neighborIndex, member);
     if (this.exporter.hasGivenOut(sink.address)) this.reconsider();
-    this.#kick();
+    this.#runtime.kick();
     return member;
   }
 
@@ -154,7 +152,7 @@ export class UpdateGroup {
     other.leave(neighborIndex);
     this.members.set(neighborIndex, member);
     if (this.exporter.hasGivenOut(sink.address)) this.reconsider();
-    this.#kick();
+    this.#runtime.kick();
   }
 
   /** Sends everything again to one member (ROUTE-REFRESH, RFC 2918). */
@@ -163,7 +161,7 @@ export class UpdateGroup {
     if (!member) return;
     member.dump = 1;
     member.previous?.doubt();
-    this.#kick();
+    this.#runtime.kick();
   }
 
   leave(neighborIndex: number): void {
@@ -185,7 +183,7 @@ export class UpdateGroup {
     for (let prefix = 1; prefix < this.#table.prefixes.limit; prefix++) {
       if (this.#table.best[prefix] !== 0 || this.sent.attributes[prefix] !== 0) this.mark(prefix);
     }
-    this.#kick();
+    this.#runtime.kick();
   }
 
   /** Whether the prefix id still means something here. */
@@ -219,7 +217,7 @@ export class UpdateGroup {
   /** Members that block the others: full for longer than `milliseconds` while changes wait. */
   slowMembers(milliseconds: number): Member[] {
     if (this.members.size < 2 || this.pending === 0) return [];
-    const now = this.#clock.monotonic();
+    const now = this.#runtime.clock.monotonic();
     const slow = [...this.members.values()].filter(m => m.blockedSince !== undefined && now - m.blockedSince > milliseconds);
     return slow.length < this.members.size ? slow : [];
   }
@@ -320,7 +318,7 @@ export class UpdateGroup {
       if (member.sink.writable) member.blockedSince = undefined;
       else {
         full = true;
-        member.blockedSince ??= this.#clock.monotonic();
+        member.blockedSince ??= this.#runtime.clock.monotonic();
       }
     }
     return full;
@@ -379,14 +377,16 @@ export class UpdateGroup {
     } catch (error) {
       const sets = this.#table.attributes;
       const octets = best === 0 ? undefined : sets.octets(this.#table.pathAttributes[best]);
-      this.faults?.note("export", error, { about: formatPrefix(this.#table.prefixes.prefix(prefix)), octets });
+      this.#runtime.faults?.note("export", error, { about: formatPrefix(this.#table.prefixes.prefix(prefix)), octets });
       return 0;
     }
   }
 
   /** A set that cannot be written: its prefixes were withdrawn. */
   #giveUp(error: unknown, attributes: number, prefixes: readonly number[]): void {
-    this.faults?.note("encoding", error, { octets: attributes === 0 ? undefined : this.#table.attributes.octets(attributes).slice() });
+    this.#runtime.faults?.note("encoding", error, {
+      octets: attributes === 0 ? undefined : this.#table.attributes.octets(attributes).slice(),
+    });
     for (const prefix of prefixes) this.sent.remember(prefix, 0, NO_SOURCE);
   }
 
@@ -445,20 +445,20 @@ export class UpdateGroup {
   }
 
   #holding(): boolean {
-    return this.options.advertisementInterval > 0 && this.#clock.monotonic() < this.#holdUntil;
+    return this.options.advertisementInterval > 0 && this.#runtime.clock.monotonic() < this.#holdUntil;
   }
 
   /** Jitter of RFC 4271 section 10: 0.75 to 1.0 of the interval. */
   #startHold(): void {
     this.#announced = false;
     if (this.options.advertisementInterval === 0 || this.#holdTimer) return;
-    const milliseconds = this.options.advertisementInterval * 1000 * (0.75 + Math.random() * 0.25);
-    this.#holdUntil = this.#clock.monotonic() + milliseconds;
-    this.#holdTimer = this.#clock.after(milliseconds, () => {
+    const milliseconds = this.options.advertisementInterval * 1000 * (0.75 + this.#runtime.random() * 0.25);
+    this.#holdUntil = this.#runtime.clock.monotonic() + milliseconds;
+    this.#holdTimer = this.#runtime.clock.after(milliseconds, () => {
       this.#holdTimer = undefined;
       this.#holdUntil = 0;
       for (const prefix of this.#held.splice(0)) this.#release(prefix);
-      this.#kick();
+      this.#runtime.kick();
     });
   }
 

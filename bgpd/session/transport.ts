@@ -5,7 +5,7 @@
 import type { Socket } from "node:net";
 import { connectSocket, descriptorOf, setMinTtl, setTtl, setUserTimeout } from "../../kernel/index.ts";
 import { type Address, familyOf, parseAddress } from "../../net/address.ts";
-import type { Clock } from "../../platform/clock.ts";
+import { type Clock, sliceOf } from "../../platform/clock.ts";
 import type { NeighborConfig } from "../config.ts";
 import { DropWatch, readDrops } from "./drops.ts";
 import { sendHoldTime } from "./fsm/transitions.ts";
@@ -15,9 +15,7 @@ import type { Endpoint, IncomingWire, Transport, Wire, WireHandler } from "./wir
 export const BGP_TOS = 0xc0;
 /** Octets taken from one neighbour before timers and the other neighbours get their turn: libuv alone would read 2 MiB, a fifth of a second of work. */
 const READ_TURN = 128 * 1024;
-/** Milliseconds of work on them, likewise: some octets cost more than others, for example where a policy looks at each prefix. */
-const READ_TIME = 5;
-/** Octets that are worked on between two looks at the clock. */
+/** Octets that are worked on between two looks at the clock: some cost more than others, for example where a policy looks at each prefix. */
 const READ_PIECE = 8192;
 /** Milliseconds that a closing connection has to carry its last octets and take the neighbour's. */
 const DRAIN_TIME = 2000;
@@ -95,9 +93,9 @@ class TcpWire implements Wire {
   readonly #clock: Clock;
   #handler: WireHandler | undefined;
   #closing: Promise<void> | undefined;
-  /** Octets taken in this turn of the event loop, and when it ends (monotonic milliseconds). */
+  /** Octets taken in this turn of the event loop, and whether its time is over. */
   #taken = 0;
-  #turnEnds = 0;
+  #isOver = () => false;
   /** Read from the socket, and still to be worked on in the next turn. */
   #backlog: Buffer | undefined;
   /** How the connection ended while there was a backlog. */
@@ -148,11 +146,11 @@ class TcpWire implements Wire {
 
   #work(chunk: Buffer): void {
     if (this.#taken === 0) {
-      this.#turnEnds = this.#clock.monotonic() + READ_TIME;
+      this.#isOver = sliceOf(this.#clock);
       setImmediate(() => this.#nextTurn());
     }
     for (let at = 0; at < chunk.length; at += READ_PIECE) {
-      if (this.#taken >= READ_TURN || (this.#taken > 0 && this.#clock.monotonic() >= this.#turnEnds)) {
+      if (this.#taken >= READ_TURN || (this.#taken > 0 && this.#isOver())) {
         this.#backlog = chunk.subarray(at);
         this.#socket.pause();
         return;
