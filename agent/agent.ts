@@ -47,21 +47,21 @@ export interface AgentParts {
 }
 
 /** Milliseconds between attempts to read a source that could not be read at all. */
-const sourceRetry = 10_000;
+const SOURCE_RETRY = 10_000;
 /** Milliseconds of quiet after a change of addresses: a link that comes up brings several. */
-const factsDelay = 250;
+const FACTS_DELAY = 250;
 /** Milliseconds from an event to a look at the node's side of the pods: what pods bring comes in bursts. */
-const podsDelay = 500;
+const PODS_DELAY = 500;
 /** What can touch the node's side of pods, or the node's own addresses. */
 const nodeTopics = ["link", "address", "configuration"] as const;
 /** Milliseconds from the end of a pod whose address was announced by itself: many pods may go at once. */
-const heldDelay = 100;
+const HELD_DELAY = 100;
 /** Milliseconds until a node that is not in a good list of nodes is believed to be deleted. */
-const absenceConfirmed = 10_000;
+const ABSENCE_CONFIRMED = 10_000;
 /** Milliseconds between sweeps for attachments whose pod is gone. */
-const sweepInterval = 60_000;
+const SWEEP_INTERVAL = 60_000;
 /** Milliseconds of a turn of the event loop from which on it is told. */
-const standstill = 1000;
+const STANDSTILL = 1000;
 
 export class Agent {
   readonly #options: AgentOptions;
@@ -106,7 +106,7 @@ export class Agent {
     this.#pods = new Pods(options.stateDirectory, {
       ...parts,
       mended: texts => this.#publish("mended", texts.join("; ")),
-      heldChanged: () => this.#soon("held", heldDelay, () => this.#heldChanged()),
+      heldChanged: () => this.#soon("held", HELD_DELAY, () => this.#heldChanged()),
     });
     this.#places = routeMemory(options, parts.log);
     this.#facts = this.#readFacts();
@@ -116,12 +116,12 @@ export class Agent {
   async start(): Promise<void> {
     this.#stopWatching = this.#parts.kernel.watch(events => {
       if (events.some(event => event.type === "address" || event.type === "overrun"))
-        this.#later("facts", factsDelay, () => this.#factsChanged());
+        this.#later("facts", FACTS_DELAY, () => this.#factsChanged());
       // Who flushes addresses, reloads sysctls or takes links down means no harm, and pods are cut off all the same.
-      this.#soon("pods", podsDelay, () => this.#pods.look());
+      this.#soon("pods", PODS_DELAY, () => this.#pods.look());
     }, nodeTopics);
     await this.#startSource();
-    this.#later("sweep", sweepInterval, () => this.#sweep());
+    this.#later("sweep", SWEEP_INTERVAL, () => this.#sweep());
     this.#nextTurns();
   }
 
@@ -230,11 +230,11 @@ export class Agent {
     } catch (error) {
       const message = (error as Error).message;
       this.#sourceProblems = [
-        agentProblem("ConfigurationUnreadable", "configuration", message, `it is tried again every ${sourceRetry / 1000} s`),
+        agentProblem("ConfigurationUnreadable", "configuration", message, `it is tried again every ${SOURCE_RETRY / 1000} s`),
       ];
       if (!this.#plan) this.#useSavedPlan("the configuration cannot be read");
       this.#logProblems(this.problems());
-      this.#later("source", sourceRetry, () => void this.#startSource());
+      this.#later("source", SOURCE_RETRY, () => void this.#startSource());
     }
   }
 
@@ -350,7 +350,7 @@ export class Agent {
     // At the start there is nothing to take back from anybody.
     if (!this.#plan) return undefined;
     this.#absentSince ??= clock.monotonic();
-    const left = this.#absentSince + absenceConfirmed - clock.monotonic();
+    const left = this.#absentSince + ABSENCE_CONFIRMED - clock.monotonic();
     if (left <= 0) return undefined;
     this.#later("absence", left, () => this.#recompute());
     return `${text}, though other nodes are there: its routes are withdrawn in ${Math.ceil(left / 1000)} s unless it comes back`;
@@ -394,7 +394,7 @@ export class Agent {
     if (from === "source") this.#savedAt = undefined;
     if (!same) this.#appliedAt = this.#parts.clock.now();
     // The bridge's own address is left out of the facts, and the plan says which bridge that is.
-    this.#later("facts", factsDelay, () => this.#factsChanged());
+    this.#later("facts", FACTS_DELAY, () => this.#factsChanged());
     if (from === "source" && (!same || this.#unsaved)) this.#save(plan);
   }
 
@@ -470,10 +470,10 @@ export class Agent {
   }
 
   #nextTurns(): void {
-    this.#later("turns", sweepInterval, () => {
+    this.#later("turns", SWEEP_INTERVAL, () => {
       const longest = this.#turns.next(this.#parts.clock.now());
       const text = `the event loop stood still for ${longest} ms: no session was served meanwhile`;
-      if (longest >= standstill) this.#parts.log.warn({ longest }, text);
+      if (longest >= STANDSTILL) this.#parts.log.warn({ longest }, text);
       this.#nextTurns();
     });
   }
@@ -482,7 +482,7 @@ export class Agent {
     this.#pods.look();
     // Some problems come with time, such as a session that stays down.
     this.#logProblems(this.problems());
-    void this.#pods.sweep().finally(() => this.#later("sweep", sweepInterval, () => this.#sweep()));
+    void this.#pods.sweep().finally(() => this.#later("sweep", SWEEP_INTERVAL, () => this.#sweep()));
   }
 
   #speakerEvent(event: SpeakerEvent): void {

@@ -3,9 +3,9 @@ import type { NodeFacts } from "../config/plan.ts";
 import type { Rtnetlink } from "../kernel/types.ts";
 import { formatAddress, isAddress, isLinkLocal } from "../net/address.ts";
 
-const scopeHost = 254;
+const SCOPE_HOST = 254;
 /** IFA_F_TEMPORARY (privacy addresses change all the time), IFA_F_DADFAILED, IFA_F_TENTATIVE (linux/if_addr.h). */
-const unusable = 0x01 | 0x08 | 0x40;
+const UNUSABLE = 0x01 | 0x08 | 0x40;
 
 /**
  * Addresses that others can reach the node by, in the kernel's order. Left out: loopback's own, link-local and temporary ones, and those
@@ -21,7 +21,7 @@ export function nodeFacts(
   const addresses = netlink.addresses().flatMap(one => {
     const device = names.get(one.ifindex);
     if (device === undefined || device === podBridge) return [];
-    if (one.scope === scopeHost || (one.flags & unusable) !== 0 || isLinkLocal(one.address)) return [];
+    if (one.scope === SCOPE_HOST || (one.flags & UNUSABLE) !== 0 || isLinkLocal(one.address)) return [];
     return [{ interface: device, address: formatAddress(one.address), prefixLength: one.prefixLength }];
   });
   const { KUBERNETES_SERVICE_HOST: apiServer } = environment;

@@ -26,9 +26,9 @@ export interface RunOptions {
 }
 
 /** Milliseconds that requests under way have to end. */
-const requestGrace = 2_000;
+const REQUEST_GRACE = 2_000;
 /** Milliseconds after which an orderly end that does not come is forced. */
-const stopBound = 15_000;
+const STOP_BOUND = 15_000;
 
 /** Resolves with the exit code when the agent has ended. */
 export async function runAgent(options: RunOptions): Promise<number> {
@@ -81,12 +81,12 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
     const cause = await Promise.race([stopping, left]);
     process.off("SIGHUP", reload);
     log.info({ cause }, `${cause}: ending; a second signal ends at once`);
-    const bound = setTimeout(() => end(log, 1, `the end took more than ${stopBound / 1000} s and is forced`), stopBound);
+    const bound = setTimeout(() => end(log, 1, `the end took more than ${STOP_BOUND / 1000} s and is forced`), STOP_BOUND);
     const withdraws = cause === "leave" ? "asked for" : await withdrawal(options.onStop);
     if (withdraws === undefined) log.info({}, "neighbours in graceful restart keep this node's routes for the next agent");
     else log.info({}, `this node's routes are withdrawn: ${withdraws}`);
     if (cause === "leave") await agent.takeBack();
-    await Promise.all([api.close(requestGrace), agent.close(withdraws !== undefined)]);
+    await Promise.all([api.close(REQUEST_GRACE), agent.close(withdraws !== undefined)]);
     clearTimeout(bound);
     log.info({}, "ended; the kernel keeps its routes");
   } finally {

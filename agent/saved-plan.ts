@@ -17,9 +17,9 @@ export interface SavedPlan {
   lastGood: LastGood;
 }
 
-const format = 1;
+const FORMAT = 1;
 /** A plan with 1000 neighbours and 10,000 networks is about 5 MB. */
-const maxOctets = 64 << 20;
+const MAX_OCTETS = 64 << 20;
 
 export function planPath(stateDirectory: string): string {
   return join(stateDirectory, "plan.json");
@@ -27,14 +27,14 @@ export function planPath(stateDirectory: string): string {
 
 /** Throws what the file system throws, such as ENOSPC; the old file is then still there. */
 export function savePlan(path: string, plan: NodePlan, lastGood: LastGood, now: Date): void {
-  replaceFile(path, JSON.stringify({ format, savedAt: now.toISOString(), plan: { ...plan, problems: [] }, lastGood }));
+  replaceFile(path, JSON.stringify({ format: FORMAT, savedAt: now.toISOString(), plan: { ...plan, problems: [] }, lastGood }));
 }
 
 /** undefined where there is none. Throws an Error in words when it cannot be used. */
 export function loadPlan(path: string, node: string): SavedPlan | undefined {
   const found = statSync(path, { throwIfNoEntry: false });
   if (!found) return undefined;
-  if (found.size > maxOctets) throw new Error(`${path} has ${found.size} octets, more than a plan can have`);
+  if (found.size > MAX_OCTETS) throw new Error(`${path} has ${found.size} octets, more than a plan can have`);
   let saved: { format?: unknown; savedAt?: unknown; plan?: Partial<NodePlan>; lastGood?: unknown };
   try {
     saved = JSON.parse(readFileSync(path, "utf8"));
@@ -42,7 +42,7 @@ export function loadPlan(path: string, node: string): SavedPlan | undefined {
     throw new Error(`${path} cannot be read: ${(error as Error).message}`);
   }
   const plan = saved?.plan;
-  if (saved?.format !== format || typeof saved.savedAt !== "string" || typeof plan !== "object" || plan === null || !plan.pods) {
+  if (saved?.format !== FORMAT || typeof saved.savedAt !== "string" || typeof plan !== "object" || plan === null || !plan.pods) {
     throw new Error(`${path} was not written by this version of podlane`);
   }
   if (plan.node !== node) throw new Error(`${path} is the plan of node "${plan.node}", not of "${node}"`);

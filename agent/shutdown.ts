@@ -10,13 +10,13 @@ import { existsSync } from "node:fs";
 import { promisify } from "node:util";
 
 /** Milliseconds that systemd has for its answer. */
-const patience = 1000;
+const PATIENCE = 1000;
 /** sd_booted(3). */
-const systemdRuns = "/run/systemd/system";
+const SYSTEMD_RUNS = "/run/systemd/system";
 
 /** How it is known, in words; undefined: it is not, or nobody can tell. */
 export async function machineStops(exists: (path: string) => boolean = existsSync): Promise<string | undefined> {
-  if (!exists(systemdRuns)) return undefined;
+  if (!exists(SYSTEMD_RUNS)) return undefined;
   const [state, preparing] = await Promise.all([
     ask("systemctl", "is-system-running"),
     ask(
@@ -35,6 +35,6 @@ export async function machineStops(exists: (path: string) => boolean = existsSyn
 /** What it prints; "" where it is not there or does not answer. The exit status of systemctl is that of a failure for every state but "running". */
 async function ask(program: string, ...words: string[]): Promise<string> {
   const failed = (error: unknown) => error as { stdout?: string };
-  const { stdout = "" } = await promisify(execFile)(program, words, { timeout: patience }).catch(failed);
+  const { stdout = "" } = await promisify(execFile)(program, words, { timeout: PATIENCE }).catch(failed);
   return stdout.trim();
 }

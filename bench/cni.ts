@@ -8,7 +8,7 @@ import fs from "node:fs";
 import { inNetns, type Outcome, runPlugin, TestNode } from "../test/cni/harness.ts";
 import { count, describeMachine, machine, median, needRoot, packageVersion, printTable, program, round, type Values } from "./common.ts";
 
-const usage = `usage: npm run bench -- cni [--rounds N] [--parallel N] [--json]
+const USAGE = `usage: npm run bench -- cni [--rounds N] [--parallel N] [--json]
 
   --rounds     pods attached and detached one after another by each side, 1..10000; default 50
   --reuses     addresses given again while the node and three pods know their last owner, 0..1000; default 10
@@ -17,7 +17,7 @@ const usage = `usage: npm run bench -- cni [--rounds N] [--parallel N] [--json]
 
 Needs root (it makes network namespaces) and Debian's containernetworking-plugins.`;
 
-const debian = "/usr/lib/cni";
+const DEBIAN = "/usr/lib/cni";
 /** So many addresses that neither side has to wait for one. */
 const ranges = { podlane: ["10.80.0.0/16", "fd80::/64"], reference: ["10.81.0.0/16", "fd81::/64"] };
 
@@ -56,15 +56,15 @@ interface ReuseFigures {
 }
 
 /** Milliseconds between the answer to ADD and the look. */
-const reuseDelay = 500;
+const REUSE_DELAY = 500;
 
 async function main(values: Values): Promise<void> {
   const rounds = count(values, "rounds", 50, 10_000);
   const parallel = count(values, "parallel", 50, 200);
   const reuses = count(values, "reuses", 10, 1000, 0);
   needRoot();
-  if (!fs.existsSync(`${debian}/bridge`) || !fs.existsSync(`${debian}/host-local`)) {
-    throw new Error(`no ${debian}/bridge and host-local: apt-get install containernetworking-plugins`);
+  if (!fs.existsSync(`${DEBIAN}/bridge`) || !fs.existsSync(`${DEBIAN}/host-local`)) {
+    throw new Error(`no ${DEBIAN}/bridge and host-local: apt-get install containernetworking-plugins`);
   }
   const facts = machine();
   const versions = { "bridge + host-local": packageVersion("containernetworking-plugins") };
@@ -83,14 +83,14 @@ async function main(values: Values): Promise<void> {
 }
 
 function call(node: TestNode, side: Side, command: "ADD" | "DEL", container: string, netns: string, ips: string[] = []): Promise<Outcome> {
-  const plugin = side === "podlane" ? node.plugin : `${debian}/bridge`;
+  const plugin = side === "podlane" ? node.plugin : `${DEBIAN}/bridge`;
   const env = {
     PATH: process.env.PATH ?? "",
     CNI_COMMAND: command,
     CNI_CONTAINERID: container,
     CNI_NETNS: netns,
     CNI_IFNAME: "eth0",
-    CNI_PATH: debian,
+    CNI_PATH: DEBIAN,
   };
   const ipam = { type: "host-local", ranges: ranges.reference.map(subnet => [{ subnet }]), dataDir: `${node.directory}/host-local` };
   const reference = {
@@ -179,7 +179,7 @@ async function reuse(node: TestNode, reuses: number): Promise<ReuseFigures[]> {
       const { status, stdout, json } = await call(node, plugin, "ADD", `reuse${round}`, netns, addresses);
       if (status !== 0) throw new Error(`${plugin} ADD: ${stdout}`);
       last = json.interfaces.find((one: { sandbox?: string }) => one.sandbox).mac as string;
-      await new Promise(resolve => setTimeout(resolve, reuseDelay));
+      await new Promise(resolve => setTimeout(resolve, REUSE_DELAY));
       result.stale += known.length;
       result.corrected += known.filter(({ netns, address }) => knownOwner(netns, address) === last).length;
       // Whoever is wrong still is told, so that the next round begins with this owner known to all.
@@ -234,11 +234,11 @@ function print(head: string, { start, single, parallel, reuse }: All): void {
   );
   console.log("");
   printTable(
-    [`address given again, after ${reuseDelay} ms`, "stale entries", "corrected"],
+    [`address given again, after ${REUSE_DELAY} ms`, "stale entries", "corrected"],
     reuse.map(({ plugin, stale, corrected }) => [plugin, String(stale), String(corrected)]),
     1,
   );
 }
 
 if (import.meta.main)
-  await program("cni", usage, { rounds: { type: "string" }, parallel: { type: "string" }, reuses: { type: "string" } }, main);
+  await program("cni", USAGE, { rounds: { type: "string" }, parallel: { type: "string" }, reuses: { type: "string" } }, main);

@@ -10,7 +10,7 @@ import { UpdateWriter } from "../bgpd/message/update-writer.ts";
 import { mrtMessages, readMrtFile, recordedSession } from "../test/mrt.ts";
 import { count, describeMachine, type Machine, machine, printTable, program, UsageError, type Values } from "./common.ts";
 
-const usage = `usage: npm run bench -- codec [--file SESSION.mrt[.gz]] [--rounds N] [--json]
+const USAGE = `usage: npm run bench -- codec [--file SESSION.mrt[.gz]] [--rounds N] [--json]
 
   --file     an MRT recording (RFC 6396, BGP4MP) of an IPv4 session from its OPEN on, as route collectors publish them. Default: the
              recorded session of 2015 that stands in the folder shared beside the repository, or in $PODLANE_SHARED; where there is
@@ -204,4 +204,4 @@ function print(facts: Machine, session: string, figures: Figures[]): void {
   printTable(["step", "UPDATEs", "prefixes", "octets", "ms", "UPDATEs/s", "prefixes/s"], rows);
 }
 
-if (import.meta.main) await program("codec", usage, { file: { type: "string" }, rounds: { type: "string" } }, main);
+if (import.meta.main) await program("codec", USAGE, { file: { type: "string" }, rounds: { type: "string" } }, main);

@@ -15,7 +15,7 @@ import { type Dut, dutMissing, dutVersion, startDut } from "./duts.ts";
 import { usage as processUsage } from "./processes.ts";
 import { addresses, buildTraffic, Feed, listTable, type Table } from "./traffic.ts";
 
-const usage = `usage: npm run bench -- fib [--routes N] [--sets N] [--rounds N] [--limit S] [--json]
+const USAGE = `usage: npm run bench -- fib [--routes N] [--sets N] [--rounds N] [--limit S] [--json]
 
   --routes   IPv4 prefixes, 1..1000000; default 100000
   --sets     different attribute sets among them, 1..routes; default 15% of the routes
@@ -210,5 +210,5 @@ function print(head: string, { prefixes, sets }: Table, rounds: number, figures:
 
 if (import.meta.main) {
   const text = { type: "string" } as const;
-  await program("fib", usage, { routes: text, sets: text, seed: text, rounds: text, limit: text }, main);
+  await program("fib", USAGE, { routes: text, sets: text, seed: text, rounds: text, limit: text }, main);
 }

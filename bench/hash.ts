@@ -7,7 +7,7 @@ import { hashOctets, hashPrefix4, hashPrefix6, secretWords, tabulation } from ".
 import { PrefixTable } from "../bgpd/table/prefix-table.ts";
 import { count, describeMachine, machine, printTable, program, round, type Values } from "./common.ts";
 
-const usage = `usage: npm run bench -- hash [--rounds N] [--json]
+const USAGE = `usage: npm run bench -- hash [--rounds N] [--json]
 
   --rounds   how often each is measured, 1..1000; default 10
   --json     one JSON object instead of a table`;
@@ -148,4 +148,4 @@ function formerOctets(octets: Uint8Array, more: number): number {
   return (hash ^ (hash >>> 13)) >>> 0;
 }
 
-if (import.meta.main) await program("hash", usage, { rounds: { type: "string" } }, main);
+if (import.meta.main) await program("hash", USAGE, { rounds: { type: "string" } }, main);

@@ -9,7 +9,7 @@ import { checkRequirements, openRtnetlink, type RouteChange, RTPROT_PODLANE, typ
 import { formatAddress, parseAddress, uint32ToAddress } from "../net/address.ts";
 import { count, describeMachine, machine, printTable, program, round, type Values } from "./common.ts";
 
-const usage = `usage: npm run bench -- routes [--routes N] [--rounds N] [--json]
+const USAGE = `usage: npm run bench -- routes [--routes N] [--rounds N] [--json]
 
   --routes   IPv4 routes (/32, one next hop) that are installed and removed, 1..1000000; default 100000
   --rounds   1..100, default 3: the best counts. The two programs take turns
@@ -139,4 +139,4 @@ function print(head: string, routes: number, figures: Result[]): void {
   printTable(["program", "add, s", "routes/s", "remove, s", "routes/s"], rows);
 }
 
-if (import.meta.main) await program("routes", usage, { routes: { type: "string" }, rounds: { type: "string" } }, main);
+if (import.meta.main) await program("routes", USAGE, { routes: { type: "string" }, rounds: { type: "string" } }, main);

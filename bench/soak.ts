@@ -16,7 +16,7 @@ import { TestNetwork } from "../test/network.ts";
 import { count, describeMachine, machine, needRoot, nodeOptions, printTable, program, round, type Values } from "./common.ts";
 import { addresses, buildTraffic, Feed, type Table } from "./traffic.ts";
 
-const usage = `usage: npm run bench -- soak [--minutes N] [--prefixes N] [--pods N] [--pause MS] [--rounds N] [--json]
+const USAGE = `usage: npm run bench -- soak [--minutes N] [--prefixes N] [--pods N] [--pause MS] [--rounds N] [--json]
 
   --minutes    1..10000; default 60
   --prefixes   routes that come and go in each round, 1..1000000; default 20000
@@ -39,10 +39,10 @@ interface Sample {
 }
 
 /** Milliseconds. */
-const roundLimit = 120_000;
+const ROUND_LIMIT = 120_000;
 /** The neighbour is killed in every so-many-th round. */
-const killEvery = 5;
-const parts = 6;
+const KILL_EVERY = 5;
+const PARTS = 6;
 
 async function main(values: Values): Promise<void> {
   const minutes = count(values, "minutes", 60, 10_000);
@@ -133,9 +133,9 @@ class Scene {
 
   /** One round of everything; at its end the agent holds what it held before. */
   async turn(turn: number, pods: number): Promise<void> {
-    if (turn % killEvery === 1) await this.#newFeed();
+    if (turn % KILL_EVERY === 1) await this.#newFeed();
     this.#configure(turn);
-    const limit = performance.now() + roundLimit;
+    const limit = performance.now() + ROUND_LIMIT;
     await this.#feed!.start("announce", limit);
     const attached = await this.#attach(turn, pods);
     await this.#routes(this.#table.prefixes);
@@ -171,7 +171,7 @@ class Scene {
   async #newFeed(): Promise<void> {
     await this.#feed?.stop();
     this.#feed = new Feed(this.#traffic, this.#table);
-    await this.#feed.established(performance.now() + roundLimit);
+    await this.#feed.established(performance.now() + ROUND_LIMIT);
   }
 
   async #attach(turn: number, pods: number): Promise<string[]> {
@@ -238,10 +238,10 @@ class Scene {
   }
 
   async #until(what: string, holds: () => Promise<boolean>): Promise<void> {
-    const limit = performance.now() + roundLimit;
+    const limit = performance.now() + ROUND_LIMIT;
     while (!(await holds())) {
       if (this.#agent?.exitCode !== null) throw new Error(`the agent ended: ${this.#errors}`);
-      if (performance.now() > limit) throw new Error(`waited ${roundLimit / 1000} s for ${what}; the agent said: ${this.#errors}`);
+      if (performance.now() > limit) throw new Error(`waited ${ROUND_LIMIT / 1000} s for ${what}; the agent said: ${this.#errors}`);
       await pause(50);
     }
   }
@@ -312,10 +312,10 @@ interface Report {
 }
 
 function summarise(samples: Sample[], minutes: number): Report {
-  const divided = Array.from({ length: parts }, (_, part) => part).flatMap(part => {
-    const from = (part * minutes) / parts;
-    const to = ((part + 1) * minutes) / parts;
-    const inside = samples.filter(({ at }) => at >= from && (at < to || part === parts - 1));
+  const divided = Array.from({ length: PARTS }, (_, part) => part).flatMap(part => {
+    const from = (part * minutes) / PARTS;
+    const to = ((part + 1) * minutes) / PARTS;
+    const inside = samples.filter(({ at }) => at >= from && (at < to || part === PARTS - 1));
     if (inside.length === 0) return [];
     const resident = inside.map(({ residentMB }) => residentMB);
     const mean = resident.reduce((sum, value) => sum + value, 0) / resident.length;
@@ -331,7 +331,7 @@ function summarise(samples: Sample[], minutes: number): Report {
       threads: Math.max(...inside.map(({ threads }) => threads)),
     };
   });
-  const settled = samples.filter(({ at }) => at >= minutes / parts);
+  const settled = samples.filter(({ at }) => at >= minutes / PARTS);
   return { rounds: samples.length, parts: divided, ...(settled.length > 2 && { slope: round(slopeOf(settled), 2) }) };
 }
 
@@ -364,5 +364,5 @@ function print(head: string, table: Table, pods: number, report: Report, problem
 
 if (import.meta.main) {
   const text = { type: "string" } as const;
-  await program("soak", usage, { minutes: text, prefixes: text, pods: text, pause: text, rounds: text }, main);
+  await program("soak", USAGE, { minutes: text, prefixes: text, pods: text, pause: text, rounds: text }, main);
 }

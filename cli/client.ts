@@ -3,9 +3,9 @@ import { type IncomingMessage, request } from "node:http";
 import { CliError } from "./error.ts";
 
 /** Milliseconds without an octet until the agent counts as stuck. */
-const patience = 30_000;
+const PATIENCE = 30_000;
 /** The largest answer, 10,000 routes, is some megabytes. */
-const maxAnswer = 256 << 20;
+const MAX_ANSWER = 256 << 20;
 
 export type Query = Record<string, string | number | undefined>;
 
@@ -41,7 +41,7 @@ export class AgentClient {
   }
 
   async #text(method: string, path: string, query: Query): Promise<string> {
-    const response = await this.#send(method, path, query, patience);
+    const response = await this.#send(method, path, query, PATIENCE);
     return readAll(response);
   }
 
@@ -52,7 +52,7 @@ export class AgentClient {
     const target = parameters ? `${path}?${parameters}` : path;
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const outgoing = request({ socketPath: this.#socketPath, method, path: target, timeout }, resolve);
-      outgoing.on("timeout", () => outgoing.destroy(new CliError(`the agent has not answered for ${patience / 1000} s`, "see its log")));
+      outgoing.on("timeout", () => outgoing.destroy(new CliError(`the agent has not answered for ${PATIENCE / 1000} s`, "see its log")));
       outgoing.on("error", error => reject(this.#explain(error)));
       outgoing.end();
     });
@@ -82,7 +82,7 @@ async function readAll(response: IncomingMessage): Promise<string> {
   let text = "";
   for await (const chunk of response.setEncoding("utf8")) {
     text += chunk;
-    if (text.length > maxAnswer) throw new CliError("the answer is too long", "ask for less with --limit");
+    if (text.length > MAX_ANSWER) throw new CliError("the answer is too long", "ask for less with --limit");
   }
   return text;
 }

@@ -10,15 +10,15 @@ import { CliError } from "./error.ts";
 import { paintFor } from "./render/paint.ts";
 import type { Terminal } from "./terminal.ts";
 
-const defaultSocket = "/run/podlane/agent.sock";
-const defaultState = "/var/lib/podlane";
+const DEFAULT_SOCKET = "/run/podlane/agent.sock";
+const DEFAULT_STATE = "/var/lib/podlane";
 
 interface Common {
   socket: string;
   json?: boolean;
 }
 
-const exitCodes = `
+const EXIT_CODES = `
 Exit codes: 0 done, 1 it failed, 2 it was called wrongly.`;
 
 /** Runs the command line and returns the exit code. Errors are printed to `complain`. */
@@ -64,7 +64,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .showHelpAfterError('Try "podlane --help".')
     .addHelpText(
       "after",
-      `${exitCodes}\n\n"podlane COMMAND --help" shows examples. Colours appear on a terminal only; NO_COLOR=1 switches them off.`,
+      `${EXIT_CODES}\n\n"podlane COMMAND --help" shows examples. Colours appear on a terminal only; NO_COLOR=1 switches them off.`,
     );
 
   const add = (usage: string, description: string, examples: [command: string, what: string][], parent = program) => {
@@ -76,7 +76,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
   };
   const ask = (usage: string, description: string, examples: [command: string, what: string][]) =>
     add(usage, description, examples)
-      .addOption(new Option("--socket <path>", "the agent's socket").env("PODLANE_SOCKET").default(defaultSocket))
+      .addOption(new Option("--socket <path>", "the agent's socket").env("PODLANE_SOCKET").default(DEFAULT_SOCKET))
       .option("--json", "print JSON instead of a table");
 
   add("agent", "Run the agent of a node, in the foreground.", [
@@ -85,8 +85,8 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
   ])
     .requiredOption("--node <name>", "the name of this node, as in the node list")
     .requiredOption("--config <directory>", "where the objects are (*.yaml)")
-    .option("--state <directory>", "where addresses in use and the last good plan are kept", defaultState)
-    .option("--socket <path>", "where the local API listens", defaultSocket)
+    .option("--state <directory>", "where addresses in use and the last good plan are kept", DEFAULT_STATE)
+    .option("--socket <path>", "where the local API listens", DEFAULT_SOCKET)
     .addOption(new Option("--log-level <level>", "how much to log").choices(["debug", "info", "warn", "error"]).default("info"))
     .addOption(new Option("--log-format <format>", "default: pretty on a terminal, else json").choices(["pretty", "json"]))
     .addOption(

@@ -5,11 +5,11 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import { CniError, ErrorCode, formatError } from "./protocol/error.ts";
 import type { RawRequest } from "./protocol/request.ts";
-import { latestVersion } from "./protocol/version.ts";
+import { LATEST_VERSION } from "./protocol/version.ts";
 
-export const cniPath = "/v1/cni";
+export const CNI_PATH = "/v1/cni";
 /** Octets of a body; the plugin sends no more. */
-export const maximumRequest = (1 << 20) + 16384;
+export const MAXIMUM_REQUEST = (1 << 20) + 16384;
 
 export interface CniAnswer {
   /** 200: the plugin exits with 0. */
@@ -48,7 +48,7 @@ export async function serveCni(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const answer = await readCall(request).then(handle, error => ({ status: 400, body: JSON.stringify(formatError(error, latestVersion)) }));
+  const answer = await readCall(request).then(handle, error => ({ status: 400, body: JSON.stringify(formatError(error, LATEST_VERSION)) }));
   const body = Buffer.from(answer.body);
   response.writeHead(answer.status, { "Content-Type": "application/json", "Content-Length": body.length });
   response.end(body);
@@ -59,9 +59,9 @@ async function readCall(request: IncomingMessage): Promise<RawRequest> {
   let length = 0;
   for await (const chunk of request) {
     length += chunk.length;
-    if (length <= maximumRequest) chunks.push(chunk);
+    if (length <= MAXIMUM_REQUEST) chunks.push(chunk);
   }
-  if (length > maximumRequest) throw new CniError(ErrorCode.decode, `the network configuration is longer than ${maximumRequest} octets`);
+  if (length > MAXIMUM_REQUEST) throw new CniError(ErrorCode.decode, `the network configuration is longer than ${MAXIMUM_REQUEST} octets`);
   const env = decodeHeaders(request.headers);
   if (!env) throw new CniError(ErrorCode.invalidEnvironment, "an X-Cni header is not percent-encoded");
   return { env, stdin: Buffer.concat(chunks).toString("utf8") };

@@ -6,7 +6,7 @@ import type { SpeakerConfig } from "../bgpd/config.ts";
 import type { PodPlan } from "../cni/types.ts";
 import { compileAdvertisements } from "./compile/advertisements.ts";
 import { viewCluster } from "./compile/cluster.ts";
-import { type Cluster, type Context, compareText, defaultAsn, familyName, type NodeView, Problems } from "./compile/context.ts";
+import { type Cluster, type Context, compareText, DEFAULT_ASN, familyName, type NodeView, Problems } from "./compile/context.ts";
 import { reportHeld } from "./compile/held.ts";
 import { type LastGood, Memory, nothingGood } from "./compile/memory.ts";
 import { hasOtherRouterId, reportDuplicateRouterIds, routerIdOf } from "./compile/nodes.ts";
@@ -60,7 +60,7 @@ export function compileNode({ cluster, routerIds }: CompiledCluster, facts: Node
   else problems.include(routerIds);
   const pods = compilePods(context);
   const speaker = self.fabric ? compileSpeaker(context, self.fabric, pods) : undefined;
-  problems.include(policyProblems(cluster, self.asn || defaultAsn));
+  problems.include(policyProblems(cluster, self.asn || DEFAULT_ASN));
   reportHeld(context, speaker !== undefined);
   return { plan: { node: facts.name, speaker, pods, problems: problems.list() }, lastGood: () => cluster.memory.with(memory) };
 }

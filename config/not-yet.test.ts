@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { compile } from "./compile.ts";
 import { readDocuments } from "./resources/documents.ts";
 import { collect, kindRows } from "./resources/kinds.ts";
-import { notYetText, type SchemaNode } from "./resources/schema.ts";
+import { NOT_YET_TEXT, type SchemaNode } from "./resources/schema.ts";
 
 const node = (number: number) => `
 apiVersion: v1
@@ -32,7 +32,7 @@ test.each(Object.entries(uses))("the use of %s is a problem with a remedy", (pat
   const plan = compile(resources, { name: "node1", addresses: [] });
   const [kind] = path.split(".");
   expect(plan.problems).toContainEqual(
-    expect.objectContaining({ severity: "error", object: `${kind}/x`, message: expect.stringContaining(notYetText.toLowerCase()) }),
+    expect.objectContaining({ severity: "error", object: `${kind}/x`, message: expect.stringContaining(NOT_YET_TEXT.toLowerCase()) }),
   );
 });
 
@@ -42,6 +42,6 @@ test("every field that the schema marks is in this table, and no other", () => {
 });
 
 function paths(schema: SchemaNode, at: string): string[] {
-  const own = schema.description?.includes(notYetText) ? [at] : [];
+  const own = schema.description?.includes(NOT_YET_TEXT) ? [at] : [];
   return [...own, ...Object.entries(schema.properties ?? {}).flatMap(([key, child]) => paths(child, `${at}.${key}`))];
 }

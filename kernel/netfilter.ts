@@ -6,10 +6,10 @@ import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 
 /** Milliseconds that a tool may take, and octets that it may say. */
-const patience = 10_000;
-const maximumOutput = 4 << 20;
+const PATIENCE = 10_000;
+const MAXIMUM_OUTPUT = 4 << 20;
 /** Seconds that iptables waits for others who use it. */
-const lockWait = "5";
+const LOCK_WAIT = "5";
 
 export const chainFamilies = ["ip", "ip6", "inet", "bridge"] as const;
 
@@ -56,7 +56,7 @@ export async function iptablesForward(family: "ip" | "ip6", nft: boolean): Promi
   // To ask the older tables would make them.
   if (!nft && !olderTables(family).includes("filter")) return undefined;
   for (const command of commandsOf(family, nft)) {
-    const text = await run(command, "-w", lockWait, "-S", "FORWARD");
+    const text = await run(command, "-w", LOCK_WAIT, "-S", "FORWARD");
     if (text === undefined) continue;
     const lines = text.split("\n");
     const policy = lines.find(line => line.startsWith("-P FORWARD "))?.split(" ")[2];
@@ -67,7 +67,7 @@ export async function iptablesForward(family: "ip" | "ip6", nft: boolean): Promi
 
 /** `action`: "-A" or "-D". Rejects in the program's words. */
 export async function changeForward({ command }: IptablesForward, action: "-A" | "-D", rule: readonly string[]): Promise<void> {
-  await execute(command, ["-w", lockWait, action, "FORWARD", ...rule]);
+  await execute(command, ["-w", LOCK_WAIT, action, "FORWARD", ...rule]);
 }
 
 /** Which of its two kinds the plain name is depends on the distribution; only where there is no other it is asked. */
@@ -95,7 +95,7 @@ async function run(program: string, ...args: string[]): Promise<string | undefin
 
 function execute(program: string, args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile(program, args, { timeout: patience, maxBuffer: maximumOutput }, (error, stdout, stderr) => {
+    execFile(program, args, { timeout: PATIENCE, maxBuffer: MAXIMUM_OUTPUT }, (error, stdout, stderr) => {
       if (error) reject(new Error(`${program}: ${stderr.trim().split("\n")[0] || error.message}`));
       else resolve(stdout);
     });

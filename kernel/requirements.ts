@@ -22,7 +22,7 @@ export interface Needs {
 }
 
 /** Of /proc/sys. */
-export const readOnlyRemedy = "run in a privileged container, or remount /proc/sys read-write in the agent's mount namespace";
+export const READ_ONLY_REMEDY = "run in a privileged container, or remount /proc/sys read-write in the agent's mount namespace";
 
 /** capabilities(7). */
 const CAP_NET_ADMIN = 12;
@@ -85,7 +85,7 @@ function probeSysctl(): Lack[] {
     return [];
   } catch (error) {
     const message = `kernel parameters cannot be set, so no pod can be attached (${(error as Error).message})`;
-    return [{ message, remedy: readOnlyRemedy }];
+    return [{ message, remedy: READ_ONLY_REMEDY }];
   }
 }
 

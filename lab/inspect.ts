@@ -21,13 +21,13 @@ export interface Inspection {
 }
 
 /** Seconds. */
-const defaultBound = 60;
+const DEFAULT_BOUND = 60;
 
 /** Waits for the checks of the topology. Throws UnmetError, naming what is missing. */
 export async function awaitChecks(lab: Lab, progress: Progress, abort?: AbortSignal): Promise<void> {
   const { checks } = lab.plan.topology;
   if (checks === undefined) return;
-  const { pods: _pods, ping = [], within = defaultBound, ...condition } = checks;
+  const { pods: _pods, ping = [], within = DEFAULT_BOUND, ...condition } = checks;
   if (Object.keys(condition).length > 0) {
     await progress.step(`${Object.keys(condition).join(", ")} as the topology says`, async () => {
       await awaitCondition(lab, condition, within, { abort });
@@ -66,7 +66,7 @@ export async function awaitMatrix(lab: Lab, abort?: AbortSignal): Promise<Cell[]
     cells = cells.map(cell => fresh.get(`${cell.from} ${cell.address}`) ?? cell);
     return false;
   };
-  await until(again, (lab.plan.topology.checks?.within ?? defaultBound) * 1000, 200, abort);
+  await until(again, (lab.plan.topology.checks?.within ?? DEFAULT_BOUND) * 1000, 200, abort);
   return cells;
 }
 

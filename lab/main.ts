@@ -24,7 +24,7 @@ const paint = paintFor(process.stdout, process.env);
 const paintErrors = paintFor(process.stderr, process.env);
 const buildFolder = new URL("../build/lab", import.meta.url).pathname;
 /** Columns of a drawing where the output is no terminal. */
-const widest = 240;
+const WIDEST = 240;
 const print = (lines: string | string[]) => process.stdout.write(`${typeof lines === "string" ? lines : lines.join("\n")}\n`);
 const heading = (text: string) => print(`\n${paint("strong", text)}`);
 
@@ -92,7 +92,7 @@ async function runChecks(lab: Lab, title: string, begin: number, flags: UpFlags,
 
 function printDrawing(lab: Lab, title: string): void {
   heading(title);
-  const room = (process.stdout.columns ?? widest) - 2;
+  const room = (process.stdout.columns ?? WIDEST) - 2;
   const picture = pictureOfLab(lab);
   const needed = Math.max(...drawTerminal(picture, plain, room).map(width));
   if (needed > room) print(`  the drawing needs ${needed + 2} columns, there are ${room + 2}: see the one in the file`);

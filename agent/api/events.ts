@@ -6,17 +6,17 @@ import type { ServerResponse } from "node:http";
 import { ApiError } from "./error.ts";
 import type { EventView } from "./views.ts";
 
-const maxClients = 16;
+const MAX_CLIENTS = 16;
 /** Octets that wait for a client before it is cut off. */
-const maxBacklog = 1 << 20;
+const MAX_BACKLOG = 1 << 20;
 
 export class EventStream {
   readonly #clients = new Set<ServerResponse>();
 
   /** Throws ApiError 503 when there are too many. */
   add(response: ServerResponse): void {
-    if (this.#clients.size >= maxClients) {
-      throw new ApiError(503, `${maxClients} clients follow the events already`, "end one of them");
+    if (this.#clients.size >= MAX_CLIENTS) {
+      throw new ApiError(503, `${MAX_CLIENTS} clients follow the events already`, "end one of them");
     }
     this.#clients.add(response);
     response.on("close", () => this.#clients.delete(response));
@@ -28,7 +28,7 @@ export class EventStream {
     if (this.#clients.size === 0) return;
     const line = `${JSON.stringify(event)}\n`;
     for (const client of this.#clients) {
-      if (client.writableLength > maxBacklog) client.destroy();
+      if (client.writableLength > MAX_BACKLOG) client.destroy();
       else client.write(line);
     }
   }

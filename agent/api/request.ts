@@ -4,7 +4,7 @@ import { isAddress, isPrefix } from "../../net/address.ts";
 import { ApiError } from "./error.ts";
 
 /** Longest request target in octets. */
-const maxUrl = 2048;
+const MAX_URL = 2048;
 
 export interface Target {
   /** Decoded path segments. */
@@ -14,7 +14,7 @@ export interface Target {
 
 /** Throws ApiError 400 and 414. */
 export function readTarget(url: string): Target {
-  if (url.length > maxUrl) throw new ApiError(414, `the request target has more than ${maxUrl} octets`, "shorten it");
+  if (url.length > MAX_URL) throw new ApiError(414, `the request target has more than ${MAX_URL} octets`, "shorten it");
   if (!url.startsWith("/")) throw new ApiError(400, "the request target is not a path", "use a path such as /v1/status");
   const [path, ...query] = url.split("?");
   try {

@@ -50,9 +50,9 @@ export interface ApiRoute {
   handle: Handler;
 }
 
-const defaultLimit = 100;
+const DEFAULT_LIMIT = 100;
 /** Bounds one answer to some megabytes. */
-const maxLimit = 10_000;
+const MAX_LIMIT = 10_000;
 
 export const apiRoutes: ApiRoute[] = [
   get("/v1/status", [], (_query, backend) => backend.status()),
@@ -64,7 +64,7 @@ export const apiRoutes: ApiRoute[] = [
       ...(query.after !== undefined && { after: readPrefix(query.after, "prefix only") }),
       ...(query.family !== undefined && { family: readChoice("family", query.family, Families) }),
       ...(query.neighbor !== undefined && { neighbor: knownPeer(query.neighbor, backend) }),
-      limit: query.limit === undefined ? defaultLimit : readInteger("limit", query.limit, 1, maxLimit),
+      limit: query.limit === undefined ? DEFAULT_LIMIT : readInteger("limit", query.limit, 1, MAX_LIMIT),
     }),
   ),
   get("/v1/explain", ["prefix"], (query, backend) => {

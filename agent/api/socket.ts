@@ -10,12 +10,12 @@ export class SocketError extends Error {
 }
 
 /** sizeof(sockaddr_un.sun_path) less the final zero. */
-const maxPath = 107;
+const MAX_PATH = 107;
 
 /** Creates the folder with mode 0700 where it is missing. Throws SocketError. */
 export async function listenOnSocket(server: Server, path: string): Promise<void> {
-  if (Buffer.byteLength(path) > maxPath) {
-    throw new SocketError(`${path}: a socket's path has at most ${maxPath} octets; choose a shorter one with --socket`);
+  if (Buffer.byteLength(path) > MAX_PATH) {
+    throw new SocketError(`${path}: a socket's path has at most ${MAX_PATH} octets; choose a shorter one with --socket`);
   }
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   await removeStale(path);

@@ -190,7 +190,7 @@ export class RoutingTable {
     const known = this.#rows.get(key);
     if (known) return known;
     // Rows are few; where an owner changes them without end, those in use go on being used, and only sharing is lost.
-    if (this.#rows.size >= maxRows) this.#rows.clear();
+    if (this.#rows.size >= MAX_ROWS) this.#rows.clear();
     this.#rows.set(key, row);
     return row;
   }
@@ -246,7 +246,7 @@ function sharesLoad({ protocol, hops }: RouteRow): boolean {
   return protocol !== PROTOCOL_RA && hops.length > 0 && hops.every(hop => hop.gateway !== undefined);
 }
 
-const maxRows = 10_000;
+const MAX_ROWS = 10_000;
 const noRows: RouteRow[] = [];
 
 function noRoutes(family: 4 | 6): FamilyRoutes {

@@ -54,7 +54,7 @@ function uint32(data: Uint8Array, at: number): number {
   return ((data[at] << 24) | (data[at + 1] << 16) | (data[at + 2] << 8) | data[at + 3]) >>> 0;
 }
 
-const maxShown = 8;
+const MAX_SHOWN = 8;
 
 function capabilities(data: Uint8Array): string | undefined {
   const found: string[] = [];
@@ -65,8 +65,8 @@ function capabilities(data: Uint8Array): string | undefined {
     at = end;
   }
   if (at !== data.length) return undefined;
-  const more = found.length > maxShown ? ` and ${found.length - maxShown} more` : "";
-  return `${found.slice(0, maxShown).join(", ")}${more}`;
+  const more = found.length > MAX_SHOWN ? ` and ${found.length - MAX_SHOWN} more` : "";
+  return `${found.slice(0, MAX_SHOWN).join(", ")}${more}`;
 }
 
 /** Flags, code, length of one or two octets, value; a neighbour may leave out what it could not read. */

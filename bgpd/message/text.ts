@@ -20,9 +20,9 @@ export const WellKnownCommunity = {
 const communityNames = new Map<number, string>(Object.entries(WellKnownCommunity).map(([name, value]) => [value, name]));
 const communityValues = new Map<string, number>(Object.entries(WellKnownCommunity));
 
-const decimal = "(0|[1-9]\\d{0,9})";
-const communityText = new RegExp(`^${decimal}:${decimal}$`);
-const largeCommunityText = new RegExp(`^${decimal}:${decimal}:${decimal}$`);
+const DECIMAL = "(0|[1-9]\\d{0,9})";
+const communityText = new RegExp(`^${DECIMAL}:${DECIMAL}$`);
+const largeCommunityText = new RegExp(`^${DECIMAL}:${DECIMAL}:${DECIMAL}$`);
 
 export function formatOrigin(origin: Origin): "igp" | "egp" | "incomplete" {
   return origin === 0 ? "igp" : origin === 1 ? "egp" : "incomplete";

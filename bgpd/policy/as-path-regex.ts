@@ -9,8 +9,12 @@
 
 /** Compiles to a test over the path's text (formatAsPath). Throws AsPathRegexError. */
 export function compileAsPathRegex(pattern: string): (text: string) => boolean {
-  if (pattern.length > maxPatternLength) {
-    throw new AsPathRegexError(pattern, maxPatternLength, `it has ${pattern.length} characters, at most ${maxPatternLength} are allowed`);
+  if (pattern.length > MAX_PATTERN_LENGTH) {
+    throw new AsPathRegexError(
+      pattern,
+      MAX_PATTERN_LENGTH,
+      `it has ${pattern.length} characters, at most ${MAX_PATTERN_LENGTH} are allowed`,
+    );
   }
   const automaton = new Automaton(new Parser(pattern).parse(), pattern);
   return text => automaton.test(text);
@@ -24,20 +28,20 @@ class AsPathRegexError extends Error {
   }
 }
 
-const maxPatternLength = 256;
-const maxRepeat = 64;
-const maxStates = 1000;
+const MAX_PATTERN_LENGTH = 256;
+const MAX_REPEAT = 64;
+const MAX_STATES = 1000;
 /** Deterministic states kept at a time; beyond it the table is begun anew, so memory stays bounded. */
-const maxTable = 500;
+const MAX_TABLE = 500;
 
 /** All that the text of a path is made of; anything else is one more symbol that only `.`, `_` and negated sets match. */
-const alphabet = "0123456789 {}(),[]";
-const otherSymbol = alphabet.length;
-const allSymbols = (1 << (alphabet.length + 1)) - 1;
-const digits = 0b11_1111_1111;
+const ALPHABET = "0123456789 {}(),[]";
+const otherSymbol = ALPHABET.length;
+const allSymbols = (1 << (ALPHABET.length + 1)) - 1;
+const DIGITS = 0b11_1111_1111;
 
 const symbolOf = new Uint8Array(128).fill(otherSymbol);
-for (let i = 0; i < alphabet.length; i++) symbolOf[alphabet.charCodeAt(i)] = i;
+for (let i = 0; i < ALPHABET.length; i++) symbolOf[ALPHABET.charCodeAt(i)] = i;
 
 type Node =
   | { kind: "symbols"; mask: number }
@@ -49,7 +53,7 @@ type Node =
 
 const boundary: Node = {
   kind: "either",
-  parts: [{ kind: "start" }, { kind: "end" }, { kind: "symbols", mask: allSymbols & ~digits }],
+  parts: [{ kind: "start" }, { kind: "end" }, { kind: "symbols", mask: allSymbols & ~DIGITS }],
 };
 
 class Parser {
@@ -97,8 +101,8 @@ class Parser {
     if (!counted) return undefined;
     const min = Number(counted[1]);
     const max = counted[2] === undefined ? min : counted[3] === "" ? Number.POSITIVE_INFINITY : Number(counted[3]);
-    if (min > max || min > maxRepeat || (max > maxRepeat && max !== Number.POSITIVE_INFINITY)) {
-      this.#fail(`a count of repetitions must rise and be at most ${maxRepeat}`);
+    if (min > max || min > MAX_REPEAT || (max > MAX_REPEAT && max !== Number.POSITIVE_INFINITY)) {
+      this.#fail(`a count of repetitions must rise and be at most ${MAX_REPEAT}`);
     }
     this.#at += counted[0].length;
     return { min, max };
@@ -129,7 +133,7 @@ class Parser {
   #escaped(): number {
     const char = this.#pattern[this.#at++];
     if (char === undefined) this.#fail('"\\" at the end', this.#at - 2);
-    return char === "d" ? digits : this.#literal(char, this.#at - 1);
+    return char === "d" ? DIGITS : this.#literal(char, this.#at - 1);
   }
 
   #set(start: number): number {
@@ -145,7 +149,7 @@ class Parser {
         this.#at++;
         mask |= this.#range(char, this.#pattern[this.#at++] ?? "", at);
       } else {
-        mask |= char === "_" ? allSymbols & ~digits : this.#literal(char, at);
+        mask |= char === "_" ? allSymbols & ~DIGITS : this.#literal(char, at);
       }
     }
     if (mask === 0) this.#fail("an empty set", start);
@@ -160,7 +164,7 @@ class Parser {
   }
 
   #literal(char: string, at: number): number {
-    const symbol = alphabet.indexOf(char);
+    const symbol = ALPHABET.indexOf(char);
     if (symbol < 0) this.#fail(`"${char}" never occurs in an AS path: digits, spaces, {} and () do`, at);
     return 1 << symbol;
   }
@@ -250,8 +254,8 @@ class Automaton {
   }
 
   #add(state: State): number {
-    if (this.#states.length >= maxStates) {
-      throw new AsPathRegexError(this.#pattern, 0, `too large once its counted repetitions are written out (${maxStates} states)`);
+    if (this.#states.length >= MAX_STATES) {
+      throw new AsPathRegexError(this.#pattern, 0, `too large once its counted repetitions are written out (${MAX_STATES} states)`);
     }
     return this.#states.push(state) - 1;
   }
@@ -271,7 +275,7 @@ class Automaton {
       if (state.kind === "symbols" && (state.mask >> symbol) & 1) entered.push(state.next);
     }
     const states = this.#closure(entered, false, false);
-    if (this.#rows.length >= maxTable) {
+    if (this.#rows.length >= MAX_TABLE) {
       this.#begin();
       return this.#row(states, false);
     }
@@ -286,7 +290,7 @@ class Automaton {
     const index = this.#rows.length;
     this.#rows.push({
       states,
-      next: new Int16Array(alphabet.length + 1).fill(-1),
+      next: new Int16Array(ALPHABET.length + 1).fill(-1),
       matched: states[0] === 0,
       matchedAtEnd: this.#closure(states, atStart, true)[0] === 0,
     });

@@ -31,15 +31,15 @@ export function containsAny(path: readonly AsPathSegment[], asns: ReadonlySet<nu
 export function prepend(path: readonly AsPathSegment[], asn: number, count: number): AsPathSegment[] {
   const rest = [...path];
   const numbers: number[] = new Array(count).fill(asn);
-  if (rest[0]?.type === SegmentType.AsSequence && rest[0].asns.length < maxSegment) {
-    const room = Math.min(count, maxSegment - rest[0].asns.length);
+  if (rest[0]?.type === SegmentType.AsSequence && rest[0].asns.length < MAX_SEGMENT) {
+    const room = Math.min(count, MAX_SEGMENT - rest[0].asns.length);
     rest[0] = { type: SegmentType.AsSequence, asns: [...numbers.splice(0, room), ...rest[0].asns] };
   }
   if (numbers.length > 0) rest.unshift({ type: SegmentType.AsSequence, asns: numbers });
   return rest;
 }
 
-const maxSegment = 255;
+const MAX_SEGMENT = 255;
 
 function isConfederation(segment: AsPathSegment): boolean {
   return segment.type === SegmentType.ConfedSequence || segment.type === SegmentType.ConfedSet;

@@ -18,7 +18,7 @@ export interface PolicyProblem {
 }
 
 /** Prepending more often is never of use and costs every router memory. */
-const maxPrepend = 32;
+const MAX_PREPEND = 32;
 
 /** All problems, in the order of the rules; empty = compilePolicies() takes it. */
 export function validatePolicy(policy: PolicyConfig): PolicyProblem[] {
@@ -79,7 +79,7 @@ class RuleCheck {
     const { set, prepend } = action;
     for (const { field } of NumberKinds) {
       const value = set?.[field];
-      if (value !== undefined) this.#number(`action.set.${field}`, value, 0, maxUint32);
+      if (value !== undefined) this.#number(`action.set.${field}`, value, 0, MAX_UINT32);
     }
     if (set?.med !== undefined && action.removeMed) this.#add("action.removeMed", "the MED is both set and removed", "keep one of the two");
     if (set?.origin !== undefined) this.#names("action.set.origin", [set.origin], originNames);
@@ -89,7 +89,7 @@ class RuleCheck {
     }
     for (const kind of CommunityKinds) this.#communityAction(kind, action[kind.attribute]);
     if (prepend) {
-      this.#number("action.prepend.count", prepend.count, 1, maxPrepend);
+      this.#number("action.prepend.count", prepend.count, 1, MAX_PREPEND);
       const { asn } = prepend;
       if (asn !== "self" && asn !== "last") this.#try("action.prepend.asn", () => checkAsn(asn), `${asnRemedy}, "self" or "last"`);
     }
@@ -122,8 +122,8 @@ class RuleCheck {
   }
 
   #range(field: string, min: number | undefined, max: number | undefined): void {
-    if (min !== undefined) this.#number(`${field} minimum`, min, 0, maxUint32);
-    if (max !== undefined) this.#number(`${field} maximum`, max, 0, maxUint32);
+    if (min !== undefined) this.#number(`${field} minimum`, min, 0, MAX_UINT32);
+    if (max !== undefined) this.#number(`${field} maximum`, max, 0, MAX_UINT32);
     if (min !== undefined && max !== undefined && min > max) this.#add(field, `${min} is more than ${max}`, "put the smaller number first");
   }
 
@@ -145,11 +145,11 @@ class RuleCheck {
   }
 }
 
-const maxUint32 = 0xffffffff;
-const asnRemedy = `write an AS number, 1..${maxUint32}`;
+const MAX_UINT32 = 0xffffffff;
+const asnRemedy = `write an AS number, 1..${MAX_UINT32}`;
 
 function checkAsn(asn: number): void {
-  if (!Number.isInteger(asn) || asn < 1 || asn > maxUint32) throw new RangeError(`${asn} is no AS number`);
+  if (!Number.isInteger(asn) || asn < 1 || asn > MAX_UINT32) throw new RangeError(`${asn} is no AS number`);
 }
 
 /** RFC 4271 section 6.3: a next hop is a host's address. */

@@ -71,7 +71,7 @@ function limits({ families }: Neighbor): string {
 }
 
 /** Neighbours that are named where many hear the same. */
-const named = 4;
+const NAMED = 4;
 
 /** To whom what is announced with which attributes; neighbours that hear the same stand together. */
 function announcements({ announcements: all }: PlanView, paint: Paint): string[] {
@@ -97,8 +97,8 @@ function announcements({ announcements: all }: PlanView, paint: Paint): string[]
     if (!group.neighbors.includes(neighbor)) group.neighbors.push(neighbor);
   }
   return [...groups.values()].flatMap(({ neighbors, lines }) => {
-    const more = neighbors.length > named ? ` and ${neighbors.length - named} more` : "";
-    return ["", `${paint("accent", "announced to")} ${neighbors.slice(0, named).map(printable).join(", ")}${more}`, ...lines];
+    const more = neighbors.length > NAMED ? ` and ${neighbors.length - NAMED} more` : "";
+    return ["", `${paint("accent", "announced to")} ${neighbors.slice(0, NAMED).map(printable).join(", ")}${more}`, ...lines];
   });
 }
 

@@ -6,7 +6,7 @@ import type { RouteView } from "../../bgpd/snapshot.ts";
 import { count, type Paint, type Tone } from "./paint.ts";
 import { table } from "./table.ts";
 
-const legend = "> best   = shares the traffic (ECMP)   · not chosen   ✗ not eligible";
+const LEGEND = "> best   = shares the traffic (ECMP)   · not chosen   ✗ not eligible";
 
 export function renderRoutes(answer: RouteList, paint: Paint): string {
   if (answer.routes.length === 0) return "no routes\n";
@@ -25,7 +25,7 @@ export function renderRoutes(answer: RouteList, paint: Paint): string {
     ],
     paint,
   );
-  lines.push("", paint("dim", legend));
+  lines.push("", paint("dim", LEGEND));
   if (answer.total > answer.routes.length) {
     const rest = answer.next === undefined ? "this is the last page" : `the next page: --after ${answer.next}`;
     lines.push(`${count(answer.routes.length)} of ${count(answer.total)} routes shown; ${rest}`);

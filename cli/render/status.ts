@@ -61,14 +61,14 @@ function listening(sockets: { address: string; port: number }[]): string {
 }
 
 /** Of those that are down, named in the line. */
-const namedSessions = 5;
+const NAMED_SESSIONS = 5;
 
 function sessions({ established, configured, overdue }: SessionsView, paint: Paint): string {
   const text = `${established} of ${configured} established`;
   if (established === configured) return paint("good", text);
   const names = [...overdue].sort(compareNames);
-  const more = names.length > namedSessions ? ` and ${names.length - namedSessions} more` : "";
-  const down = names.length === 0 ? "" : `; down: ${names.slice(0, namedSessions).map(printable).join(", ")}${more}`;
+  const more = names.length > NAMED_SESSIONS ? ` and ${names.length - NAMED_SESSIONS} more` : "";
+  const down = names.length === 0 ? "" : `; down: ${names.slice(0, NAMED_SESSIONS).map(printable).join(", ")}${more}`;
   return paint("bad", text + down);
 }
 

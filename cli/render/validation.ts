@@ -5,7 +5,7 @@ import { renderProblems } from "./status.ts";
 import { compareNames } from "./table.ts";
 
 /** Names that are written out before "and N more". */
-const named = 5;
+const NAMED = 5;
 
 /** `nodes`: all that were checked. */
 export function renderValidation(problems: readonly NodesProblem[], nodes: readonly string[], paint: Paint): string {
@@ -34,7 +34,7 @@ function withoutName(problem: NodesProblem): object {
 
 function where(concerned: readonly string[], all: readonly string[]): string {
   if (concerned.length === all.length) return all.length === 1 ? `on node ${all[0]}` : `on all ${all.length} nodes`;
-  const more = concerned.length - named;
-  const names = concerned.slice(0, more > 1 ? named : concerned.length).join(", ");
+  const more = concerned.length - NAMED;
+  const names = concerned.slice(0, more > 1 ? NAMED : concerned.length).join(", ");
   return concerned.length === 1 ? `on node ${names}` : `on ${concerned.length} nodes: ${names}${more > 1 ? ` and ${more} more` : ""}`;
 }

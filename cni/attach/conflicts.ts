@@ -4,9 +4,9 @@
  */
 import type { InterfaceAddress, Link, Rtnetlink } from "../../kernel/types.ts";
 import { type Address, contains, formatAddress, formatPrefix, isLinkLocal, sameOctets } from "../../net/address.ts";
-import { firstOffset, type Pool } from "../ipam/pool.ts";
+import { FIRST_OFFSET, type Pool } from "../ipam/pool.ts";
 import type { AttachProblem } from "../types.ts";
-import { bridgeAlias, isPodLink } from "./names.ts";
+import { BRIDGE_ALIAS, isPodLink } from "./names.ts";
 
 /** Addresses of the node, but for those of the pods' bridge, and the links that have them: no pod may get one. */
 export function nodeAddresses(netlink: Rtnetlink): Map<string, string> {
@@ -27,7 +27,7 @@ export function findConflicts(netlink: Rtnetlink, pools: readonly Pool[]): Attac
   const problems = new Map<string, AttachProblem>();
   for (const entry of netlink.addresses()) {
     const link = links.get(entry.ifindex);
-    if (!link || link.alias === bridgeAlias || isPodLink(link)) continue;
+    if (!link || link.alias === BRIDGE_ALIAS || isPodLink(link)) continue;
     for (const pool of pools) {
       const address = [entry.address, entry.peer].find(one => one && contains(pool.prefix, one));
       if (address) problems.set(`${link.name} ${formatAddress(address)} ${pool.text}`, conflict(link, entry, address, pool));
@@ -44,9 +44,9 @@ export function findConflicts(netlink: Rtnetlink, pools: readonly Pool[]): Attac
 
 /** By the first address that a pod gets: one look-up tells of all routes for the whole range. A shorter prefix than the bridge's matches where there is no bridge. */
 function leadsAway(netlink: Rtnetlink, links: ReadonlyMap<number, Link>, pool: Pool): AttachProblem | undefined {
-  const { route } = netlink.match(pool.addressAt(firstOffset));
+  const { route } = netlink.match(pool.addressAt(FIRST_OFFSET));
   if (route?.type !== "unicast" || route.length < pool.prefix.length) return undefined;
-  const link = route.nextHops.map(({ ifindex }) => links.get(ifindex)).find(found => found && found.alias !== bridgeAlias);
+  const link = route.nextHops.map(({ ifindex }) => links.get(ifindex)).find(found => found && found.alias !== BRIDGE_ALIAS);
   if (!link) return undefined;
   const text = formatPrefix({ address: route.destination, length: route.length });
   return {

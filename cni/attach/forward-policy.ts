@@ -15,7 +15,7 @@ import type { IpFamily } from "../../net/address.ts";
 import type { AttachProblem } from "../types.ts";
 
 /** By it our rules are known again, also after a crash. */
-const comment = "podlane pods";
+const COMMENT = "podlane pods";
 
 /** The link and the ranges that are to be passed on. */
 export interface Passing {
@@ -104,19 +104,19 @@ async function iptablesChains(chains: ForwardChain[] | undefined): Promise<Iptab
 }
 
 function rulesFor(link: string): string[][] {
-  return ["-i", "-o"].map(direction => [direction, link, "-m", "comment", "--comment", comment, "-j", "ACCEPT"]);
+  return ["-i", "-o"].map(direction => [direction, link, "-m", "comment", "--comment", COMMENT, "-j", "ACCEPT"]);
 }
 
 /** Our rules in it, as arguments. */
 function ours({ rules }: IptablesForward): string[][] {
-  const quoted = `--comment "${comment}"`;
+  const quoted = `--comment "${COMMENT}"`;
   return rules
     .filter(rule => rule.includes(quoted))
     .map(rule =>
       rule
         .slice("-A FORWARD ".length)
         .split(quoted)
-        .flatMap((part, at) => [...(at > 0 ? ["--comment", comment] : []), ...part.trim().split(" ").filter(Boolean)]),
+        .flatMap((part, at) => [...(at > 0 ? ["--comment", COMMENT] : []), ...part.trim().split(" ").filter(Boolean)]),
     );
 }
 

@@ -21,7 +21,7 @@ import { formatVersions } from "../protocol/version.ts";
 import type { AttachmentView, AttachProblem, PodPlan } from "../types.ts";
 import { Attachments } from "./attachments.ts";
 import { nodeAddresses } from "./conflicts.ts";
-import { httpStatus, ledgerRemedy, toCniError } from "./errors.ts";
+import { httpStatus, LEDGER_REMEDY, toCniError } from "./errors.ts";
 import { AddFailures } from "./failures.ts";
 import { hostInterfaceName, podLinkAlias } from "./names.ts";
 import { nodeProblems } from "./node.ts";
@@ -76,8 +76,8 @@ export interface CniHandler {
 
 type Attach = Extract<CniRequest, { command: "ADD" | "CHECK" }>;
 
-const checkAttempts = 5;
-const checkDelay = 100;
+const CHECK_ATTEMPTS = 5;
+const CHECK_DELAY = 100;
 
 /** Throws JournalError where the ledger cannot be used, NetlinkError where there is no rtnetlink. */
 export function createCniHandler(options: CniHandlerOptions): CniHandler {
@@ -290,11 +290,11 @@ class Handler implements CniHandler {
     }
     const defaultRoutes = ([4, 6] as const).filter(family => hasDefaultRoute(previous, family));
     let found: string[] = [];
-    for (let attempt = 0; attempt < checkAttempts; attempt++) {
+    for (let attempt = 0; attempt < CHECK_ATTEMPTS; attempt++) {
       found = this.#nodeSide.attachPoint().inspect({ ...reservation, netns: request.netns, defaultRoutes });
       if (found.length === 0) return;
       // Plugins later in the list may still be at work.
-      await new Promise(resolve => setTimeout(resolve, checkDelay));
+      await new Promise(resolve => setTimeout(resolve, CHECK_DELAY));
     }
     throw new CniError(ErrorCode.attachmentChanged, found.join("; "), "recreate the pod");
   }
@@ -349,7 +349,7 @@ class Handler implements CniHandler {
         reason: "LedgerUnusable",
         field: this.#ledger.file,
         message: `no pod can be attached: ${obstacle}`,
-        remedy: ledgerRemedy,
+        remedy: LEDGER_REMEDY,
       },
     ];
   }

@@ -9,19 +9,19 @@ import { formatAddress, parseAddress } from "../../net/address.ts";
 import type { AttachProblem, PodPlan } from "../types.ts";
 import { isPodLink } from "./names.ts";
 
-const mainTable = 254;
-const defaultMtu = 1500;
+const MAIN_TABLE = 254;
+const DEFAULT_MTU = 1500;
 /** RFC 8200 section 5. */
-const leastIpv6 = 1280;
+const LEAST_IPV6 = 1280;
 /** RFC 791. */
-const leastIpv4 = 68;
+const LEAST_IPV4 = 68;
 /** 2000::, the first address of global unicast (RFC 4291), in a block that is not assigned. */
 const globalUnicast = Uint8Array.of(0x20, ...new Uint8Array(15));
 
 /** Octets. `hasIpv6`: pods have IPv6 addresses. */
 export function podMtu(netlink: Rtnetlink, plan: PodPlan, hasIpv6: boolean): number {
-  const mtu = plan.mtu === "auto" ? (leastOf(findUplinks(netlink, plan))?.mtu ?? defaultMtu) : plan.mtu;
-  return Math.max(mtu, hasIpv6 ? leastIpv6 : leastIpv4);
+  const mtu = plan.mtu === "auto" ? (leastOf(findUplinks(netlink, plan))?.mtu ?? DEFAULT_MTU) : plan.mtu;
+  return Math.max(mtu, hasIpv6 ? LEAST_IPV6 : LEAST_IPV4);
 }
 
 /** What pods send is larger than what leaves the node. */
@@ -33,7 +33,7 @@ export function mtuProblems(netlink: Rtnetlink, plan: PodPlan, hasIpv6: boolean)
   const why = planned ? "spec.mtu of the PodNetwork says so" : "IPv6 needs it";
   const remedy = planned
     ? `take spec.mtu out, or set ${uplink.mtu} at most; or raise the MTU of ${uplink.name}, and of the network behind it`
-    : `raise the MTU of ${uplink.name} to ${leastIpv6} at least, and of the network behind it; pods follow`;
+    : `raise the MTU of ${uplink.name} to ${LEAST_IPV6} at least, and of the network behind it; pods follow`;
   const message = `pods have an MTU of ${mtu}, as ${why}, and ${uplink.name}, by which they reach other nodes, has ${uplink.mtu}: larger packets are fragmented, refused or lost`;
   return [{ severity: "warning", reason: "MTUTooLarge", field: "mtu", message, remedy }];
 }
@@ -136,7 +136,7 @@ function holderOf(netlink: Rtnetlink, text: string): number[] {
  * is asked for the way to an address that nobody has.
  */
 function* defaultRoutes(netlink: Rtnetlink): Generator<number> {
-  for (const chunk of netlink.routes({ family: 4, table: mainTable })) {
+  for (const chunk of netlink.routes({ family: 4, table: MAIN_TABLE })) {
     for (const route of chunk) if (route.length === 0) for (const hop of route.nextHops) yield hop.ifindex;
     if (chunk.some(({ destination }) => destination.some(octet => octet !== 0))) break;
   }

@@ -6,10 +6,10 @@ import { AddressError, parsePrefix } from "../../net/address.ts";
 import type { Key } from "../ipam/book.ts";
 
 /** IFLA_IFALIAS of the bridge. */
-export const bridgeAlias = "podlane bridge";
-const podAlias = "podlane pod";
+export const BRIDGE_ALIAS = "podlane bridge";
+const POD_ALIAS = "podlane pod";
 /** IFALIASZ - 1, less the octet that ends the text. */
-const maximumAlias = 254;
+const MAXIMUM_ALIAS = 254;
 
 /** The node's end of a pod's veth pair: 14 octets, the same for the same container and interface. */
 export function hostInterfaceName({ containerId, ifname }: Pick<Key, "containerId" | "ifname">): string {
@@ -18,13 +18,13 @@ export function hostInterfaceName({ containerId, ifname }: Pick<Key, "containerI
 
 /** Says whose link it is, and enough to know the addresses again if the ledger is lost. */
 export function podLinkAlias(key: Key, addresses: readonly string[]): string {
-  return [podAlias, key.network, key.containerId, key.ifname, addresses.join(",")].join(" ").slice(0, maximumAlias);
+  return [POD_ALIAS, key.network, key.containerId, key.ifname, addresses.join(",")].join(" ").slice(0, MAXIMUM_ALIAS);
 }
 
 /** What podLinkAlias wrote; undefined for a foreign link, or where it did not fit. */
 export function parsePodAlias(alias: string): (Key & { addresses: string[] }) | undefined {
   const [program, kind, network, containerId, ifname, addresses] = alias.split(" ");
-  if (`${program} ${kind}` !== podAlias || !addresses || alias.length >= maximumAlias) return undefined;
+  if (`${program} ${kind}` !== POD_ALIAS || !addresses || alias.length >= MAXIMUM_ALIAS) return undefined;
   if (!addresses.split(",").every(isInterfaceAddress)) return undefined;
   return { network, containerId, ifname, addresses: addresses.split(",") };
 }
@@ -41,7 +41,7 @@ function isInterfaceAddress(text: string): boolean {
 }
 
 export function isPodLink(link: Link): boolean {
-  return link.kind === "veth" && (link.alias === podAlias || link.alias.startsWith(`${podAlias} `));
+  return link.kind === "veth" && (link.alias === POD_ALIAS || link.alias.startsWith(`${POD_ALIAS} `));
 }
 
 /**

@@ -6,8 +6,8 @@ import type { AttachProblem, PodPlan } from "../types.ts";
 import { AttachModes } from "./modes.ts";
 
 /** Of IPv6, the kernel demands 1280; of IPv4, 68. */
-const minimumMtu = 1280;
-const maximumMtu = 65535;
+const MINIMUM_MTU = 1280;
+const MAXIMUM_MTU = 65535;
 
 export function checkPlan(plan: PodPlan): { prefixes: Prefix[]; rangeProblems: AttachProblem[]; problems: AttachProblem[] } {
   const rangeProblems: AttachProblem[] = [];
@@ -37,12 +37,12 @@ export function checkPlan(plan: PodPlan): { prefixes: Prefix[]; rangeProblems: A
       message: `the bridge's name ${name}`,
       remedy: "use at most 15 letters, digits and -",
     });
-  if (plan.mtu !== "auto" && !(Number.isInteger(plan.mtu) && plan.mtu >= minimumMtu && plan.mtu <= maximumMtu)) {
+  if (plan.mtu !== "auto" && !(Number.isInteger(plan.mtu) && plan.mtu >= MINIMUM_MTU && plan.mtu <= MAXIMUM_MTU)) {
     problems.push({
       severity: "error",
       reason: "InvalidValue",
       field: "mtu",
-      message: `the MTU ${plan.mtu} is not from ${minimumMtu} to ${maximumMtu}`,
+      message: `the MTU ${plan.mtu} is not from ${MINIMUM_MTU} to ${MAXIMUM_MTU}`,
       remedy: 'say "auto"',
     });
   }

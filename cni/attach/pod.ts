@@ -21,10 +21,10 @@ interface PodAddress {
   gateway: Address;
 }
 
-const mainTable = 254;
+const MAIN_TABLE = 254;
 /** RTPROT_BOOT, as ip(8) uses: in the pod's namespace these routes are nobody's in particular. */
-const protocolBoot = 3;
-const loopbackIndex = 1;
+const PROTOCOL_BOOT = 3;
+const LOOPBACK_INDEX = 1;
 
 /** Refuses a namespace that is gone or is the node's own. Returns its inode. Throws CniError. */
 export function requirePodNetns(path: string): string {
@@ -167,19 +167,19 @@ function tunePod(ifname: string, addresses: readonly PodAddress[]): void {
 }
 
 function configurePod(pod: Rtnetlink, inside: Link, addresses: readonly PodAddress[]): AttachmentResult["routes"] {
-  pod.setLink(loopbackIndex, { up: true });
+  pod.setLink(LOOPBACK_INDEX, { up: true });
   for (const { address, length } of addresses) pod.addAddress({ ifindex: inside.index, address, prefixLength: length, nodad: true });
   pod.setLink(inside.index, { up: true });
   const routes: AttachmentResult["routes"] = [];
   for (const { address, gateway } of addresses) {
     const destination = anywhere(address);
     // A pod with several interfaces has its default route on the first.
-    if (hasDefaultRoute(pod, destination.family, mainTable)) continue;
+    if (hasDefaultRoute(pod, destination.family, MAIN_TABLE)) continue;
     pod.addRoute({
       family: destination.family,
       destination: destination.address,
       length: 0,
-      protocol: protocolBoot,
+      protocol: PROTOCOL_BOOT,
       nextHops: [{ gateway, ifindex: inside.index }],
     });
     routes.push({ destination, gateway });

@@ -4,7 +4,7 @@
  */
 import fs from "node:fs";
 import path from "node:path";
-import { decodeHeaders, maximumRequest } from "../http.ts";
+import { decodeHeaders, MAXIMUM_REQUEST } from "../http.ts";
 import type { RawRequest, Target } from "../protocol/request.ts";
 
 export interface QueuedDel {
@@ -49,7 +49,7 @@ function listFiles(directory: string): string[] {
 
 function readRequest(file: string): RawRequest | undefined {
   const size = fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0;
-  if (size === 0 || size > maximumRequest) return undefined;
+  if (size === 0 || size > MAXIMUM_REQUEST) return undefined;
   const text = fs.readFileSync(file, "utf8");
   const end = text.indexOf("\r\n\r\n");
   if (end < 0) return undefined;

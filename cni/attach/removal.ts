@@ -6,7 +6,7 @@
 import type { LinkDeletion, Rtnetlink } from "../../kernel/types.ts";
 
 /** Requests at a time. Each holds one of the four threads that libuv has for files too; with two, a call rarely waits 20 ms. */
-const maximumRunning = 2;
+const MAXIMUM_RUNNING = 2;
 
 export class LinkRemover {
   readonly #netlink: Rtnetlink;
@@ -26,7 +26,7 @@ export class LinkRemover {
   }
 
   #next(): void {
-    if (this.#running >= maximumRunning || this.#waiting.size === 0) return;
+    if (this.#running >= MAXIMUM_RUNNING || this.#waiting.size === 0) return;
     const batch = [...this.#waiting.values()];
     const indexes = [...this.#waiting.keys()];
     this.#waiting.clear();

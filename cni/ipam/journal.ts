@@ -18,8 +18,8 @@ export class JournalError extends Error {
   override readonly name = "JournalError";
 }
 
-const maximumFile = 256 << 20;
-const minimumCompaction = 256 << 10;
+const MAXIMUM_FILE = 256 << 20;
+const MINIMUM_COMPACTION = 256 << 10;
 
 export class Journal {
   readonly file: string;
@@ -69,7 +69,7 @@ export class Journal {
 
   /** A rewrite would save most of the file. */
   get isMostlyHistory(): boolean {
-    return this.#length > Math.max(minimumCompaction, 4 * this.#compacted);
+    return this.#length > Math.max(MINIMUM_COMPACTION, 4 * this.#compacted);
   }
 
   /** In words, where the file system has no room for another record. */
@@ -158,7 +158,7 @@ export class Journal {
     const stat = fs.statSync(this.file, { throwIfNoEntry: false });
     if (!stat) return Buffer.alloc(0);
     if (!stat.isFile()) throw new Error("it is not a regular file");
-    if (stat.size > maximumFile) throw new Error(`it is larger than ${maximumFile} octets`);
+    if (stat.size > MAXIMUM_FILE) throw new Error(`it is larger than ${MAXIMUM_FILE} octets`);
     return fs.readFileSync(this.file);
   }
 

@@ -10,7 +10,7 @@ import { type Address, formatPrefix, type Prefix, parsePrefix } from "../../net/
 import type { PodName } from "../types.ts";
 import { AddressBook, addressOf, type Key, type LedgerRecord, type Reservation } from "./book.ts";
 import { Journal, JournalError } from "./journal.ts";
-import { firstOffset, type Pool } from "./pool.ts";
+import { FIRST_OFFSET, type Pool } from "./pool.ts";
 
 export interface LedgerOptions {
   /** Milliseconds since the epoch. */
@@ -31,8 +31,8 @@ export interface NewReservation extends Key {
   pod?: PodName;
 }
 
-const formatVersion = 1;
-const defaultQuarantine = 30_000;
+const FORMAT_VERSION = 1;
+const DEFAULT_QUARANTINE = 30_000;
 
 export class Ledger {
   readonly file: string;
@@ -50,13 +50,13 @@ export class Ledger {
   constructor(directory: string, options: LedgerOptions) {
     this.file = path.join(directory, "ledger");
     this.#now = options.now;
-    this.#quarantine = options.quarantine ?? defaultQuarantine;
+    this.#quarantine = options.quarantine ?? DEFAULT_QUARANTINE;
     this.bootId = options.bootId ?? fs.readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
     this.#journal = new Journal(this.file);
     const damage = [...this.#journal.content.damage];
     for (const raw of this.#journal.content.records) {
       const record = raw as LedgerRecord;
-      if (record.op === "podlane-ledger" && record.version > formatVersion) {
+      if (record.op === "podlane-ledger" && record.version > FORMAT_VERSION) {
         throw new JournalError(
           `${this.file} was written by a newer podlane (format ${record.version}); install that version again, or drain the node and remove the file`,
         );
@@ -110,7 +110,7 @@ export class Ledger {
       if (wanted.has(pool.text) && pool.retired) records.push({ ...pool.record(), retired: false });
       wanted.delete(pool.text);
     }
-    for (const prefix of wanted) records.push({ op: "range", prefix, retired: false, cursor: firstOffset, freed: [] });
+    for (const prefix of wanted) records.push({ op: "range", prefix, retired: false, cursor: FIRST_OFFSET, freed: [] });
     this.#note(records);
     this.forgetEmptyRanges();
   }
@@ -152,7 +152,7 @@ export class Ledger {
     const known = new Set(this.pools().map(pool => pool.text));
     const ranges = found.addresses.map(text => formatPrefix(parsePrefix(text, "clear"))).filter(text => !known.has(text));
     this.#note([
-      ...ranges.map(prefix => ({ op: "range" as const, prefix, retired: true, cursor: firstOffset, freed: [] })),
+      ...ranges.map(prefix => ({ op: "range" as const, prefix, retired: true, cursor: FIRST_OFFSET, freed: [] })),
       { op: "reserve", ...found, confirmed: true, requested: true, at: this.#now(), bootId: this.bootId },
     ]);
     return undefined;
@@ -218,7 +218,7 @@ export class Ledger {
   }
 
   #compact(): void {
-    this.#journal.compact([{ op: "podlane-ledger", version: formatVersion }, ...this.#book.records()]);
+    this.#journal.compact([{ op: "podlane-ledger", version: FORMAT_VERSION }, ...this.#book.records()]);
     this.#behind = undefined;
   }
 }

@@ -6,9 +6,9 @@
 import { type Address, contains, formatPrefix, type IpFamily, type Prefix } from "../../net/address.ts";
 
 /** Offsets above this are never handed out of their own accord: memory and journal stay bounded also for an IPv6 /64. */
-const lastOffset = 65535;
+const LAST_OFFSET = 65535;
 /** Below it: the network (or subnet-router anycast) address and the gateway. */
-export const firstOffset = 2;
+export const FIRST_OFFSET = 2;
 
 export interface PoolRecord {
   op: "range";
@@ -25,7 +25,7 @@ export class Pool {
   readonly text: string;
   /** No longer assigned to this node; kept while pods have addresses of it. */
   retired = false;
-  cursor = firstOffset;
+  cursor = FIRST_OFFSET;
   /** Insertion order is the order of freeing. */
   readonly freed = new Map<number, number>();
   readonly #last: number;
@@ -34,7 +34,7 @@ export class Pool {
     this.prefix = prefix;
     this.text = formatPrefix(prefix);
     const bits = prefix.address.length * 8 - prefix.length;
-    const size = bits >= 17 ? lastOffset + 1 : 2 ** bits;
+    const size = bits >= 17 ? LAST_OFFSET + 1 : 2 ** bits;
     // The last address of an IPv4 subnet is its broadcast address.
     this.#last = prefix.family === 4 && bits < 17 ? size - 2 : size - 1;
   }
@@ -45,7 +45,7 @@ export class Pool {
 
   /** How many addresses can be handed out in all. */
   get capacity(): number {
-    return Math.max(0, this.#last - firstOffset + 1);
+    return Math.max(0, this.#last - FIRST_OFFSET + 1);
   }
 
   /** The first address: on the bridge, the pods' way out. */
@@ -70,7 +70,7 @@ export class Pool {
     let offset = 0;
     for (let i = 0; i < address.length; i++) {
       offset = offset * 256 + (address[i] - this.prefix.address[i]);
-      if (offset > lastOffset) return undefined;
+      if (offset > LAST_OFFSET) return undefined;
     }
     return offset;
   }
@@ -78,7 +78,7 @@ export class Pool {
   /** Network (or subnet-router anycast), gateway and broadcast addresses belong to nobody. */
   isReserved(address: Address): boolean {
     const offset = this.offsetOf(address);
-    if (offset !== undefined && offset < firstOffset) return true;
+    if (offset !== undefined && offset < FIRST_OFFSET) return true;
     return this.family === 4 && address.every((octet, i) => octet === this.#broadcastOctet(i));
   }
 
@@ -118,7 +118,7 @@ export class Pool {
 
   restore(record: PoolRecord): void {
     this.retired = record.retired;
-    this.cursor = Math.max(firstOffset, record.cursor);
+    this.cursor = Math.max(FIRST_OFFSET, record.cursor);
     this.freed.clear();
     for (const [offset, at] of record.freed) this.freed.set(offset, at);
   }

@@ -26,7 +26,7 @@ export interface InstallReport {
   notes: string[];
 }
 
-const conflistName = "10-podlane.conflist";
+const CONFLIST_NAME = "10-podlane.conflist";
 /** What libcni takes for network configurations. */
 const configuration = /\.(conf|conflist|json)$/;
 
@@ -34,7 +34,7 @@ const configuration = /\.(conf|conflist|json)$/;
 export function installPlugin(options: InstallOptions): InstallReport {
   const { binDir, confDir, dryRun } = options;
   const executable = path.join(binDir, pluginFiles[0]);
-  const list = path.join(confDir, conflistName);
+  const list = path.join(confDir, CONFLIST_NAME);
   const before = contentOf(executable);
   if (!dryRun) buildPlugin(binDir);
   const hasPortmap = fs.existsSync(path.join(binDir, "portmap"));
@@ -46,15 +46,15 @@ export function installPlugin(options: InstallOptions): InstallReport {
   if (!dryRun && files[1].change !== "unchanged") writeFile(list, text);
   const notes: string[] = [];
   if (!hasPortmap) notes.push(`hostPort of pods has no effect: there is no ${path.join(binDir, "portmap")}; install it, then this again`);
-  const first = readNames(confDir).find(name => name !== conflistName);
-  if (first !== undefined && first < conflistName)
+  const first = readNames(confDir).find(name => name !== CONFLIST_NAME);
+  if (first !== undefined && first < CONFLIST_NAME)
     notes.push(`the runtime takes the first file, ${path.join(confDir, first)}, and not podlane's: remove it when its pods are gone`);
   return { files, notes };
 }
 
 /** Throws errors of the file system, which name the path. */
 export function uninstallPlugin({ binDir, confDir, dryRun }: Omit<InstallOptions, "socket">): InstallReport {
-  const files = [path.join(confDir, conflistName), ...pluginFiles.map(name => path.join(binDir, name))].map((file): FileChange => {
+  const files = [path.join(confDir, CONFLIST_NAME), ...pluginFiles.map(name => path.join(binDir, name))].map((file): FileChange => {
     const present = fs.existsSync(file);
     if (present && !dryRun) fs.rmSync(file);
     return { file, change: present ? "removed" : "absent" };

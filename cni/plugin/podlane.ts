@@ -6,15 +6,15 @@ import fs from "node:fs";
 import http from "node:http";
 import path from "node:path";
 
-const maximumConfig = 1 << 20;
-const maximumAnswer = 4 << 20;
-const maximumHead = 14000;
-const maximumQueue = 1024;
-const inputTimeout = 10_000;
-const statusTimeout = 5_000;
-const callTimeout = 90_000;
+const MAXIMUM_CONFIG = 1 << 20;
+const MAXIMUM_ANSWER = 4 << 20;
+const MAXIMUM_HEAD = 14000;
+const MAXIMUM_QUEUE = 1024;
+const INPUT_TIMEOUT = 10_000;
+const STATUS_TIMEOUT = 5_000;
+const CALL_TIMEOUT = 90_000;
 const versions = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
-const maximumContainerId = 255;
+const MAXIMUM_CONTAINER_ID = 255;
 const variables: [string, string][] = [
   ["CNI_COMMAND", "X-Cni-Command"],
   ["CNI_CONTAINERID", "X-Cni-Containerid"],
@@ -59,7 +59,7 @@ async function main(): Promise<void> {
   const head = buildHead(command);
   const socket = config?.socket ?? (process.env.PODLANE_SOCKET || "/run/podlane/agent.sock");
   try {
-    const { status, body } = await call(socket, head, input, command === "STATUS" ? statusTimeout : callTimeout);
+    const { status, body } = await call(socket, head, input, command === "STATUS" ? STATUS_TIMEOUT : CALL_TIMEOUT);
     process.stdout.write(body);
     process.exitCode = status === 200 ? 0 : 1;
   } catch (error) {
@@ -71,14 +71,14 @@ async function main(): Promise<void> {
 async function readInput(): Promise<Buffer> {
   const timer = setTimeout(() => {
     process.stdin.destroy(new Error("Connection timed out"));
-  }, inputTimeout);
+  }, INPUT_TIMEOUT);
   const chunks: Buffer[] = [];
   let length = 0;
   try {
     for await (const chunk of process.stdin) {
       chunks.push(chunk);
       length += chunk.length;
-      if (length > maximumConfig) throw new Error("File too large");
+      if (length > MAXIMUM_CONFIG) throw new Error("File too large");
     }
   } catch (error) {
     throw new PluginError(5, "cannot read the network configuration from standard input", (error as Error).message);
@@ -119,9 +119,9 @@ function buildHead(command: string): [string, string][] {
       b > 32 && b < 127 && b !== 37 ? String.fromCharCode(b) : `%${b.toString(16).toUpperCase().padStart(2, "0")}`,
     ).join("");
     const size = header.length + encoded.length + 4;
-    if (length + size > maximumHead) {
+    if (length + size > MAXIMUM_HEAD) {
       if (isDispensable(name, command)) return [];
-      throw new PluginError(4, `${name} is too long`, `the environment of a call has at most ${maximumHead} octets`);
+      throw new PluginError(4, `${name} is too long`, `the environment of a call has at most ${MAXIMUM_HEAD} octets`);
     }
     length += size;
     return [[header, encoded]];
@@ -150,7 +150,7 @@ function call(socketPath: string, head: [string, string][], input: Buffer, timeo
       response.on("data", (chunk: Buffer) => {
         chunks.push(chunk);
         length += chunk.length;
-        if (length > maximumAnswer) request.destroy(new Error("File too large"));
+        if (length > MAXIMUM_ANSWER) request.destroy(new Error("File too large"));
       });
       response.on("error", () => reject(new Error(incomplete)));
       response.on("end", () => {
@@ -185,7 +185,7 @@ function refuse(command: string, config: Scanned | undefined): void {
   const container = process.env.CNI_CONTAINERID ?? "";
   const ifname = process.env.CNI_IFNAME ?? "";
   const remedy = "the container runtime sets these variables";
-  if (container.length > maximumContainerId || !/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(container))
+  if (container.length > MAXIMUM_CONTAINER_ID || !/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(container))
     throw new PluginError(4, "CNI_CONTAINERID is missing or not valid", remedy);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
   if (ifname === "." || ifname === ".." || Buffer.byteLength(ifname) > 15 || !/^[^/:%\x00-\x20]+$/.test(ifname))
@@ -200,7 +200,7 @@ function unreachable(command: string, socket: string, queue: string, head: [stri
   try {
     enqueue(queue, `${process.env.CNI_CONTAINERID}@${process.env.CNI_IFNAME}`, head, input);
   } catch (error) {
-    const details = `and the DEL could not be queued in ${queue}: ${(error as Error).message} (at most ${maximumQueue} are kept); start the agent`;
+    const details = `and the DEL could not be queued in ${queue}: ${(error as Error).message} (at most ${MAXIMUM_QUEUE} are kept); start the agent`;
     throw new PluginError(11, message, details);
   }
 }
@@ -209,7 +209,7 @@ function unreachable(command: string, socket: string, queue: string, head: [stri
 function enqueue(queue: string, name: string, head: [string, string][], input: Buffer): void {
   fs.mkdirSync(queue, { recursive: true, mode: 0o700 });
   const file = path.join(queue, name);
-  if (!fs.existsSync(file) && fs.readdirSync(queue).filter(entry => !entry.startsWith(".")).length >= maximumQueue) {
+  if (!fs.existsSync(file) && fs.readdirSync(queue).filter(entry => !entry.startsWith(".")).length >= MAXIMUM_QUEUE) {
     throw new Error("No space left on device");
   }
   const temporary = path.join(queue, `.${process.pid}.new`);

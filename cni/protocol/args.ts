@@ -14,13 +14,13 @@ export interface CniArgs {
 }
 
 const known = new Set(["IgnoreUnknown", "IP", "MAC", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_UID", "K8S_POD_INFRA_CONTAINER_ID"]);
-const maximumArgs = 64;
+const MAXIMUM_ARGS = 64;
 
 /** Throws CniError code 4 that names CNI_ARGS and the offending pair. */
 export function parseCniArgs(text: string): CniArgs {
   const values = new Map<string, string>();
   const pairs = text.split(";").filter(pair => pair !== "");
-  if (pairs.length > maximumArgs) throw invalid(`has ${pairs.length} pairs; at most ${maximumArgs} are allowed`);
+  if (pairs.length > MAXIMUM_ARGS) throw invalid(`has ${pairs.length} pairs; at most ${MAXIMUM_ARGS} are allowed`);
   for (const pair of pairs) {
     const equals = pair.indexOf("=");
     if (equals <= 0) throw invalid(`has "${pair}", which is not KEY=VALUE`);

@@ -23,8 +23,8 @@ export interface CniConfig {
   validAttachments?: { containerId: string; ifname: string }[];
 }
 
-const maximumConfig = 1 << 20;
-const maximumAttachments = 65536;
+const MAXIMUM_CONFIG = 1 << 20;
+const MAXIMUM_ATTACHMENTS = 65536;
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 
 const podNetworkFields = new Map([
@@ -50,12 +50,12 @@ const capabilityDns: [string, string][] = [
   ["searches", "search"],
   ["options", "options"],
 ];
-const maximumDnsEntries = 256;
+const MAXIMUM_DNS_ENTRIES = 256;
 
 /** Decodes standard input. Throws CniError code 6. */
 export function decodeConfig(stdin: string): JsonObject {
-  if (stdin.length > maximumConfig)
-    throw new CniError(ErrorCode.decode, `the network configuration is longer than ${maximumConfig} octets`);
+  if (stdin.length > MAXIMUM_CONFIG)
+    throw new CniError(ErrorCode.decode, `the network configuration is longer than ${MAXIMUM_CONFIG} octets`);
   if (stdin.trim() === "") throw new CniError(ErrorCode.decode, "no network configuration on standard input");
   let value: unknown;
   try {
@@ -139,7 +139,7 @@ function readDns(value: unknown, place: string, names: [string, string][]): Json
   const raw = optionalObject(value, place) ?? {};
   const dns: JsonObject = {};
   for (const [name, inResult] of names) {
-    const list = optionalArray(raw[name], `${place}.${name}`, maximumDnsEntries);
+    const list = optionalArray(raw[name], `${place}.${name}`, MAXIMUM_DNS_ENTRIES);
     if (list.length > 0) dns[inResult] = list.map((entry, i) => readString(entry, `${place}.${name}[${i}]`));
   }
   if (names === resultDns && raw.domain !== undefined && raw.domain !== null) dns.domain = readString(raw.domain, `${place}.domain`);
@@ -148,7 +148,7 @@ function readDns(value: unknown, place: string, names: [string, string][]): Json
 
 function readAttachments(value: unknown): { containerId: string; ifname: string }[] {
   const place = "cni.dev/valid-attachments";
-  return optionalArray(value, place, maximumAttachments).map((entry, i) => {
+  return optionalArray(value, place, MAXIMUM_ATTACHMENTS).map((entry, i) => {
     if (!isObject(entry)) throw wrong(`${place}[${i}]`, "an object", entry);
     return {
       containerId: readString(entry.containerID, `${place}[${i}].containerID`),

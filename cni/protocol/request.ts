@@ -7,7 +7,7 @@ import type { PodName } from "../types.ts";
 import { parseCniArgs } from "./args.ts";
 import { type CniConfig, decodeConfig, mergeRequested, parseMac, parseRequestedAddress, readConfig } from "./config.ts";
 import { CniError, ErrorCode } from "./error.ts";
-import { atLeast, type CniVersion, latestVersion } from "./version.ts";
+import { atLeast, type CniVersion, LATEST_VERSION } from "./version.ts";
 
 export const commands = ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"] as const;
 export type CniCommand = (typeof commands)[number];
@@ -32,7 +32,7 @@ export interface RawRequest {
 }
 
 /** Octets: runtimes name files by it. cni/plugin/podlane.c and podlane.ts have the same. */
-const maximumContainerId = 255;
+const MAXIMUM_CONTAINER_ID = 255;
 const containerIdPattern = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 const since: Partial<Record<CniCommand, CniVersion>> = { CHECK: "0.4.0", GC: "1.1.0", STATUS: "1.1.0" };
 
@@ -62,9 +62,9 @@ export function parseRequest({ env, stdin }: RawRequest): CniRequest {
 export function versionOf(stdin: string): string {
   try {
     const version = decodeConfig(stdin).cniVersion;
-    return typeof version === "string" && version.length <= 32 ? version : latestVersion;
+    return typeof version === "string" && version.length <= 32 ? version : LATEST_VERSION;
   } catch {
-    return latestVersion;
+    return LATEST_VERSION;
   }
 }
 
@@ -90,10 +90,10 @@ function readTarget(env: RawRequest["env"]): Target {
   const ifname = env.CNI_IFNAME ?? "";
   const missing = [...(containerId ? [] : ["CNI_CONTAINERID"]), ...(ifname ? [] : ["CNI_IFNAME"])];
   if (missing.length > 0) throw environment(missing, missing.length > 1 ? "are missing" : "is missing");
-  if (containerId.length > maximumContainerId || !containerIdPattern.test(containerId)) {
+  if (containerId.length > MAXIMUM_CONTAINER_ID || !containerIdPattern.test(containerId)) {
     throw environment(
       ["CNI_CONTAINERID"],
-      `"${containerId.slice(0, 80)}" is not a letter or digit, then letters, digits, _ . - (at most ${maximumContainerId})`,
+      `"${containerId.slice(0, 80)}" is not a letter or digit, then letters, digits, _ . - (at most ${MAXIMUM_CONTAINER_ID})`,
     );
   }
   const problem = interfaceNameProblem(ifname);

@@ -32,18 +32,18 @@ export interface AttachmentResult {
   routes: { destination: Prefix; gateway: Address }[];
 }
 
-const maximumEntries = 1024;
+const MAXIMUM_ENTRIES = 1024;
 
 /** Throws CniError code 7 that names the place. */
 export function readPreviousResult(value: unknown, place = "prevResult"): PreviousResult {
   const raw = readObject(value, place);
-  const interfaces = optionalArray(raw.interfaces, `${place}.interfaces`, maximumEntries).map((entry, i) => {
+  const interfaces = optionalArray(raw.interfaces, `${place}.interfaces`, MAXIMUM_ENTRIES).map((entry, i) => {
     const at = `${place}.interfaces[${i}]`;
     const found = readObject(entry, at);
     readString(found.name, `${at}.name`);
     return found;
   });
-  const ips = optionalArray(raw.ips, `${place}.ips`, maximumEntries).map((entry, i) => {
+  const ips = optionalArray(raw.ips, `${place}.ips`, MAXIMUM_ENTRIES).map((entry, i) => {
     const at = `${place}.ips[${i}]`;
     const found = readObject(entry, at);
     readString(found.address, `${at}.address`);
@@ -51,7 +51,7 @@ export function readPreviousResult(value: unknown, place = "prevResult"): Previo
       readInteger(found.interface, `${at}.interface`, 0, interfaces.length - 1);
     return found;
   });
-  const routes = optionalArray(raw.routes, `${place}.routes`, maximumEntries).map((entry, i) => {
+  const routes = optionalArray(raw.routes, `${place}.routes`, MAXIMUM_ENTRIES).map((entry, i) => {
     const found = readObject(entry, `${place}.routes[${i}]`);
     readString(found.dst, `${place}.routes[${i}].dst`);
     return found;

@@ -4,7 +4,7 @@ import { CniError, ErrorCode } from "./error.ts";
 /** Oldest first. 0.1.0 and 0.2.0 have another result form and are not spoken. cni/plugin/podlane.c has the same list. */
 export const supportedVersions = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
 export type CniVersion = (typeof supportedVersions)[number];
-export const latestVersion: CniVersion = "1.1.0";
+export const LATEST_VERSION: CniVersion = "1.1.0";
 
 /** Throws CniError code 1 for a version that is not spoken. A configuration without one means 0.1.0 (SPEC 0.2.0). */
 export function readVersion(value: unknown): CniVersion {

@@ -6,11 +6,11 @@ import { nearest } from "../resources/suggest.ts";
 import { familyOfText, type Problems } from "./context.ts";
 import type { Memory } from "./memory.ts";
 
-const asnAnnotation = "podlane.io/asn";
-export const routerIdAnnotation = "podlane.io/router-id";
+const ASN_ANNOTATION = "podlane.io/asn";
+export const ROUTER_ID_ANNOTATION = "podlane.io/router-id";
 
-const prefix = "podlane.io/";
-const known = [asnAnnotation, routerIdAnnotation];
+const PREFIX = "podlane.io/";
+const known = [ASN_ANNOTATION, ROUTER_ID_ANNOTATION];
 const fields: Record<string, "asns" | "routerIds"> = { asn: "asns", "router-id": "routerIds" };
 
 /** Absent where there is none that can be used, now or before. */
@@ -23,24 +23,24 @@ export function readAnnotations({ metadata }: Node, memory: Memory, problems: Pr
   const { name, annotations = {} } = metadata;
   const misspelt = new Set<string>();
   for (const key of Object.keys(annotations)) {
-    if (!key.startsWith(prefix) || known.includes(key)) continue;
+    if (!key.startsWith(PREFIX) || known.includes(key)) continue;
     const near = nearest(
-      key.slice(prefix.length),
-      known.map(one => one.slice(prefix.length)).filter(one => !(prefix + one in annotations)),
+      key.slice(PREFIX.length),
+      known.map(one => one.slice(PREFIX.length)).filter(one => !(PREFIX + one in annotations)),
     );
-    if (near) misspelt.add(prefix + near);
+    if (near) misspelt.add(PREFIX + near);
     const stays = near !== undefined && memory.before(fields[near], name);
     problems.error(
       "UnknownAnnotation",
       `Node/${name}`,
       fieldOf(key.slice(0, 80)),
-      `podlane knows no such annotation: ${stays ? `${stays}, which ${prefix}${near} said before, stays in force` : "it has no effect"}`,
-      near ? `did you mean ${prefix}${near}?` : `known are ${known.join(" and ")}`,
+      `podlane knows no such annotation: ${stays ? `${stays}, which ${PREFIX}${near} said before, stays in force` : "it has no effect"}`,
+      near ? `did you mean ${PREFIX}${near}?` : `known are ${known.join(" and ")}`,
     );
   }
   return {
-    asn: read("asns", asnAnnotation, asnOf, "is not the AS number of a router", "the fabric's is used", asnRemedy),
-    routerId: read("routerIds", routerIdAnnotation, routerIdOf, "is not a router id", "it is chosen without it", routerIdRemedy),
+    asn: read("asns", ASN_ANNOTATION, asnOf, "is not the AS number of a router", "the fabric's is used", ASN_REMEDY),
+    routerId: read("routerIds", ROUTER_ID_ANNOTATION, routerIdOf, "is not a router id", "it is chosen without it", ROUTER_ID_REMEDY),
   };
 
   function read<Field extends "asns" | "routerIds", Value extends number | string>(
@@ -65,8 +65,8 @@ export function readAnnotations({ metadata }: Node, memory: Memory, problems: Pr
   }
 }
 
-const asnRemedy = "write a number from 1 to 4294967294 that is not reserved, as 23456 and 65535 are";
-const routerIdRemedy = "write a dotted quad other than 0.0.0.0, such as 10.0.0.1";
+const ASN_REMEDY = "write a number from 1 to 4294967294 that is not reserved, as 23456 and 65535 are";
+const ROUTER_ID_REMEDY = "write a dotted quad other than 0.0.0.0, such as 10.0.0.1";
 
 function fieldOf(key: string): string {
   return `metadata.annotations["${key}"]`;

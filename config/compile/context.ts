@@ -8,7 +8,7 @@ import type { Advertisement, Fabric, Peer, PodNetwork, Policy, Resources, Select
 import type { Memory } from "./memory.ts";
 
 /** First private AS number (RFC 6996): what nodes use when there is no Fabric. */
-export const defaultAsn = 64512;
+export const DEFAULT_ASN = 64512;
 
 export interface ResolvedPeer {
   name: string;

@@ -6,12 +6,12 @@ import type { Node } from "../resources/core.ts";
 import { fabricSpec } from "../resources/fabric.ts";
 import type { Fabric, Resources } from "../resources/kinds.ts";
 import { validate } from "../resources/validate.ts";
-import { readAnnotations, routerIdAnnotation } from "./annotations.ts";
+import { ROUTER_ID_ANNOTATION, readAnnotations } from "./annotations.ts";
 import {
   byName,
   type Cluster,
   type Context,
-  defaultAsn,
+  DEFAULT_ASN,
   familyOfText,
   firstOfEach,
   type NodeView,
@@ -25,7 +25,7 @@ import { withUsableLists } from "./references.ts";
 
 /** The fabric that stands in when no Fabric object exists: all nodes, full mesh. */
 function defaultFabric(): Fabric {
-  const { value } = validate(fabricSpec, { nodeSelector: {}, asn: defaultAsn });
+  const { value } = validate(fabricSpec, { nodeSelector: {}, asn: DEFAULT_ASN });
   return { apiVersion: "podlane.io/v1alpha1", kind: "Fabric", metadata: { name: "default" }, spec: value };
 }
 
@@ -313,7 +313,7 @@ export function reportDuplicateRouterIds({ nodes, self, facts, problems }: Pick<
         `Node/${node.name}`,
         "metadata.annotations",
         `router id ${key.split(" ")[1]} is that of node ${first} too`,
-        `set the annotation ${routerIdAnnotation}`,
+        `set the annotation ${ROUTER_ID_ANNOTATION}`,
       );
   }
 }

@@ -8,7 +8,7 @@ import { withUsablePolicies } from "./references.ts";
 type PeerParts = Pick<Cluster, "resources" | "nodes" | "memory" | "problems" | "policies"> & { held: Set<string>; refusing: Set<string> };
 
 /** Longest chain of `from`. */
-const maxChain = 8;
+const MAX_CHAIN = 8;
 const ownFields = ["template", "nodeSelector", "address", "interface", "gateway", "peerSelector", "description", "from", "unset"] as const;
 
 /** All peers that are no templates and could be resolved, by name. */
@@ -89,8 +89,8 @@ function inherit(peer: Peer, { resources, memory }: PeerParts, used: Set<string>
   for (let from = peer.spec.from; from !== undefined; ) {
     const base = resources.peers.get(from);
     if (!base) return [{ field: "spec.from", cause: `Peer/${from}`, ...memory.absence("Peer", from) }];
-    if (chain.includes(from) || chain.length > maxChain) {
-      const what = chain.includes(from) ? "goes round in a circle" : `is longer than ${maxChain}`;
+    if (chain.includes(from) || chain.length > MAX_CHAIN) {
+      const what = chain.includes(from) ? "goes round in a circle" : `is longer than ${MAX_CHAIN}`;
       const message = `the chain ${[...chain, from].join(" -> ")} ${what}`;
       return [{ field: "spec.from", cause: object, message, remedy: "let one of them stand alone" }];
     }

@@ -16,7 +16,7 @@ type Rule = Policy["spec"]["rules"][number];
 type Ranges = NonNullable<NonNullable<Rule["match"]>["prefixes"]>;
 
 /** The name of the policy that lets mesh.accept open what is guarded. */
-const meshAccept = "accept:mesh";
+const MESH_ACCEPT = "accept:mesh";
 
 /** Ties policies to the sessions' families; returns all that they name. */
 export function compilePolicies(context: Context, fabric: Fabric, sessions: Session[], guards: Guard[]): Record<string, PolicyConfig> {
@@ -116,11 +116,11 @@ function tieMeshAccept(
 ): void {
   const named = (spec.mesh.accept ?? []).filter(({ prefix }) => guards.some(guard => guard.prefix === canonical(prefix)));
   if (!named.some(({ prefix }) => familyOfPrefix(prefix) === family)) return;
-  policies[meshAccept] ??= {
+  policies[MESH_ACCEPT] ??= {
     source: `Fabric/${metadata.name}`,
     rules: [{ name: "accept", match: { prefixes: named.map(compileRange) }, action: { result: "accept" } }],
   };
-  config.importPolicies.push(meshAccept);
+  config.importPolicies.push(MESH_ACCEPT);
 }
 
 /** A range that merely covers a protected prefix does not name it: that takes an entry with exactly the prefix. */

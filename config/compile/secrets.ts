@@ -2,7 +2,7 @@
 import type { Context } from "./context.ts";
 
 /** TCP_MD5SIG_MAXKEYLEN. Octets. */
-const maxKey = 80;
+const MAX_KEY = 80;
 
 export type Password = { password: string } | { shutdown: { message: string } };
 
@@ -29,11 +29,11 @@ export function resolvePassword(
     return fail(`${field}.key`, `Secret ${ref.name} has no key ${ref.key}`, "add the key to the Secret, or name another one");
   const octets = new TextEncoder().encode(password).length;
   if (octets === 0)
-    return fail(`${field}.key`, `key ${ref.key} of Secret ${ref.name} is empty`, `put a password of 1 to ${maxKey} octets there`);
-  if (octets > maxKey)
+    return fail(`${field}.key`, `key ${ref.key} of Secret ${ref.name} is empty`, `put a password of 1 to ${MAX_KEY} octets there`);
+  if (octets > MAX_KEY)
     return fail(
       `${field}.key`,
-      `key ${ref.key} of Secret ${ref.name} has ${octets} octets; TCP MD5 takes ${maxKey}`,
+      `key ${ref.key} of Secret ${ref.name} has ${octets} octets; TCP MD5 takes ${MAX_KEY}`,
       "use a shorter password",
     );
   memory.remember("passwords", known, password);

@@ -5,13 +5,13 @@ import type { Fabric, Peer } from "../resources/kinds.ts";
 import { type Context, familyName, familyOfText, type NodeView, type ResolvedPeer, selects, someOf } from "./context.ts";
 import { resolvePassword } from "./secrets.ts";
 
-const defaultPort = 179;
-const externalPrefixLimit = 10000;
+const DEFAULT_PORT = 179;
+const EXTERNAL_PREFIX_LIMIT = 10000;
 /** Enough for the routes of some ten thousand nodes, or of a rack; little enough that a neighbour gone mad fills no memory. */
-const leastReceivedLimit = 100_000;
-const leastAttributeOctets = 64 * 1024 * 1024;
+const LEAST_RECEIVED_LIMIT = 100_000;
+const LEAST_ATTRIBUTE_OCTETS = 64 * 1024 * 1024;
 /** Octets of attributes for a prefix, where many are expected: Internet routes have 60 and share them. */
-const attributeOctetsEach = 256;
+const ATTRIBUTE_OCTETS_EACH = 256;
 const defaults = { holdTime: 90, keepaliveTime: 0, connectRetryTime: 5, advertisementInterval: 0, prefixWarning: 75 };
 
 /** A neighbour together with what later steps need to know of it. */
@@ -61,7 +61,7 @@ function formerSession(context: Context, fabric: Fabric, { peer }: Session, take
   const spec = { ...peer.spec, address };
   context.memory.remember("peers", peer.name, spec);
   // As it is now in all else, and still this Peer's for whoever asks for it.
-  return { ...peerSession(context, fabric, { ...peer, spec }, peer.name, address, spec.port ?? defaultPort), peer };
+  return { ...peerSession(context, fabric, { ...peer, spec }, peer.name, address, spec.port ?? DEFAULT_PORT), peer };
 }
 
 function reportSecond({ self, problems }: Context, kept: Session, { neighbor, peer }: Session, former: Session | undefined): void {
@@ -169,13 +169,13 @@ function meshPair(context: Context, fabric: Fabric, other: NodeView): Session[] 
           importDefault: "accept",
           exportDefault: "accept",
           prefixLimit: 0,
-          receivedLimit: leastReceivedLimit,
+          receivedLimit: LEAST_RECEIVED_LIMIT,
           prefixWarning: defaults.prefixWarning,
           nextHopSelf: mesh.nextHopSelf,
           allowAsIn: 0,
         } satisfies NeighborFamilyConfig,
       },
-      attributeOctetsLimit: leastAttributeOctets,
+      attributeOctetsLimit: LEAST_ATTRIBUTE_OCTETS,
       ...(fabric.spec.allowASSets ? { allowAsSets: true } : {}),
       routeReflectorClient: client && !external,
     },
@@ -237,7 +237,7 @@ function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Ses
       "set spec.listen.port of the fabric, or passive: false",
     );
   }
-  if (spec.address) return [peerSession(context, fabric, peer, peer.name, spec.address, spec.port ?? defaultPort)];
+  if (spec.address) return [peerSession(context, fabric, peer, peer.name, spec.address, spec.port ?? DEFAULT_PORT)];
   const { peerSelector } = spec;
   if (!peerSelector) return [];
   const others = context.nodes.filter(node => node !== self && selects(peerSelector, node.labels));
@@ -253,7 +253,7 @@ function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Ses
     ([4, 6] as const)
       .filter(family => self.address[family] && other.address[family])
       .map(family => {
-        const port = spec.port ?? other.fabric?.spec.listen.port ?? defaultPort;
+        const port = spec.port ?? other.fabric?.spec.listen.port ?? DEFAULT_PORT;
         const name = `${peer.name}/${other.name}/${short(family)}`;
         return { ...peerSession(context, fabric, peer, name, other.address[family] as string, port), peerNode: other.name };
       }),
@@ -329,7 +329,7 @@ function peerFamilies(spec: Peer["spec"], family: IpFamily, external: boolean): 
       exportPolicies: [...((entry.export ?? spec.export)?.policies ?? [])],
       ...(importDefault ? { importDefault: importDefault === "Accept" ? "accept" : "reject" } : {}),
       ...(exportDefault ? { exportDefault: exportDefault === "Accept" ? "accept" : "reject" } : {}),
-      prefixLimit: prefixLimit ?? (external ? externalPrefixLimit : 0),
+      prefixLimit: prefixLimit ?? (external ? EXTERNAL_PREFIX_LIMIT : 0),
       receivedLimit: entry.receivedLimit ?? spec.receivedLimit ?? defaultReceivedLimit(prefixLimit),
       ...(restart === undefined ? {} : { prefixLimitRestart: restart }),
       prefixWarning: entry.prefixWarning ?? spec.prefixWarning ?? defaults.prefixWarning,
@@ -342,12 +342,12 @@ function peerFamilies(spec: Peer["spec"], family: IpFamily, external: boolean): 
 }
 
 function defaultReceivedLimit(prefixLimit: number | undefined): number {
-  return prefixLimit === 0 ? 0 : Math.max(leastReceivedLimit, 10 * (prefixLimit ?? 0));
+  return prefixLimit === 0 ? 0 : Math.max(LEAST_RECEIVED_LIMIT, 10 * (prefixLimit ?? 0));
 }
 
 function defaultAttributeOctets(families: NeighborConfig["families"]): number {
   const limits = Object.values(families).map(({ receivedLimit = 0 }) => receivedLimit);
-  return limits.includes(0) ? 0 : Math.max(leastAttributeOctets, attributeOctetsEach * Math.max(...limits));
+  return limits.includes(0) ? 0 : Math.max(LEAST_ATTRIBUTE_OCTETS, ATTRIBUTE_OCTETS_EACH * Math.max(...limits));
 }
 
 /** An external session has TTL 1 unless told otherwise (RFC 4271 section 5.1.3): a neighbour off-link never answers. */

@@ -2,9 +2,9 @@
 import { Families } from "../../bgpd/family.ts";
 import { type CelRule, integer, keyed, labels, list, object, oneOf, optional, set, text } from "./schema.ts";
 
-export const group = "podlane.io";
-export const version = "v1alpha1";
-export const apiVersion = `${group}/${version}`;
+export const GROUP = "podlane.io";
+export const VERSION = "v1alpha1";
+export const apiVersion = `${GROUP}/${VERSION}`;
 
 const isAddress: CelRule = { rule: "isIP(self)", message: "must be an IPv4 or IPv6 address, such as 192.0.2.1 or 2001:db8::1" };
 const isPrefix: CelRule = {
@@ -33,17 +33,17 @@ export const routerAsn = (description: string) =>
     ],
   });
 
-const namePattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+const NAME_PATTERN = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /** The name of an object (DNS subdomain of RFC 1123). */
-export const objectName = (description: string) => text(description, 253, { minLength: 1, pattern: namePattern });
+export const objectName = (description: string) => text(description, 253, { minLength: 1, pattern: NAME_PATTERN });
 /** IFNAMSIZ: at most 15 octets, no "/", ":" or white space. */
 export const interfaceName = (description: string) => text(description, 15, { minLength: 1, pattern: "^[^/:\\s]+$" });
 
 export const family = (description: string) => oneOf(description, Families);
 
 const WellKnownCommunities = ["no-export", "no-advertise", "no-export-subconfed", "nopeer", "blackhole", "graceful-shutdown"] as const;
-const number16 = "(0|[1-9][0-9]{0,4})";
-const number32 = "(0|[1-9][0-9]{0,9})";
+const NUMBER16 = "(0|[1-9][0-9]{0,4})";
+const NUMBER32 = "(0|[1-9][0-9]{0,9})";
 const names = WellKnownCommunities.join("|");
 const inRange = (parts: string, limit: number): CelRule => ({
   rule: `!self.contains(':') || self.split(':').all(part, part == '*' || int(part) <= ${limit})`,
@@ -55,25 +55,25 @@ export const community = () =>
     "ASN:VALUE, each 0..65535, or a well-known name (no-export, no-advertise, no-export-subconfed, nopeer, blackhole, graceful-shutdown).",
     20,
     {
-      pattern: `^(${number16}:${number16}|${names})$`,
+      pattern: `^(${NUMBER16}:${NUMBER16}|${names})$`,
       rules: [inRange("part", 65535)],
     },
   );
 /** RFC 1997 community to match: `*` for any value. */
 export const communityPattern = () =>
   text("ASN:VALUE, ASN:* for any value, or a well-known name.", 20, {
-    pattern: `^(${number16}:(${number16}|\\*)|${names})$`,
+    pattern: `^(${NUMBER16}:(${NUMBER16}|\\*)|${names})$`,
     rules: [inRange("part", 65535)],
   });
 /** RFC 8092 large community to set. */
 export const largeCommunity = () =>
   text("ASN:VALUE:VALUE, each 0..4294967295.", 32, {
-    pattern: `^${number32}:${number32}:${number32}$`,
+    pattern: `^${NUMBER32}:${NUMBER32}:${NUMBER32}$`,
     rules: [inRange("part", 4294967295)],
   });
 export const largeCommunityPattern = () =>
   text("ASN:VALUE:VALUE, each 0..4294967295 or * for any.", 32, {
-    pattern: `^(${number32}|\\*):(${number32}|\\*):(${number32}|\\*)$`,
+    pattern: `^(${NUMBER32}|\\*):(${NUMBER32}|\\*):(${NUMBER32}|\\*)$`,
     rules: [inRange("part", 4294967295)],
   });
 

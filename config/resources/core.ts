@@ -92,17 +92,17 @@ export const CoreKinds = {
   Secret: { collection: "secrets", read: readSecret },
 } as const;
 
-const maxSecretEntries = 256;
+const MAX_SECRET_ENTRIES = 256;
 
 /** Faults never show a value. */
 function readSecret(value: Record<string, unknown>, metadata: Metadata, faults: Fault[]): Secret {
   const data: Record<string, string> = Object.create(null);
   for (const field of ["data", "stringData"] as const) {
     const entries = Object.entries(mapping(value[field], [field], faults));
-    if (entries.length > maxSecretEntries) {
-      faults.push({ path: [field], message: `has more than ${maxSecretEntries} entries`, remedy: "take some out" });
+    if (entries.length > MAX_SECRET_ENTRIES) {
+      faults.push({ path: [field], message: `has more than ${MAX_SECRET_ENTRIES} entries`, remedy: "take some out" });
     }
-    for (const [key, text] of entries.slice(0, maxSecretEntries)) {
+    for (const [key, text] of entries.slice(0, MAX_SECRET_ENTRIES)) {
       const decoded = typeof text !== "string" ? undefined : field === "data" ? fromBase64(text) : text;
       if (decoded !== undefined) data[key] = decoded;
       else {

@@ -1,7 +1,7 @@
 /** `npm run crds`: writes crds/*.yaml and docs/objects.md anew from the schema. A test holds the files to it. */
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { group } from "./common.ts";
+import { GROUP } from "./common.ts";
 import { manifests } from "./manifests.ts";
 import { reference } from "./reference.ts";
 
@@ -18,7 +18,7 @@ export function generatedFiles(): Map<string, string> {
 /** Generated manifests in crds/ that no kind stands behind any more. */
 export async function staleFiles(): Promise<string[]> {
   const wanted = generatedFiles();
-  const present = (await readdir(join(root, "crds"))).filter(name => name.startsWith(`${group}_`) && name.endsWith(".yaml"));
+  const present = (await readdir(join(root, "crds"))).filter(name => name.startsWith(`${GROUP}_`) && name.endsWith(".yaml"));
   return present.map(name => join("crds", name)).filter(path => !wanted.has(path));
 }
 

@@ -5,7 +5,7 @@
 import type { TSchema } from "typebox";
 import { type Document, isNode, type LineCounter } from "yaml";
 import type { Problem } from "../plan.ts";
-import { apiVersion, group } from "./common.ts";
+import { apiVersion, GROUP } from "./common.ts";
 import type { Metadata } from "./core.ts";
 import { CoreKinds } from "./core.ts";
 import { type AnyResource, kindRows } from "./kinds.ts";
@@ -16,7 +16,7 @@ import { documentFault, Limits, parseYaml } from "./yaml.ts";
 const coreKinds = new Map(Object.entries(CoreKinds));
 
 /** Faults of one object that are told. */
-const maxFaults = 50;
+const MAX_FAULTS = 50;
 
 export interface ReadResult {
   /** Objects in the order of the text, each with where it stands. */
@@ -97,7 +97,7 @@ function listItems(value: unknown): unknown[] | undefined {
 
 function readObject(context: Context, value: unknown, at: Path, result: ReadResult): void {
   const { object, name, faults } = checkObject(value);
-  for (const fault of faults.slice(0, maxFaults)) {
+  for (const fault of faults.slice(0, MAX_FAULTS)) {
     result.problems.push(problemAt(context, name ?? context.file, { ...fault, path: [...at, ...fault.path] }, formatPath(fault.path)));
   }
   if (object) result.objects.push({ object, place: placeOf(context, at, "value") });
@@ -157,7 +157,7 @@ function unknownKind({ apiVersion: version, kind }: Record<string, unknown>): Fa
     return { path: ["apiVersion"], reason: "UnknownKind", message: `${said} is not known`, remedy: `write apiVersion: ${wanted}` };
   }
   const near = typeof kind === "string" ? nearest(kind, names) : undefined;
-  const remedy = near ? `did you mean "${near}"?` : `known are ${group} ${own.join(", ")}, and v1 ${[...coreKinds.keys()].join(", ")}`;
+  const remedy = near ? `did you mean "${near}"?` : `known are ${GROUP} ${own.join(", ")}, and v1 ${[...coreKinds.keys()].join(", ")}`;
   return { path: kind === undefined ? [] : ["kind"], reason: "UnknownKind", message: `${said} is not known`, remedy };
 }
 

@@ -1,6 +1,6 @@
 /** CustomResourceDefinitions (apiextensions.k8s.io/v1) out of the schema. */
 import { stringify } from "yaml";
-import { group, version } from "./common.ts";
+import { GROUP, VERSION } from "./common.ts";
 import { type KindRow, kindRows } from "./kinds.ts";
 import type { SchemaNode } from "./schema.ts";
 import { validate } from "./validate.ts";
@@ -9,21 +9,21 @@ import { validate } from "./validate.ts";
 export function manifests(): Map<string, string> {
   return new Map(
     kindRows.map(row => [
-      `${group}_${row.plural}.yaml`,
-      `${header}${stringify(definition(row), { lineWidth: 0, aliasDuplicateObjects: false })}`,
+      `${GROUP}_${row.plural}.yaml`,
+      `${HEADER}${stringify(definition(row), { lineWidth: 0, aliasDuplicateObjects: false })}`,
     ]),
   );
 }
 
-const header = "# Generated from config/resources by `npm run crds`. Change the schema, not this file.\n";
+const HEADER = "# Generated from config/resources by `npm run crds`. Change the schema, not this file.\n";
 
 function definition(row: KindRow) {
   return {
     apiVersion: "apiextensions.k8s.io/v1",
     kind: "CustomResourceDefinition",
-    metadata: { name: `${row.plural}.${group}` },
+    metadata: { name: `${row.plural}.${GROUP}` },
     spec: {
-      group,
+      group: GROUP,
       scope: "Cluster",
       names: {
         kind: row.kind,
@@ -35,7 +35,7 @@ function definition(row: KindRow) {
       },
       versions: [
         {
-          name: version,
+          name: VERSION,
           served: true,
           storage: true,
           subresources: { status: {} },

@@ -1,7 +1,7 @@
 /** The page docs/objects.md out of the schema: every field with its type, bounds, default and meaning. */
 import { apiVersion } from "./common.ts";
 import { type KindRow, kindRows } from "./kinds.ts";
-import { notYetText, type SchemaNode } from "./schema.ts";
+import { NOT_YET_TEXT, type SchemaNode } from "./schema.ts";
 
 export function reference(): string {
   const parts = [intro(), ...kindRows.map(section)];
@@ -39,7 +39,7 @@ function rows(schema: SchemaNode, at: string): string[] {
     const path = `${at}.${key}`;
     const required = schema.required?.includes(key) && child.default === undefined;
     const name = required ? `**${path}**` : path;
-    const row = `| ${name} | ${typeOf(child)} | ${defaultOf(child)} | ${escapeBars(child.description ?? "").replace(notYetText, `**${notYetText}**`)} |`;
+    const row = `| ${name} | ${typeOf(child)} | ${defaultOf(child)} | ${escapeBars(child.description ?? "").replace(NOT_YET_TEXT, `**${NOT_YET_TEXT}**`)} |`;
     return [row, ...inner(child, path)];
   });
 }

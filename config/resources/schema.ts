@@ -114,10 +114,10 @@ export function labels(description: string, maxProperties: number, options: Extr
  */
 export function notYet<Schema extends TSchema>(schema: Schema, what?: string): Schema {
   const { description = "" } = schema as SchemaNode;
-  return { ...schema, description: `${description} ${notYetText}${what === undefined ? "" : `: ${what}`}.` };
+  return { ...schema, description: `${description} ${NOT_YET_TEXT}${what === undefined ? "" : `: ${what}`}.` };
 }
 
-export const notYetText = "Not supported yet";
+export const NOT_YET_TEXT = "Not supported yet";
 
 function count(maxItems: number, options: { minItems?: number }) {
   return { ...(options.minItems === undefined ? {} : { minItems: options.minItems }), maxItems };

@@ -20,10 +20,10 @@ export interface Fault {
   about?: "key";
 }
 
-const maxFaults = 50;
+const MAX_FAULTS = 50;
 
 /** The remedy where the schema says nothing of the field. */
-export const noHelp = "see docs/objects.md";
+export const NO_HELP = "see docs/objects.md";
 
 /** A copy of `value` with defaults filled in, which has the schema's type where there are no faults, and what is wrong with it (at most 50 faults). */
 export function validate<T extends TSchema>(schema: T, value: unknown, at: Path = []): { value: Static<T>; faults: Fault[] } {
@@ -31,7 +31,7 @@ export function validate<T extends TSchema>(schema: T, value: unknown, at: Path 
   const faults: Fault[] = [];
   const result = checkNode(node, value, at, faults);
   if (faults.length === 0) checkRules(node, result, at, faults);
-  return { value: result as Static<T>, faults: faults.slice(0, maxFaults) };
+  return { value: result as Static<T>, faults: faults.slice(0, MAX_FAULTS) };
 }
 
 /** "spec.rules[2].match.prefixes[0]" */
@@ -45,7 +45,7 @@ function formatKey(key: string, first: boolean): string {
 }
 
 function checkNode(schema: SchemaNode, value: unknown, path: Path, faults: Fault[]): unknown {
-  if (faults.length >= maxFaults) return value;
+  if (faults.length >= MAX_FAULTS) return value;
   switch (schema.type) {
     case "object":
       if (typeof value !== "object" || value === null || Array.isArray(value)) return wrongType(value, "a mapping", path, faults);
@@ -198,7 +198,7 @@ function checkNumber(schema: SchemaNode, value: number, path: Path, faults: Faul
 }
 
 function shortHelp(schema: SchemaNode): string {
-  return schema.description ? `wanted: ${schema.description}` : noHelp;
+  return schema.description ? `wanted: ${schema.description}` : NO_HELP;
 }
 
 /** CEL rules, innermost first; only asked when the shape is right, as in the API server. */

@@ -22,10 +22,10 @@ export interface DirectoryOptions {
   interval?: number;
 }
 
-const maxFiles = 2000;
+const MAX_FILES = 2000;
 /** How often a file that is being written is waited for, a quiet time each. */
-const maxRounds = 20;
-const maxTotal = 64 * 1024 * 1024;
+const MAX_ROUNDS = 20;
+const MAX_TOTAL = 64 * 1024 * 1024;
 
 interface FileState {
   hash: string;
@@ -101,7 +101,7 @@ export class DirectorySource implements ResourceSource {
     let rounds = 0;
     do {
       this.#again = false;
-      const settled = await this.#scanOnce(rounds >= maxRounds);
+      const settled = await this.#scanOnce(rounds >= MAX_ROUNDS);
       if (settled) continue;
       rounds++;
       this.#again = true;
@@ -216,9 +216,9 @@ async function readAll(path: string, problems: Problem[]): Promise<Present | und
     fail(path, `cannot be read: ${(error as Error).message}; the last good state stays in force`, "put the directory back");
     return undefined;
   }
-  if (names.length > maxFiles) {
-    fail(path, `holds ${names.length} files; only the first ${maxFiles} by name are read`, "put several objects into one file");
-    names.length = maxFiles;
+  if (names.length > MAX_FILES) {
+    fail(path, `holds ${names.length} files; only the first ${MAX_FILES} by name are read`, "put several objects into one file");
+    names.length = MAX_FILES;
   }
   const present: Present = { texts: new Map(), ages: new Map(), unreadable: new Set() };
   let total = 0;
@@ -232,8 +232,8 @@ async function readAll(path: string, problems: Problem[]): Promise<Present | und
           `is larger than ${Limits.fileSize} octets, or no plain file; what it said before stays in force`,
           "split it into several files",
         );
-      else if (total > maxTotal)
-        fail(name, `all files together are larger than ${maxTotal} octets; what this one said before stays in force`, "take some out");
+      else if (total > MAX_TOTAL)
+        fail(name, `all files together are larger than ${MAX_TOTAL} octets; what this one said before stays in force`, "take some out");
       else {
         present.texts.set(name, text);
         present.ages.set(name, age);

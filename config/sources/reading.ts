@@ -6,7 +6,7 @@ import { Worker } from "node:worker_threads";
 import { type ReadResult, readDocuments } from "../resources/documents.ts";
 
 /** Characters that are read at once: some tens of milliseconds. */
-const small = 64 * 1024;
+const SMALL = 64 * 1024;
 
 export interface ReadingLimits {
   /** Milliseconds; the largest file allowed takes some seconds. */
@@ -28,7 +28,7 @@ export class TextReader {
 
   /** One text at a time. Never rejects: what cannot be read is a problem. */
   async read(text: string, file: string): Promise<ReadResult> {
-    if (text.length <= small || this.#closed) return readDocuments(text, file);
+    if (text.length <= SMALL || this.#closed) return readDocuments(text, file);
     const worker = new Worker(new URL("./reading-worker.ts", import.meta.url), {
       workerData: { text, file },
       resourceLimits: { maxOldGenerationSizeMb: this.#limits.memory },

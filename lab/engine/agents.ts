@@ -11,7 +11,7 @@ import { isAlive, type ProcessId, startDaemon, until } from "./system.ts";
 const podlane = fileURLToPath(new URL("../../scripts/podlane", import.meta.url));
 
 /** Milliseconds an agent may take from its start to its first answer. */
-const startBound = 30_000;
+const START_BOUND = 30_000;
 
 export function agentSocket(folder: string, node: string): string {
   return `${folder}/${node}/podlane.sock`;
@@ -41,12 +41,12 @@ export async function startAgent(
       ended = !isAlive(id);
       return ended || (await answers(socket, id.pid));
     },
-    startBound,
+    START_BOUND,
     50,
     abort,
   );
   if (up && !ended) return;
-  const what = ended ? "ended at its start" : `does not answer on ${socket} within ${startBound / 1000} s`;
+  const what = ended ? "ended at its start" : `does not answer on ${socket} within ${START_BOUND / 1000} s`;
   throw new Error(`the agent of ${machine.name} ${what}; the end of ${log}:\n${logEnd(log)}`);
 }
 

@@ -13,7 +13,7 @@ import { makeLinks, makeNamespaces, power } from "./network.ts";
 import { addPod, buildCniPlugin } from "./pods.ts";
 import type { PathView, SessionView } from "./router-types.ts";
 import { ownerOf, routerPaths, routerSessions, startRouter } from "./routers.ts";
-import { busyWith, type LabState, labFolder, readState, removeState, stateRoot, writeState } from "./state.ts";
+import { busyWith, type LabState, labFolder, readState, removeState, STATE_ROOT, writeState } from "./state.ts";
 import { isAlive, listNamespaces, type ProcessId, processesIn, removeNamespaces, run, runIn, signal, until } from "./system.ts";
 import { writeTools } from "./tools.ts";
 
@@ -268,7 +268,7 @@ async function build(lab: Lab, progress: Progress, abort?: AbortSignal): Promise
   }
   if (plan.pods.length > 0) {
     await progress.step("pods, attached by the CNI executable", async detail => {
-      const plugin = await buildCniPlugin(`${stateRoot}/${lab.id}/bin`);
+      const plugin = await buildCniPlugin(`${STATE_ROOT}/${lab.id}/bin`);
       await each(plan.pods, async pod => {
         state.pods[pod.name] = await addPod(lab, pod, plugin, abort);
       });

@@ -9,7 +9,7 @@ import type { Topology } from "../topology/schema.ts";
 import { isAlive, type ProcessId } from "./system.ts";
 
 /** /run is emptied at boot, as are the namespaces. */
-export const stateRoot = "/run/podlane-lab";
+export const STATE_ROOT = "/run/podlane-lab";
 
 export interface LabState {
   version: 1;
@@ -38,7 +38,7 @@ export interface PodState {
 
 export function labFolder(id: string): string {
   if (!labIdPattern.test(id)) throw new Error(`"${id}" is no lab name`);
-  return `${stateRoot}/${id}`;
+  return `${STATE_ROOT}/${id}`;
 }
 
 /** Undefined when there is no such lab, or nothing readable of it is left. */
@@ -67,7 +67,7 @@ export function removeState(id: string): void {
 /** Ids of all labs that left a folder. */
 export function listStates(): string[] {
   try {
-    return readdirSync(stateRoot)
+    return readdirSync(STATE_ROOT)
       .filter(name => labIdPattern.test(name))
       .sort();
   } catch {

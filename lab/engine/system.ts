@@ -5,10 +5,10 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 
-const netnsFolder = "/run/netns";
+const NETNS_FOLDER = "/run/netns";
 
 export function netnsPath(namespace: string): string {
-  return `${netnsFolder}/${namespace}`;
+  return `${NETNS_FOLDER}/${namespace}`;
 }
 
 /** A command that ended with an error: which, how, and what it said. */
@@ -146,8 +146,8 @@ export async function until(
 
 /** Names of the namespaces under /run/netns that begin with the prefix. */
 export function listNamespaces(prefix: string): string[] {
-  if (!existsSync(netnsFolder)) return [];
-  return readdirSync(netnsFolder)
+  if (!existsSync(NETNS_FOLDER)) return [];
+  return readdirSync(NETNS_FOLDER)
     .filter(name => name.startsWith(prefix))
     .sort();
 }

@@ -20,8 +20,8 @@ export interface Cell {
 }
 
 /** Seconds for one echo. */
-const pingBound = 2;
-const parallel = 8;
+const PING_BOUND = 2;
+const PARALLEL = 8;
 
 /** `only`: these cells again. */
 export async function pingMatrix(lab: Lab, only?: Cell[]): Promise<Cell[]> {
@@ -39,10 +39,10 @@ export async function pingMatrix(lab: Lab, only?: Cell[]): Promise<Cell[]> {
     );
     const asked = only && new Set(only.map(({ from, address }) => `${from} ${address}`));
     const pairs = asked === undefined ? all : all.filter(({ from, address }) => asked.has(`${from.name} ${address}`));
-    return await inParallel(pairs, parallel, async ({ from, to, own, address, family }) => {
+    return await inParallel(pairs, PARALLEL, async ({ from, to, own, address, family }) => {
       const [ping, seen] = await Promise.all([
         pingOnce(from.namespace, address),
-        askMirror(from.netns, address, mirrors.get(address)?.port ?? 0, pingBound * 1000).catch(error => error as Error),
+        askMirror(from.netns, address, mirrors.get(address)?.port ?? 0, PING_BOUND * 1000).catch(error => error as Error),
       ]);
       const untranslated = seen === own;
       const problems = [
@@ -71,7 +71,7 @@ export async function pingMatrix(lab: Lab, only?: Cell[]): Promise<Cell[]> {
 /** Round trip in milliseconds, undefined without an answer. */
 export async function pingOnce(namespace: string, address: string): Promise<number | undefined> {
   try {
-    const output = await runIn(namespace, "ping", ["-n", "-c", "1", "-W", String(pingBound), address]);
+    const output = await runIn(namespace, "ping", ["-n", "-c", "1", "-W", String(PING_BOUND), address]);
     const time = /time[=<]([\d.]+) ms/.exec(output)?.[1];
     return time === undefined ? undefined : Number(time);
   } catch {

@@ -16,12 +16,12 @@ export interface Hop {
   route?: string;
 }
 
-const maxHops = 8;
+const MAX_HOPS = 8;
 
 export async function tracePath(lab: Lab, from: string, to: string, address: string): Promise<Hop[]> {
   const owners = await addressOwners(lab);
   const hops: Hop[] = [{ machine: from, route: await podRoute(lab.namespace(from), address) }];
-  for (let ttl = 1; ttl <= maxHops; ttl++) {
+  for (let ttl = 1; ttl <= MAX_HOPS; ttl++) {
     const { from: answer, refused } = await probe(lab.namespace(from), address, ttl);
     const machine = answer === undefined ? undefined : answer === address ? to : owners.get(answer);
     const known = lab.plan.machines.find(each => each.name === machine);

@@ -8,14 +8,14 @@ import type { ScenarioResult } from "../scenario.ts";
 import { formatTime } from "./progress.ts";
 
 /** More sessions than this are summed up by machine, and only those that are not established shown. */
-const manySessions = 80;
+const MANY_SESSIONS = 80;
 /** More pods than this make no matrix that fits a screen. */
-const manyPods = 16;
+const MANY_PODS = 16;
 /** Paths shown of one machine. */
-const maxPaths = 40;
+const MAX_PATHS = 40;
 
 export function renderSessions(sessions: SessionView[], paint: Paint): string[] {
-  if (sessions.length <= manySessions) return sessionTable(sessions, paint);
+  if (sessions.length <= MANY_SESSIONS) return sessionTable(sessions, paint);
   const machines = [...new Set(sessions.map(each => each.machine))];
   const down = sessions.filter(each => each.state !== "Established");
   const count = (machine: string) => sessions.filter(each => each.machine === machine);
@@ -34,8 +34,8 @@ export function renderSessions(sessions: SessionView[], paint: Paint): string[] 
       paint,
       "  ",
     ),
-    ...sessionTable(down.slice(0, maxPaths), paint),
-    ...more(down.length - maxPaths, "sessions that are not established"),
+    ...sessionTable(down.slice(0, MAX_PATHS), paint),
+    ...more(down.length - MAX_PATHS, "sessions that are not established"),
   ];
 }
 
@@ -89,18 +89,18 @@ export function renderMatrix(cells: Cell[], paint: Paint): string[] {
   const hint = bad
     .slice(0, 1)
     .map(({ from, address }) => `  why? ${paint("accent", `npm run lab -- exec ${from.replace(/-\d+$/, "")} podlane explain ${address}`)}`);
-  const unit = names.length > manyPods ? "" : ` (ms, ${families.map(family => `IPv${family}`).join("/")})`;
+  const unit = names.length > MANY_PODS ? "" : ` (ms, ${families.map(family => `IPv${family}`).join("/")})`;
   const summary =
     bad.length === 0
       ? `${paint("good", "✔")} all ${cells.length} of ${cells.length} echoes answered, every receiver saw the sender's own address: no NAT${unit}`
       : `${paint("bad", "✘")} ${bad.length} of ${cells.length} failed`;
-  return [...(names.length > manyPods ? [] : table(names, columns, paint, "  ")), `  ${summary}`, ...worst, ...hint];
+  return [...(names.length > MANY_PODS ? [] : table(names, columns, paint, "  ")), `  ${summary}`, ...worst, ...hint];
 }
 
 export function renderPaths(machine: string, paths: PathView[], paint: Paint): string[] {
   const rows = [...paths].sort((a, b) => a.prefix.localeCompare(b.prefix, "en", { numeric: true }) || Number(b.best) - Number(a.best));
   const shown = table(
-    rows.slice(0, maxPaths),
+    rows.slice(0, MAX_PATHS),
     [
       { title: machine, text: each => each.prefix, tone: () => "strong" },
       { title: "", text: each => (each.best ? "best" : ""), tone: () => "good" },
@@ -111,7 +111,7 @@ export function renderPaths(machine: string, paths: PathView[], paint: Paint): s
     paint,
     "  ",
   );
-  return [...shown, ...more(rows.length - maxPaths, `paths of ${machine}`)];
+  return [...shown, ...more(rows.length - MAX_PATHS, `paths of ${machine}`)];
 }
 
 export function renderHops(hops: Hop[], paint: Paint): string[] {

@@ -8,14 +8,14 @@ const colours = [
   ...["#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2"],
   ...["#65a30d", "#db2777", "#92400e", "#4f46e5", "#0f766e", "#64748b"],
 ];
-const line = 18;
-const margin = 40;
-const boxGap = 36;
-const tierGap = 110;
-const characterWidth = 7.0;
+const LINE = 18;
+const MARGIN = 40;
+const BOX_GAP = 36;
+const TIER_GAP = 110;
+const CHARACTER_WIDTH = 7.0;
 /** Of a character of the title. */
-const titleWidth = 11.5;
-const chipLine = 15;
+const TITLE_WIDTH = 11.5;
+const CHIP_LINE = 15;
 
 interface Frame {
   box: PictureBox;
@@ -34,16 +34,16 @@ interface Wire {
 /** A whole SVG document. */
 export function drawSvg(picture: Picture): string {
   const tiers = picture.tiers.map(boxes => frames(boxes, 0));
-  const legendWidth = Math.max(...picture.links.map(link => 32 + legendText(link).length * characterWidth));
-  const inner = Math.max(...tiers.map(rowWidth), picture.title.length * titleWidth, legendWidth, 420);
+  const legendWidth = Math.max(...picture.links.map(link => 32 + legendText(link).length * CHARACTER_WIDTH));
+  const inner = Math.max(...tiers.map(rowWidth), picture.title.length * TITLE_WIDTH, legendWidth, 420);
   for (const tier of tiers) spread(tier, inner);
   const bars: { index: number; y: number }[] = [];
   let y = setBars(picture, -1, bars, 92);
   for (const [at, tier] of tiers.entries()) y = setBars(picture, at, bars, setRow(tier, y));
   // Lines that hang below the last tier need the room.
   const hanging = picture.links.some(link => link.below === tiers.length - 1);
-  const legend = y - tierGap + (hanging ? 90 : 44);
-  const width = inner + 2 * margin;
+  const legend = y - TIER_GAP + (hanging ? 90 : 44);
+  const width = inner + 2 * MARGIN;
   const height = legend + picture.links.length * 22 + 16;
   const all = new Map(tiers.flat().map(frame => [frame.box.id, frame]));
   const wires = picture.links.flatMap((link, index) =>
@@ -51,7 +51,7 @@ export function drawSvg(picture: Picture): string {
   );
   const parts = [
     `<rect width="${width}" height="${height}" fill="#f8fafc"/>`,
-    text(margin, 44, picture.title, { size: 20, weight: 600, fill: "#0f172a" }),
+    text(MARGIN, 44, picture.title, { size: 20, weight: 600, fill: "#0f172a" }),
     ...wires.map(wire => wire.path),
     ...bars.map(bar => barShape(picture.links[bar.index], bar.index, bar.y, inner)),
     ...tiers
@@ -74,14 +74,14 @@ function boxTexts(box: PictureBox): string[] {
 }
 
 function frames(boxes: PictureBox[], y: number): Frame[] {
-  let x = margin;
+  let x = MARGIN;
   return boxes.map(box => {
     const chips = box.pods.length === 0 ? 0 : Math.min(2, box.pods.length) * chipWidth(box) + 12;
-    const width = Math.max(170, chips + 20, 32 + Math.max(...boxTexts(box).map(each => each.length)) * characterWidth);
+    const width = Math.max(170, chips + 20, 32 + Math.max(...boxTexts(box).map(each => each.length)) * CHARACTER_WIDTH);
     const rows = Math.ceil(box.pods.length / 2);
-    const height = 44 + box.interfaces.length * line + (box.subnets.length > 0 ? line + 6 : 0) + rows * (chipHeight(box) + 8);
+    const height = 44 + box.interfaces.length * LINE + (box.subnets.length > 0 ? LINE + 6 : 0) + rows * (chipHeight(box) + 8);
     const frame = { box, x, y, width, height };
-    x += width + boxGap;
+    x += width + BOX_GAP;
     return frame;
   });
 }
@@ -92,12 +92,12 @@ function chipWidth(box: PictureBox): number {
 
 /** A line for the name and one for each address. */
 function chipHeight(box: PictureBox): number {
-  return 25 + chipLine * Math.max(1, ...box.pods.map(pod => pod.addresses.length));
+  return 25 + CHIP_LINE * Math.max(1, ...box.pods.map(pod => pod.addresses.length));
 }
 
 function rowWidth(row: Frame[]): number {
   const last = row.at(-1);
-  return last === undefined ? 0 : last.x + last.width - margin;
+  return last === undefined ? 0 : last.x + last.width - MARGIN;
 }
 
 function spread(row: Frame[], inner: number): void {
@@ -108,14 +108,14 @@ function spread(row: Frame[], inner: number): void {
 /** Places a row and returns where the next one may begin. */
 function setRow(row: Frame[], y: number): number {
   for (const frame of row) frame.y = y;
-  return row.length === 0 ? y : y + Math.max(...row.map(frame => frame.height)) + tierGap;
+  return row.length === 0 ? y : y + Math.max(...row.map(frame => frame.height)) + TIER_GAP;
 }
 
 /** Places the bars of a band, from `y` on, and returns where the next row may begin. */
 function setBars({ links }: Picture, at: number, bars: { index: number; y: number }[], y: number): number {
   const here = links.flatMap((link, index) => (link.kind === "switch" && link.below === at ? [index] : []));
   for (const [number, index] of here.entries()) bars.push({ index, y: y + number * 46 });
-  return here.length === 0 ? y : y + here.length * 46 + tierGap - 60;
+  return here.length === 0 ? y : y + here.length * 46 + TIER_GAP - 60;
 }
 
 /** Where on a box's edge the line of a link arrives: interfaces side by side. */
@@ -160,8 +160,8 @@ function barLines(link: PictureLink, index: number, y: number, all: ReadonlyMap<
 function barShape(link: PictureLink, index: number, y: number, inner: number): string {
   const colour = colours[index % colours.length];
   return [
-    `<rect x="${margin}" y="${y}" width="${inner}" height="28" rx="6" fill="${colour}"/>`,
-    text(margin + 14, y + 18, `${link.name}   ${link.subnets.join("   ")}`, { size: 12, weight: 600, fill: "#ffffff" }),
+    `<rect x="${MARGIN}" y="${y}" width="${inner}" height="28" rx="6" fill="${colour}"/>`,
+    text(MARGIN + 14, y + 18, `${link.name}   ${link.subnets.join("   ")}`, { size: 12, weight: 600, fill: "#ffffff" }),
   ].join("\n");
 }
 
@@ -175,11 +175,11 @@ function boxShape(frame: Frame, fill: string, ink: string, pale: string): string
   for (const each of box.interfaces) {
     parts.push(`<circle cx="${x + 21}" cy="${at - 4}" r="4" fill="${colours[each.link % colours.length]}"/>`);
     parts.push(text(x + 32, at, `${each.interface}  ${each.addresses.join("  ")}`, { size: 12, fill: pale }));
-    at += line;
+    at += LINE;
   }
   if (box.subnets.length > 0) {
     parts.push(text(x + 16, at + 2, `pods  ${box.subnets.join("  ")}`, { size: 12, fill: ink, weight: 600 }));
-    at += line + 6;
+    at += LINE + 6;
   }
   const chip = box.pods.length === 0 ? 0 : (width - 32 - 8) / Math.min(2, box.pods.length);
   for (const [index, pod] of box.pods.entries()) {
@@ -190,7 +190,7 @@ function boxShape(frame: Frame, fill: string, ink: string, pale: string): string
     );
     parts.push(text(chipX + 10, chipY + 17, pod.name, { size: 12, weight: 600, fill: "#14532d" }));
     for (const [n, address] of pod.addresses.entries()) {
-      parts.push(text(chipX + 10, chipY + 32 + n * chipLine, address, { size: 11, fill: "#166534" }));
+      parts.push(text(chipX + 10, chipY + 32 + n * CHIP_LINE, address, { size: 11, fill: "#166534" }));
     }
   }
   return parts.join("\n");
@@ -202,7 +202,7 @@ function legendText(link: PictureLink): string {
 }
 
 function legendLine(link: PictureLink, index: number, y: number): string {
-  return `<rect x="${margin}" y="${y - 10}" width="22" height="4" rx="2" fill="${colours[index % colours.length]}"/>\n${text(margin + 32, y - 3, legendText(link), { size: 12, fill: "#475569" })}`;
+  return `<rect x="${MARGIN}" y="${y - 10}" width="22" height="4" rx="2" fill="${colours[index % colours.length]}"/>\n${text(MARGIN + 32, y - 3, legendText(link), { size: 12, fill: "#475569" })}`;
 }
 
 function curve(index: number, path: string): string {

@@ -3,7 +3,7 @@
  * checks what only the whole document can tell: that names exist, addresses fit their subnets, and nothing is defined twice.
  */
 import { readFileSync, statSync } from "node:fs";
-import { type Fault, formatPath, noHelp, validate } from "../../config/resources/validate.ts";
+import { type Fault, formatPath, NO_HELP, validate } from "../../config/resources/validate.ts";
 import { documentFault, Limits, parseYaml } from "../../config/resources/yaml.ts";
 import { AddressError, formatPrefix, isAddress, overlaps, type Prefix, parsePrefix } from "../../net/address.ts";
 import { objectProblems, readObjects } from "./objects.ts";
@@ -12,7 +12,7 @@ import type { TopologyProblem } from "./problem.ts";
 import { type Condition, type Topology, TopologySchema } from "./schema.ts";
 
 /** A topology has no business being larger. Octets. */
-const maxFileSize = 1 << 20;
+const MAX_FILE_SIZE = 1 << 20;
 
 export class TopologyError extends Error {
   override readonly name = "TopologyError";
@@ -30,8 +30,10 @@ export class TopologyError extends Error {
 export function loadTopology(file: string): Topology {
   let text: string;
   try {
-    if (statSync(file).size > maxFileSize) {
-      throw new TopologyError(file, [{ path: "", what: `larger than ${maxFileSize} octets`, remedy: "a topology is one small document" }]);
+    if (statSync(file).size > MAX_FILE_SIZE) {
+      throw new TopologyError(file, [
+        { path: "", what: `larger than ${MAX_FILE_SIZE} octets`, remedy: "a topology is one small document" },
+      ]);
     }
     text = readFileSync(file, "utf8");
   } catch (error) {
@@ -78,7 +80,7 @@ function problemOf({ path, about, message, remedy }: Fault): TopologyProblem {
   return {
     path: formatPath(about === "key" ? path.slice(0, -1) : path),
     what: message,
-    remedy: remedy === noHelp ? "docs/lab.md describes it" : remedy,
+    remedy: remedy === NO_HELP ? "docs/lab.md describes it" : remedy,
   };
 }
 

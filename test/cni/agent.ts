@@ -9,7 +9,7 @@
 import fs from "node:fs";
 import http from "node:http";
 import { type CniHandlerOptions, createCniHandler } from "../../cni/attach/handler.ts";
-import { cniPath, serveCni } from "../../cni/http.ts";
+import { CNI_PATH, serveCni } from "../../cni/http.ts";
 
 const { socket, plan, ...rest } = JSON.parse(process.argv[2]) as {
   socket: string;
@@ -25,7 +25,7 @@ const handler = createCniHandler({
 });
 
 const server = http.createServer(async (request, response) => {
-  if (request.url === cniPath) return serveCni(raw => handler.handle(raw), request, response);
+  if (request.url === CNI_PATH) return serveCni(raw => handler.handle(raw), request, response);
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk);
   if (request.url === "/plan") response.end(JSON.stringify(handler.applyPlan(JSON.parse(Buffer.concat(chunks).toString()))));

@@ -12,7 +12,7 @@ import { buildPlugin } from "../../cni/plugin/build.ts";
 import { TestNetwork } from "../network.ts";
 import { sharedFile } from "../shared.ts";
 import type { Answer } from "./api-server.ts";
-import { apiFlags, conflist, containerdConfig, image, kubeconfig, kubeletConfig, managerFlags } from "./configuration.ts";
+import { apiFlags, conflist, containerdConfig, IMAGE, kubeconfig, kubeletConfig, managerFlags } from "./configuration.ts";
 import { writeImage } from "./image.ts";
 import { makeGroups, missingGroups, removeGroups, sweepLeftovers } from "./leftovers.ts";
 import { type Daemon, Machine } from "./machine.ts";
@@ -20,7 +20,7 @@ import { until } from "./until.ts";
 
 const unpack = sharedFile("kubernetes", "unpack");
 const programs = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"];
-const debianPlugins = "/usr/lib/cni";
+const DEBIAN_PLUGINS = "/usr/lib/cni";
 const podlane = join(import.meta.dirname, "../../cli/main.ts");
 
 /** Why no cluster can be started here; undefined where one can. */
@@ -31,7 +31,7 @@ export function missingCluster(): string | undefined {
     ["/usr/bin/containerd", "containerd"],
     ["/usr/sbin/runc", "runc"],
     ["/bin/busybox", "busybox-static"],
-    [join(debianPlugins, "portmap"), "containernetworking-plugins"],
+    [join(DEBIAN_PLUGINS, "portmap"), "containernetworking-plugins"],
     ["/usr/sbin/iptables", "iptables"],
     ["/usr/sbin/nft", "nftables"],
     ["/usr/bin/curl", "curl"],
@@ -221,7 +221,7 @@ export class Cluster {
       '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n%s %s\\n" "$HOSTNAME" "$REMOTE_ADDR"\n',
       { mode: 0o755 },
     );
-    return writeImage(folder, image, ["/bin/sleep", "1000000"]);
+    return writeImage(folder, IMAGE, ["/bin/sleep", "1000000"]);
   }
 
   #call(method: string, path: string, body?: object): Promise<Answer> {
@@ -343,7 +343,7 @@ export class ClusterNode extends Machine {
     const bin = join(this.folder, "cni/bin");
     const net = join(this.folder, "cni/net.d");
     for (const one of [bin, net]) mkdirSync(one, { recursive: true });
-    for (const name of ["portmap", "loopback"]) copyFileSync(join(debianPlugins, name), join(bin, name));
+    for (const name of ["portmap", "loopback"]) copyFileSync(join(DEBIAN_PLUGINS, name), join(bin, name));
     buildPlugin(bin);
     writeFileSync(join(net, "10-podlane.conflist"), JSON.stringify(conflist));
   }

@@ -1,8 +1,8 @@
 /** What the components of a test cluster are told: flags and files. Dual-stack, one administrator for everybody, nothing of the machine is limited. */
 
-const apiAddress = "10.90.0.10";
+const API_ADDRESS = "10.90.0.10";
 /** The image that pods may use: busybox with its applets in /bin. */
-export const image = "registry.local/tools:1";
+export const IMAGE = "registry.local/tools:1";
 
 export const conflist = {
   cniVersion: "1.0.0",
@@ -23,8 +23,8 @@ export const managerFlags = [
 export function apiFlags(folder: string): string[] {
   return [
     "--etcd-servers=http://127.0.0.1:2379",
-    `--bind-address=${apiAddress}`,
-    `--advertise-address=${apiAddress}`,
+    `--bind-address=${API_ADDRESS}`,
+    `--advertise-address=${API_ADDRESS}`,
     `--cert-dir=${folder}/cp`,
     `--token-auth-file=${folder}/tokens.csv`,
     "--authorization-mode=RBAC",
@@ -39,7 +39,7 @@ export function kubeconfig(authority: string): string {
   return JSON.stringify({
     apiVersion: "v1",
     kind: "Config",
-    clusters: [{ name: "test", cluster: { server: `https://${apiAddress}:6443`, "certificate-authority": authority } }],
+    clusters: [{ name: "test", cluster: { server: `https://${API_ADDRESS}:6443`, "certificate-authority": authority } }],
     users: [{ name: "admin", user: { token: "test" } }],
     contexts: [{ name: "test", context: { cluster: "test", user: "admin" } }],
     "current-context": "test",
@@ -49,7 +49,7 @@ export function kubeconfig(authority: string): string {
 export function containerdConfig(folder: string): string {
   return `version = 2
 [plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "${image}"
+sandbox_image = "${IMAGE}"
 disable_apparmor = true
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFai
 import { addressOf } from "../../cni/ipam/book.ts";
 import { contains, formatAddress, parseAddress, parsePrefix } from "../../net/address.ts";
 import { Cluster, type ClusterNode, missingCluster } from "./cluster.ts";
-import { image } from "./configuration.ts";
+import { IMAGE } from "./configuration.ts";
 import { until } from "./until.ts";
 
 // Much longer than on a quiet machine.
@@ -43,7 +43,7 @@ async function deploy(app: string, replicas: number, more: { node?: string; host
   deployed.add(app);
   const web = {
     name: "web",
-    image,
+    image: IMAGE,
     // The first process of a container ends at SIGTERM only if it says so.
     command: ["sh", "-c", "trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait"],
     ports: [{ containerPort: 80, ...(more.hostPort && { hostPort: more.hostPort }) }],

@@ -19,12 +19,12 @@ export interface Announcement {
 }
 
 /** Milliseconds that the bridge may take. It has no spanning tree, so less than one is usual. */
-const patience = 500;
+const PATIENCE = 500;
 
 /** Resolves with false where the bridge still does not forward from the pod: then nobody hears it. Rejects with NetlinkError. */
 export async function announcePod(netlink: Rtnetlink, pod: Announcement): Promise<boolean> {
   const forwards = () => netlink.link(pod.hostInterface)?.forwarding === true;
-  const deadline = performance.now() + patience;
+  const deadline = performance.now() + PATIENCE;
   let heard = forwards();
   for (; !heard && performance.now() < deadline; heard = forwards()) await delay(1);
   const inside = openRtnetlink({ netns: pod.netns });

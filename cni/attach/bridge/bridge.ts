@@ -10,7 +10,7 @@ import type { Pool } from "../../ipam/pool.ts";
 import { CniError, ErrorCode } from "../../protocol/error.ts";
 import type { PodPlan } from "../../types.ts";
 import { podMtu } from "../mtu.ts";
-import { bridgeAlias, bridgeMac } from "../names.ts";
+import { BRIDGE_ALIAS, bridgeMac } from "../names.ts";
 
 /**
  * Makes the bridge as it shall be, every property of it: it may have been adopted, or changed by somebody. Pools that are retired keep their gateway:
@@ -60,7 +60,7 @@ function findBridge(netlink: Rtnetlink, plan: PodPlan): Link | undefined {
   const link = netlink.link(plan.bridgeName);
   if (!link) return undefined;
   // Killed between making the bridge and marking it: the address tells.
-  const ours = link.alias === bridgeAlias || (link.alias === "" && sameOctets(link.address, bridgeMac()));
+  const ours = link.alias === BRIDGE_ALIAS || (link.alias === "" && sameOctets(link.address, bridgeMac()));
   if (link.kind !== "bridge" || !ours) {
     throw new CniError(
       ErrorCode.kernel,
@@ -68,12 +68,12 @@ function findBridge(netlink: Rtnetlink, plan: PodPlan): Link | undefined {
       "remove or rename it, or name another bridge in the PodNetwork",
     );
   }
-  if (link.alias === "") netlink.setLink(link.index, { alias: bridgeAlias });
+  if (link.alias === "") netlink.setLink(link.index, { alias: BRIDGE_ALIAS });
   return link;
 }
 
 function createBridge(netlink: Rtnetlink, plan: PodPlan): Link {
-  return netlink.addLink({ kind: "bridge", name: plan.bridgeName, address: bridgeMac(), alias: bridgeAlias });
+  return netlink.addLink({ kind: "bridge", name: plan.bridgeName, address: bridgeMac(), alias: BRIDGE_ALIAS });
 }
 
 /** Whether it had another value. */
@@ -93,7 +93,7 @@ function ensureForwarding(netlink: Rtnetlink, hasIpv6: boolean, mended: string[]
   if (setSysctl(["net", "ipv4", "ip_forward"], "1")) mended?.push("turned IPv4 forwarding on");
   if (!hasIpv6 || (!mended && readSysctl(forwarding) === "1")) return;
   for (const { name, kind, alias } of netlink.links()) {
-    if ((kind === "bridge" && alias === bridgeAlias) || alias.startsWith("podlane pod")) continue;
+    if ((kind === "bridge" && alias === BRIDGE_ALIAS) || alias.startsWith("podlane pod")) continue;
     const acceptRa = ["net", "ipv6", "conf", name, "accept_ra"];
     // Likewise a card with so small an MTU, or one that is gone by now.
     if (!existsSync(`/proc/sys/${acceptRa.join("/")}`)) continue;

@@ -11,7 +11,7 @@ import type { Pool } from "../../ipam/pool.ts";
 import type { AttachProblem, PodPlan } from "../../types.ts";
 import type { AttachContext } from "../mode.ts";
 import { followMtu, mtuProblems, type PodEnd } from "../mtu.ts";
-import { bridgeAlias, isPodLink } from "../names.ts";
+import { BRIDGE_ALIAS, isPodLink } from "../names.ts";
 import { ensureBridge } from "./bridge.ts";
 
 /** Makes all as it shall be; returns what was put right, in words, and what could not be. Throws like ensureBridge. */
@@ -37,7 +37,7 @@ export function mendPorts(
 
 function ourBridge(netlink: Rtnetlink, { bridgeName }: PodPlan): Link | undefined {
   const link = netlink.link(bridgeName);
-  return link?.kind === "bridge" && link.alias === bridgeAlias ? link : undefined;
+  return link?.kind === "bridge" && link.alias === BRIDGE_ALIAS ? link : undefined;
 }
 
 /** An address that no range explains is a black hole: towards the node that gets the range next, packets end here. */
@@ -72,7 +72,7 @@ function mendPort(netlink: Rtnetlink, port: Link, bridge: Link, { hairpin }: Pod
 /** Of another name in the PodNetwork: its ports have been moved. */
 function dropFormerBridges(netlink: Rtnetlink, links: readonly Link[], { bridgeName }: PodPlan, mended: string[]): void {
   for (const link of links) {
-    if (link.kind !== "bridge" || link.alias !== bridgeAlias || link.name === bridgeName) continue;
+    if (link.kind !== "bridge" || link.alias !== BRIDGE_ALIAS || link.name === bridgeName) continue;
     // What others put on it is theirs.
     if (netlink.links().some(({ master }) => master === link.index)) continue;
     netlink.deleteLink(link.index);
