@@ -4,6 +4,7 @@
  * about, and logged at a bounded rate: one that comes with every route must not fill the disk.
  */
 import type { KernelAccess } from "../kernel/access.ts";
+import { hexOf } from "../net/octets.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 
@@ -45,7 +46,7 @@ export class Faults {
     this.#places.set(place, known);
     known.count++;
     const text = error instanceof Error ? error.message : String(error);
-    const hex = octets && Buffer.from(octets.subarray(0, MAX_OCTETS)).toString("hex");
+    const hex = octets && hexOf(octets.subarray(0, MAX_OCTETS));
     const subject = { ...(about !== undefined && { about }), ...(hex !== undefined && { octets: hex }) };
     this.#last = { at: new Date(this.#clock.now()).toISOString(), place, text, ...subject };
     const now = this.#clock.monotonic();

@@ -1,6 +1,7 @@
 import { expect, it } from "vitest";
+import { hexOf } from "../net/octets.ts";
 import { MalformedUpdates } from "./malformed.ts";
-import { toHex, update } from "./message/fixtures.ts";
+import { update } from "./message/fixtures.ts";
 import { UpdateDecoder } from "./message/update-decoder.ts";
 import { MemoryLog } from "./session/testing.ts";
 import { FakeClock } from "./testing/fake-clock.ts";
@@ -20,13 +21,13 @@ it("counts, keeps the last UPDATE that cost routes, and logs once per second how
   };
   expect(malformed.snapshot()).toBeUndefined();
   take(discards);
-  expect(malformed.snapshot()).toMatchObject({ withdrawn: 0, discarded: 1, last: { offending: toHex(discards) } });
+  expect(malformed.snapshot()).toMatchObject({ withdrawn: 0, discarded: 1, last: { offending: hexOf(discards) } });
   for (let i = 0; i < 1000; i++) take(withdraws);
   take(discards);
   expect(malformed.snapshot()).toMatchObject({
     withdrawn: 1000,
     discarded: 2,
-    last: { text: "ORIGIN: value 3 is unknown (treat-as-withdraw)", offending: toHex(withdraws) },
+    last: { text: "ORIGIN: value 3 is unknown (treat-as-withdraw)", offending: hexOf(withdraws) },
   });
   expect(log.lines).toHaveLength(1);
   clock.advance(1000);

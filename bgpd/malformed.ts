@@ -2,6 +2,7 @@
  * What was wrong with a neighbour's UPDATEs short of ending the session (RFC 7606 section 8): counts, the last one with its octets, and log
  * lines at a bounded rate, because a neighbour that errs tends to err in every UPDATE.
  */
+import { hexOf } from "../net/octets.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { UpdateDecoder } from "./message/update-decoder.ts";
@@ -45,7 +46,7 @@ export class MalformedUpdates {
       return;
     }
     const more = this.#unlogged > 0 ? ` (${this.#unlogged} more since the last such line)` : "";
-    this.#log.warn({ message: hex(message.subarray(0, MAX_LOGGED)) }, `malformed UPDATE: ${text}${more}`);
+    this.#log.warn({ message: hexOf(message.subarray(0, MAX_LOGGED)) }, `malformed UPDATE: ${text}${more}`);
     this.#loggedAt = now;
     this.#unlogged = 0;
   }
@@ -53,11 +54,7 @@ export class MalformedUpdates {
   snapshot(): NeighborSnapshot["malformed"] {
     if (!this.#last) return undefined;
     const { at, text, message } = this.#last;
-    const last = { at: new Date(at).toISOString(), text, offending: hex(message) };
+    const last = { at: new Date(at).toISOString(), text, offending: hexOf(message) };
     return { withdrawn: this.withdrawn, discarded: this.discarded, last };
   }
-}
-
-function hex(octets: Uint8Array): string {
-  return Array.from(octets, octet => octet.toString(16).padStart(2, "0")).join("");
 }

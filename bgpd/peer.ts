@@ -21,6 +21,7 @@ import {
 } from "./graceful-restart.ts";
 import { MalformedUpdates } from "./malformed.ts";
 import { CeaseSubcode, ErrorCode } from "./message/notification.ts";
+import { uint32Octets } from "./message/octets.ts";
 import { UpdateDecoder } from "./message/update-decoder.ts";
 import { type OwnAddress, ownAddress } from "./own-address.ts";
 import type { Platform } from "./platform.ts";
@@ -416,7 +417,7 @@ export class Peer implements SessionListener {
     const { prefixLimit = 0, receivedLimit = 0 } = this.config.families[excess.family] ?? {};
     const limit = excess.limit === "accepted" ? prefixLimit : receivedLimit;
     const { afi, safi } = FamilyTable[familyIndex(excess.family)];
-    const data = Uint8Array.of(afi >>> 8, afi & 255, safi, limit >>> 24, (limit >>> 16) & 255, (limit >>> 8) & 255, limit & 255);
+    const data = Uint8Array.of(afi >>> 8, afi & 255, safi, ...uint32Octets(limit));
     return { code: ErrorCode.Cease, subcode: CeaseSubcode.MaximumPrefixes, data };
   }
 

@@ -1,5 +1,6 @@
 /** The RIB as people read it: objects with names, made only when somebody asks. */
 import { formatAddress, formatPrefix } from "../net/address.ts";
+import { hexOf } from "../net/octets.ts";
 import type { RouteKind } from "./config.ts";
 import { Families, type FamilyIndex, FamilyTable, familyIndex } from "./family.ts";
 import { describeCapability } from "./message/capability.ts";
@@ -62,7 +63,7 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
       code: down.notification?.code,
       subcode: down.notification?.subcode,
       direction: down.notification?.direction,
-      offending: down.offending && Array.from(down.offending, octet => octet.toString(16).padStart(2, "0")).join(""),
+      offending: down.offending && hexOf(down.offending),
     },
     holdTime: negotiated?.holdTime,
     keepaliveTime: negotiated?.keepaliveTime,

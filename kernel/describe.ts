@@ -1,5 +1,6 @@
 /** Requests in words, in the style of ip(8), for error texts. Pure, and never throws: it runs when something has failed already. */
 import { formatAddress } from "../net/address.ts";
+import { hexOf } from "../net/octets.ts";
 import type { LinkChange, Neighbour, NewAddress, NewLink, NextHop, RouteKey, Rule } from "./types.ts";
 
 /** Names a link: its name where known, else "ifindex 7". */
@@ -7,10 +8,6 @@ export type NameOf = (ifindex: number) => string;
 
 function address(octets: Uint8Array): string {
   return octets.length === 4 || octets.length === 16 ? formatAddress(octets) : `(${octets.length} octets)`;
-}
-
-function linkAddress(octets: Uint8Array): string {
-  return Array.from(octets, octet => octet.toString(16).padStart(2, "0")).join(":");
 }
 
 /** "route 10.0.0.0/24 via 10.1.1.1 dev eth0 table 100 metric 5". */
@@ -46,7 +43,7 @@ export function describeLinkChange(index: number, change: LinkChange, nameOf: Na
   if (change.up !== undefined) words.push(change.up ? "up" : "down");
   if (change.mtu !== undefined) words.push(`mtu ${change.mtu}`);
   if (change.master !== undefined) words.push(change.master === 0 ? "no master" : `master ${nameOf(change.master)}`);
-  if (change.address !== undefined) words.push(`address ${linkAddress(change.address)}`);
+  if (change.address !== undefined) words.push(`address ${hexOf(change.address, ":")}`);
   if (change.alias !== undefined) words.push(`alias "${change.alias}"`);
   if (change.group !== undefined) words.push(`group ${change.group}`);
   if (change.hairpin !== undefined) words.push(`hairpin ${change.hairpin ? "on" : "off"}`);
@@ -61,7 +58,7 @@ export function describeAddress(entry: NewAddress, nameOf: NameOf): string {
 export function describeNeighbour(neighbour: Neighbour, nameOf: NameOf): string {
   const words = [neighbour.family === "bridge" ? "forwarding entry" : "neighbour"];
   if (neighbour.address !== undefined) words.push(address(neighbour.address));
-  if (neighbour.linkAddress !== undefined) words.push(`lladdr ${linkAddress(neighbour.linkAddress)}`);
+  if (neighbour.linkAddress !== undefined) words.push(`lladdr ${hexOf(neighbour.linkAddress, ":")}`);
   if (neighbour.destination !== undefined) words.push(`dst ${address(neighbour.destination)}`);
   words.push(`dev ${nameOf(neighbour.ifindex)}`);
   return words.join(" ");

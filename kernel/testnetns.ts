@@ -1,6 +1,7 @@
 /** For tests: namespaces of their own, and what ip(8) says about them, to compare with. */
 import { execFileSync } from "node:child_process";
 import { describe, onTestFinished } from "vitest";
+import { hexOf } from "../net/octets.ts";
 import { checkRequirements } from "./requirements.ts";
 import { openRtnetlink, type RtnetlinkSocket } from "./rtnetlink.ts";
 
@@ -64,5 +65,5 @@ export function mac(text: string): Uint8Array {
 }
 
 export function macText(octets: Uint8Array): string {
-  return Array.from(octets, octet => octet.toString(16).padStart(2, "0")).join(":");
+  return hexOf(octets, ":");
 }

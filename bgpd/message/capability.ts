@@ -3,7 +3,7 @@
  * ignored; one whose value has the wrong length is an error only where a session without it would go wrong.
  */
 import { type Family, FamilyTable, familyIndex, familyOf, formatFamily } from "../family.ts";
-import { readUint32 } from "./octets.ts";
+import { readUint32, uint32Octets } from "./octets.ts";
 import { type Capabilities, MessageError } from "./types.ts";
 
 /** What we announce. */
@@ -106,7 +106,7 @@ const rows: readonly CapabilityRow[] = [
       needLength(this, value, 4);
       into.fourOctetAsn = readUint32(value, 0);
     },
-    encode: (local, asn) => (local.fourOctetAsn ? [[asn >>> 24, (asn >>> 16) & 0xff, (asn >>> 8) & 0xff, asn & 0xff]] : []),
+    encode: (local, asn) => (local.fourOctetAsn ? [[...uint32Octets(asn)]] : []),
     detail: value => (value.length === 4 ? String(readUint32(value, 0)) : ""),
   },
   {

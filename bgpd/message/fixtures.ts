@@ -1,4 +1,5 @@
 /** Test support: messages written as hex, and what a refused one would make us send. */
+import { hexOf } from "../../net/octets.ts";
 import { HEADER_LENGTH, type MessageType, newMessage } from "./header.ts";
 import { MessageError } from "./types.ts";
 
@@ -7,10 +8,6 @@ export function fromHex(text: string): Uint8Array {
   const digits = text.replace(/\s+/g, "");
   if (!/^(?:[0-9a-f]{2})*$/i.test(digits)) throw new Error(`not hex: ${text}`);
   return Uint8Array.from(digits.match(/../g) ?? [], pair => Number.parseInt(pair, 16));
-}
-
-export function toHex(octets: Uint8Array): string {
-  return Array.from(octets, octet => octet.toString(16).padStart(2, "0")).join("");
 }
 
 /** A message with the right length in its header around this body. */
@@ -26,7 +23,7 @@ export function update(parts: { withdrawn?: string; attributes?: string; nlri?: 
   const withdrawn = fromHex(parts.withdrawn ?? "");
   const attributes = fromHex(parts.attributes ?? "");
   const nlri = fromHex(parts.nlri ?? "");
-  return message(2, `${length16(withdrawn)}${toHex(withdrawn)}${length16(attributes)}${toHex(attributes)}${toHex(nlri)}`);
+  return message(2, `${length16(withdrawn)}${hexOf(withdrawn)}${length16(attributes)}${hexOf(attributes)}${hexOf(nlri)}`);
 }
 
 /** The NOTIFICATION of the MessageError that `run` must throw. */
@@ -34,7 +31,7 @@ export function messageError(run: () => unknown): { code: number; subcode: numbe
   try {
     run();
   } catch (error) {
-    if (error instanceof MessageError) return { code: error.code, subcode: error.subcode, data: toHex(error.data) };
+    if (error instanceof MessageError) return { code: error.code, subcode: error.subcode, data: hexOf(error.data) };
     throw error;
   }
   throw new Error("nothing was thrown");

@@ -1,10 +1,10 @@
 /** Whatever octets come: a result within bounds or a MessageError, never anything else, and nothing left over for the next message. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { hexOf } from "../../net/octets.ts";
 import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily } from "../family.ts";
 import { attributesArbitrary, prefixArbitrary } from "./arbitraries.ts";
 import { buildAttributes, parseAttributes, readFacts } from "./attributes.ts";
-import { toHex } from "./fixtures.ts";
 import { attributesView } from "./format.ts";
 import { HEADER_LENGTH, MessageFramer, MessageType, newMessage } from "./header.ts";
 import { decodeNotification, describeNotification } from "./notification.ts";
@@ -45,11 +45,11 @@ function shown(decoder: UpdateDecoder, message: Uint8Array): string {
     decoder.canonical(i);
     const octets = decoder.octets.slice(0, decoder.octetsLength);
     const attributes = parseAttributes(octets);
-    expect(toHex(buildAttributes(attributes))).toBe(toHex(octets));
+    expect(hexOf(buildAttributes(attributes))).toBe(hexOf(octets));
     expect([4, 16, 32]).toContain(attributes.nextHop.length);
     attributesView(attributes);
     readFacts(octets, 0, octets.length);
-    lines.push(toHex(octets));
+    lines.push(hexOf(octets));
   }
   return lines.join("\n");
 }
@@ -63,7 +63,7 @@ function walk(message: Uint8Array, family: FamilyIndex, start: number, end: numb
     at += 1 + ((message[at] + 7) >> 3);
   }
   expect(at).toBe(end);
-  return `${family} ${toHex(message.subarray(start, end))}`;
+  return `${family} ${hexOf(message.subarray(start, end))}`;
 }
 
 /** A valid UPDATE of one or both families, as the writer writes it on a session of this kind. */
@@ -125,11 +125,11 @@ describe("UPDATE", () => {
       fc.property(validUpdate, fc.array(change, { minLength: 1, maxLength: 6 }), (valid, changes) => {
         const message = mutate(valid, changes);
         const fresh = new UpdateDecoder(options);
-        const before = toHex(message);
+        const before = hexOf(message);
         const decoded = allowed(() => used.decode(message));
         expect(allowed(() => fresh.decode(message))).toBe(decoded);
         if (decoded) expect(shown(used, message)).toBe(shown(fresh, message));
-        expect(toHex(message)).toBe(before);
+        expect(hexOf(message)).toBe(before);
       }),
       { numRuns: 400 },
     );
@@ -230,7 +230,7 @@ describe("other messages", () => {
           const ok = allowed(() => {
             for (let at = 0, i = 0; at < stream.length; i++) {
               const size = chunks[i % chunks.length];
-              framer.push(stream.subarray(at, at + size), message => got.push(toHex(message)));
+              framer.push(stream.subarray(at, at + size), message => got.push(hexOf(message)));
               expect(framer.pending).toBeLessThanOrEqual(4096);
               at += size;
             }

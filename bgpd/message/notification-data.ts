@@ -1,21 +1,24 @@
 /** The data of a NOTIFICATION in words: what the neighbour names of what it got. A neighbour writes it, so all of it is bounded, and never believed. */
 import { formatAddress } from "../../net/address.ts";
+import { hexOf } from "../../net/octets.ts";
 import { formatFamily } from "../family.ts";
 import { attributeName } from "./attribute-table.ts";
 import { describeCapability } from "./capability.ts";
 import { MessageType } from "./header.ts";
+import { readUint16, readUint32 } from "./octets.ts";
 
 /** By "code/subcode", or by code for all its subcodes. Each returns undefined for octets that are not what the RFC says. */
 const readers: Record<string, (data: Uint8Array) => string | undefined> = {
   // RFC 4271 section 6.1
-  "1/2": data => (data.length === 2 ? `length ${uint16(data, 0)}` : undefined),
+  "1/2": data => (data.length === 2 ? `length ${readUint16(data, 0)}` : undefined),
   "1/3": data => (data.length === 1 ? `type ${data[0]}` : undefined),
   // Section 6.2. Of these the RFC defines the data of 2/1 alone; the others are what FRR sends: the field at fault.
-  "2/1": data => (data.length === 2 ? `version ${uint16(data, 0)} is supported` : undefined),
-  "2/2": data => (data.length === 2 || data.length === 4 ? `AS ${data.length === 2 ? uint16(data, 0) : uint32(data, 0)}` : undefined),
+  "2/1": data => (data.length === 2 ? `version ${readUint16(data, 0)} is supported` : undefined),
+  "2/2": data =>
+    data.length === 2 || data.length === 4 ? `AS ${data.length === 2 ? readUint16(data, 0) : readUint32(data, 0)}` : undefined,
   "2/3": data => (data.length === 4 ? formatAddress(data) : undefined),
   "2/4": data => (data.length >= 1 ? `parameter ${data[0]}${data[0] === 2 ? " (capabilities)" : ""}` : undefined),
-  "2/6": data => (data.length === 2 ? `${uint16(data, 0)} s` : undefined),
+  "2/6": data => (data.length === 2 ? `${readUint16(data, 0)} s` : undefined),
   // RFC 5492 section 5: the capabilities that the neighbour asks for.
   "2/7": capabilities,
   // RFC 4271 section 6.3: the attribute at fault; of 3/3 the code of the one that is missing.
@@ -24,7 +27,7 @@ const readers: Record<string, (data: Uint8Array) => string | undefined> = {
   // RFC 6608: the type of the message.
   "5": data => (data.length === 1 ? messageName(data[0]) : undefined),
   // RFC 4486 section 4
-  "6/1": data => (data.length === 7 ? `${formatFamily(uint16(data, 0), data[2])}, limit ${uint32(data, 3)}` : undefined),
+  "6/1": data => (data.length === 7 ? `${formatFamily(readUint16(data, 0), data[2])}, limit ${readUint32(data, 3)}` : undefined),
   // RFC 7313 section 5: the whole message.
   "7/1": refresh,
 };
@@ -44,14 +47,6 @@ const messageNames: Record<number, string> = {
 
 function messageName(type: number): string {
   return messageNames[type] ?? `message of type ${type}`;
-}
-
-function uint16(data: Uint8Array, at: number): number {
-  return (data[at] << 8) | data[at + 1];
-}
-
-function uint32(data: Uint8Array, at: number): number {
-  return ((data[at] << 24) | (data[at + 1] << 16) | (data[at + 2] << 8) | data[at + 3]) >>> 0;
 }
 
 const MAX_SHOWN = 8;
@@ -75,7 +70,7 @@ function attribute(data: Uint8Array): string | undefined {
   const [flags, code] = data;
   const header = (flags & 0x10) !== 0 ? 4 : 3;
   const value = data.subarray(header);
-  const length = data.length < header ? "" : `, length ${header === 4 ? uint16(data, 2) : data[2]}`;
+  const length = data.length < header ? "" : `, length ${header === 4 ? readUint16(data, 2) : data[2]}`;
   const shown = value.length === 0 ? "" : `, value ${hex(value)}`;
   return `${attributeName(code)} (flags 0x${flags.toString(16).padStart(2, "0")}${length}${shown})`;
 }
@@ -84,11 +79,11 @@ function refresh(data: Uint8Array): string | undefined {
   // With the header of 19 octets, or, from some, without.
   const body = data.length >= 19 && data.subarray(0, 16).every(octet => octet === 0xff) ? data.subarray(19) : data;
   if (body.length < 4) return `message of ${data.length} octets`;
-  return `${formatFamily(uint16(body, 0), body[3])}, subtype ${body[2]}, message of ${data.length} octets`;
+  return `${formatFamily(readUint16(body, 0), body[3])}, subtype ${body[2]}, message of ${data.length} octets`;
 }
 
 /** At most 32 octets of it. */
 export function hex(data: Uint8Array): string {
-  const shown = Array.from(data.subarray(0, 32), octet => octet.toString(16).padStart(2, "0")).join("");
+  const shown = hexOf(data.subarray(0, 32));
   return data.length > 32 ? `${shown}… (${data.length} octets)` : shown;
 }

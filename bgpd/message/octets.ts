@@ -20,6 +20,10 @@ export function writeUint32(octets: Uint8Array, at: number, value: number): void
   octets[at + 3] = value & 0xff;
 }
 
+export function uint32Octets(value: number): Uint8Array {
+  return Uint8Array.of(value >>> 24, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff);
+}
+
 /** Copies and returns the end of the copy. A loop: for the few dozen octets of an attribute it beats subarray() and set(). */
 export function copyOctets(from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): number {
   if (end - start > 160) {

@@ -6,6 +6,7 @@ import { classicFamily, Families, type Family, FamilyTable, familyIndex } from "
 import { AS_TRANS, isReservedAsn } from "./as-path.ts";
 import { decodeCapability, encodeCapabilities, type LocalCapabilities } from "./capability.ts";
 import { HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, MessageType, newMessage } from "./header.ts";
+import { readUint32, uint32Octets } from "./octets.ts";
 import { type Capabilities, MessageError, type OpenMessage } from "./types.ts";
 
 export type { LocalCapabilities, LocalGracefulRestart } from "./capability.ts";
@@ -32,8 +33,10 @@ export function encodeOpen(open: LocalOpen): Uint8Array {
   const message = newMessage(MessageType.Open, MIN_LENGTH - HEADER_LENGTH + parameters.length);
   const asn = open.asn > 0xffff ? AS_TRANS : open.asn;
   const { holdTime, bgpId } = open;
-  const id = [bgpId >>> 24, (bgpId >>> 16) & 0xff, (bgpId >>> 8) & 0xff, bgpId & 0xff];
-  message.set([VERSION, asn >>> 8, asn & 0xff, holdTime >>> 8, holdTime & 0xff, ...id, parameters.length, ...parameters], HEADER_LENGTH);
+  message.set(
+    [VERSION, asn >>> 8, asn & 0xff, holdTime >>> 8, holdTime & 0xff, ...uint32Octets(bgpId), parameters.length, ...parameters],
+    HEADER_LENGTH,
+  );
   return message;
 }
 
@@ -46,7 +49,7 @@ export function decodeOpen(message: Uint8Array): OpenMessage {
   const version = message[19];
   if (version !== VERSION) throw new MessageError(`BGP version ${version}; we speak ${VERSION}`, 2, 1, Uint8Array.of(0, VERSION));
   const holdTime = (message[22] << 8) | message[23];
-  const bgpId = ((message[24] << 24) | (message[25] << 16) | (message[26] << 8) | message[27]) >>> 0;
+  const bgpId = readUint32(message, 24);
   const capabilities: Capabilities = { raw: [] };
   decodeParameters(message, capabilities);
   const asn = trueAsn((message[20] << 8) | message[21], capabilities.fourOctetAsn);
@@ -72,7 +75,7 @@ export function validateOpen(open: OpenMessage, expected: OpenExpectation): void
   if (remoteAsn === "external" && open.asn === localAsn) throw badPeerAs(open.asn, "any but our own");
   if (typeof remoteAsn === "number" && open.asn !== remoteAsn) throw badPeerAs(open.asn, String(remoteAsn));
   if (open.bgpId === localId && open.asn === localAsn) {
-    throw new MessageError("the neighbour has our own BGP Identifier and AS number (RFC 6286)", 2, 3, idOctets(open.bgpId));
+    throw new MessageError("the neighbour has our own BGP Identifier and AS number (RFC 6286)", 2, 3, uint32Octets(open.bgpId));
   }
   if (families !== undefined && commonFamilies(families, open).length === 0) {
     const wanted = families
@@ -166,7 +169,7 @@ function commonFamilies(ours: readonly Family[], open: OpenMessage): Family[] {
 
 function checkValues(open: OpenMessage): void {
   if (open.asn === 0) throw new MessageError("AS number 0 (RFC 7607)", 2, 2);
-  if (open.bgpId === 0) throw new MessageError("BGP Identifier 0.0.0.0", 2, 3, idOctets(0));
+  if (open.bgpId === 0) throw new MessageError("BGP Identifier 0.0.0.0", 2, 3, uint32Octets(0));
   if (open.holdTime === 1 || open.holdTime === 2) {
     throw new MessageError(`hold time ${open.holdTime} s: it is 0 or at least 3`, 2, 6, Uint8Array.of(0, open.holdTime));
   }
@@ -208,8 +211,4 @@ function badPeerAs(asn: number, wanted: string): MessageError {
 
 function malformed(text: string): MessageError {
   return new MessageError(`malformed OPEN: ${text}`, 2, 0);
-}
-
-function idOctets(id: number): Uint8Array {
-  return Uint8Array.of(id >>> 24, (id >>> 16) & 0xff, (id >>> 8) & 0xff, id & 0xff);
 }

@@ -2,6 +2,7 @@
  * Text forms of attribute values, as an operator reads and writes them on a router. Well-known communities by the names of the IANA
  * registry "BGP Well-known Communities" (RFC 1997, 3765, 7611, 7999, 8326, 9494).
  */
+import { hexOf } from "../../net/octets.ts";
 import { readUint16, readUint32 } from "./octets.ts";
 import { type AsPathSegment, type Origin, SegmentType } from "./types.ts";
 
@@ -79,16 +80,11 @@ export function formatExtendedCommunity(octets: Uint8Array): string {
       if (kind) return `${kind}:${readUint32(octets, 2)}:${readUint16(octets, 6)}`;
       break;
   }
-  return `0x${formatOctets(octets)}`;
+  return `0x${hexOf(octets)}`;
 }
 
 function extendedKind(subtype: number): string {
   return subtype === 2 ? "rt" : subtype === 3 ? "soo" : "";
-}
-
-/** Lower-case hex without separators. */
-export function formatOctets(octets: Uint8Array): string {
-  return Array.from(octets, octet => octet.toString(16).padStart(2, "0")).join("");
 }
 
 /** Unsigned 32 bit as a dotted quad: router and cluster ids. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { hexOf } from "../../net/octets.ts";
 import { parseAttributes } from "./attributes.ts";
-import { message, messageError, toHex, update } from "./fixtures.ts";
+import { message, messageError, update } from "./fixtures.ts";
 import { attributesView } from "./format.ts";
 import { UpdateDecoder, type UpdateDecoderOptions } from "./update-decoder.ts";
 
@@ -23,7 +24,7 @@ function decode(octets: Uint8Array, options = internal): UpdateDecoder {
 
 function canonical(decoder: UpdateDecoder, i = 0): string {
   decoder.canonical(i);
-  return toHex(decoder.octets.subarray(0, decoder.octetsLength));
+  return hexOf(decoder.octets.subarray(0, decoder.octetsLength));
 }
 
 /** Canonical octets of attributes beside the three mandatory ones, which are cut off. */
@@ -36,7 +37,7 @@ function extra(attributes: string, options = internal): string {
 }
 
 function ranges(decoder: UpdateDecoder, octets: Uint8Array) {
-  const range = (start: number, end: number) => toHex(octets.subarray(start, end));
+  const range = (start: number, end: number) => hexOf(octets.subarray(start, end));
   return {
     withdrawn: Array.from({ length: decoder.withdrawnCount }, (_, i) => [
       decoder.withdrawnFamily[i],

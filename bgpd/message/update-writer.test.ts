@@ -1,9 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { hexOf } from "../../net/octets.ts";
 import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily } from "../family.ts";
 import { attributesArbitrary, prefixArbitrary } from "./arbitraries.ts";
 import { buildAttributes } from "./attributes.ts";
-import { fromHex, toHex, update } from "./fixtures.ts";
+import { fromHex, update } from "./fixtures.ts";
 import { MessageFramer } from "./header.ts";
 import { readUint32 } from "./octets.ts";
 import type { PathAttributes } from "./types.ts";
@@ -188,10 +189,10 @@ describe("packing", () => {
     announce(to, ipv4Unicast, ipv4);
     for (let i = 0; i < 12_000; i++) to.prefix4((i << 8) >>> 0, 24);
     const taken = to.take();
-    const before = toHex(taken);
+    const before = hexOf(taken);
     for (let i = 0; i < 12_000; i++) to.prefix4(0xffffff00, 24);
     to.take();
-    expect(toHex(taken)).toBe(before);
+    expect(hexOf(taken)).toBe(before);
   });
 
   it.each<[string, FamilyIndex, number, string]>([
@@ -248,13 +249,13 @@ describe("round trip", () => {
           announce(to, family, attributes);
           for (const prefix of prefixes) {
             addPrefix(to, family, prefix);
-            expected.push(`+${toHex(prefix)} ${toHex(buildAttributes(attributes))}`);
+            expected.push(`+${hexOf(prefix)} ${hexOf(buildAttributes(attributes))}`);
           }
         }
         to.withdraw(family);
         for (const prefix of withdrawn) {
           addPrefix(to, family, prefix);
-          expected.push(`-${toHex(prefix)}`);
+          expected.push(`-${hexOf(prefix)}`);
         }
         const got: string[] = [];
         for (const message of messages(to.take(), maxMessageLength)) got.push(...decodeAll(decoder, message, family));
@@ -277,7 +278,7 @@ function decodeAll(decoder: UpdateDecoder, message: Uint8Array, family: FamilyIn
   for (let i = 0; i < decoder.announcedCount; i++) {
     expect(decoder.announcedFamily[i]).toBe(family);
     decoder.canonical(i);
-    const attributes = toHex(decoder.octets.subarray(0, decoder.octetsLength));
+    const attributes = hexOf(decoder.octets.subarray(0, decoder.octetsLength));
     for (const prefix of walk(message, decoder.announcedStart[i], decoder.announcedEnd[i])) list.push(`+${prefix} ${attributes}`);
   }
   return list;
@@ -287,7 +288,7 @@ function walk(message: Uint8Array, start: number, end: number): string[] {
   const list: string[] = [];
   for (let at = start; at < end; ) {
     const next = at + 1 + ((message[at] + 7) >> 3);
-    list.push(toHex(message.subarray(at, next)));
+    list.push(hexOf(message.subarray(at, next)));
     at = next;
   }
   return list;

@@ -4,6 +4,7 @@
  */
 import { AttributeCode, AttributeTable } from "../message/attribute-table.ts";
 import { MAX_VALUE, OversizeError } from "../message/attributes.ts";
+import { readUint32, uint32Octets, writeUint32 } from "../message/octets.ts";
 
 /** Everything absent is left as it is. */
 export interface Rewrite {
@@ -80,11 +81,12 @@ function insertions(octets: Uint8Array, start: number, end: number, rewrite: Rew
   const inserts: Insertion[] = [];
   if (rewrite.nextHop && !has(Code.NextHop)) inserts.push({ flags: WELL_KNOWN, code: Code.NextHop, value: rewrite.nextHop });
   if (!rewrite.external && !has(Code.LocalPref)) {
-    inserts.push({ flags: WELL_KNOWN, code: Code.LocalPref, value: uint32(rewrite.localPref) });
+    inserts.push({ flags: WELL_KNOWN, code: Code.LocalPref, value: uint32Octets(rewrite.localPref) });
   }
   if (rewrite.reflect) {
-    if (!has(Code.OriginatorId)) inserts.push({ flags: OPTIONAL, code: Code.OriginatorId, value: uint32(rewrite.reflect.originatorId) });
-    if (!has(Code.ClusterList)) inserts.push({ flags: OPTIONAL, code: Code.ClusterList, value: uint32(rewrite.reflect.clusterId) });
+    if (!has(Code.OriginatorId))
+      inserts.push({ flags: OPTIONAL, code: Code.OriginatorId, value: uint32Octets(rewrite.reflect.originatorId) });
+    if (!has(Code.ClusterList)) inserts.push({ flags: OPTIONAL, code: Code.ClusterList, value: uint32Octets(rewrite.reflect.clusterId) });
   }
   return inserts;
 }
@@ -107,7 +109,7 @@ function writeClusterList(out: number, octets: Uint8Array, from: number, to: num
   scratch[out] = OPTIONAL;
   scratch[out + 1] = Code.ClusterList;
   writeLength(out, to - from + 4);
-  writeUint32(out + HEADER, clusterId);
+  writeUint32(scratch, out + HEADER, clusterId);
   return copy(out + HEADER + 4, octets, from, to);
 }
 
@@ -142,12 +144,12 @@ function writeAsPath(out: number, octets: Uint8Array, from: number, to: number, 
       scratch.copyWithin(body + 6, first + 2, last);
       scratch[body] = AS_SEQUENCE;
       scratch[body + 1] = count;
-      writeUint32(body + 2, rewrite.prepend);
+      writeUint32(scratch, body + 2, rewrite.prepend);
       body = last - 2;
     } else {
       scratch[body] = AS_SEQUENCE;
       scratch[body + 1] = 1;
-      writeUint32(body + 2, rewrite.prepend);
+      writeUint32(scratch, body + 2, rewrite.prepend);
       body = last;
     }
   }
@@ -173,9 +175,9 @@ function copyPublic(out: number, octets: Uint8Array, at: number): number {
   const end = at + 2 + octets[at + 1] * 4;
   let asnEnd = out + 2;
   for (let asn = at + 2; asn < end; asn += 4) {
-    const value = ((octets[asn] << 24) | (octets[asn + 1] << 16) | (octets[asn + 2] << 8) | octets[asn + 3]) >>> 0;
+    const value = readUint32(octets, asn);
     if (isPrivateAsn(value)) continue;
-    writeUint32(asnEnd, value);
+    writeUint32(scratch, asnEnd, value);
     asnEnd += 4;
   }
   if (asnEnd === out + 2) return out;
@@ -194,15 +196,4 @@ function writeLength(at: number, length: number): void {
   if (length > MAX_VALUE) throw new OversizeError(scratch[at + 1], length);
   scratch[at + 2] = length >> 8;
   scratch[at + 3] = length & 255;
-}
-
-function writeUint32(at: number, value: number): void {
-  scratch[at] = value >>> 24;
-  scratch[at + 1] = (value >>> 16) & 255;
-  scratch[at + 2] = (value >>> 8) & 255;
-  scratch[at + 3] = value & 255;
-}
-
-function uint32(value: number): Uint8Array {
-  return Uint8Array.of(value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
 }

@@ -3,6 +3,7 @@
  * messages become events; actions become timers, messages and calls of the listener. Events are worked off one after the other: one
  * that a listener causes while another is at work waits for its end.
  */
+import { hexOf } from "../../net/octets.ts";
 import type { Clock, Timer } from "../../platform/clock.ts";
 import type { Logger } from "../../platform/log.ts";
 import type { NeighborConfig } from "../config.ts";
@@ -393,7 +394,7 @@ class BgpSession implements AcceptingSession {
   #down({ cause, reason, wasEstablished }: Extract<FsmAction, { type: "Down" }>): void {
     const expected = cause === "stop" || cause === "collision";
     const { offending, notification, text } = reason;
-    const fields = { ...(offending && { offending: Buffer.from(offending).toString("hex") }), ...(notification && withHex(notification)) };
+    const fields = { ...(offending && { offending: hexOf(offending) }), ...(notification && withHex(notification)) };
     if (wasEstablished) this.#log.warn(fields, `session down: ${text}`);
     else this.#log[expected ? "debug" : "info"](fields, `attempt failed: ${text}`);
     // A connection beside the session that is there tells nothing about it.
@@ -501,7 +502,7 @@ function cease(subcode: number, message?: string): NotificationMessage {
 }
 
 function withHex({ code, subcode, data, direction }: NotificationMessage & { direction: string }): object {
-  return { notification: { code, subcode, direction, data: Buffer.from(data).toString("hex") } };
+  return { notification: { code, subcode, direction, data: hexOf(data) } };
 }
 
 function newCounters(): SessionCounters {

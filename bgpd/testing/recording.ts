@@ -4,6 +4,7 @@
  */
 import type { KernelAccess } from "../../kernel/access.ts";
 import type { KernelEvent } from "../../kernel/types.ts";
+import { hexOf } from "../../net/octets.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { SpeakerConfig } from "../config.ts";
 import type { Platform } from "../platform.ts";
@@ -189,10 +190,6 @@ export class Recorder {
 
 function isChunked(value: unknown): value is Iterable<unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value) && Symbol.iterator in value && !(value instanceof Uint8Array);
-}
-
-export function hexOf(octets: Uint8Array): string {
-  return Buffer.from(octets).toString("hex");
 }
 
 export function octetsOf(hex: string): Uint8Array {

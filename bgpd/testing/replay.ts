@@ -1,11 +1,12 @@
 /** Plays what came in, in a recording, to a new speaker, on a fake clock; gives what this one does. */
 import type { KernelAccess } from "../../kernel/access.ts";
 import type { KernelEvent, Rtnetlink } from "../../kernel/types.ts";
+import { hexOf } from "../../net/octets.ts";
 import { MemoryLog } from "../session/testing.ts";
 import type { Endpoint, Wire, WireHandler } from "../session/wire.ts";
 import { Speaker } from "../speaker.ts";
 import { FakeClock } from "./fake-clock.ts";
-import { type Entry, fromPlain, hexOf, type Output, octetsOf, type PlainEndpoint } from "./recording.ts";
+import { type Entry, fromPlain, type Output, octetsOf, type PlainEndpoint } from "./recording.ts";
 
 const nowhere: Endpoint = { address: new Uint8Array(4), port: 0 };
 

@@ -4,6 +4,7 @@
  */
 import type { Address, Prefix } from "../../net/address.ts";
 import { formatAddress, formatPrefix } from "../../net/address.ts";
+import { hexOf } from "../../net/octets.ts";
 import { CniError, ErrorCode } from "./error.ts";
 import { type JsonObject, optionalArray, optionalObject, readInteger, readObject, readString, wrong } from "./json.ts";
 import { atLeast, type CniVersion } from "./version.ts";
@@ -83,7 +84,7 @@ export function formatResult(result: AttachmentResult, cniVersion: CniVersion, d
   const withVersion = !atLeast(cniVersion, "1.0.0");
   const interfaces = result.interfaces.map(({ name, mac, mtu, sandbox }) => ({
     name,
-    mac: formatMac(mac),
+    mac: hexOf(mac, ":"),
     ...(withMtu && { mtu }),
     ...(sandbox !== undefined && { sandbox }),
   }));
@@ -101,10 +102,6 @@ export function formatResult(result: AttachmentResult, cniVersion: CniVersion, d
     routes: [...(previous?.routes ?? []), ...routes],
     dns: Object.keys(dns).length > 0 ? dns : (previous?.dns ?? {}),
   };
-}
-
-function formatMac(mac: Uint8Array): string {
-  return Array.from(mac, octet => octet.toString(16).padStart(2, "0")).join(":");
 }
 
 /** Refuses a prevResult entry whose version field contradicts its address (0.3.x, 0.4.0). */
