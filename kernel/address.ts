@@ -1,7 +1,7 @@
 /** Address messages (rtnetlink(7) RTM_*ADDR, linux/if_addr.h): bytes <-> InterfaceAddress, NewAddress. Pure. */
 import { sameOctets } from "../net/address.ts";
 import * as C from "./constants.ts";
-import { align, attributeEnd, attributeType, hasAttribute, type Message, type MessageWriter, readAddress, readU32 } from "./message.ts";
+import { forEachAttribute, type Message, type MessageWriter, readAddress, readU32 } from "./message.ts";
 import type { InterfaceAddress, NewAddress } from "./types.ts";
 
 /** struct ifaddrmsg. */
@@ -17,12 +17,11 @@ export function decodeAddress(message: Message): InterfaceAddress | undefined {
   let flags = bytes.u8[start + 2];
   let local: Uint8Array | undefined;
   let remote: Uint8Array | undefined;
-  for (let at = start + IFADDRMSG; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
-    const type = attributeType(bytes, at);
-    if (type === C.IFA_LOCAL) local = readAddress(bytes, at + 4, attributeEnd(bytes, at));
-    else if (type === C.IFA_ADDRESS) remote = readAddress(bytes, at + 4, attributeEnd(bytes, at));
-    else if (type === C.IFA_FLAGS) flags = readU32(bytes, at + 4, attributeEnd(bytes, at));
-  }
+  forEachAttribute(bytes, start + IFADDRMSG, end, (type, from, to) => {
+    if (type === C.IFA_LOCAL) local = readAddress(bytes, from, to);
+    else if (type === C.IFA_ADDRESS) remote = readAddress(bytes, from, to);
+    else if (type === C.IFA_FLAGS) flags = readU32(bytes, from, to);
+  });
   const address = local ?? remote;
   if (address?.length !== octets) return undefined;
   const decoded: InterfaceAddress = {

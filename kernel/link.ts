@@ -1,11 +1,8 @@
 /** Link messages (rtnetlink(7) RTM_*LINK, linux/if_link.h): bytes <-> Link, NewLink, LinkChange. Pure. */
 import * as C from "./constants.ts";
 import {
-  align,
-  attributeEnd,
-  attributeType,
   type Bytes,
-  hasAttribute,
+  forEachAttribute,
   type Message,
   type MessageWriter,
   readAddress,
@@ -38,9 +35,9 @@ export function decodeLink(message: Message): Link | undefined {
     peerNetnsId: -1,
     alias: "",
   };
-  for (let at = start + IFINFOMSG; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
-    decodeLinkAttribute(link, bytes, attributeType(bytes, at), at + 4, attributeEnd(bytes, at));
-  }
+  forEachAttribute(bytes, start + IFINFOMSG, end, (type, from, to) => {
+    decodeLinkAttribute(link, bytes, type, from, to);
+  });
   return link;
 }
 
@@ -57,51 +54,46 @@ function decodeLinkAttribute(link: Link, bytes: Bytes, type: number, from: numbe
 
 function decodeLinkInfo(link: Link, bytes: Bytes, start: number, end: number): void {
   let masterKind = "";
-  for (let at = start; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
-    const type = attributeType(bytes, at);
-    if (type === C.IFLA_INFO_KIND) link.kind = readText(bytes, at + 4, attributeEnd(bytes, at));
+  forEachAttribute(bytes, start, end, (type, from, to) => {
+    if (type === C.IFLA_INFO_KIND) link.kind = readText(bytes, from, to);
     // The kernel writes the kind before its data.
-    else if (type === C.IFLA_INFO_DATA && link.kind === "vxlan") link.vxlan = decodeVxlan(bytes, at + 4, attributeEnd(bytes, at));
-    else if (type === C.IFLA_INFO_DATA && link.kind === "bridge") link.netfilter = decodeNetfilter(bytes, at + 4, attributeEnd(bytes, at));
-    else if (type === C.IFLA_INFO_SLAVE_KIND) masterKind = readText(bytes, at + 4, attributeEnd(bytes, at));
-    else if (type === C.IFLA_INFO_SLAVE_DATA && masterKind === "bridge")
-      link.forwarding = decodeForwarding(bytes, at + 4, attributeEnd(bytes, at));
-  }
+    else if (type === C.IFLA_INFO_DATA && link.kind === "vxlan") link.vxlan = decodeVxlan(bytes, from, to);
+    else if (type === C.IFLA_INFO_DATA && link.kind === "bridge") link.netfilter = decodeNetfilter(bytes, from, to);
+    else if (type === C.IFLA_INFO_SLAVE_KIND) masterKind = readText(bytes, from, to);
+    else if (type === C.IFLA_INFO_SLAVE_DATA && masterKind === "bridge") link.forwarding = decodeForwarding(bytes, from, to);
+  });
 }
 
 function decodeForwarding(bytes: Bytes, start: number, end: number): boolean | undefined {
-  for (let at = start; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at)))
-    if (attributeType(bytes, at) === C.IFLA_BRPORT_STATE && attributeEnd(bytes, at) > at + 4)
-      return bytes.u8[at + 4] === C.BR_STATE_FORWARDING;
-  return undefined;
+  let forwarding: boolean | undefined;
+  forEachAttribute(bytes, start, end, (type, from, to) => {
+    if (type === C.IFLA_BRPORT_STATE && to > from) forwarding = bytes.u8[from] === C.BR_STATE_FORWARDING;
+  });
+  return forwarding;
 }
 
 /** undefined: the kernel was built without it. */
 function decodeNetfilter(bytes: Bytes, start: number, end: number): boolean | undefined {
   let shown = 0;
   let on = 0;
-  for (let at = start; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
-    const type = attributeType(bytes, at);
-    if (type !== C.IFLA_BR_NF_CALL_IPTABLES && type !== C.IFLA_BR_NF_CALL_IP6TABLES) continue;
+  forEachAttribute(bytes, start, end, (type, from, to) => {
+    if (type !== C.IFLA_BR_NF_CALL_IPTABLES && type !== C.IFLA_BR_NF_CALL_IP6TABLES) return;
     shown++;
-    if (attributeEnd(bytes, at) > at + 4 && bytes.u8[at + 4] !== 0) on++;
-  }
+    if (to > from && bytes.u8[from] !== 0) on++;
+  });
   return shown === 0 ? undefined : on === shown;
 }
 
 function decodeVxlan(bytes: Bytes, start: number, end: number): NonNullable<Link["vxlan"]> {
   const vxlan: NonNullable<Link["vxlan"]> = { id: 0, port: 0, device: 0, learning: false };
-  for (let at = start; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
-    const type = attributeType(bytes, at);
-    const from = at + 4;
-    const to = attributeEnd(bytes, at);
+  forEachAttribute(bytes, start, end, (type, from, to) => {
     if (type === C.IFLA_VXLAN_ID) vxlan.id = readU32(bytes, from, to);
     else if (type === C.IFLA_VXLAN_LINK) vxlan.device = readU32(bytes, from, to);
     else if (type === C.IFLA_VXLAN_LEARNING) vxlan.learning = to > from && bytes.u8[from] !== 0;
     else if (type === C.IFLA_VXLAN_PORT && to - from >= 2) vxlan.port = bytes.view.getUint16(from, false);
     else if (type === C.IFLA_VXLAN_LOCAL || type === C.IFLA_VXLAN_LOCAL6) vxlan.local = given(readAddress(bytes, from, to));
     else if (type === C.IFLA_VXLAN_GROUP || type === C.IFLA_VXLAN_GROUP6) vxlan.group = given(readAddress(bytes, from, to));
-  }
+  });
   return vxlan;
 }
 

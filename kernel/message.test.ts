@@ -3,18 +3,7 @@ import { describe, expect, test } from "vitest";
 import { decodeAddress } from "./address.ts";
 import * as C from "./constants.ts";
 import { decodeLink, encodeNewLink } from "./link.ts";
-import {
-  align,
-  attributeEnd,
-  attributeType,
-  hasAttribute,
-  type Message,
-  MessageWriter,
-  readMessage,
-  readText,
-  readU32,
-  toBytes,
-} from "./message.ts";
+import { forEachAttribute, type Message, MessageWriter, readMessage, readText, readU32, toBytes } from "./message.ts";
 import { decodeEvent } from "./monitor.ts";
 import { decodeNeighbour } from "./neighbour.ts";
 import { forEachMessage, readFailure } from "./netlinksocket.ts";
@@ -159,18 +148,19 @@ describe("decoding hostile input", () => {
     }
   });
 
+  const attributesIn = (bytes: ReturnType<typeof toBytes>, end: number) => {
+    const found: number[][] = [];
+    forEachAttribute(bytes, 0, end, (type, from, to) => found.push([type, from, to]));
+    return found;
+  };
+
   test("an attribute that is shorter than its header or longer than its surroundings is none", () => {
     for (const length of [0, 3, 9, 0xffff]) {
       const octets = Uint8Array.of(length & 255, length >> 8, 1, 0, 0, 0, 0, 0);
-      expect(hasAttribute(toBytes(octets), 0, 8)).toBe(false);
+      expect(attributesIn(toBytes(octets), 8)).toEqual([]);
     }
     const whole = toBytes(Uint8Array.of(8, 0, 1, 0x80, 9, 0, 0, 0));
-    expect([hasAttribute(whole, 0, 8), hasAttribute(whole, 0, 9), attributeType(whole, 0), attributeEnd(whole, 0)]).toEqual([
-      true,
-      false,
-      1,
-      8,
-    ]);
+    expect([attributesIn(whole, 8), attributesIn(whole, 9)]).toEqual([[[1, 4, 8]], []]);
     expect(readU32(whole, 4, 8)).toBe(9);
     expect(readU32(whole, 6, 8)).toBe(0);
     expect(readU32(whole, 6, 10)).toBe(0);
@@ -181,9 +171,9 @@ describe("decoding hostile input", () => {
     for (const lie of [0, 7, 0xffff]) {
       const octets = sample();
       const { bytes, start, end } = only(octets);
-      for (let at = start + 12; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
-        if (attributeType(bytes, at) === C.RTA_MULTIPATH) bytes.view.setUint16(at + 4, lie, true);
-      }
+      forEachAttribute(bytes, start + 12, end, (type, from) => {
+        if (type === C.RTA_MULTIPATH) bytes.view.setUint16(from, lie, true);
+      });
       expect(decodeRoute(only(octets))?.nextHops).toEqual([]);
     }
   });

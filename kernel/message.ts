@@ -53,19 +53,28 @@ export function align(length: number): number {
 }
 
 /** Whether an attribute lies whole in [at, end): then its payload is [at + 4, attributeEnd), and the next may be at align(attributeEnd). */
-export function hasAttribute(bytes: Bytes, at: number, end: number): boolean {
+function hasAttribute(bytes: Bytes, at: number, end: number): boolean {
   if (at + 4 > end || end > bytes.u8.length) return false;
   const length = bytes.view.getUint16(at, true);
   return length >= 4 && length <= end - at;
 }
 
 /** Only where hasAttribute() says that there is one. */
-export function attributeEnd(bytes: Bytes, at: number): number {
+function attributeEnd(bytes: Bytes, at: number): number {
   return at + bytes.view.getUint16(at, true);
 }
 
+/** Of each attribute in [start, end): its type without flag bits, and where its payload lies. */
+export function forEachAttribute(bytes: Bytes, start: number, end: number, take: (type: number, from: number, to: number) => void): void {
+  for (let at = start; hasAttribute(bytes, at, end); ) {
+    const to = attributeEnd(bytes, at);
+    take(attributeType(bytes, at), at + 4, to);
+    at = align(to);
+  }
+}
+
 /** nla_type without its flag bits. */
-export function attributeType(bytes: Bytes, at: number): number {
+function attributeType(bytes: Bytes, at: number): number {
   return bytes.view.getUint16(at + 2, true) & NLA_TYPE_MASK;
 }
 

@@ -1,7 +1,7 @@
 /** Neighbour and bridge forwarding (FDB) messages (rtnetlink(7) RTM_*NEIGH, linux/neighbour.h): bytes <-> Neighbour. Pure. */
 import type { IpFamily } from "../net/address.ts";
 import * as C from "./constants.ts";
-import { align, attributeEnd, attributeType, hasAttribute, type Message, type MessageWriter, readAddress, readOctets } from "./message.ts";
+import { forEachAttribute, type Message, type MessageWriter, readAddress, readOctets } from "./message.ts";
 import type { Neighbour } from "./types.ts";
 
 /** struct ndmsg. */
@@ -21,15 +21,14 @@ export function decodeNeighbour(message: Message): Neighbour | undefined {
     flags: bytes.u8[start + 10],
     family,
   };
-  for (let at = start + NDMSG; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
-    const type = attributeType(bytes, at);
-    if (type === C.NDA_LLADDR) neighbour.linkAddress = readOctets(bytes, at + 4, attributeEnd(bytes, at));
+  forEachAttribute(bytes, start + NDMSG, end, (type, from, to) => {
+    if (type === C.NDA_LLADDR) neighbour.linkAddress = readOctets(bytes, from, to);
     else if (type === C.NDA_DST) {
-      const address = readAddress(bytes, at + 4, attributeEnd(bytes, at));
+      const address = readAddress(bytes, from, to);
       if (family === "bridge") neighbour.destination = address;
       else if (address?.length === (family === 4 ? 4 : 16)) neighbour.address = address;
     }
-  }
+  });
   return neighbour;
 }
 

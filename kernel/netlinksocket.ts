@@ -7,19 +7,7 @@ import { constants } from "node:os";
 import * as C from "./constants.ts";
 import { NetlinkError, SystemCallError } from "./error.ts";
 import * as libc from "./libc.ts";
-import {
-  align,
-  attributeEnd,
-  attributeType,
-  type Bytes,
-  hasAttribute,
-  type Message,
-  MessageWriter,
-  readI32,
-  readMessage,
-  readText,
-  toBytes,
-} from "./message.ts";
+import { align, type Bytes, forEachAttribute, type Message, MessageWriter, readI32, readMessage, readText, toBytes } from "./message.ts";
 import { OWN_NETNS, openNetns, withNetnsFd } from "./netns.ts";
 
 const { EAGAIN, EBUSY, EINTR, EINVAL, EMSGSIZE } = constants.errno;
@@ -266,8 +254,9 @@ export function readFailure(message: Message): Failure {
     const request = readMessage(bytes, at, end);
     at += (flags & C.NLM_F_CAPPED) === 0 && request !== undefined ? align(request.end - at) : 16;
   }
-  for (; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
-    if (attributeType(bytes, at) === C.NLMSGERR_ATTR_MSG) return { errno, detail: readText(bytes, at + 4, attributeEnd(bytes, at)) };
-  }
-  return { errno, detail: "" };
+  let detail = "";
+  forEachAttribute(bytes, at, end, (kind, from, to) => {
+    if (kind === C.NLMSGERR_ATTR_MSG) detail = readText(bytes, from, to);
+  });
+  return { errno, detail };
 }

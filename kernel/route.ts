@@ -1,17 +1,7 @@
 /** Route messages (rtnetlink(7) RTM_*ROUTE, linux/rtnetlink.h): bytes <-> Route, NewRoute, RouteKey. Pure. */
 import type { Address, IpFamily } from "../net/address.ts";
 import * as C from "./constants.ts";
-import {
-  align,
-  attributeEnd,
-  attributeType,
-  type Bytes,
-  hasAttribute,
-  type Message,
-  type MessageWriter,
-  readAddress,
-  readU32,
-} from "./message.ts";
+import { align, type Bytes, forEachAttribute, type Message, type MessageWriter, readAddress, readU32 } from "./message.ts";
 import type { LookupOptions, NewRoute, NextHop, Route, RouteKey } from "./types.ts";
 
 /** struct rtmsg. */
@@ -59,9 +49,9 @@ export function decodeRoute(message: Message): Route | undefined {
   const hop: NextHop = { ifindex: 0 };
   // rtm_flags has the flags of the only next hop.
   if ((bytes.view.getUint32(start + 8, true) & C.RTNH_F_ONLINK) !== 0) hop.onlink = true;
-  for (let at = start + RTMSG; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
-    decodeRouteAttribute(route, hop, bytes, attributeType(bytes, at), at + 4, attributeEnd(bytes, at));
-  }
+  forEachAttribute(bytes, start + RTMSG, end, (type, from, to) => {
+    decodeRouteAttribute(route, hop, bytes, type, from, to);
+  });
   if (route.destination === noAddress) route.destination = new Uint8Array(family === 4 ? 4 : 16);
   else if (route.destination.length !== (family === 4 ? 4 : 16)) return undefined;
   if (route.nextHops.length === 0 && !discards.has(route.type) && (hop.ifindex !== 0 || hop.gateway !== undefined))
@@ -104,9 +94,9 @@ function decodeHopAttribute(hop: NextHop, bytes: Bytes, type: number, from: numb
 }
 
 function decodeMetrics(route: Route, bytes: Bytes, start: number, end: number): void {
-  for (let at = start; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
-    if (attributeType(bytes, at) === C.RTAX_MTU) route.mtu = readU32(bytes, at + 4, attributeEnd(bytes, at));
-  }
+  forEachAttribute(bytes, start, end, (type, from, to) => {
+    if (type === C.RTAX_MTU) route.mtu = readU32(bytes, from, to);
+  });
 }
 
 function decodeMultipath(route: Route, bytes: Bytes, start: number, end: number): void {
@@ -115,9 +105,9 @@ function decodeMultipath(route: Route, bytes: Bytes, start: number, end: number)
     if (length < RTNEXTHOP || length > end - at) return;
     const hop: NextHop = { ifindex: bytes.view.getUint32(at + 4, true), weight: bytes.u8[at + 3] + 1 };
     if ((bytes.u8[at + 2] & C.RTNH_F_ONLINK) !== 0) hop.onlink = true;
-    for (let inner = at + RTNEXTHOP; hasAttribute(bytes, inner, at + length); inner = align(attributeEnd(bytes, inner))) {
-      decodeHopAttribute(hop, bytes, attributeType(bytes, inner), inner + 4, attributeEnd(bytes, inner));
-    }
+    forEachAttribute(bytes, at + RTNEXTHOP, at + length, (type, from, to) => {
+      decodeHopAttribute(hop, bytes, type, from, to);
+    });
     route.nextHops.push(hop);
     at += align(length);
   }

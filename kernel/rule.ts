@@ -1,18 +1,7 @@
 /** Policy rule messages (rtnetlink(7) RTM_*RULE, linux/fib_rules.h): bytes <-> Rule. Pure. */
 import { type IpFamily, maskAddress } from "../net/address.ts";
 import * as C from "./constants.ts";
-import {
-  align,
-  attributeEnd,
-  attributeType,
-  type Bytes,
-  hasAttribute,
-  type Message,
-  type MessageWriter,
-  readAddress,
-  readText,
-  readU32,
-} from "./message.ts";
+import { type Bytes, forEachAttribute, type Message, type MessageWriter, readAddress, readText, readU32 } from "./message.ts";
 import type { Rule } from "./types.ts";
 
 /** struct fib_rule_hdr. */
@@ -31,9 +20,9 @@ export function decodeRule(message: Message): Rule | undefined {
   const rule: Rule = { family, priority: 0, table: toTable ? bytes.u8[start + 4] : 0 };
   const inverted = (bytes.view.getUint32(start + 8, true) & C.FIB_RULE_INVERT) !== 0;
   if (inverted || bytes.u8[start + 3] !== 0) rule.otherSelectors = true;
-  for (let at = start + FIB_RULE_HDR; hasAttribute(bytes, at, end); at = align(attributeEnd(bytes, at))) {
-    decodeRuleAttribute(rule, message, attributeType(bytes, at), at + 4, attributeEnd(bytes, at));
-  }
+  forEachAttribute(bytes, start + FIB_RULE_HDR, end, (type, from, to) => {
+    decodeRuleAttribute(rule, message, type, from, to);
+  });
   if (!toTable) rule.table = 0;
   return rule;
 }
