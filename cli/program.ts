@@ -2,7 +2,7 @@
  * The commands of `podlane`: their arguments, help and examples. What a command does stands in commands.ts, so that `--help` and the
  * offline commands load nothing of the agent.
  */
-import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { version } from "../agent/version.ts";
 import { Families } from "../bgpd/family.ts";
 import { isAddress, parsePrefix } from "../net/address.ts";
@@ -12,11 +12,6 @@ import type { Terminal } from "./terminal.ts";
 
 const DEFAULT_SOCKET = "/run/podlane/agent.sock";
 const DEFAULT_STATE = "/var/lib/podlane";
-
-interface Common {
-  socket: string;
-  json?: boolean;
-}
 
 const EXIT_CODES = `
 Exit codes: 0 done, 1 it failed, 2 it was called wrongly.`;
@@ -67,14 +62,14 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
       `${EXIT_CODES}\n\n"podlane COMMAND --help" shows examples. Colours appear on a terminal only; NO_COLOR=1 switches them off.`,
     );
 
-  const add = (usage: string, description: string, examples: [command: string, what: string][], parent = program) => {
+  const add = <Usage extends string>(usage: Usage, description: string, examples: [command: string, what: string][], parent = program) => {
     const widest = Math.max(...examples.map(([command]) => command.length));
     const lines = examples.map(([command, what]) => `  ${command.padEnd(widest)}  ${what}`);
     const command = parent.command(usage).description(description).allowExcessArguments(false);
     command.showHelpAfterError(`Try "podlane ${parent === program ? "" : `${parent.name()} `}${command.name()} --help".`);
     return command.addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
   };
-  const ask = (usage: string, description: string, examples: [command: string, what: string][]) =>
+  const ask = <Usage extends string>(usage: Usage, description: string, examples: [command: string, what: string][]) =>
     add(usage, description, examples)
       .addOption(new Option("--socket <path>", "the agent's socket").env("PODLANE_SOCKET").default(DEFAULT_SOCKET))
       .option("--json", "print JSON instead of a table");
@@ -139,7 +134,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
   ask("status", "Show on one screen how this node is doing.", [
     ["podlane status", "sessions, routes, pods, problems"],
     ["watch -c podlane status", "follow it"],
-  ]).action(async (options: Common) => (await commands()).status(options, terminal));
+  ]).action(async options => (await commands()).status(options, terminal));
 
   ask("problems", "List what is configured and is wrong or has no effect, each with a remedy.", [
     ["podlane problems", "all of them, errors first"],
@@ -181,7 +176,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     ["podlane cni install", "the executable, then the network's list"],
     ["podlane cni uninstall", "the list, then the executable"],
   ]).helpCommand(false);
-  const onNode = (usage: string, description: string, examples: [command: string, what: string][]) =>
+  const onNode = <Usage extends string>(usage: Usage, description: string, examples: [command: string, what: string][]) =>
     add(usage, description, examples, cni)
       .option("--bin-dir <directory>", "where the runtime looks for executables", "/opt/cni/bin")
       .option("--conf-dir <directory>", "where the runtime looks for networks", "/etc/cni/net.d")

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync } from "node:fs";
 import { constants } from "node:os";
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError } from "@commander-js/extra-typings";
 import { duration, paintFor, plain } from "../cli/render/paint.ts";
 import { table, width } from "../cli/render/table.ts";
 import { UnmetError } from "./check.ts";

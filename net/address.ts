@@ -27,13 +27,28 @@ const ipv4Text = /^(?:0|[1-9]\d{0,2})(?:\.(?:0|[1-9]\d{0,2})){3}$/;
 
 /** Octets of an address in dotted or RFC 4291 form. A zone (`%eth0`) is refused. Throws AddressError. */
 export function parseAddress(text: string): Address {
-  if (ipv4Text.test(text)) {
-    const octets = Uint8Array.from(text.split("."), Number);
-    if (text.split(".").every(part => Number(part) <= 255)) return octets;
-  } else if (text.includes(":") && !text.includes("%") && ipaddr.IPv6.isValid(text)) {
-    return Uint8Array.from(ipaddr.IPv6.parse(text).toByteArray());
+  const octets = text.includes(":") ? parseIpv6(text) : parseIpv4(text);
+  if (octets === undefined) throw new AddressError(`"${text}" is not an IPv4 or IPv6 address`);
+  return octets;
+}
+
+function parseIpv4(text: string): Address | undefined {
+  if (!ipv4Text.test(text)) return undefined;
+  const parts = text.split(".").map(Number);
+  return parts.every(part => part <= 255) ? Uint8Array.from(parts) : undefined;
+}
+
+function parseIpv6(text: string): Address | undefined {
+  let groups = text;
+  if (text.includes(".")) {
+    // The last 32 bits as IPv4 (RFC 4291 section 2.2): ipaddr.js takes octal there, and ::1.2.3.4 for ::ffff:1.2.3.4.
+    const at = text.lastIndexOf(":") + 1;
+    const tail = parseIpv4(text.slice(at));
+    if (!tail) return undefined;
+    groups = `${text.slice(0, at)}${((tail[0] << 8) | tail[1]).toString(16)}:${((tail[2] << 8) | tail[3]).toString(16)}`;
   }
-  throw new AddressError(`"${text}" is not an IPv4 or IPv6 address`);
+  if (groups.includes("%") || !ipaddr.IPv6.isValid(groups)) return undefined;
+  return Uint8Array.from(ipaddr.IPv6.parse(groups).toByteArray());
 }
 
 export function isAddress(text: string): boolean {

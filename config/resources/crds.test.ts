@@ -1,7 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { rejected } from "../testdata/rejected.ts";
+import { apiVersion } from "./common.ts";
 import { generatedFiles, staleFiles } from "./crds.ts";
+import { checkObject } from "./documents.ts";
 import { kindRows } from "./kinds.ts";
 import type { SchemaNode } from "./schema.ts";
 
@@ -31,4 +34,16 @@ test("everything is bounded and described", () => {
       if (node.patternProperties) expect(node.maxProperties, path).toBeDefined();
     }
   }
+});
+
+test("each CEL rule has an object that it refuses, among those that the API server has to refuse too", () => {
+  const refusals = rejected.flatMap(({ kind, spec }) => checkObject({ apiVersion, kind, metadata: { name: "bad" }, spec }).faults);
+  const nodes = kindRows.flatMap(({ kind, spec }) => (spec ? [...walk(spec, `${kind}.spec`)] : []));
+  const rules = nodes.flatMap(([path, node]) =>
+    (node["x-kubernetes-validations"] ?? []).map(({ rule, message }) => ({ path, rule, message })),
+  );
+  // One that stands in several places is one rule.
+  const distinct = [...new Map(rules.map(one => [one.rule, one])).values()];
+  expect(distinct.length).toBeGreaterThan(30);
+  expect(distinct.filter(({ message }) => !refusals.some(fault => fault.message.endsWith(message)))).toEqual([]);
 });

@@ -3,7 +3,9 @@
  * the CustomResourceDefinition and the reference page are all made from it. It keeps to the subset that a Kubernetes structural schema
  * can say (no unions), so every field carries bounds, and every check across fields is a CEL rule that the API server evaluates too.
  */
-import Type, { type TEnum, type TInteger, type TProperties, type TSchema, type TString } from "typebox";
+import type { TEnum, TInteger, TProperties, TSchema, TString } from "typebox";
+// As a namespace, of which a bundler keeps what is used: 1 MB of memory in place of 18.
+import * as Type from "typebox";
 
 /** A CEL rule on a schema node, as `x-kubernetes-validations` has it. `message` says what is wanted; `fieldPath` points below the node. */
 export interface CelRule {

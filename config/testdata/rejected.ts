@@ -32,6 +32,13 @@ export const rejected: Rejected[] = [
     field: "spec.prefixLimitRestart",
     message: /86401 is out of range/,
   },
+  {
+    what: "unset without anything to take from",
+    kind: "Peer",
+    spec: peer({ unset: ["timers"] }),
+    field: "spec.unset",
+    message: /taken from `from`/,
+  },
   { what: "no nodeSelector", kind: "Fabric", spec: { asn: 65001 }, field: "spec.nodeSelector", message: /"nodeSelector" is missing/ },
   {
     what: "unknown field",

@@ -2,7 +2,8 @@
  * What a topology file may say: one YAML document with nodes, routers, links, objects, pods, checks and scenarios. The types come from
  * the same schema that validates the file, so what the file may say and what the code reads cannot drift apart.
  */
-import { type Static, Type } from "typebox";
+import type { Static } from "typebox";
+import * as Type from "typebox";
 
 const strict = { additionalProperties: false };
 /** Checked as what they are, by objects.ts. */

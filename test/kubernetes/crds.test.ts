@@ -9,7 +9,10 @@ import { Kinds, kindRows } from "../../config/resources/kinds.ts";
 import { formatPath } from "../../config/resources/validate.ts";
 import { rejected } from "../../config/testdata/rejected.ts";
 import { type ApiServer, missingApiServer, startApiServer } from "./api-server.ts";
+import { variants } from "./variants.ts";
 
+/** Any other number makes other objects. */
+const SEED = Number(process.env.PODLANE_SEED ?? 1);
 const folder = join(import.meta.dirname, "../../crds");
 const missing = missingApiServer();
 
@@ -89,6 +92,27 @@ describe("crds against a real API server", () => {
       message: expect.stringMatching(message),
     });
   });
+
+  test("samples with one thing changed at random: both take or refuse the same, with the same defaults", async () => {
+    const samples = await Promise.all(
+      (await readdir(join(folder, "samples"))).map(file => readFile(join(folder, "samples", file), "utf8")),
+    );
+    const objects = samples.flatMap(text => parseAllDocuments(text).map(document => document.toJS()));
+    const taken = { both: 0, neither: 0 };
+    for (const object of variants(objects, SEED, 300)) {
+      const answer = await create(object, "&dryRun=All");
+      const { object: read, faults } = checkObject(object);
+      const files =
+        faults.length === 0 ? "taken" : `refused: ${faults.map(({ path, message }) => `${formatPath(path)} ${message}`).join("; ")}`;
+      const api = answer.status === 201 ? "taken" : `refused: ${answer.body.message}`;
+      const what = `${JSON.stringify(object)}\nfiles: ${files}\nAPI server: ${api}`;
+      expect(files === "taken", what).toBe(api === "taken");
+      taken[api === "taken" ? "both" : "neither"]++;
+      if (api === "taken") expect(read && "spec" in read && read.spec, what).toEqual(answer.body.spec);
+    }
+    // It says something only where both happen.
+    expect(Math.min(taken.both, taken.neither)).toBeGreaterThan(50);
+  }, 60_000);
 
   test("a NodeState takes a status", async () => {
     const object = { apiVersion, kind: "NodeState", metadata: { name: "node1" } };
