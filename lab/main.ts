@@ -8,6 +8,7 @@ import { table, width } from "../cli/render/table.ts";
 import { UnmetError } from "./check.ts";
 import { down, Lab, type Progress, populationOf, silentProgress, up } from "./engine/lab.ts";
 import { neighbourTableAdvice, neighbourTableFulls } from "./engine/neighbours.ts";
+import { RouterKinds } from "./engine/router-kinds.ts";
 import { busyWith, labFolder, listStates, readState } from "./engine/state.ts";
 import { CommandError, inNamespace, listNamespaces } from "./engine/system.ts";
 import { toolFolder } from "./engine/tools.ts";
@@ -122,9 +123,7 @@ function printHints(lab: Lab): void {
   const lab_ = listStates().length > 1 ? `--lab ${lab.id} ` : "";
   const commands = [
     ...(node === undefined ? [] : [`exec ${lab_}${node.name} podlane peers`]),
-    ...(router === undefined
-      ? []
-      : [`exec ${lab_}${router.name} ${router.kind === "frr" ? "vtysh -c 'show bgp summary'" : "birdc show route"}`]),
+    ...(router === undefined ? [] : [`exec ${lab_}${router.name} ${RouterKinds[router.kind].example}`]),
     ...(pod === undefined ? [] : [`exec ${lab_}${pod.name} ip route`]),
     `status ${lab.id}`,
     `down ${lab.id}`,

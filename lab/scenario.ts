@@ -8,8 +8,8 @@ import { awaitCondition, UnmetError } from "./check.ts";
 import type { Lab, Progress } from "./engine/lab.ts";
 import { until } from "./engine/system.ts";
 import { type StreamPair, type StreamResult, startStream } from "./probe/stream.ts";
-import { stepActions } from "./topology/load.ts";
-import type { Scenario, Step } from "./topology/schema.ts";
+import type { Scenario } from "./topology/schema.ts";
+import { type Action, actionsOf, type machineActions } from "./topology/steps.ts";
 
 export interface ScenarioResult {
   name: string;
@@ -37,14 +37,14 @@ export interface Loss {
 }
 
 /** Something that the scenario did, and when: milliseconds since the epoch. */
-interface Action {
+interface Deed {
   text: string;
   at: number;
 }
 
 export async function runScenario(lab: Lab, scenario: Scenario, progress: Progress, abort?: AbortSignal): Promise<ScenarioResult> {
   const result: ScenarioResult = { name: scenario.name, steps: [], streams: [], losses: [], withdrawals: [], problems: [] };
-  const actions: Action[] = [];
+  const actions: Deed[] = [];
   const monitors = await Promise.all((scenario.expect?.undisturbed ?? []).map(name => watchRoutes(lab, name)));
   const interval = scenario.ping?.interval ?? 20;
   const started = await Promise.allSettled(streamPairs(lab, scenario).map(pair => startStream(pair, interval)));
@@ -53,16 +53,16 @@ export async function runScenario(lab: Lab, scenario: Scenario, progress: Progre
   try {
     // What is awaited is measured from the beginning of the action that brings it about, not from when we begin to look.
     let cause = performance.now();
-    for (const step of scenario.steps) {
+    for (const action of scenario.steps.flatMap(actionsOf)) {
       const begin = performance.now();
-      if (step.await === undefined) cause = begin;
-      const text = describeStep(step);
-      if (step.await === undefined && step.observe === undefined) actions.push({ text, at: Date.now() });
+      if (action.does !== "await") cause = begin;
+      const text = describeAction(action);
+      if ("machine" in action) actions.push({ text, at: Date.now() });
       const milliseconds = await progress.step(text, async detail => {
-        await perform(lab, step, abort);
-        const measured = performance.now() - (step.await === undefined ? begin : cause);
-        if (step.await !== undefined || step.observe !== undefined)
-          detail(`${step.measure ? `${step.measure}: ` : ""}${Math.round(measured)} ms`);
+        await perform(lab, action, abort);
+        const measured = performance.now() - (action.does === "await" ? cause : begin);
+        const name = action.does === "await" && action.measure ? `${action.measure}: ` : "";
+        if (!("machine" in action)) detail(`${name}${Math.round(measured)} ms`);
         return measured;
       });
       result.steps.push({ text, milliseconds });
@@ -80,7 +80,7 @@ export async function runScenario(lab: Lab, scenario: Scenario, progress: Progre
 }
 
 /** A gap belongs to the last action before its first packet was missed: what a switch costs when it dies is one thing, its return another. */
-export function lossesByAction(streams: StreamResult[], actions: Action[]): Loss[] {
+export function lossesByAction(streams: StreamResult[], actions: Deed[]): Loss[] {
   const losses: Loss[] = [];
   for (const [index, { text, at }] of [{ text: "before all", at: 0 }, ...actions].entries()) {
     const until = actions[index]?.at ?? Number.POSITIVE_INFINITY;
@@ -132,33 +132,44 @@ function streamPairs(lab: Lab, scenario: Scenario): StreamPair[] {
   );
 }
 
-const verbs: Record<(typeof stepActions)[number], string> = {
+const verbs: Record<(typeof machineActions)[number], string> = {
   kill: "kill -9",
   stop: "stop",
   start: "start",
   powerOff: "cut the power of",
   powerOn: "restore the power of",
-  observe: "watch for",
-  await: "await",
 };
 
-function describeStep(step: Step): string {
-  const action = stepActions.find(each => step[each] !== undefined) ?? "observe";
-  if (step.await !== undefined) {
-    const machines = new Set(Object.values(step.await).flatMap(part => Object.keys(part)));
-    return `await ${Object.keys(step.await).join(" and ")} on ${[...machines].join(", ")}`;
+function describeAction(action: Action): string {
+  switch (action.does) {
+    case "await": {
+      const machines = new Set(Object.values(action.condition).flatMap(part => Object.keys(part)));
+      return `await ${Object.keys(action.condition).join(" and ")} on ${[...machines].join(", ")}`;
+    }
+    case "observe":
+      return `watch for ${action.duration} s`;
+    default:
+      return `${verbs[action.does]} ${action.machine}`;
   }
-  return `${verbs[action]} ${step[action]}${action === "observe" ? " s" : ""}`;
 }
 
-async function perform(lab: Lab, step: Step, abort?: AbortSignal): Promise<void> {
-  if (step.kill !== undefined) await lab.end(lab.machine(step.kill), "SIGKILL");
-  else if (step.stop !== undefined) await lab.end(lab.machine(step.stop), "SIGTERM");
-  else if (step.start !== undefined) await lab.start(lab.machine(step.start), abort);
-  else if (step.powerOff !== undefined) await lab.powerOff(lab.machine(step.powerOff));
-  else if (step.powerOn !== undefined) await lab.powerOn(lab.machine(step.powerOn));
-  else if (step.observe !== undefined) await until(() => false, step.observe * 1000, 100, abort);
-  else if (step.await !== undefined) await awaitCondition(lab, step.await, step.within ?? 30, { interval: 50, abort });
+function perform(lab: Lab, action: Action, abort?: AbortSignal): Promise<unknown> {
+  switch (action.does) {
+    case "kill":
+      return lab.end(lab.machine(action.machine), "SIGKILL");
+    case "stop":
+      return lab.end(lab.machine(action.machine), "SIGTERM");
+    case "start":
+      return lab.start(lab.machine(action.machine), abort);
+    case "powerOff":
+      return lab.powerOff(lab.machine(action.machine));
+    case "powerOn":
+      return lab.powerOn(lab.machine(action.machine));
+    case "observe":
+      return until(() => false, action.duration * 1000, 100, abort);
+    case "await":
+      return awaitCondition(lab, action.condition, action.within, { interval: 50, abort });
+  }
 }
 
 /** Follows `ip monitor route` of a machine; stop() tells which routes to pod subnets were deleted meanwhile. */

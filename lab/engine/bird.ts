@@ -1,7 +1,31 @@
 /** BIRD 2: configuration from the short form, and what `birdc` answers. */
-import type { PathView, RouterPlan, RouterSession, SessionView } from "./router-types.ts";
+import { writeFileSync } from "node:fs";
+import type { PathView, RouterKind, RouterPlan, RouterSession, SessionView } from "./router-types.ts";
+import { run } from "./system.ts";
 
-export function birdConfig(router: RouterPlan): string {
+const ask = (folder: string, question: string) => run("birdc", ["-r", "-s", `${folder}/bird.ctl`, question]);
+
+export const bird: RouterKind = {
+  title: "BIRD",
+  programs: ["bird"],
+  config: birdConfig,
+  async start({ folder, config }, start, answers) {
+    writeFileSync(`${folder}/bird.conf`, config);
+    start("bird", "bird", ["-f", "-c", `${folder}/bird.conf`, "-s", `${folder}/bird.ctl`]);
+    await answers("bird");
+  },
+  ask: folder => ask(folder, "show status"),
+  sessions: async folder => parseBirdProtocols(await ask(folder, "show protocols all")),
+  async paths(folder, { sessions }) {
+    const names = new Map(sessions.map(session => [birdProtocol(session, sessions), session.name]));
+    const paths = parseBirdRoutes(await ask(folder, "show route all"));
+    return paths.map(path => ({ ...path, from: names.get(path.from) ?? (/^own[46]$/.test(path.from) ? "itself" : path.from) }));
+  },
+  tool: folder => ({ name: "birdc", command: `/usr/sbin/birdc -s ${folder}/bird.ctl` }),
+  example: "birdc show route",
+};
+
+function birdConfig(router: RouterPlan): string {
   const families = [4, 6] as const;
   const lines = [
     "log stderr all;",
@@ -33,7 +57,7 @@ export function birdConfig(router: RouterPlan): string {
 }
 
 /** A name as BIRD allows it; the link is in it where the neighbour is on several. */
-export function birdProtocol({ name, link, family }: RouterSession, all: RouterSession[]): string {
+function birdProtocol({ name, link, family }: RouterSession, all: RouterSession[]): string {
   const alone = all.filter(other => other.name === name && other.family === family).length === 1;
   return [name, ...(alone ? [] : [link]), family].join("_").replaceAll("-", "_");
 }

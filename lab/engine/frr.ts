@@ -1,7 +1,38 @@
 /** FRR: configuration of bgpd from the short form, and what `vtysh … json` answers. */
-import type { PathView, RouterPlan, SessionView } from "./router-types.ts";
+import { chmodSync, writeFileSync } from "node:fs";
+import type { PathView, RouterKind, RouterPlan, SessionView } from "./router-types.ts";
+import { run } from "./system.ts";
 
-export function frrConfig(router: RouterPlan): string {
+const ask = (folder: string, daemon: string, question: string) => run("vtysh", ["--vty_socket", folder, "-d", daemon, "-c", question]);
+
+export const frr: RouterKind = {
+  title: "FRR",
+  programs: ["zebra", "bgpd"],
+  config: frrConfig,
+  async start({ name, folder, config }, start, answers) {
+    // FRR's daemons give up root for the user frr and must still write their sockets.
+    await run("chown", ["frr:frr", folder]);
+    writeFileSync(`${folder}/zebra.conf`, `hostname ${name}\n`);
+    writeFileSync(`${folder}/bgpd.conf`, config);
+    const files = (daemon: string) => ["-i", `${folder}/${daemon}.pid`, "-z", `${folder}/zserv.api`, "-f", `${folder}/${daemon}.conf`];
+    for (const daemon of this.programs) {
+      chmodSync(`${folder}/${daemon}.conf`, 0o644);
+      start(daemon, `/usr/lib/frr/${daemon}`, [...files(daemon), "--vty_socket", folder, "-P", "0", "--log", "stdout"]);
+      await answers(daemon);
+    }
+  },
+  ask: (folder, daemon) => ask(folder, daemon, "show version"),
+  sessions: async folder => parseFrrSummary(await ask(folder, "bgpd", "show bgp summary json")),
+  async paths(folder, _, nameOf) {
+    const show = async (family: string) => parseFrrRoutes(await ask(folder, "bgpd", `show bgp ${family} unicast json`));
+    const paths = [...(await show("ipv4")), ...(await show("ipv6"))];
+    return paths.map(path => ({ ...path, from: nameOf(path.from) ?? path.from }));
+  },
+  tool: folder => ({ name: "vtysh", command: `/usr/bin/vtysh --vty_socket ${folder}` }),
+  example: "vtysh -c 'show bgp summary'",
+};
+
+function frrConfig(router: RouterPlan): string {
   const families = [4, 6] as const;
   const lines = [
     `hostname ${router.name}`,

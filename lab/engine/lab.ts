@@ -11,6 +11,7 @@ import type { Topology } from "../topology/schema.ts";
 import { agentPaths, agentSessions, startAgent } from "./agents.ts";
 import { makeLinks, makeNamespaces, power } from "./network.ts";
 import { addPod, buildCniPlugin } from "./pods.ts";
+import { RouterKinds } from "./router-kinds.ts";
 import type { PathView, SessionView } from "./router-types.ts";
 import { ownerOf, routerPaths, routerSessions, startRouter } from "./routers.ts";
 import { busyWith, type LabState, labFolder, readState, removeState, STATE_ROOT, writeState } from "./state.ts";
@@ -227,8 +228,8 @@ function unusable(state: LabState, topology: Topology, plan: LabPlan): string | 
 }
 
 async function repair(lab: Lab, progress: Progress, abort?: AbortSignal): Promise<{ lab: Lab; action: UpAction; reason?: string }> {
-  const expected = { node: ["agent"], frr: ["zebra", "bgpd"], bird: ["bird"] };
-  const broken = lab.plan.machines.filter(machine => expected[machine.kind].some(program => !lab.running(machine).includes(program)));
+  const expected = (machine: MachinePlan) => (machine.kind === "node" ? ["agent"] : RouterKinds[machine.kind].programs);
+  const broken = lab.plan.machines.filter(machine => expected(machine).some(program => !lab.running(machine).includes(program)));
   for (const machine of broken) {
     await progress.step(`start ${machine.name} again`, async () => {
       await lab.end(machine, "SIGKILL");
@@ -256,7 +257,7 @@ async function build(lab: Lab, progress: Progress, abort?: AbortSignal): Promise
   if (routers.length > 0) {
     await progress.step("routers", async detail => {
       await each(routers, machine => lab.start(machine, abort));
-      detail(namesOf(routers.map(machine => `${machine.name} (${machine.kind === "frr" ? "FRR" : "BIRD"})`)));
+      detail(namesOf(routers.map(machine => `${machine.name} (${RouterKinds[machine.kind].title})`)));
     });
   }
   if (nodes.length > 0) {

@@ -1,4 +1,4 @@
-/** What the kinds of routers share. */
+/** What a kind of routers has to do, and what all share; the kinds that there are stand in router-kinds.ts. */
 
 /** A session as its machine shows it. */
 export interface SessionView {
@@ -45,4 +45,30 @@ export interface RouterPlan {
   holdTime: number;
   sessions: RouterSession[];
   announce: { prefix: string; family: 4 | 6 }[];
+}
+
+/** One daemon or a few that make a router. All files are in the router's folder. */
+export interface RouterKind {
+  /** For people: "FRR". */
+  title: string;
+  /** What runs while the router does. */
+  programs: readonly string[];
+  /** The daemon's configuration from the short form of a topology. */
+  config(router: RouterPlan): string;
+  /** Writes `config` and starts the programs; `start` begins one, `answers` waits for the one that it names, or for the last. */
+  start(
+    router: { name: string; folder: string; config: string },
+    start: (program: string, command: string, args: string[]) => void,
+    answers: (program: string) => Promise<void>,
+  ): Promise<void>;
+  /** Rejects while the program's control socket does not answer. */
+  ask(folder: string, program: string): Promise<unknown>;
+  /** Neighbours by the daemon's own names where it does not show an address. */
+  sessions(folder: string): Promise<Omit<SessionView, "machine">[]>;
+  /** `nameOf`: the machine that has an address. */
+  paths(folder: string, router: RouterPlan, nameOf: (address: string) => string | undefined): Promise<PathView[]>;
+  /** The command of the daemon's own, in the router's namespace under its own name. */
+  tool(folder: string): { name: string; command: string };
+  /** To be tried by hand. */
+  example: string;
 }

@@ -1,18 +1,16 @@
 /**
- * The neighbours that are not podlane: FRR and BIRD 2, one instance per router, in its namespace and with all its files in its folder of
+ * The neighbours that are not podlane (router-kinds.ts), one instance per router, in its namespace and with all its files in its folder of
  * the lab. The short form of a topology becomes the daemon's own configuration here, readable in that folder.
  */
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { parsePrefix } from "../../net/address.ts";
-import type { LabPlan, MachinePlan } from "../topology/plan.ts";
-import type { RouterSpec } from "../topology/schema.ts";
-import { birdConfig, birdProtocol, parseBirdProtocols, parseBirdRoutes } from "./bird.ts";
-import { frrConfig, parseFrrRoutes, parseFrrSummary } from "./frr.ts";
+import type { LabPlan, RouterMachine } from "../topology/plan.ts";
+import { RouterKinds } from "./router-kinds.ts";
 import type { PathView, RouterPlan, RouterSession, SessionView } from "./router-types.ts";
-import { isAlive, type ProcessId, run, startDaemon, until } from "./system.ts";
+import { isAlive, type ProcessId, startDaemon, until } from "./system.ts";
 
-function planRouter(plan: LabPlan, machine: MachinePlan): RouterPlan {
-  const spec = machine.router as RouterSpec;
+function planRouter(plan: LabPlan, machine: RouterMachine): RouterPlan {
+  const spec = machine.router;
   const sessions = (spec.neighbors ?? []).flatMap(neighbor => {
     const link = plan.links.find(
       each =>
@@ -54,15 +52,15 @@ export function routerFolder(folder: string, router: string): string {
 /** Starts the daemons; resolves when they answer their control socket. Throws with the end of the log when they do not. */
 export async function startRouter(
   plan: LabPlan,
-  machine: MachinePlan,
+  machine: RouterMachine,
   folder: string,
   record: (program: string, id: ProcessId) => void,
   abort?: AbortSignal,
 ): Promise<void> {
+  const kind = RouterKinds[machine.kind];
   const own = routerFolder(folder, machine.name);
   mkdirSync(own, { recursive: true });
-  const config =
-    machine.router?.config ?? (machine.kind === "frr" ? frrConfig(planRouter(plan, machine)) : birdConfig(planRouter(plan, machine)));
+  const config = machine.router.config ?? kind.config(planRouter(plan, machine));
   const log = `${own}/log`;
   const daemons: ProcessId[] = [];
   const start = (program: string, command: string, args: string[]) => {
@@ -70,59 +68,24 @@ export async function startRouter(
     daemons.push(id);
     record(program, id);
   };
-  const speaks = async (daemon?: string) => {
+  const answers = async (program: string) => {
     let ended = false;
-    const up = await until(
-      async () => {
-        ended = !daemons.every(isAlive);
-        return ended || (await answers(machine, own, daemon));
-      },
-      10_000,
-      50,
-      abort,
-    );
+    const asked = async () => {
+      ended = !daemons.every(isAlive);
+      return (
+        ended ||
+        (await kind.ask(own, program).then(
+          () => true,
+          () => false,
+        ))
+      );
+    };
+    const up = await until(asked, 10_000, 50, abort);
     if (up && !ended) return;
     const what = ended ? "ended at its start" : "does not answer";
-    throw new Error(`${machine.kind === "frr" ? "FRR" : "BIRD"} of ${machine.name} ${what}; the end of ${log}:\n${logEnd(log)}`);
+    throw new Error(`${kind.title} of ${machine.name} ${what}; the end of ${log}:\n${logEnd(log)}`);
   };
-  if (machine.kind === "bird") {
-    writeFileSync(`${own}/bird.conf`, config);
-    start("bird", "bird", ["-f", "-c", `${own}/bird.conf`, "-s", `${own}/bird.ctl`]);
-  } else {
-    // FRR's daemons give up root for the user frr and must still write their sockets.
-    await run("chown", ["frr:frr", own]);
-    writeFileSync(`${own}/zebra.conf`, `hostname ${machine.name}\n`);
-    writeFileSync(`${own}/bgpd.conf`, config);
-    for (const file of ["zebra.conf", "bgpd.conf"]) chmodSync(`${own}/${file}`, 0o644);
-    const common = (daemon: string) => [
-      "-i",
-      `${own}/${daemon}.pid`,
-      "-z",
-      `${own}/zserv.api`,
-      "--vty_socket",
-      own,
-      "-f",
-      `${own}/${daemon}.conf`,
-      "-P",
-      "0",
-      "--log",
-      "stdout",
-    ];
-    start("zebra", "/usr/lib/frr/zebra", common("zebra"));
-    await speaks("zebra");
-    start("bgpd", "/usr/lib/frr/bgpd", common("bgpd"));
-  }
-  await speaks();
-}
-
-async function answers(machine: MachinePlan, own: string, daemon = "bgpd"): Promise<boolean> {
-  try {
-    if (machine.kind === "bird") await run("birdc", ["-r", "-s", `${own}/bird.ctl`, "show status"]);
-    else await run("vtysh", ["--vty_socket", own, "-d", daemon, "-c", "show version"]);
-    return true;
-  } catch {
-    return false;
-  }
+  await kind.start({ name: machine.name, folder: own, config }, start, answers);
 }
 
 /** Last lines of a log, for error texts. */
@@ -135,30 +98,14 @@ export function logEnd(file: string, lines = 20): string {
   }
 }
 
-export async function routerSessions(plan: LabPlan, machine: MachinePlan, folder: string): Promise<SessionView[]> {
-  const own = routerFolder(folder, machine.name);
+export async function routerSessions(plan: LabPlan, machine: RouterMachine, folder: string): Promise<SessionView[]> {
   const owner = ownerOf(plan);
-  const sessions =
-    machine.kind === "frr"
-      ? parseFrrSummary(await run("vtysh", ["--vty_socket", own, "-d", "bgpd", "-c", "show bgp summary json"]))
-      : parseBirdProtocols(await run("birdc", ["-r", "-s", `${own}/bird.ctl`, "show protocols all"]));
+  const sessions = await RouterKinds[machine.kind].sessions(routerFolder(folder, machine.name));
   return sessions.map(session => ({ ...session, machine: machine.name, neighbor: owner(session.address) ?? session.neighbor }));
 }
 
-export async function routerPaths(plan: LabPlan, machine: MachinePlan, folder: string): Promise<PathView[]> {
-  const own = routerFolder(folder, machine.name);
-  if (machine.kind === "bird") {
-    const { sessions } = planRouter(plan, machine);
-    const names = new Map(sessions.map(session => [birdProtocol(session, sessions), session.name]));
-    const paths = parseBirdRoutes(await run("birdc", ["-r", "-s", `${own}/bird.ctl`, "show route all"]));
-    return paths.map(path => ({ ...path, from: names.get(path.from) ?? (/^own[46]$/.test(path.from) ? "itself" : path.from) }));
-  }
-  const show = (family: string) => run("vtysh", ["--vty_socket", own, "-d", "bgpd", "-c", `show bgp ${family} unicast json`]);
-  const owner = ownerOf(plan);
-  return [...parseFrrRoutes(await show("ipv4")), ...parseFrrRoutes(await show("ipv6"))].map(path => ({
-    ...path,
-    from: owner(path.from) ?? path.from,
-  }));
+export function routerPaths(plan: LabPlan, machine: RouterMachine, folder: string): Promise<PathView[]> {
+  return RouterKinds[machine.kind].paths(routerFolder(folder, machine.name), planRouter(plan, machine), ownerOf(plan));
 }
 
 /** Whose address on a link this is. */

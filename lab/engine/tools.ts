@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { MachinePlan } from "../topology/plan.ts";
 import { agentSocket } from "./agents.ts";
+import { RouterKinds } from "./router-kinds.ts";
 import { routerFolder } from "./routers.ts";
 
 export function toolFolder(folder: string, machine: string): string {
@@ -11,13 +12,10 @@ export function toolFolder(folder: string, machine: string): string {
 
 export function writeTools(folder: string, machine: MachinePlan): void {
   const podlane = fileURLToPath(new URL("../../scripts/podlane", import.meta.url));
-  const own = routerFolder(folder, machine.name);
-  const command = {
-    node: ["podlane", `PODLANE_SOCKET=${agentSocket(folder, machine.name)} exec ${podlane}`],
-    frr: ["vtysh", `exec /usr/bin/vtysh --vty_socket ${own}`],
-    bird: ["birdc", `exec /usr/sbin/birdc -s ${own}/bird.ctl`],
-  }[machine.kind];
+  const { name, command } =
+    machine.kind === "node" ? { name: "podlane", command: podlane } : RouterKinds[machine.kind].tool(routerFolder(folder, machine.name));
+  const environment = machine.kind === "node" ? `PODLANE_SOCKET=${agentSocket(folder, machine.name)} ` : "";
   const bin = toolFolder(folder, machine.name);
   mkdirSync(bin, { recursive: true });
-  writeFileSync(`${bin}/${command[0]}`, `#!/bin/sh\n${command[1]} "$@"\n`, { mode: 0o755 });
+  writeFileSync(`${bin}/${name}`, `#!/bin/sh\n${environment}exec ${command} "$@"\n`, { mode: 0o755 });
 }

@@ -1,5 +1,6 @@
 /** What a drawing of a lab shows, independent of how it is drawn: boxes in tiers and the links between them. Pure. */
 import { compile } from "../../config/compile.ts";
+import { RouterKinds } from "../engine/router-kinds.ts";
 import { readResources } from "../topology/objects.ts";
 import type { LabPlan, LinkPlan, MachinePlan } from "../topology/plan.ts";
 
@@ -34,15 +35,17 @@ export interface Picture {
   links: PictureLink[];
 }
 
-const software = { frr: "FRR", bird: "BIRD", node: "" };
-
 /** `podAddresses`: by pod, without lengths; pods that are not attached yet have none. */
 export function pictureOf(plan: LabPlan, podAddresses: Record<string, string[]>): Picture {
   const indexes = new Map(plan.links.map((link, index) => [link.spec.name, index]));
   const resources = readResources(plan.topology);
   const box = (machine: MachinePlan): PictureBox => {
-    const asn = machine.router ? machine.router.asn : compile(resources, { name: machine.name, addresses: [] }).speaker?.asn;
-    const texts = [software[machine.kind], asn === undefined ? "" : `AS ${asn}`, machine.description ?? ""];
+    const asn = machine.kind !== "node" ? machine.router.asn : compile(resources, { name: machine.name, addresses: [] }).speaker?.asn;
+    const texts = [
+      machine.kind === "node" ? "" : RouterKinds[machine.kind].title,
+      asn === undefined ? "" : `AS ${asn}`,
+      machine.description ?? "",
+    ];
     return {
       id: machine.name,
       title: machine.name,

@@ -10,6 +10,7 @@ import { objectProblems, readObjects } from "./objects.ts";
 import { bridgeName, hostNumber, podNames } from "./plan.ts";
 import type { TopologyProblem } from "./problem.ts";
 import { type Condition, type Topology, TopologySchema } from "./schema.ts";
+import { actionNames, actionsOf } from "./steps.ts";
 
 /** A topology has no business being larger. Octets. */
 const MAX_FILE_SIZE = 1 << 20;
@@ -147,13 +148,13 @@ function semanticProblems(topology: Topology): TopologyProblem[] {
     }
     for (const [at, step] of scenario.steps.entries()) {
       const where = `${path}.steps[${at}]`;
-      const actions = stepActions.filter(action => step[action] !== undefined);
-      if (actions.length !== 1) report(where, `has ${actions.length} actions`, `give exactly one of ${stepActions.join(", ")}`);
-      for (const action of ["kill", "stop", "start", "powerOff", "powerOn"] as const) {
-        if (step[action] !== undefined) known(`${where}.${action}`, step[action], machines);
+      const actions = actionsOf(step);
+      if (actions.length !== 1) report(where, `has ${actions.length} actions`, `give exactly one of ${actionNames.join(", ")}`);
+      for (const action of actions) {
+        if ("machine" in action) known(`${where}.${action.does}`, action.machine, machines);
+        if (action.does === "await") condition(`${where}.await`, action.condition);
       }
       if (step.await !== undefined) {
-        condition(`${where}.await`, step.await);
         if (step.within === undefined) report(where, "awaits without a bound", "add `within: SECONDS`");
       } else if ((step.within ?? step.measure) !== undefined) {
         report(where, "`within` and `measure` belong to `await`", "remove them, or add `await`");
@@ -162,8 +163,6 @@ function semanticProblems(topology: Topology): TopologyProblem[] {
   }
   return problems;
 }
-
-export const stepActions = ["kill", "stop", "start", "powerOff", "powerOn", "observe", "await"] as const;
 
 type Report = (path: string, what: string, remedy: string) => void;
 type Known = (path: string, name: string, among: ReadonlySet<string> | string[], what?: string) => void;

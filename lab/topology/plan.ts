@@ -36,11 +36,20 @@ export interface LinkPlan {
   attachments: Attachment[];
 }
 
-export interface MachinePlan {
+export type MachinePlan = NodeMachine | RouterMachine;
+
+export interface NodeMachine extends Machine {
+  kind: "node";
+}
+
+export interface RouterMachine extends Machine {
+  kind: RouterSpec["kind"];
+  router: RouterSpec;
+}
+
+interface Machine {
   name: string;
-  kind: "node" | "frr" | "bird";
   namespace: string;
-  router?: RouterSpec;
   description?: string;
   interfaces: { link: string; interface: string; addresses: { address: string; length: number }[] }[];
   /** Addresses on its loopback interface, beside the kernel's own. */

@@ -39,6 +39,7 @@ const RouterNeighbor = Type.Object(
 
 const Router = Type.Object(
   {
+    /** The rows of engine/router-kinds.ts, which does not compile with one too few. */
     kind: Type.Enum(["frr", "bird"], { type: "string" }),
     /** Short form: the daemon's configuration is generated from these. */
     asn: Type.Optional(Asn),
