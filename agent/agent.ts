@@ -13,7 +13,7 @@ import { compileFrom } from "../config/compile.ts";
 import { type NodeFacts, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import { emptyResources, type Resources } from "../config/resources/kinds.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
-import type { KernelAccess } from "../kernel/access.ts";
+import type { KernelAccess } from "../kernel/index.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Reason } from "../platform/problem.ts";

@@ -4,7 +4,7 @@
  */
 import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { tryLock } from "../kernel/flock.ts";
+import { tryLock } from "../kernel/index.ts";
 
 export class LockError extends Error {
   override readonly name = "LockError";

@@ -4,8 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { RoutePlace } from "../bgpd/fib/route-places.ts";
-import type { RoutePlaces } from "../bgpd/platform.ts";
+import type { RoutePlace, RoutePlaces } from "../bgpd/platform.ts";
 import type { Logger } from "../platform/log.ts";
 import { replaceFile } from "./atomic-file.ts";
 import { loadPlan, planPath } from "./saved-plan.ts";

@@ -36,6 +36,9 @@ export interface SpeakerConfig {
   startupWait: number;
 }
 
+/** How many ranges that a node had before are remembered, the latest ones. */
+export const FORMER_RANGES = 8;
+
 /** Which nodes may originate what, for neighbours that are judged by it (NeighborConfig.origin). */
 export interface OriginsConfig {
   nodes: OriginConfig[];

@@ -3,7 +3,7 @@
  * costs the one route, session or piece of work it came from and never the process. Each is counted by place, kept with the octets it was
  * about, and logged at a bounded rate: one that comes with every route must not fill the disk.
  */
-import type { KernelAccess } from "../kernel/access.ts";
+import type { KernelAccess } from "../kernel/index.ts";
 import { hexOf } from "../net/octets.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";

@@ -2,7 +2,7 @@
  * Where the routes of the speaker are in the kernel, from one configuration to the next and over restarts. A change of table, protocol or metric
  * moves them: the new ones are written first, then the former ones go. What no configuration owns any more goes as well.
  */
-import type { KernelAccess } from "../kernel/access.ts";
+import type { KernelAccess } from "../kernel/index.ts";
 import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { FibConfig } from "./config.ts";

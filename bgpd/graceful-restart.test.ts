@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from "vitest";
-import type { KernelAccess } from "../kernel/access.ts";
+import type { KernelAccess } from "../kernel/index.ts";
 import type { NeighborConfig } from "./config.ts";
 import { PROTOCOL, TestNamespace } from "./fib/testing.ts";
 import { attractsTraffic, familiesToDrop, familiesToKeep } from "./graceful-restart.ts";

@@ -1,6 +1,6 @@
 /** What the loss of a link does to the sessions over it, with the real links of a namespace and sessions in memory. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { KernelAccess } from "../kernel/access.ts";
+import type { KernelAccess } from "../kernel/index.ts";
 import type { NeighborConfig } from "./config.ts";
 import { eventually, TestNamespace } from "./fib/testing.ts";
 import { accepting, type MemorySpeaker, MemoryWorld, neighborAt, network } from "./testing/memory-speakers.ts";

@@ -1,11 +1,13 @@
 /**
  * What the speaker needs from the world, behind interfaces that tests replace: time, log, kernel, TCP.
  */
-import type { KernelAccess } from "../kernel/access.ts";
+import type { KernelAccess } from "../kernel/index.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Faults } from "./faults.ts";
 import type { RoutePlace } from "./fib/route-places.ts";
+
+export type { RoutePlace };
 
 export interface RoutePlaces {
   read(): RoutePlace[];

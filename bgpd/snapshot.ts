@@ -83,6 +83,8 @@ export interface NeighborFamilySnapshot {
   receivedLimit?: number;
 }
 
+export type { RejectedReason };
+
 /** What becomes of a route: the steps of the decision at which one loses, and why one takes no part in it. */
 export type RouteStep =
   | "Best"

@@ -4,11 +4,14 @@ export { type KernelAccess, type KernelOptions, openKernel } from "./access.ts";
 export * as constants from "./constants.ts";
 export { RTPROT_PODLANE } from "./constants.ts";
 export { NetlinkError, SystemCallError } from "./error.ts";
+export { tryLock } from "./flock.ts";
+export { bind, socket } from "./libc.ts";
 export { type EventTopic, type WatchOptions, watchKernel } from "./monitor.ts";
-export { isNetns, netnsInode, openNetns, withNetns } from "./netns.ts";
+export { changeForward, type ForwardChain, forwardChains, type IptablesForward, iptablesForward, listChain } from "./netfilter.ts";
+export { isNetns, netnsInode, OWN_NETNS, openNetns, withNetns } from "./netns.ts";
 export { type NonBlockingOutput, nonBlockingOutput } from "./output.ts";
 export { type DescriptorPoll, type PollInterest, pollDescriptor } from "./poll.ts";
-export { checkRequirements, findLacks, type Needs, requirements } from "./requirements.ts";
+export { checkRequirements, findLacks, type Needs, READ_ONLY_REMEDY, requirements } from "./requirements.ts";
 export { openRtnetlink, type RtnetlinkSocket } from "./rtnetlink.ts";
 export {
   bindToDevice,

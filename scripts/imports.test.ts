@@ -39,14 +39,28 @@ describe("wrongImports", () => {
   test("lets imports go down", () => {
     const files = {
       "cli/main.ts": 'import "../agent/main.ts";',
-      "agent/main.ts": 'import "../bgpd/speaker.ts";\nimport "../config/compile.ts";\nimport "../cni/handler.ts";',
-      "bgpd/speaker.ts": 'import "../kernel/rtnetlink.ts";\nimport "node:net";',
+      "agent/main.ts": 'import "../bgpd/speaker.ts";\nimport "../config/compile.ts";\nimport "../cni/attach/handler.ts";',
+      "bgpd/speaker.ts": 'import "../kernel/index.ts";\nimport "node:net";',
       "config/compile.ts": 'import type { SpeakerConfig } from "../bgpd/config.ts";',
       "kernel/rtnetlink.ts": 'import "../net/address.ts";',
       "config/resources/names.test.ts": 'import "../../bgpd/config.ts";\nimport "node:fs";',
       "test/all.test.ts": 'import "../cli/main.ts";\nimport "../net/address.ts";',
     };
     expect(project(files)).toEqual([]);
+  });
+
+  test("holds the doors: others come in by them, tests and benches anywhere", () => {
+    const files = {
+      "agent/main.ts": 'import "../bgpd/rib/rib.ts";',
+      "cni/attach/pod.ts": 'import "../../kernel/rtnetlink.ts";',
+      "bgpd/fib/testing.ts": 'import "../../kernel/rtnetlink.ts";',
+      "bench/fib.ts": 'import "../bgpd/rib/rib.ts";',
+      "config/compile/examples.ts": 'import "../../bgpd/message/text.ts";',
+    };
+    expect(project(files)).toEqual([
+      expect.stringMatching(/^agent\/main.ts:1: imports bgpd\/rib\/rib.ts; others come into bgpd\/ by bgpd\/config.ts/),
+      "cni/attach/pod.ts:1: imports kernel/rtnetlink.ts; others come into kernel/ by kernel/index.ts, kernel/types.ts, kernel/constants.ts",
+    ]);
   });
 
   test.each([

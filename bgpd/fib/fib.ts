@@ -3,7 +3,7 @@
  * wish of each prefix in slices between other work, sweeps what nobody wants, repairs what somebody else removed or changed, and never
  * touches a route of another owner.
  */
-import type { KernelAccess } from "../../kernel/access.ts";
+import type { KernelAccess } from "../../kernel/index.ts";
 import type { KernelEvent, Link, Route } from "../../kernel/types.ts";
 import type { Prefix } from "../../net/address.ts";
 import { formatPrefix } from "../../net/address.ts";

@@ -3,7 +3,7 @@
  * which BGP next hops they, and our own routes, make reachable now. What to conclude is in resolve.ts, which next hops an event can concern in
  * tracked.ts; here are dumps and events.
  */
-import type { KernelAccess } from "../../kernel/access.ts";
+import type { KernelAccess } from "../../kernel/index.ts";
 import type { InterfaceAddress, KernelEvent, Link, Route } from "../../kernel/types.ts";
 import type { Address, IpFamily, Prefix } from "../../net/address.ts";
 import { type Clock, sliceOf, type Timer } from "../../platform/clock.ts";

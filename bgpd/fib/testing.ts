@@ -1,8 +1,7 @@
 /** A network namespace of a test's own with two veth pairs, and a door to its kernel as the FIB and the tracker get it. */
 import { execFileSync } from "node:child_process";
 import { expect } from "vitest";
-import type { KernelAccess } from "../../kernel/access.ts";
-import { type KernelEvent, openKernel, watchKernel } from "../../kernel/index.ts";
+import { type KernelAccess, type KernelEvent, openKernel, watchKernel } from "../../kernel/index.ts";
 import { parsePrefix } from "../../net/address.ts";
 import type { Logger } from "../../platform/log.ts";
 

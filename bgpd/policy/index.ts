@@ -10,6 +10,7 @@ import { type Condition, compileMatch } from "./conditions.ts";
 import type { CompiledPolicy, DecidingRule, PolicyInput, PolicyResult, TraceStep } from "./types.ts";
 import { validatePolicy } from "./validate.ts";
 
+export { compilePrefixList } from "./prefix-list.ts";
 export type { CompiledPolicy, PolicyInput, PolicyResult, TraceStep } from "./types.ts";
 export { type PolicyProblem, validatePolicy } from "./validate.ts";
 

@@ -13,16 +13,13 @@ import {
   parsePrefix,
   uint32ToAddress,
 } from "../../net/address.ts";
-import type { NodeRole, OriginConfig, OriginRole, OriginsConfig } from "../config.ts";
+import { FORMER_RANGES, type NodeRole, type OriginConfig, type OriginRole, type OriginsConfig } from "../config.ts";
 import { type FamilyIndex, FamilyTable, forwardingFamily, type PerFamily, perFamily } from "../family.ts";
 import { compilePrefixList, type PrefixList } from "../policy/prefix-list.ts";
 import type { AttributeSets } from "../table/attribute-sets.ts";
 import { PrefixTree } from "../table/prefix-tree.ts";
 import { Rejected } from "./rejected.ts";
 import type { Slot } from "./slots.ts";
-
-/** How many ranges that a node had before are remembered, the latest ones. */
-export const FORMER = 8;
 
 interface Origin {
   name: string;
@@ -193,7 +190,7 @@ function takeOver(node: OriginConfig, before: Origin | undefined): Origin {
     asn: node.asn,
     routerId: addressToUint32(parseAddress(node.routerId)),
     ranges,
-    former: former.slice(-FORMER).map(range => parsePrefix(range)),
+    former: former.slice(-FORMER_RANGES).map(range => parsePrefix(range)),
     prefixes: new Set(node.prefixes),
     lists: node.lists,
   };

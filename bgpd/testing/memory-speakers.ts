@@ -1,5 +1,5 @@
 /** Test support: whole speakers that talk over wires in memory, on one fake clock: hours of timers pass in milliseconds. */
-import type { KernelAccess } from "../../kernel/access.ts";
+import type { KernelAccess } from "../../kernel/index.ts";
 import { addressToUint32, formatAddress, parseAddress, sameOctets } from "../../net/address.ts";
 import type { NeighborConfig, NeighborFamilyConfig, NetworkConfig, SpeakerConfig } from "../config.ts";
 import { KEEPALIVE } from "../message/keepalive.ts";

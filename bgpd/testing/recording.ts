@@ -2,7 +2,7 @@
  * A speaker's life as plain data: everything that crosses its edges, in and out, with its time. What came in can be played to another speaker
  * (replay.ts), which must say the same: a fault seen once becomes a test. JSON can hold it.
  */
-import type { KernelAccess } from "../../kernel/access.ts";
+import type { KernelAccess } from "../../kernel/index.ts";
 import type { KernelEvent } from "../../kernel/types.ts";
 import { hexOf } from "../../net/octets.ts";
 import type { Clock } from "../../platform/clock.ts";

@@ -1,5 +1,5 @@
 /** Plays what came in, in a recording, to a new speaker, on a fake clock; gives what this one does. */
-import type { KernelAccess } from "../../kernel/access.ts";
+import type { KernelAccess } from "../../kernel/index.ts";
 import type { KernelEvent, Rtnetlink } from "../../kernel/types.ts";
 import { hexOf } from "../../net/octets.ts";
 import { MemoryLog } from "../session/testing.ts";

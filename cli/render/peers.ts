@@ -1,6 +1,5 @@
 /** `podlane peers` and `podlane peer NAME`. */
-import type { RejectedReason } from "../../bgpd/rib/rejected.ts";
-import type { NeighborSnapshot } from "../../bgpd/snapshot.ts";
+import type { NeighborSnapshot, RejectedReason } from "../../bgpd/snapshot.ts";
 import { count, duration, type Paint, printable, type Tone } from "./paint.ts";
 import { compareNames, pairs, table } from "./table.ts";
 

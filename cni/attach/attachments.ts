@@ -2,7 +2,7 @@
  * The attachments of this node: the ledger, and the interface of each. Calls for the same attachment follow one another; others do not wait for them,
  * except that kernel work other than removing is synchronous.
  */
-import { isNetns, netnsInode } from "../../kernel/netns.ts";
+import { isNetns, netnsInode } from "../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
 import type { Logger } from "../../platform/log.ts";
 import { AllocationError, type Key, keyText, type Reservation } from "../ipam/book.ts";

@@ -1,5 +1,5 @@
 /** Whatever fails while a call is carried out, as the runtime is told it. */
-import { READ_ONLY_REMEDY } from "../../kernel/requirements.ts";
+import { READ_ONLY_REMEDY } from "../../kernel/index.ts";
 import { AllocationError } from "../ipam/book.ts";
 import { JournalError } from "../ipam/journal.ts";
 import { CniError, ErrorCode } from "../protocol/error.ts";

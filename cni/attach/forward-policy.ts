@@ -3,14 +3,7 @@
  * FORWARD of iptables drops what no rule accepts, two rules of ours at its end accept what comes from the pods' link or goes there. A chain of
  * nftables that drops cannot be helped from elsewhere, since a packet has to pass them all: that is said.
  */
-import {
-  changeForward,
-  type ForwardChain,
-  forwardChains,
-  type IptablesForward,
-  iptablesForward,
-  listChain,
-} from "../../kernel/netfilter.ts";
+import { changeForward, type ForwardChain, forwardChains, type IptablesForward, iptablesForward, listChain } from "../../kernel/index.ts";
 import type { IpFamily } from "../../net/address.ts";
 import type { AttachProblem } from "../types.ts";
 

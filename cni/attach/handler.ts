@@ -1,5 +1,5 @@
 /** The agent's side of CNI: one call in, one answer out. */
-import { openRtnetlink } from "../../kernel/rtnetlink.ts";
+import { openRtnetlink } from "../../kernel/index.ts";
 import type { Rtnetlink } from "../../kernel/types.ts";
 import { compareOctets, formatPrefix } from "../../net/address.ts";
 import type { Logger } from "../../platform/log.ts";

@@ -1,5 +1,5 @@
 /** What the node must let the agent do before any pod can be attached; looked at whenever somebody asks, so it clears by itself. */
-import { findLacks } from "../../kernel/requirements.ts";
+import { findLacks } from "../../kernel/index.ts";
 import type { AttachProblem } from "../types.ts";
 
 export function nodeProblems(): AttachProblem[] {

@@ -4,9 +4,7 @@
  * again by the name and alias of the node's end.
  */
 import { existsSync } from "node:fs";
-import { isNetns, netnsInode, OWN_NETNS, openNetns, withNetns } from "../../kernel/netns.ts";
-import { openRtnetlink } from "../../kernel/rtnetlink.ts";
-import { writeSysctl } from "../../kernel/sysctl.ts";
+import { isNetns, netnsInode, OWN_NETNS, openNetns, openRtnetlink, withNetns, writeSysctl } from "../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
 import { type Address, type IpFamily, type Prefix, parseAddress, parsePrefix, sameOctets } from "../../net/address.ts";
 import { Pool } from "../ipam/pool.ts";

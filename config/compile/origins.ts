@@ -2,9 +2,16 @@
  * What each node of the mesh may originate, as the objects say: its pod subnets, what Advertisements give the mesh from it, what its Peers let in
  * from outside, what the fabric allows everybody. Nothing of it is taken from what the node itself says.
  */
-import type { NetworkConfig, NodeRole, OriginConfig, OriginRole, OriginsConfig, PrefixRangeConfig } from "../../bgpd/config.ts";
-import { compilePrefixList } from "../../bgpd/policy/prefix-list.ts";
-import { FORMER } from "../../bgpd/rib/origins.ts";
+import {
+  FORMER_RANGES,
+  type NetworkConfig,
+  type NodeRole,
+  type OriginConfig,
+  type OriginRole,
+  type OriginsConfig,
+  type PrefixRangeConfig,
+} from "../../bgpd/config.ts";
+import { compilePrefixList } from "../../bgpd/policy/index.ts";
 import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { NodeFacts } from "../plan.ts";
 import type { Fabric } from "../resources/kinds.ts";
@@ -98,7 +105,7 @@ function originOf(cluster: Cluster, node: NodeView, common: readonly string[]): 
 
 /** Not those that other nodes have now; only the latest ones. */
 function formerOf({ facts }: Context, node: string, taken: ReadonlySet<string>): { former?: string[] } {
-  const former = (facts.rangesBefore?.[node] ?? []).filter(prefix => !taken.has(prefix)).slice(-FORMER);
+  const former = (facts.rangesBefore?.[node] ?? []).filter(prefix => !taken.has(prefix)).slice(-FORMER_RANGES);
   return former.length > 0 ? { former } : {};
 }
 

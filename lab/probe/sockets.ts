@@ -1,8 +1,7 @@
 /** TCP sockets that live in another network namespace: made there in one synchronous stretch, then handed to Node as descriptors. */
 import { once } from "node:events";
 import { createServer, Socket } from "node:net";
-import { bind, socket } from "../../kernel/libc.ts";
-import { withNetns } from "../../kernel/netns.ts";
+import { bind, socket, withNetns } from "../../kernel/index.ts";
 import { parseAddress } from "../../net/address.ts";
 
 const AF_INET = 2;

@@ -5,7 +5,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { NUD_STALE } from "../../../kernel/constants.ts";
-import { openRtnetlink } from "../../../kernel/rtnetlink.ts";
+import { openRtnetlink } from "../../../kernel/index.ts";
 import type { Rtnetlink } from "../../../kernel/types.ts";
 import type { Address } from "../../../net/address.ts";
 

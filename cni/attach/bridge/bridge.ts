@@ -3,7 +3,7 @@
  * as well, so it first looks and changes only what differs. The pods' route on the node is the kernel's own connected route.
  */
 import { existsSync } from "node:fs";
-import { readSysctl, writeSysctl } from "../../../kernel/sysctl.ts";
+import { readSysctl, writeSysctl } from "../../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../../kernel/types.ts";
 import { formatAddress, sameOctets } from "../../../net/address.ts";
 import type { Pool } from "../../ipam/pool.ts";

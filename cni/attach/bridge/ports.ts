@@ -4,7 +4,7 @@
  * somebody undid something, and now and then in full: other programs reload sysctls, flush addresses and take links down.
  */
 import { existsSync } from "node:fs";
-import { writeSysctl } from "../../../kernel/sysctl.ts";
+import { writeSysctl } from "../../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../../kernel/types.ts";
 import { formatAddress, isLinkLocal, sameOctets } from "../../../net/address.ts";
 import type { Pool } from "../../ipam/pool.ts";
