@@ -5,13 +5,13 @@
 import { parsePrefix } from "../net/address.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
 import { Families, type Family, FamilyTable, familyIndex, forwardingFamily } from "./family.ts";
+import { DEFAULT_LOCAL_PREF } from "./message/attribute-table.ts";
 import { attributesView } from "./message/format.ts";
 import type { AttributesView } from "./message/types.ts";
 import { type AsPathSegment, type PathAttributes, SegmentType } from "./message/types.ts";
 import { compilePolicies } from "./policy/index.ts";
 import type { CompiledPolicy } from "./policy/types.ts";
 import { attributesOf, mayBeTold, sourcesOf } from "./rib/local-routes.ts";
-import { DEFAULT_LOCAL_PREF } from "./table/attribute-sets.ts";
 
 export interface PlannedExport {
   neighbor: string;

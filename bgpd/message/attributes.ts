@@ -7,7 +7,8 @@
  * AS4_PATH and AS4_AGGREGATOR do not occur.
  */
 import { AttributeFlag, AttributeRows, AttributeTable, attributeName } from "./attribute-table.ts";
-import { copyOctets, copySorted, readUint16 } from "./octets.ts";
+import { CANONICAL_HEADER, canonicalEnd } from "./canonical.ts";
+import { copyOctets, copySorted } from "./octets.ts";
 import type { PathAttributes } from "./types.ts";
 
 export {
@@ -15,7 +16,6 @@ export {
   asPathHasSet,
   CommunityFlag,
   clusterListContains,
-  findAttribute,
   noFacts,
   readFacts,
 } from "./facts.ts";
@@ -23,15 +23,12 @@ export {
 /** Flags of every unknown attribute that is passed on. */
 export const UNKNOWN_FLAGS = AttributeFlag.Optional | AttributeFlag.Transitive | AttributeFlag.Partial;
 
-/** Octets before each canonical value. */
-export const CANONICAL_HEADER = 4;
-
 /** Nothing in the result refers to `octets`. Throws RangeError for octets that are not canonical in their lengths. */
 export function parseAttributes(octets: Uint8Array, start = 0, end = octets.length): PathAttributes {
   const attributes: PathAttributes = { origin: 2, asPath: [], nextHop: new Uint8Array() };
   for (let at = start; at < end; ) {
     const value = at + CANONICAL_HEADER;
-    const next = value + readUint16(octets, at + 2);
+    const next = canonicalEnd(octets, at);
     if (value > end || next > end) throw new RangeError(`canonical attributes end at ${end}, but the one at ${at} does not`);
     const code = octets[at + 1];
     const row = AttributeTable[code];

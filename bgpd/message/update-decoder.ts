@@ -23,7 +23,8 @@ import {
   type CheckContext,
   type Treatment,
 } from "./attribute-table.ts";
-import { CANONICAL_HEADER, UNKNOWN_FLAGS } from "./attributes.ts";
+import { UNKNOWN_FLAGS } from "./attributes.ts";
+import { CANONICAL_HEADER } from "./canonical.ts";
 import { HEADER_LENGTH, MAX_LENGTH } from "./header.ts";
 import { nextHopFault, usefulNextHopLength, usefulNextHopStart } from "./next-hop.ts";
 import { nlriFault } from "./nlri.ts";

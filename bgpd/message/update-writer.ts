@@ -5,7 +5,7 @@
 import { classicFamily, type FamilyIndex, FamilyTable } from "../family.ts";
 import { AS_TRANS, copyWithoutConfed, narrowAsPath, needsAs4Path } from "./as-path.ts";
 import { AttributeCode, AttributeFlag } from "./attribute-table.ts";
-import { findAttribute } from "./attributes.ts";
+import { attributeValue, CANONICAL_HEADER, canonicalEnd, findAttribute } from "./canonical.ts";
 import { HEADER_LENGTH, MessageType, writeHeader } from "./header.ts";
 import { copyOctets, readUint16, readUint32, writeUint16 } from "./octets.ts";
 
@@ -223,8 +223,8 @@ export class UpdateWriter {
     let as4Written = this.#fourOctetAsn;
     for (let attribute = start; attribute < end; ) {
       const code = octets[attribute + 1];
-      const value = attribute + 4;
-      const next = value + readUint16(octets, attribute + 2);
+      const value = attribute + CANONICAL_HEADER;
+      const next = canonicalEnd(octets, attribute);
       if (!as4Written && code > AttributeCode.As4Aggregator) {
         position = writeAs4(octets, start, end, out, position);
         as4Written = true;
@@ -279,20 +279,19 @@ function writeNarrowAggregator(octets: Uint8Array, attribute: number, out: Uint8
 /** AS4_PATH and AS4_AGGREGATOR, where 2 octets cannot tell the truth. */
 function writeAs4(octets: Uint8Array, start: number, end: number, out: Uint8Array, at: number): number {
   let position = at;
-  const path = findAttribute(octets, start, end, AttributeCode.AsPath);
-  const pathEnd = path < 0 ? 0 : path + 4 + readUint16(octets, path + 2);
-  if (path >= 0 && needsAs4Path(octets, path + 4, pathEnd)) {
+  const path = attributeValue(octets, start, end, AttributeCode.AsPath);
+  if (needsAs4Path(path, 0, path.length)) {
     let length = 0;
-    for (let segment = path + 4; segment < pathEnd; segment += 2 + octets[segment + 1] * 4) {
-      if (octets[segment] <= 2) length += 2 + octets[segment + 1] * 4;
+    for (let segment = 0; segment < path.length; segment += 2 + path[segment + 1] * 4) {
+      if (path[segment] <= 2) length += 2 + path[segment + 1] * 4;
     }
     const value = writeStart(out, position, OPTIONAL_TRANSITIVE, AttributeCode.As4Path, length);
-    position = copyWithoutConfed(octets, path + 4, pathEnd, out, value);
+    position = copyWithoutConfed(path, 0, path.length, out, value);
   }
-  const aggregator = findAttribute(octets, start, end, AttributeCode.Aggregator);
-  if (aggregator >= 0 && readUint32(octets, aggregator + 4) > 0xffff) {
+  const aggregator = attributeValue(octets, start, end, AttributeCode.Aggregator);
+  if (aggregator.length > 0 && readUint32(aggregator, 0) > 0xffff) {
     const value = writeStart(out, position, OPTIONAL_TRANSITIVE, AttributeCode.As4Aggregator, 8);
-    position = copyOctets(octets, aggregator + 4, aggregator + 12, out, value);
+    position = copyOctets(aggregator, 0, 8, out, value);
   }
   return position;
 }

@@ -5,12 +5,13 @@
  */
 import { isLinkLocal, sameOctets } from "../../net/address.ts";
 import type { RouteKind } from "../config.ts";
+import { AttributeCode, DEFAULT_LOCAL_PREF } from "../message/attribute-table.ts";
 import { asPathContains, asPathHasSet, buildAttributes, CommunityFlag, OversizeError } from "../message/attributes.ts";
+import { attributeValue } from "../message/canonical.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { UpdateWriter, type UpdateWriterOptions } from "../message/update-writer.ts";
 import type { CompiledPolicy, DecidingRule, TraceStep } from "../policy/types.ts";
 import type { AttributeSets } from "../table/attribute-sets.ts";
-import { DEFAULT_LOCAL_PREF } from "../table/attribute-sets.ts";
 import { grown } from "../table/growth.ts";
 import { GivenOut } from "./given-out.ts";
 import { type Rewrite, rewriteAttributes } from "./rewrite.ts";
@@ -325,12 +326,7 @@ export class Exporter {
   }
 
   #currentNextHop(id: number): Uint8Array {
-    const octets = this.#attributes.octets(id);
-    for (let at = 0; at < octets.length; ) {
-      const next = at + 4 + ((octets[at + 2] << 8) | octets[at + 3]);
-      if (octets[at + 1] === 3) return octets.subarray(at + 4, next);
-      at = next;
-    }
-    return new Uint8Array();
+    const sets = this.#attributes;
+    return attributeValue(sets.buffer(id), sets.start(id), sets.end(id), AttributeCode.NextHop);
   }
 }

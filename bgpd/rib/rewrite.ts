@@ -4,6 +4,7 @@
  */
 import { AttributeCode, AttributeTable } from "../message/attribute-table.ts";
 import { MAX_VALUE, OversizeError } from "../message/attributes.ts";
+import { CANONICAL_HEADER, canonicalEnd } from "../message/canonical.ts";
 import { readUint32, uint32Octets, writeUint32 } from "../message/octets.ts";
 
 /** Everything absent is left as it is. */
@@ -28,7 +29,6 @@ const Code = AttributeCode;
 /** Order in which attributes we may have to insert come. */
 const WELL_KNOWN = 0x40;
 const OPTIONAL = 0x80;
-const HEADER = 4;
 const AS_SEQUENCE = 2;
 
 /** What a rewrite adds at most: a next hop, LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST, a segment of AS_PATH. */
@@ -46,12 +46,12 @@ export function rewriteAttributes(octets: Uint8Array, start: number, end: number
   let insert = 0;
   while (at < end) {
     const code = octets[at + 1];
-    const next = at + HEADER + ((octets[at + 2] << 8) | octets[at + 3]);
+    const next = canonicalEnd(octets, at);
     while (insert < inserts.length && inserts[insert].code < code) out = writeAttribute(out, inserts[insert++]);
-    if (code === Code.AsPath) out = writeAsPath(out, octets, at + HEADER, next, rewrite);
+    if (code === Code.AsPath) out = writeAsPath(out, octets, at + CANONICAL_HEADER, next, rewrite);
     else if (code === Code.NextHop && rewrite.nextHop) out = writeAttribute(out, { flags: WELL_KNOWN, code, value: rewrite.nextHop });
     else if (code === Code.ClusterList && rewrite.reflect)
-      out = writeClusterList(out, octets, at + HEADER, next, rewrite.reflect.clusterId);
+      out = writeClusterList(out, octets, at + CANONICAL_HEADER, next, rewrite.reflect.clusterId);
     else if (code !== Code.Med || !rewrite.dropMed) {
       const row = rewrite.external ? AttributeTable[code] : undefined;
       if (row?.leaves) out = writeLeaving(out, octets, at, next, row.elementWidth ?? 1, row.leaves);
@@ -74,7 +74,7 @@ const none: Insertion[] = [];
 function insertions(octets: Uint8Array, start: number, end: number, rewrite: Rewrite): Insertion[] {
   if (rewrite.external && !rewrite.nextHop) return none;
   let present = 0;
-  for (let at = start; at < end; at += HEADER + ((octets[at + 2] << 8) | octets[at + 3])) {
+  for (let at = start; at < end; at = canonicalEnd(octets, at)) {
     if (octets[at + 1] < 32) present |= 1 << octets[at + 1];
   }
   const has = (code: number) => (present & (1 << code)) !== 0;
@@ -96,8 +96,8 @@ function writeAttribute(out: number, { flags, code, value }: Insertion): number 
   scratch[out + 1] = code;
   scratch[out + 2] = value.length >> 8;
   scratch[out + 3] = value.length & 255;
-  scratch.set(value, out + HEADER);
-  return out + HEADER + value.length;
+  scratch.set(value, out + CANONICAL_HEADER);
+  return out + CANONICAL_HEADER + value.length;
 }
 
 function copy(out: number, octets: Uint8Array, from: number, to: number): number {
@@ -109,8 +109,8 @@ function writeClusterList(out: number, octets: Uint8Array, from: number, to: num
   scratch[out] = OPTIONAL;
   scratch[out + 1] = Code.ClusterList;
   writeLength(out, to - from + 4);
-  writeUint32(scratch, out + HEADER, clusterId);
-  return copy(out + HEADER + 4, octets, from, to);
+  writeUint32(scratch, out + CANONICAL_HEADER, clusterId);
+  return copy(out + CANONICAL_HEADER + 4, octets, from, to);
 }
 
 /** A set without the elements that end at the border of the AS; nothing where none is left. */
@@ -122,17 +122,17 @@ function writeLeaving(
   width: number,
   leaves: (octets: Uint8Array, at: number) => boolean,
 ): number {
-  let end = copy(out, octets, from, from + HEADER);
-  for (let at = from + HEADER; at < to; at += width) if (leaves(octets, at)) end = copy(end, octets, at, at + width);
-  if (end === out + HEADER) return out;
-  writeLength(out, end - out - HEADER);
+  let end = copy(out, octets, from, from + CANONICAL_HEADER);
+  for (let at = from + CANONICAL_HEADER; at < to; at += width) if (leaves(octets, at)) end = copy(end, octets, at, at + width);
+  if (end === out + CANONICAL_HEADER) return out;
+  writeLength(out, end - out - CANONICAL_HEADER);
   return end;
 }
 
 function writeAsPath(out: number, octets: Uint8Array, from: number, to: number, rewrite: Rewrite): number {
   scratch[out] = WELL_KNOWN;
   scratch[out + 1] = Code.AsPath;
-  let body = out + HEADER;
+  let body = out + CANONICAL_HEADER;
   if (rewrite.prepend === undefined) {
     body = copyPath(body, octets, from, to, rewrite);
   } else {
@@ -153,7 +153,7 @@ function writeAsPath(out: number, octets: Uint8Array, from: number, to: number, 
       body = last;
     }
   }
-  writeLength(out, body - out - HEADER);
+  writeLength(out, body - out - CANONICAL_HEADER);
   return body;
 }
 

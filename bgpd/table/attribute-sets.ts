@@ -3,13 +3,12 @@
  * into columns that the decision process reads. Id 0 is never given out and means "no attributes".
  */
 import { sameOctets } from "../../net/address.ts";
-import { DEFAULT_LOCAL_PREF } from "../message/attribute-table.ts";
+import { AttributeCode, DEFAULT_LOCAL_PREF } from "../message/attribute-table.ts";
 import { parseAttributes, readFacts } from "../message/attributes.ts";
+import { attributeValue } from "../message/canonical.ts";
 import type { PathAttributes } from "../message/types.ts";
 import { Growth, grown } from "./growth.ts";
 import { hashOctets, type RandomWords, secretWords } from "./keyed-hash.ts";
-
-export { DEFAULT_LOCAL_PREF };
 
 const CHUNK = 1 << 20;
 /** Octets are handed out in units of this size, so that freed room fits the next set of about the same length. */
@@ -185,13 +184,7 @@ export class AttributeSets {
   }
 
   #asPath(id: number): Uint8Array {
-    const octets = this.octets(id);
-    for (let at = 0; at < octets.length; ) {
-      const next = at + 4 + ((octets[at + 2] << 8) | octets[at + 3]);
-      if (octets[at + 1] === 2) return octets.subarray(at + 4, next);
-      at = next;
-    }
-    return new Uint8Array();
+    return attributeValue(this.buffer(id), this.start(id), this.end(id), AttributeCode.AsPath);
   }
 
   #fill(id: number): void {
