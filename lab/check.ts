@@ -8,54 +8,44 @@ import type { Condition } from "./topology/schema.ts";
 
 /** Everything of the condition that does not hold now; empty: it holds. Parts that cannot be asked are unmet, with the reason. */
 export async function unmet(lab: Lab, condition: Condition): Promise<string[]> {
-  const names = new Set([
-    ...Object.keys(condition.sessions ?? {}),
-    ...Object.keys(condition.routes ?? {}),
-    ...Object.keys(condition.noRoutes ?? {}),
-    ...Object.keys(condition.kernel ?? {}),
-    ...Object.keys(condition.noKernel ?? {}),
-  ]);
-  const found = await Promise.all([...names].map(name => unmetOn(lab, lab.machine(name), condition)));
-  return found.flat();
+  const names = Object.keys(condition) as (keyof Condition)[];
+  return (await Promise.all(names.map(name => unmetPart(lab, name, (condition[name] ?? {}) as Record<string, never>)))).flat();
 }
 
-async function unmetOn(lab: Lab, machine: MachinePlan, condition: Condition): Promise<string[]> {
-  const { name } = machine;
-  const parts: Promise<string[]>[] = [];
-  const expected = condition.sessions?.[name];
-  if (expected !== undefined) parts.push(lab.sessions(machine).then(sessions => unmetSessions(name, sessions, expected)));
-  const present = condition.routes?.[name] ?? [];
-  const absent = condition.noRoutes?.[name] ?? [];
-  if (present.length + absent.length > 0) {
-    parts.push(
-      lab.paths(machine).then(paths => {
-        const known = new Set(paths.map(path => path.prefix));
-        return [
-          ...present.filter(prefix => !known.has(prefix)).map(prefix => `${name} has no BGP route to ${prefix}`),
-          ...absent.filter(prefix => known.has(prefix)).map(prefix => `${name} still has a BGP route to ${prefix}`),
-        ];
-      }),
-    );
-  }
-  const kernel = condition.kernel?.[name] ?? [];
-  const noKernel = condition.noKernel?.[name] ?? [];
-  if (kernel.length + noKernel.length > 0) {
-    parts.push(
-      lab
-        .kernelRoutes(machine)
-        .then(routes => [
-          ...kernel.flatMap(({ prefix, via, paths }) => unmetRoute(name, routes, prefix, via, paths)),
-          ...noKernel
-            .filter(prefix => routes.some(route => route.prefix === prefix))
-            .map(prefix => `${name}'s kernel still has a route to ${prefix}`),
-        ]),
-    );
-  }
-  const answers = await Promise.allSettled(parts);
-  return answers.flatMap(answer =>
-    answer.status === "fulfilled" ? answer.value : [`${name} cannot be asked: ${(answer.reason as Error).message}`],
-  );
+async function unmetPart<Name extends keyof Wanted>(lab: Lab, part: Name, wanted: Record<string, Wanted[Name]>): Promise<string[]> {
+  const answers = Object.entries(wanted).map(async ([name, value]) => {
+    try {
+      return await parts[part](lab, lab.machine(name), value);
+    } catch (error) {
+      return [`${name} cannot be asked: ${(error as Error).message}`];
+    }
+  });
+  return (await Promise.all(answers)).flat();
 }
+
+/** What each part of a condition says of one machine. */
+type Wanted = { [Name in keyof Condition]-?: NonNullable<Condition[Name]>[string] };
+
+/** By the part's name in a topology: what does not hold on one machine. One that the schema has and this table lacks does not compile. */
+const parts: { [Name in keyof Wanted]: (lab: Lab, machine: MachinePlan, wanted: Wanted[Name]) => Promise<string[]> } = {
+  sessions: async (lab, machine, wanted) => unmetSessions(machine.name, await lab.sessions(machine), wanted),
+  routes: async (lab, machine, wanted) => {
+    const known = new Set((await lab.paths(machine)).map(path => path.prefix));
+    return wanted.filter(prefix => !known.has(prefix)).map(prefix => `${machine.name} has no BGP route to ${prefix}`);
+  },
+  noRoutes: async (lab, machine, wanted) => {
+    const known = new Set((await lab.paths(machine)).map(path => path.prefix));
+    return wanted.filter(prefix => known.has(prefix)).map(prefix => `${machine.name} still has a BGP route to ${prefix}`);
+  },
+  kernel: async (lab, machine, wanted) => {
+    const routes = await lab.kernelRoutes(machine);
+    return wanted.flatMap(({ prefix, via, paths }) => unmetRoute(machine.name, routes, prefix, via, paths));
+  },
+  noKernel: async (lab, machine, wanted) => {
+    const known = new Set((await lab.kernelRoutes(machine)).map(({ prefix }) => prefix));
+    return wanted.filter(prefix => known.has(prefix)).map(prefix => `${machine.name}'s kernel still has a route to ${prefix}`);
+  },
+};
 
 function unmetSessions(
   name: string,

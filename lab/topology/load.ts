@@ -9,7 +9,7 @@ import { AddressError, formatPrefix, isAddress, overlaps, type Prefix, parsePref
 import { objectProblems, readObjects } from "./objects.ts";
 import { bridgeName, hostNumber, podNames } from "./plan.ts";
 import type { TopologyProblem } from "./problem.ts";
-import { type Condition, type Topology, TopologySchema } from "./schema.ts";
+import { type Condition, conditionNames, type Topology, TopologySchema } from "./schema.ts";
 import { actionNames, actionsOf } from "./steps.ts";
 
 /** A topology has no business being larger. Octets. */
@@ -259,7 +259,7 @@ function checkRouters(topology: Topology, machines: ReadonlySet<string>, report:
 }
 
 function checkCondition(path: string, value: Condition, machines: ReadonlySet<string>, report: Report, known: Known): void {
-  for (const part of ["sessions", "routes", "noRoutes", "kernel", "noKernel"] as const) {
+  for (const part of conditionNames) {
     for (const machine of Object.keys(value[part] ?? {})) known(`${path}.${part}.${machine}`, machine, machines);
   }
   for (const part of ["routes", "noRoutes", "noKernel"] as const) {

@@ -87,6 +87,8 @@ const conditionProperties = {
   noKernel: Type.Optional(ByMachine(Type.Array(Text))),
 };
 
+export const conditionNames = Object.keys(conditionProperties) as (keyof typeof conditionProperties)[];
+
 /** What must be true. Every part that is given must hold. */
 const Condition = Type.Object(conditionProperties, strict);
 
