@@ -1,7 +1,16 @@
 /** What each command of `podlane` does: asks the agent and prints a table, or the answer as it came with --json. */
 import { release } from "node:os";
 import { isAbsolute, resolve } from "node:path";
-import type { EventView, PeersView, PlanView, ProblemsView, ReloadView, RoutesView, StatusView } from "../agent/api/views.ts";
+import type {
+  AttachmentsView,
+  EventView,
+  PeersView,
+  PlanView,
+  ProblemsView,
+  ReloadView,
+  RoutesView,
+  StatusView,
+} from "../agent/api/views.ts";
 import { version as ownVersion } from "../agent/version.ts";
 import type { Explanation } from "../bgpd/snapshot.ts";
 import type { InstallReport } from "../cni/plugin/install.ts";
@@ -11,6 +20,7 @@ import { renderExplanation } from "./render/explain.ts";
 import { count, printable } from "./render/paint.ts";
 import { renderPeer, renderPeers } from "./render/peers.ts";
 import { renderPlan } from "./render/plan.ts";
+import { renderPods } from "./render/pods.ts";
 import { renderRoutes } from "./render/routes.ts";
 import { renderProblems, renderStatus } from "./render/status.ts";
 import { renderValidation } from "./render/validation.ts";
@@ -59,6 +69,11 @@ export async function routes(
 export async function explain(prefix: string, options: Options, terminal: Terminal): Promise<void> {
   const view = await new AgentClient(options.socket).get<Explanation>("/v1/explain", { prefix });
   show(view, options, terminal, () => renderExplanation(view, terminal.paint));
+}
+
+export async function pods(options: Options, terminal: Terminal): Promise<void> {
+  const view = await new AgentClient(options.socket).get<AttachmentsView>("/v1/attachments");
+  show(view, options, terminal, () => renderPods(view.attachments, terminal.now(), terminal.paint));
 }
 
 export async function status(options: Options, terminal: Terminal): Promise<void> {

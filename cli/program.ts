@@ -131,6 +131,12 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .addArgument(new Argument("<prefix>", "a prefix, or an address: then the prefix that covers it").argParser(readPrefix))
     .action(async (prefix, options) => (await commands()).explain(prefix, options, terminal));
 
+  ask("pods", "List the pods of this node with their addresses and interfaces.", [
+    ["podlane pods", "a table"],
+    ["podlane pods | grep 10.244.1.7", "whose address this is"],
+    ["podlane pods --json | jq '.attachments[] | select(.state == \"reserved\")'", "those whose ADD was begun and never acknowledged"],
+  ]).action(async options => (await commands()).pods(options, terminal));
+
   ask("status", "Show on one screen how this node is doing.", [
     ["podlane status", "sessions, routes, pods, problems"],
     ["watch -c podlane status", "follow it"],

@@ -6,10 +6,11 @@ import type { RouteFilter } from "../../bgpd/route-list.ts";
 import type { Explanation, NeighborSnapshot } from "../../bgpd/snapshot.ts";
 import { type CniAnswer, serveCni } from "../../cni/http.ts";
 import type { RawRequest } from "../../cni/protocol/request.ts";
+import type { AttachmentView } from "../../cni/types.ts";
 import type { Problem } from "../../config/plan.ts";
 import { ApiError } from "./error.ts";
 import { readBody, readChoice, readInteger, readPrefix, readQuery, type Target } from "./request.ts";
-import type { PeersView, PlanView, ProblemsView, ReloadView, RoutesView, StatusView } from "./views.ts";
+import type { AttachmentsView, PeersView, PlanView, ProblemsView, ReloadView, RoutesView, StatusView } from "./views.ts";
 
 /** What the agent offers to the API. */
 export interface ApiBackend {
@@ -22,7 +23,7 @@ export interface ApiBackend {
   plan(): PlanView;
   /** What the objects of a directory would come to here. Rejects with ApiError where it cannot be read. */
   preview(directory: string): Promise<PlanView>;
-  attachments(): unknown[];
+  attachments(): AttachmentView[];
   cni(request: RawRequest): Promise<CniAnswer>;
   reload(): Promise<ReloadView>;
   /** Withdraws the node's routes and ends the agent. */
@@ -77,7 +78,7 @@ export const apiRoutes: ApiRoute[] = [
     if (isAbsolute(config)) return backend.preview(config);
     throw new ApiError(400, `"${config.slice(0, 64)}" is not the path of a directory from the root`, "write /etc/podlane or the like");
   }),
-  get("/v1/attachments", [], (_query, backend) => ({ attachments: backend.attachments() })),
+  get("/v1/attachments", [], (_query, backend) => ({ attachments: backend.attachments() }) satisfies AttachmentsView),
   { method: "GET", path: "/healthz", handle: () => ({ status: 200, body: "ok\n", type: "text/plain" }) },
   { method: "POST", path: "/v1/cni", handle: cni },
   { method: "POST", path: "/v1/reload", handle: reload },

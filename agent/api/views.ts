@@ -3,6 +3,7 @@
 import type { PlannedExport } from "../../bgpd/planned-exports.ts";
 import type { RouteList } from "../../bgpd/route-list.ts";
 import type { ApplyReport, NeighborSnapshot, SpeakerSnapshot } from "../../bgpd/snapshot.ts";
+import type { AttachmentView } from "../../cni/types.ts";
 import type { NodePlan, Problem } from "../../config/plan.ts";
 import type { TurnsView } from "../turns.ts";
 
@@ -56,6 +57,10 @@ export interface PeersView {
 
 export interface ProblemsView {
   problems: Problem[];
+}
+
+export interface AttachmentsView {
+  attachments: AttachmentView[];
 }
 
 export type RoutesView = RouteList;

@@ -4,6 +4,7 @@ import * as fixtures from "./fixtures.ts";
 import { coloured, count, duration, paintFor, plain, printable } from "./paint.ts";
 import { renderPeer, renderPeers } from "./peers.ts";
 import { renderPlan } from "./plan.ts";
+import { renderPods } from "./pods.ts";
 import { renderRoutes } from "./routes.ts";
 import { renderProblems, renderStatus } from "./status.ts";
 import { pairs, table } from "./table.ts";
@@ -281,4 +282,27 @@ test("colours only on a terminal that wants them", () => {
 
 test("what a neighbour wrote cannot steer the terminal", () => {
   expect(printable("a\u001b[2J\u202eb")).toBe("a\\u{1b}[2J\\u{202e}b");
+});
+
+test("pods by their names, web-10 after web-9, and what is not Kubernetes' by its container", () => {
+  const pod = (name: string, more = {}) => ({
+    network: "pods",
+    containerId: "0123456789abcdef",
+    ifname: "eth0",
+    netns: "/run/netns/x",
+    hostInterface: "pl0123456789ab",
+    addresses: ["10.244.1.7/24", "fd00:1::7/64"],
+    state: "attached" as const,
+    since: now - 61_000,
+    ...(name && { pod: { namespace: "default", name } }),
+    ...more,
+  });
+  expect(renderPods([pod("web-10"), pod("web-9", { state: "reserved" }), pod("")], now, plain)).toMatchInlineSnapshot(`
+    "POD                     INTERFACE  ADDRESSES              NODE SIDE       STATE           FOR
+    container 0123456789ab  eth0       10.244.1.7, fd00:1::7  pl0123456789ab  attached  1 min 1 s
+    default/web-9           eth0       10.244.1.7, fd00:1::7  pl0123456789ab  reserved  1 min 1 s
+    default/web-10          eth0       10.244.1.7, fd00:1::7  pl0123456789ab  attached  1 min 1 s
+    "
+  `);
+  expect(renderPods([], now, plain)).toBe("no pods are attached\n");
 });

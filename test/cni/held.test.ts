@@ -78,6 +78,13 @@ test("their addresses are announced one by one, over restarts too, until the las
   const a = await call("ADD", "a");
   const b = await call("ADD", "b");
   await expect.poll(() => reached([...a, ...b]), within).toEqual([true, true, true, true]);
+  const { stdout } = await pair.podlane(0, "pods");
+  expect(stdout.split("\n").map(line => line.replace(/pl[0-9a-f]{12}/, "HOST").replace(/ +/g, " "))).toEqual([
+    "POD INTERFACE ADDRESSES NODE SIDE STATE FOR",
+    expect.stringMatching(`^container a eth0 ${a.join(", ")} HOST attached \\d+ s$`),
+    expect.stringMatching(`^container b eth0 ${b.join(", ")} HOST attached \\d+ s$`),
+    "",
+  ]);
 
   writeNodes(7, 2);
   await expect.poll(routes, within).toEqual(expect.arrayContaining(["10.244.7.0/24", "fd00:7::/64", ...a, ...b]));
