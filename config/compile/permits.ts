@@ -56,9 +56,11 @@ export function permit(context: Context, grants: Grant[], sessions: readonly Ses
       const added = [...sharedPolicies(context, here, family, policies), ...here.map(grant => policyName([grant]))];
       // Sessions of one kind share their lists.
       const lists = new Map<readonly string[], string[]>();
+      const done = new Set<object>();
       for (const { neighbor } of group) {
         const config = neighbor.families[family];
-        if (!config) continue;
+        if (!config || done.has(config)) continue;
+        done.add(config);
         const list = lists.get(config.exportPolicies) ?? [...config.exportPolicies, ...added];
         lists.set(config.exportPolicies, list);
         config.exportPolicies = list;

@@ -1,5 +1,5 @@
 /** Policy objects -> the speaker's policies; and what is never reached, never used or not there. */
-import type { NeighborFamilyConfig, PolicyConfig, PolicyMatch, PolicyRule } from "../../bgpd/config.ts";
+import type { NeighborConfig, NeighborFamilyConfig, PolicyConfig, PolicyMatch, PolicyRule } from "../../bgpd/config.ts";
 import { CommunityKinds } from "../../bgpd/message/attribute-table.ts";
 import { compilePolicies as evaluatorOf, type PolicyInput, type PolicyProblem, validatePolicy } from "../../bgpd/policy/index.ts";
 import { covers, formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
@@ -21,11 +21,16 @@ const MESH_ACCEPT = "accept:mesh";
 /** Ties policies to the sessions' families; returns all that they name. */
 export function compilePolicies(context: Context, fabric: Fabric, sessions: Session[], guards: Guard[]): Record<string, PolicyConfig> {
   const policies: Record<string, PolicyConfig> = {};
-  // Of the mesh all sessions have the same.
+  // Of the mesh all sessions have the same, and those of one kind share it.
   const mesh = new Map<string, Pick<NeighborFamilyConfig, "importPolicies" | "exportPolicies">>();
+  const done = new Set<NeighborConfig["families"]>();
   for (const session of sessions) {
-    for (const [family, config] of Object.entries(session.neighbor.families)) {
+    const { families } = session.neighbor;
+    if (done.has(families)) continue;
+    done.add(families);
+    for (const [family, config] of Object.entries(families)) {
       const known = session.peer ? undefined : mesh.get(family);
+      if (known === config) continue;
       if (known) {
         config.importPolicies = known.importPolicies;
         config.exportPolicies = known.exportPolicies;

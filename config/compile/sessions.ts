@@ -104,7 +104,8 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
     return [];
   }
   const others = mesh.type === "Full" || self.reflects ? members : reflectors;
-  const sessions = others.flatMap(other => (other === self ? [] : meshPair(context, fabric, other)));
+  const molds: Molds = [];
+  const sessions = others.flatMap(other => (other === self ? [] : meshPair(context, fabric, other, molds)));
   if (
     mesh.ttlSecurity &&
     context.facts.addresses.length > 0 &&
@@ -117,10 +118,9 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
   return sessions;
 }
 
-function meshPair(context: Context, fabric: Fabric, other: NodeView): Session[] {
-  const { self, facts, problems } = context;
-  const { mesh, listen, timers } = fabric.spec;
-  const common = ([4, 6] as const).filter(family => self.address[family] && other.address[family]);
+function meshPair(context: Context, fabric: Fabric, other: NodeView, molds: Molds): Session[] {
+  const { self, problems } = context;
+  const common = bothFamilies.filter(family => self.address[family] && other.address[family]);
   // Two nodes with one address are a problem already; a session with oneself would be another.
   const families = common.filter(family => self.canonical[family] !== other.canonical[family]);
   if (common.length === 0) {
@@ -143,43 +143,61 @@ function meshPair(context: Context, fabric: Fabric, other: NodeView): Session[] 
       "reflection is for nodes of one AS: take the annotation off, or use mesh type Full",
     );
   }
+  return families.map(family => {
+    const address = other.address[family] as string;
+    const mold = moldOf(molds, context, fabric, family, external, client && !external);
+    const neighbor = { ...mold, name: `${other.name}/${short(family)}`, source: `Node/${other.name}`, address, remoteAsn: other.asn };
+    // Hops depend on where the node is.
+    if (external || fabric.spec.mesh.ttlSecurity !== undefined)
+      Object.assign(
+        neighbor,
+        hopsOf(fabric, external, () => isOnLink(context.facts, parseAddress(address))),
+      );
+    return { node: other.name, end: other.canonical[family] as string, external, neighbor };
+  });
+}
+
+const bothFamilies = [4, 6] as const;
+
+/** What sessions of one kind share, its objects too: thousands of a mesh differ in the other end alone. */
+type Mold = Omit<NeighborConfig, "name" | "source" | "address" | "remoteAsn">;
+/** By the three things that they may differ in. */
+type Molds = Mold[];
+
+function moldOf(molds: Molds, context: Context, fabric: Fabric, family: IpFamily, external: boolean, client: boolean): Mold {
+  const place = (family === 4 ? 0 : 4) + (external ? 2 : 0) + (client ? 1 : 0);
+  const known = molds[place];
+  if (known) return known;
+  const { mesh, listen, timers } = fabric.spec;
+  const { passwordSecretRef } = mesh;
   const password =
-    mesh.passwordSecretRef &&
-    resolvePassword(context, mesh.passwordSecretRef, `Fabric/${fabric.metadata.name}`, "spec.mesh.passwordSecretRef");
-  return families.map(family => ({
-    node: other.name,
-    end: other.canonical[family] as string,
-    external,
-    neighbor: {
-      name: `${other.name}/${short(family)}`,
-      source: `Node/${other.name}`,
-      address: other.address[family] as string,
-      port: listen.port,
-      localAddress: self.address[family] as string,
-      ...hopsOf(fabric, external, () => isOnLink(facts, parseAddress(other.address[family] as string))),
-      remoteAsn: other.asn,
-      ...password,
-      passive: false,
-      ...timersOf(timers, undefined),
-      families: {
-        [familyName(family)]: {
-          importPolicies: [...(mesh.importPolicies ?? [])],
-          exportPolicies: [...(mesh.exportPolicies ?? [])],
-          // Who asks for a mesh permits it, also where the nodes' ASes differ.
-          importDefault: "accept",
-          exportDefault: "accept",
-          prefixLimit: 0,
-          receivedLimit: LEAST_RECEIVED_LIMIT,
-          prefixWarning: defaults.prefixWarning,
-          nextHopSelf: mesh.nextHopSelf,
-          allowAsIn: 0,
-        } satisfies NeighborFamilyConfig,
-      },
-      attributeOctetsLimit: LEAST_ATTRIBUTE_OCTETS,
-      ...(fabric.spec.allowASSets ? { allowAsSets: true } : {}),
-      routeReflectorClient: client && !external,
+    passwordSecretRef && resolvePassword(context, passwordSecretRef, `Fabric/${fabric.metadata.name}`, "spec.mesh.passwordSecretRef");
+  const mold: Mold = {
+    port: listen.port,
+    localAddress: context.self.address[family] as string,
+    ...password,
+    passive: false,
+    ...timersOf(timers, undefined),
+    families: {
+      [familyName(family)]: {
+        importPolicies: [...(mesh.importPolicies ?? [])],
+        exportPolicies: [...(mesh.exportPolicies ?? [])],
+        // Who asks for a mesh permits it, also where the nodes' ASes differ.
+        importDefault: "accept",
+        exportDefault: "accept",
+        prefixLimit: 0,
+        receivedLimit: LEAST_RECEIVED_LIMIT,
+        prefixWarning: defaults.prefixWarning,
+        nextHopSelf: mesh.nextHopSelf,
+        allowAsIn: 0,
+      } satisfies NeighborFamilyConfig,
     },
-  }));
+    attributeOctetsLimit: LEAST_ATTRIBUTE_OCTETS,
+    ...(fabric.spec.allowASSets ? { allowAsSets: true } : {}),
+    routeReflectorClient: client,
+  };
+  molds[place] = mold;
+  return mold;
 }
 
 /**
