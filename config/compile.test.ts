@@ -9,7 +9,7 @@ import { describe, expect, test } from "vitest";
 import { RouteKinds } from "../bgpd/config.ts";
 import { originNames } from "../bgpd/policy/conditions.ts";
 import { isAddress } from "../net/address.ts";
-import { hashedRouterId } from "./compile/nodes.ts";
+import { hashedRouterId } from "./compile/router-ids.ts";
 import { compile } from "./compile.ts";
 import type { NodeFacts, NodePlan } from "./plan.ts";
 import { readDocuments } from "./resources/documents.ts";

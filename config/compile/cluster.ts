@@ -2,11 +2,13 @@
 import type { Resources } from "../resources/kinds.ts";
 import { resolveAdvertisements } from "./advertisements.ts";
 import { type Cluster, Problems } from "./context.ts";
+import { assignFabrics } from "./fabrics.ts";
 import type { Memory } from "./memory.ts";
-import { assignFabrics, settleRouterIds, viewNodes } from "./nodes.ts";
+import { viewNodes } from "./nodes.ts";
 import { resolvePeers } from "./peers.ts";
 import { assignPodNetworks } from "./pods.ts";
 import { usablePolicies } from "./policies.ts";
+import { settleRouterIds } from "./router-ids.ts";
 
 export function viewCluster(resources: Resources, memory: Memory): Cluster {
   const problems = new Problems();

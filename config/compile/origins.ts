@@ -16,8 +16,8 @@ import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { NodeFacts } from "../plan.ts";
 import type { Fabric } from "../resources/kinds.ts";
 import { byName, type Cluster, type Context, compareText, type NodeView, type ResolvedPeer } from "./context.ts";
-import { hasOtherRouterId, routerIdOf } from "./nodes.ts";
 import { compileRange } from "./policies.ts";
+import { hasOtherRouterId, routerIdOf } from "./router-ids.ts";
 import { isExternal, type Session } from "./sessions.ts";
 
 const everything: PrefixRangeConfig[] = [

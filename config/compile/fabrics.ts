@@ -1,0 +1,105 @@
+/** Which node is in which fabric: its AS number, its role in the mesh, and who shares it. */
+import { fabricSpec } from "../resources/fabric.ts";
+import type { Fabric } from "../resources/kinds.ts";
+import { validate } from "../resources/validate.ts";
+import { byName, type Cluster, DEFAULT_ASN, type NodeView, type Problems, selects, someOf } from "./context.ts";
+import type { Memory } from "./memory.ts";
+import { withUsableLists } from "./references.ts";
+
+/** The fabric that stands in when no Fabric object exists: all nodes, full mesh. */
+function defaultFabric(): Fabric {
+  const { value } = validate(fabricSpec, { nodeSelector: {}, asn: DEFAULT_ASN });
+  return { apiVersion: "podlane.io/v1alpha1", kind: "Fabric", metadata: { name: "default" }, spec: value };
+}
+
+/**
+ * Gives each node its fabric and AS number. Of several fabrics that select a node, the one that it was in before is used, else the first by name.
+ */
+export function assignFabrics(nodes: NodeView[], parts: FabricParts): Cluster["members"] {
+  const { resources, memory, problems } = parts;
+  const none = resources.fabrics.size === 0;
+  const fabrics = none ? [defaultFabric()] : byName(resources.fabrics).map(fabric => usableFabric(fabric, nodes, parts));
+  for (const node of nodes) {
+    const willing = fabrics.filter(({ spec }) => selects(spec.nodeSelector, node.labels));
+    const former = memory.before("fabrics", node.name);
+    node.fabric = willing.find(({ metadata }) => metadata.name === former) ?? willing[0];
+    if (!node.fabric) {
+      problems.warning(
+        "NotSelected",
+        `Node/${node.name}`,
+        "metadata.labels",
+        "no Fabric selects this node: it takes no part in BGP",
+        "label it for a fabric, or add a fabric with nodeSelector {}",
+      );
+      continue;
+    }
+    memory.remember("fabrics", node.name, node.fabric.metadata.name);
+    node.asn = node.ownAsn ?? node.fabric.spec.asn;
+  }
+  if (!none) for (const fabric of fabrics) reportFabric(fabric, nodes, problems);
+  return new Map(
+    fabrics.map(fabric => {
+      const all = nodes.filter(node => node.fabric === fabric);
+      assignReflectors(fabric, all, memory);
+      return [fabric, { all, reflectors: all.filter(({ reflects }) => reflects) }];
+    }),
+  );
+}
+
+type FabricParts = Pick<Cluster, "resources" | "memory" | "problems" | "policies"> & { held: Set<string> };
+
+/** With former values in place of those that lead nowhere and would end every session of the fabric. */
+function usableFabric(fabric: Fabric, nodes: readonly NodeView[], parts: FabricParts): Fabric {
+  const { memory, problems } = parts;
+  const { metadata, spec } = fabric;
+  const object = `Fabric/${metadata.name}`;
+  const others = byName(parts.resources.fabrics).filter(one => one.metadata.name !== metadata.name);
+  const isElsewhere = ({ labels }: NodeView) => others.some(one => selects(one.spec.nodeSelector, labels));
+  const selectsSome = (selector: Fabric["spec"]["nodeSelector"]) => nodes.some(({ labels }) => selects(selector, labels));
+  // One whose nodes other fabrics select is retired, and nothing of it is to be held.
+  const isOfUse = (selector: Fabric["spec"]["nodeSelector"]) =>
+    selector === spec.nodeSelector ? selectsSome(selector) : nodes.some(node => selects(selector, node.labels) && !isElsewhere(node));
+  const nodeSelector = memory.hold("selectors", `${object} spec.nodeSelector`, spec.nodeSelector, isOfUse);
+  const label = "correct the selector or label the nodes; {} selects all";
+  if (nodeSelector !== spec.nodeSelector)
+    problems.error(
+      "SelectsNothing",
+      object,
+      "spec.nodeSelector",
+      "selects no node: the nodes that it selected before stay",
+      `${label}; or delete the fabric`,
+    );
+  else if (!selectsSome(nodeSelector)) problems.warning("SelectsNothing", object, "spec.nodeSelector", "selects no node", label);
+  const alone = spec.mesh.type === "None" || nodes.filter(({ labels }) => selects(nodeSelector, labels)).length < 2;
+  const port = memory.hold("ports", metadata.name, spec.listen.port, value => value !== 0 || alone);
+  if (spec.listen.port === 0 && !alone) {
+    const effect = port === 0 ? "no mesh session can come up" : `${port}, which was there before, stays in force`;
+    problems.error("PortZero", object, "spec.listen.port", `port 0 accepts nothing: ${effect}`, "set a port, or mesh type None");
+  }
+  return { ...fabric, spec: { ...spec, nodeSelector, listen: { ...spec.listen, port }, mesh: withUsableLists(fabric, parts) } };
+}
+
+/** A selector that selects nobody leaves those that reflected before: without any, no session of the fabric would be left. */
+function assignReflectors({ metadata, spec }: Fabric, members: readonly NodeView[], memory: Memory): void {
+  const { routeReflectors } = spec.mesh;
+  if (!routeReflectors) return;
+  const selected = members.filter(({ labels }) => selects(routeReflectors.nodeSelector, labels));
+  const names = selected.map(({ name }) => name);
+  if (names.length > 0) memory.remember("reflectors", metadata.name, names);
+  const reflectors = names.length > 0 ? names : (memory.recall("reflectors", metadata.name) ?? []);
+  for (const node of members) node.reflects = reflectors.includes(node.name);
+}
+
+function reportFabric({ metadata, spec }: Fabric, nodes: NodeView[], problems: Problems): void {
+  const object = `Fabric/${metadata.name}`;
+  const selected = nodes.filter(({ labels }) => selects(spec.nodeSelector, labels));
+  const taken = new Map<string, string[]>();
+  for (const { name, fabric } of selected) {
+    const other = fabric?.metadata.name;
+    if (other !== undefined && other !== metadata.name) taken.set(other, [...(taken.get(other) ?? []), name]);
+  }
+  for (const [other, names] of taken) {
+    const message = `selects ${someOf(names)}, which Fabric/${other} selects too; Fabric/${other} is used`;
+    problems.error("SelectedTwice", object, "spec.nodeSelector", message, "let every node be selected by one fabric only");
+  }
+}
