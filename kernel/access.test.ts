@@ -57,6 +57,35 @@ describeKernel("one watch for many", () => {
     expect([of(first), of(second)]).toEqual([["10.9.0.1", "10.9.0.2"], ["10.9.0.2"]]);
   });
 
+  test("who throws, and who begins to watch while told, keeps nothing from the others and hears nothing old", async () => {
+    const { netns, kernel } = opened();
+    const raised: unknown[] = [];
+    const caught = (error: unknown) => void raised.push(error);
+    process.prependListener("uncaughtException", caught);
+    const others = process.listeners("uncaughtException").filter(one => one !== caught);
+    for (const other of others) process.off("uncaughtException", other);
+    onTestFinished(() => {
+      process.off("uncaughtException", caught);
+      for (const other of others) process.on("uncaughtException", other);
+    });
+    const late: KernelEvent[][] = [];
+    let begun = false;
+    kernel.watch(() => {
+      if (!begun) kernel.watch(events => late.push(events), ["link"]);
+      begun = true;
+      throw new Error("poisoned");
+    });
+    const good = heard(kernel, ["link"]);
+    netns.netlink.addLink({ kind: "bridge", name: "first" });
+    await good.until(() => good.events.length > 0);
+    const before = good.events.length;
+    expect([begun, late]).toEqual([true, []]);
+    netns.netlink.addLink({ kind: "bridge", name: "second" });
+    await good.until(() => good.events.length > before);
+    expect(late.flat()).toEqual(good.events.slice(before));
+    expect(raised).toEqual([expect.objectContaining({ message: "poisoned" }), expect.objectContaining({ message: "poisoned" })]);
+  });
+
   test("who stops hears no more, and the others go on; after the last the next one hears again", async () => {
     const { netns, kernel } = opened();
     const first = heard(kernel, ["link"]);

@@ -44,8 +44,8 @@ class SharedWatch {
   readonly #open: (tell: Listener) => Watch;
   readonly #watchers = new Set<Watcher>();
   #watch: Watch | undefined;
-  /** What came before the last listener did: for those who were there. */
-  #earlier: { events: KernelEvent[]; watchers: readonly Watcher[] }[] = [];
+  /** What has come, and who was there then. */
+  #untold: { events: KernelEvent[]; watchers: readonly Watcher[] }[] = [];
 
   constructor(open: (tell: Listener) => Watch) {
     this.#open = open;
@@ -56,12 +56,13 @@ class SharedWatch {
     // It reads the kernel after this: what came before would be old news to it, and undo what it read.
     const events = this.#watch?.read() ?? [];
     if (events.length > 0) {
-      this.#earlier.push({ events, watchers: [...this.#watchers] });
-      setImmediate(() => this.#tellEarlier());
+      this.#untold.push({ events, watchers: [...this.#watchers] });
+      setImmediate(() => this.#tellAll());
     }
     this.#watch ??= this.#open(events => {
-      this.#tellEarlier();
-      this.#tell(events, [...this.#watchers]);
+      // Before anybody is told, who may begin another watch.
+      this.#untold.push({ events, watchers: [...this.#watchers] });
+      this.#tellAll();
     });
     this.#watchers.add(watcher);
     return () => {
@@ -75,26 +76,23 @@ class SharedWatch {
     this.#watch = undefined;
   }
 
-  #tellEarlier(): void {
-    const earlier = this.#earlier;
-    this.#earlier = [];
-    for (const { events, watchers } of earlier) this.#tell(events, watchers);
+  /** In order; an exception of one listener keeps nothing from the others. */
+  #tellAll(): void {
+    const failures: unknown[] = [];
+    for (let batch = this.#untold.shift(); batch; batch = this.#untold.shift())
+      for (const watcher of batch.watchers) this.#tell(watcher, batch.events, failures);
+    if (failures.length > 0) throw failures[0];
   }
 
-  /** An exception of one listener keeps nothing from the others. */
-  #tell(events: KernelEvent[], watchers: readonly Watcher[]): void {
-    const failures: unknown[] = [];
-    for (const watcher of watchers) {
-      const { listener, topics } = watcher;
-      const concerned = topics ? events.filter(({ type }) => topics.has(type)) : events;
-      // One before it may have ended this one.
-      if (concerned.length === 0 || !this.#watchers.has(watcher)) continue;
-      try {
-        listener(concerned);
-      } catch (error) {
-        failures.push(error);
-      }
+  #tell(watcher: Watcher, events: KernelEvent[], failures: unknown[]): void {
+    const { listener, topics } = watcher;
+    const concerned = topics ? events.filter(({ type }) => topics.has(type)) : events;
+    // One before it may have ended this one.
+    if (concerned.length === 0 || !this.#watchers.has(watcher)) return;
+    try {
+      listener(concerned);
+    } catch (error) {
+      failures.push(error);
     }
-    if (failures.length > 0) throw failures[0];
   }
 }

@@ -10,7 +10,7 @@ import type { AttachProblem, PodPlan } from "../types.ts";
 import { findConflicts } from "./conflicts.ts";
 import { toCniError } from "./errors.ts";
 import { ForwardPolicy } from "./forward-policy.ts";
-import type { AttachPoint } from "./mode.ts";
+import type { AttachMode, AttachPoint } from "./mode.ts";
 import { AttachModes } from "./modes.ts";
 import { checkPlan } from "./plan.ts";
 
@@ -64,10 +64,10 @@ export class NodeSide {
   look(): void {
     this.#setupProblems = [];
     this.#otherProblems = [];
-    if (this.#planProblems.some(isError)) return;
+    if (this.#planProblems.some(problem => isError(problem) && problem.field !== "mode")) return;
     const { ledger, netlink } = this.#parts;
     this.#attempt("bridgeName", this.#setupProblems, () => {
-      const { mended, problems } = AttachModes[this.#plan.mode].mend(this.#context(), ledger.reservations());
+      const { mended, problems } = this.#mode().mend(this.#context(), ledger.reservations());
       this.#otherProblems.push(...problems);
       this.#tell(mended);
     });
@@ -98,14 +98,14 @@ export class NodeSide {
 
   /** Where a pod is attached now. Throws CniError, NetlinkError. */
   attachPoint(): AttachPoint {
-    return AttachModes[this.#plan.mode].prepare(this.#context());
+    return this.#mode().prepare(this.#context());
   }
 
   /** Takes some time, as programs are asked: not for each look. `again`: also where nothing has changed on our side. */
   async lookAtFilters(again: boolean): Promise<void> {
-    if (this.#planProblems.some(isError)) return;
+    if (this.#planProblems.some(({ field }) => field === "bridgeName")) return;
     const ranges = this.#parts.ledger.pools().map(({ family, text }) => ({ family, text }));
-    const passing = { link: AttachModes[this.#plan.mode].linkName(this.#plan), ranges };
+    const passing = { link: this.#mode().linkName(this.#plan), ranges };
     const text = JSON.stringify(passing);
     if (!again && text === this.#passing) return;
     this.#passing = text;
@@ -115,6 +115,11 @@ export class NodeSide {
   /** The node leaves for good: removes what was added to packet filters of others. Never rejects. */
   async takeBack(): Promise<void> {
     this.#tell(await this.#forward.clear());
+  }
+
+  /** Of a mode that is none, which is a problem, only what runs is looked at: as if it were on a bridge. */
+  #mode(): AttachMode {
+    return Object.hasOwn(AttachModes, this.#plan.mode) ? AttachModes[this.#plan.mode] : AttachModes.bridge;
   }
 
   #context() {

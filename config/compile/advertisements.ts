@@ -63,7 +63,7 @@ function choosePeers(
   const object = `Advertisement/${metadata.name}`;
   const at = `${object} spec.peers`;
   const last = memory.before("names", at);
-  const hasSessions = (name: string) => resources.peers.get(name)?.spec.template === false;
+  const hasSessions = (name: string) => resources.peers.has(name) && !resources.peers.get(name)?.spec.template;
   const stray = astray(spec.peers ?? [], last, hasSessions);
   // Where a name leads nowhere, those that it may stand for go on hearing.
   const named =

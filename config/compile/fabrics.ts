@@ -54,9 +54,14 @@ function usableFabric(fabric: Fabric, nodes: readonly NodeView[], parts: FabricP
   const { metadata, spec } = fabric;
   const object = `Fabric/${metadata.name}`;
   const others = byName(parts.resources.fabrics).filter(one => one.metadata.name !== metadata.name);
-  const isElsewhere = ({ labels }: NodeView) => others.some(one => selects(one.spec.nodeSelector, labels));
+  // One that selected it all along, as {} does, has not taken it.
+  const hasTaken = ({ metadata, spec }: Fabric, { labels }: NodeView) => {
+    const former = memory.before("selectors", `Fabric/${metadata.name} spec.nodeSelector`);
+    return selects(spec.nodeSelector, labels) && !(former && selects(former, labels));
+  };
+  const isElsewhere = (node: NodeView) => others.some(one => hasTaken(one, node));
   const selectsSome = (selector: Fabric["spec"]["nodeSelector"]) => nodes.some(({ labels }) => selects(selector, labels));
-  // One whose nodes other fabrics select is retired, and nothing of it is to be held.
+  // One whose nodes others take with the same change is retired, and nothing of it is to be held.
   const isOfUse = (selector: Fabric["spec"]["nodeSelector"]) =>
     selector === spec.nodeSelector ? selectsSome(selector) : nodes.some(node => selects(selector, node.labels) && !isElsewhere(node));
   const nodeSelector = memory.hold("selectors", `${object} spec.nodeSelector`, spec.nodeSelector, isOfUse);

@@ -426,6 +426,7 @@ describe("a mistake elsewhere leaves what there was", () => {
   });
 
   test("what is meant is not held against its will", () => {
+    // One peer in place of another that is there as well.
     const toOther = (peers: string[]) => ({ ...announced, advertisements: { pods: { nodeSelector: {}, peers, type: "PodCIDR" } } });
     const exported = (plan: NodePlan) =>
       neighbors(plan)
@@ -435,6 +436,12 @@ describe("a mistake elsewhere leaves what there was", () => {
     const { tor: _, ...without } = announced.peers as Named;
     const [first, second, third] = live(announced, { ...announced, peers: without }, { ...toOther(["tor"]), peers: without });
     expect([first, second, third].map(exported)).toEqual([["other", "tor"], ["other"], []]);
+    expect(live(toOther(["tor"]), toOther(["other"]), toOther(["tor", "other"]), toOther(["other"])).map(exported)).toEqual([
+      ["tor"],
+      ["other"],
+      ["other", "tor"],
+      ["other"],
+    ]);
     // An empty list of policies, and labels that were taken off.
     const [, open] = live(locked, withMesh({ importPolicies: [] }));
     expect(neighbors(open).map(({ families }) => families["ipv4-unicast"]?.importPolicies[0])).toEqual([
@@ -473,6 +480,15 @@ describe("a mistake elsewhere leaves what there was", () => {
       { nodes: labelled, fabrics: { old: fabric(65001, "none"), young: fabric(65002, "a", "b") } },
     );
     expect([errors(retired), retired.speaker?.asn]).toEqual([[], 65002]);
+  });
+
+  test("a fabric whose selector is mistyped keeps its nodes also where another one selects everything", () => {
+    const nodes = { n1: { ...n1, labels: { rack: "a" } }, n2: { ...n2, labels: { rack: "a" } } };
+    const all = { nodeSelector: {}, asn: 64600 };
+    const rack = (value: string) => ({ nodeSelector: { matchLabels: { rack: value } }, asn: 64700 });
+    const [before, after] = live({ nodes, fabrics: { arack: rack("a"), zall: all } }, { nodes, fabrics: { arack: rack("aa"), zall: all } });
+    expect([before.speaker?.asn, after.speaker?.asn]).toEqual([64700, 64700]);
+    expect(errors(after).map(({ message }) => message)).toContain("selects no node: the nodes that it selected before stay");
   });
 
   test("of a template's policy that is mistyped, the children that had one keep it, and a new one is said to reject", () => {

@@ -105,6 +105,8 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
   }
   const others = mesh.type === "Full" || self.reflects ? members : reflectors;
   const molds: Molds = [];
+  // Also where nobody of a common family is there yet: what it was stays known.
+  if (others.some(other => other !== self)) meshPassword(context, fabric);
   const sessions = others.flatMap(other => (other === self ? [] : meshPair(context, fabric, other, molds)));
   if (
     mesh.ttlSecurity &&
@@ -164,18 +166,20 @@ type Mold = Omit<NeighborConfig, "name" | "source" | "address" | "remoteAsn">;
 /** By the three things that they may differ in. */
 type Molds = Mold[];
 
+function meshPassword(context: Context, { metadata, spec }: Fabric): Partial<ReturnType<typeof resolvePassword>> {
+  const { passwordSecretRef } = spec.mesh;
+  return passwordSecretRef ? resolvePassword(context, passwordSecretRef, `Fabric/${metadata.name}`, "spec.mesh.passwordSecretRef") : {};
+}
+
 function moldOf(molds: Molds, context: Context, fabric: Fabric, family: IpFamily, external: boolean, client: boolean): Mold {
   const place = (family === 4 ? 0 : 4) + (external ? 2 : 0) + (client ? 1 : 0);
   const known = molds[place];
   if (known) return known;
   const { mesh, listen, timers } = fabric.spec;
-  const { passwordSecretRef } = mesh;
-  const password =
-    passwordSecretRef && resolvePassword(context, passwordSecretRef, `Fabric/${fabric.metadata.name}`, "spec.mesh.passwordSecretRef");
   const mold: Mold = {
     port: listen.port,
     localAddress: context.self.address[family] as string,
-    ...password,
+    ...meshPassword(context, fabric),
     passive: false,
     ...timersOf(timers, undefined),
     families: {
