@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadPlan, planPath } from "../saved-plan.ts";
 
-const main = join(import.meta.dirname, "../../cli/main.ts");
+/** $PODLANE_MAIN: the bundle, for the same tests. */
+const main = process.env.PODLANE_MAIN ?? join(import.meta.dirname, "../../cli/main.ts");
 
 export interface RunningAgent {
   process: ChildProcess;

@@ -15,6 +15,9 @@ export interface ReadingLimits {
   memory: number;
 }
 
+/** Beside this file, as source and in the bundle. */
+const workerFile = new URL(import.meta.url.endsWith(".ts") ? "./reading-worker.ts" : "./reading-worker.js", import.meta.url);
+
 const defaultLimits: ReadingLimits = { time: 60_000, memory: 1024 };
 
 export class TextReader {
@@ -29,7 +32,7 @@ export class TextReader {
   /** One text at a time. Never rejects: what cannot be read is a problem. */
   async read(text: string, file: string): Promise<ReadResult> {
     if (text.length <= SMALL || this.#closed) return readDocuments(text, file);
-    const worker = new Worker(new URL("./reading-worker.ts", import.meta.url), {
+    const worker = new Worker(workerFile, {
       workerData: { text, file },
       resourceLimits: { maxOldGenerationSizeMb: this.#limits.memory },
       // Options of the process, such as the heap's size, are not the thread's.

@@ -1,0 +1,67 @@
+/** What `npm run build` makes does what the source does. All tests of agent/ run against it too: `PODLANE_MAIN=build/main.js npm test -- agent/`. */
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { build } from "../scripts/build.ts";
+
+const root = join(import.meta.dirname, "..");
+const folder = mkdtempSync(join(tmpdir(), "podlane-build-"));
+const built = join(folder, "out");
+
+beforeAll(() => build(built), 120_000);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const env = { ...process.env, PODLANE_NODE: process.execPath, FORCE_COLOR: undefined };
+const fromSource = (...words: string[]) => execFileSync(process.execPath, [join(root, "cli/main.ts"), ...words], { encoding: "utf8", env });
+const fromBuild = (...words: string[]) => execFileSync(join(built, "podlane"), words, { encoding: "utf8", env, cwd: "/" });
+
+test("says the same, also of a file that is read in a thread of its own", () => {
+  const objects = join(folder, "objects");
+  mkdirSync(objects);
+  const node = (n: number) => ({
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name: `node${n}` },
+    spec: { podCIDRs: [`10.244.${n}.0/24`] },
+    status: { addresses: [{ type: "InternalIP", address: `192.0.2.${n}` }] },
+  });
+  const text = Array.from({ length: 250 }, (_, n) => JSON.stringify(node(n + 1), undefined, 2)).join("\n---\n");
+  expect(text.length).toBeGreaterThan(64 * 1024);
+  writeFileSync(join(objects, "nodes.yaml"), text);
+  for (const words of [
+    ["--version"],
+    ["--help"],
+    ["validate", objects, "--json"],
+    ["plan", "--config", objects, "--node", "node7", "--json"],
+  ])
+    expect(fromBuild(...words)).toBe(fromSource(...words));
+});
+
+describe("the agent", () => {
+  test("has sessions and routes, answers, and attaches by the executable that was built", async context => {
+    context.skip(process.getuid?.() !== 0, "network namespaces need root");
+    process.env.PODLANE_MAIN = join(built, "main.js");
+    const { Pair } = await import("../agent/testing/agents.ts");
+    const pair = new Pair();
+    try {
+      pair.start(0);
+      pair.start(1);
+      const within = { timeout: 20_000, interval: 100 };
+      await expect.poll(() => pair.kernelRoutes(1), within).toContain("10.244.1.0/24");
+      expect(await pair.ask(0, "status")).toMatchObject({ node: "node1", attachments: 0 });
+      const plugin = join(built, "cni/podlane");
+      const config = JSON.stringify({ cniVersion: "1.1.0", name: "pods", type: "podlane", socket: pair.socket(0) });
+      const status = execFileSync(plugin, {
+        input: config,
+        env: { CNI_COMMAND: "STATUS", CNI_PATH: join(built, "cni") },
+        encoding: "utf8",
+      });
+      expect(status).toBe("");
+    } finally {
+      delete process.env.PODLANE_MAIN;
+      await pair.close();
+    }
+  }, 60_000);
+});
