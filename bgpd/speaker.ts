@@ -1,6 +1,6 @@
 /**
  * The only door into the BGP speaker: apply() a configuration, ask for snapshots and explanations, listen to events, close. Adding a
- * neighbour, a policy or a network never resets another session; apply() says what it did (RFC 4271; ARCHITECTURE.md, "The way of the data").
+ * neighbour, a policy or a network never resets another session; apply() says what it did (RFC 4271; ARCHITECTURE.md, "The way of a route").
  */
 import { addressToUint32, parseAddress, parsePrefix } from "../net/address.ts";
 import type { Timer } from "../platform/clock.ts";
