@@ -118,15 +118,8 @@ export function prefixPaths(rib: Rib, table: RibTable, prefix: number): { path: 
   const found: { path: number; view: RouteView }[] = [];
   const only = table.pathNext[table.head[prefix]] === 0;
   for (let path = table.head[prefix]; path !== 0; path = table.pathNext[path]) {
-    const view = pathView(rib, table, path);
-    view.best = path === best;
-    view.multipath = carriers.length > 1 && carriers.includes(path);
-    if (view.best) Object.assign(view, only ? { step: "OnlyRoute", reason: "only route" } : { step: "Best", reason: "best" });
-    else if (view.eligible) {
-      const step = stepNames[table.lostAt(path)] as LosingStep;
-      Object.assign(view, { step, reason: `${stepWords[step]}${view.multipath ? ", shares the load" : ""}` });
-    }
-    found.push({ path, view });
+    const multipath = carriers.length > 1 && carriers.includes(path);
+    found.push({ path, view: pathView(rib, table, path, { best: path === best, only, multipath }) });
   }
   return found.sort((a, b) => Number(b.view.best) - Number(a.view.best) || Number(b.view.eligible) - Number(a.view.eligible));
 }
@@ -135,18 +128,32 @@ export function prefixViews(rib: Rib, table: RibTable, prefix: number): RouteVie
   return prefixPaths(rib, table, prefix).map(({ view }) => view);
 }
 
-function pathView(rib: Rib, table: RibTable, path: number): RouteView {
+interface Place {
+  best: boolean;
+  /** There is no other route to the prefix. */
+  only: boolean;
+  multipath: boolean;
+}
+
+/** How the path fared, and why. */
+function standing(rib: Rib, table: RibTable, path: number, { best, only, multipath }: Place): Pick<RouteView, "step" | "reason"> {
+  if (best) return only ? { step: "OnlyRoute", reason: "only route" } : { step: "Best", reason: "best" };
+  if (!table.isEligible(path)) return ineligibility(rib, table, path);
+  const step = stepNames[table.lostAt(path)] as LosingStep;
+  return { step, reason: `${stepWords[step]}${multipath ? ", shares the load" : ""}` };
+}
+
+function pathView(rib: Rib, table: RibTable, path: number, place: Place): RouteView {
   const network = table.pathSlot[path] === LOCAL_SLOT ? rib.locals[table.family].network(path) : undefined;
-  const eligible = table.isEligible(path);
   return {
     prefix: formatPrefix(table.prefixes.prefix(table.pathPrefix[path])),
     family: FamilyTable[table.family].name,
     kind: network?.kind ?? ("learned" satisfies RouteKind),
     from: sourceOf(rib, table, path),
-    best: false,
-    multipath: false,
-    eligible,
-    ...(eligible ? { step: "Best", reason: "" } : ineligibility(rib, table, path)),
+    best: place.best,
+    multipath: place.multipath,
+    eligible: table.isEligible(path),
+    ...standing(rib, table, path, place),
     attributes: viewOf(rib, table.pathAttributes[path] || table.pathRaw[path]),
     since: new Date(rib.learnedAt(table.pathTime[path])).toISOString(),
   };

@@ -2,8 +2,8 @@
  * Holds the direction of imports (ARCHITECTURE.md): cli, lab -> agent -> config, cni, bgpd -> kernel -> net. Run as a program it
  * checks every .ts file of the project and exits 1 with one line for each import that goes the wrong way.
  */
-import { globSync, readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
+import { sources } from "./sources.ts";
 
 export interface Import {
   /** As written: "../net/address.ts", "node:fs", "pino". */
@@ -179,9 +179,7 @@ function cycles(graph: ReadonlyMap<string, readonly string[]>): string[][] {
 }
 
 if (import.meta.main) {
-  const root = normalize(join(import.meta.dirname, ".."));
-  const names = globSync("**/*.ts", { cwd: root, exclude: name => /^(?:node_modules|build|\.git)$/.test(name.split("/")[0]) });
-  const files = new Map(names.sort().map(name => [name, readFileSync(join(root, name), "utf8")]));
+  const files = sources();
   const problems = wrongImports(files);
   for (const problem of problems) console.error(problem);
   if (problems.length > 0) console.error(`${problems.length} imports go the wrong way; ARCHITECTURE.md says which way they may go`);

@@ -2,8 +2,7 @@
  * Holds one form of constants: a single value (number, text, octets of a mask) at the top of a file is in CAPITALS, as in `const READ_TURN = 128 * 1024`;
  * tables and enumerations are not. Tests may call their examples as they like. Run as a program it checks every .ts file and exits 1 with one line for each.
  */
-import { globSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { sources } from "./sources.ts";
 
 const value = String.raw`(?:-?\d[\w.]*|"[^"]*"|'[^']*'|true|false|[A-Z][A-Z0-9_]*)`;
 const constant = new RegExp(`^(?:export )?const ([a-z]\\w*)(?:: [\\w<>, ]+)? = \\(*${value}(?: [-+*/|&<>]+ \\(*${value}\\)*)*;`, "gm");
@@ -22,10 +21,9 @@ export function wrongNames(files: ReadonlyMap<string, string>): string[] {
 }
 
 if (import.meta.main) {
-  const root = join(import.meta.dirname, "..");
-  const names = globSync("**/*.ts", { cwd: root, exclude: name => /^(?:node_modules|build|\.git)$/.test(name.split("/")[0]) });
-  const problems = wrongNames(new Map(names.map(name => [name, readFileSync(join(root, name), "utf8")])));
+  const files = sources();
+  const problems = wrongNames(files);
   for (const problem of problems) console.error(problem);
-  if (problems.length === 0) console.log(`${names.length} files name their constants alike`);
+  if (problems.length === 0) console.log(`${files.size} files name their constants alike`);
   process.exitCode = problems.length > 0 ? 1 : 0;
 }

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Pair } from "../agent/testing/agents.ts";
 import { build } from "../scripts/build.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -42,9 +43,7 @@ test("says the same, also of a file that is read in a thread of its own", () => 
 describe("the agent", () => {
   test("has sessions and routes, answers, and attaches by the executable that was built", async context => {
     context.skip(process.getuid?.() !== 0, "network namespaces need root");
-    process.env.PODLANE_MAIN = join(built, "main.js");
-    const { Pair } = await import("../agent/testing/agents.ts");
-    const pair = new Pair();
+    const pair = new Pair(join(built, "main.js"));
     try {
       pair.start(0);
       pair.start(1);
@@ -60,7 +59,6 @@ describe("the agent", () => {
       });
       expect(status).toBe("");
     } finally {
-      delete process.env.PODLANE_MAIN;
       await pair.close();
     }
   }, 60_000);

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { loadPlan, planPath } from "../saved-plan.ts";
 
 /** $PODLANE_MAIN: the bundle, for the same tests. */
-const main = process.env.PODLANE_MAIN ?? join(import.meta.dirname, "../../cli/main.ts");
+const usualMain = process.env.PODLANE_MAIN ?? join(import.meta.dirname, "../../cli/main.ts");
 
 export interface RunningAgent {
   process: ChildProcess;
@@ -32,8 +32,11 @@ export class Pair {
   readonly folder = mkdtempSync(join(tmpdir(), "podlane-agents-"));
   readonly names: [string, string];
   readonly #agents: RunningAgent[] = [];
+  readonly #main: string;
 
-  constructor() {
+  /** `main`: the program to start; absent: that of this checkout. */
+  constructor(main = usualMain) {
+    this.#main = main;
     const id = `pl-${process.pid}-${made++}`;
     this.names = [`${id}a`, `${id}b`];
     for (const name of this.names) ip("netns", "add", name);
@@ -71,7 +74,7 @@ export class Pair {
       "exec",
       this.names[at],
       process.execPath,
-      main,
+      this.#main,
       "agent",
       ...own,
       "--log-level",
@@ -100,7 +103,7 @@ export class Pair {
 
   /** Runs `podlane …` against the agent of a node and waits for its end. */
   async podlane(at: 0 | 1, ...words: string[]): Promise<Answer> {
-    return podlane(...words, "--socket", this.socket(at));
+    return podlane(this.#main, ...words, "--socket", this.socket(at));
   }
 
   /** The JSON that `podlane … --json` prints; undefined while the agent does not answer. */
@@ -129,7 +132,7 @@ export class Pair {
   }
 }
 
-async function podlane(...words: string[]): Promise<Answer> {
+async function podlane(main: string, ...words: string[]): Promise<Answer> {
   const child = spawn(process.execPath, [main, ...words], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, FORCE_COLOR: undefined },

@@ -174,14 +174,16 @@ export class Exporter {
     };
     if (internal && source && !source.external) rewrite.reflect = { originatorId: source.routerId, clusterId: this.rules.clusterId };
     let octets = this.#attributes.octets(from);
-    let decided: Omit<Answer, "attributes"> = { step: "Default", reason: "accepted by default" };
+    let reason = "accepted by default";
+    let rule: DecidingRule | undefined;
     let policyNextHop: Uint8Array | undefined;
     if (policy.trivial === "reject") return { attributes: 0, step: "Default", reason: this.#evaluate(prefix, path, trace).decidedBy };
     if (policy.trivial === undefined) {
       const input = this.#policyInput(from, rewrite.dropMed && !local);
       const result = this.#evaluate(prefix, path, trace, input);
-      decided = { step: result.rule ? "Policy" : "Default", reason: result.decidedBy, rule: result.rule };
-      if (!result.accepted) return { attributes: 0, ...decided };
+      reason = result.decidedBy;
+      rule = result.rule;
+      if (!result.accepted) return { attributes: 0, step: rule ? "Policy" : "Default", reason, rule };
       if (result.attributes !== input) {
         if (!sameOctets(result.attributes.nextHop, input.nextHop)) policyNextHop = result.attributes.nextHop;
         if (result.attributes.med !== input.med) rewrite.dropMed = false;
@@ -198,7 +200,7 @@ export class Exporter {
       const text = `its attributes make an UPDATE of ${needed} octets, and the session allows ${this.#wire.maxMessageLength}`;
       return { attributes: 0, step: "TooLarge", reason: text, tooLarge: true };
     }
-    return { attributes: this.#attributes.intern(rewritten, 0, rewritten.length), ...decided };
+    return { attributes: this.#attributes.intern(rewritten, 0, rewritten.length), step: rule ? "Policy" : "Default", reason, rule };
   }
 
   /** Whether this address may have been given out as a next hop: then a new member that has it needs other answers. */

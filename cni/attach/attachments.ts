@@ -57,7 +57,7 @@ export class Attachments {
   }
 
   /** Whatever is there of it goes; what is not there is no error. In turn. */
-  async remove(key: Key): Promise<void> {
+  async remove(key: Key): Promise<undefined> {
     const { ledger, queueDirectory } = this.#parts;
     const found = ledger.get(key);
     const failures: unknown[] = [];

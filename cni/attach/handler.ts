@@ -204,7 +204,7 @@ class Handler implements CniHandler {
       case "GC":
         return this.#collectGarbage(request);
       case "DEL":
-        return this.#attachments.inTurn(keyOf(request), () => this.#attachments.remove(keyOf(request)) as Promise<undefined>);
+        return this.#attachments.inTurn(keyOf(request), () => this.#attachments.remove(keyOf(request)));
       case "CHECK":
         return this.#attachments.inTurn(keyOf(request), () => this.#check(request));
       case "ADD":

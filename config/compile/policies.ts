@@ -30,7 +30,6 @@ export function compilePolicies(context: Context, fabric: Fabric, sessions: Sess
     done.add(families);
     for (const [family, config] of Object.entries(families)) {
       const known = session.peer ? undefined : mesh.get(family);
-      if (known === config) continue;
       if (known) {
         config.importPolicies = known.importPolicies;
         config.exportPolicies = known.exportPolicies;
