@@ -4,7 +4,7 @@
  * can say (no unions), so every field carries bounds, and every check across fields is a CEL rule that the API server evaluates too.
  */
 import type { TEnum, TInteger, TProperties, TSchema, TString } from "typebox";
-// As a namespace, of which a bundler keeps what is used: 1 MB of memory in place of 18.
+// As a namespace, of which a bundler keeps what is used: 1 MB of memory in place of 22.
 import * as Type from "typebox";
 
 /** A CEL rule on a schema node, as `x-kubernetes-validations` has it. `message` says what is wanted; `fieldPath` points below the node. */
