@@ -9,12 +9,13 @@ import { viewCluster } from "./compile/cluster.ts";
 import { type Cluster, type Context, compareText, DEFAULT_ASN, familyName, type NodeView, Problems } from "./compile/context.ts";
 import { reportHeld } from "./compile/held.ts";
 import { type LastGood, Memory, nothingGood } from "./compile/memory.ts";
+import { completeNeighbors } from "./compile/neighbors.ts";
 import { compileOrigins, reportUnbelieved, roleAt } from "./compile/origins.ts";
 import { compilePods } from "./compile/pods.ts";
 import { compilePolicies, reportPolicies } from "./compile/policies.ts";
 import { compileGuards } from "./compile/protect.ts";
 import { hasOtherRouterId, reportDuplicateRouterIds, routerIdOf } from "./compile/router-ids.ts";
-import { compileSessions } from "./compile/sessions.ts";
+import { compileSessions, type Session } from "./compile/sessions.ts";
 import type { NodeFacts, NodePlan } from "./plan.ts";
 import type { Fabric, Resources } from "./resources/kinds.ts";
 
@@ -88,19 +89,20 @@ function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): Speake
   const { spec } = fabric;
   const origins = compileOrigins(context, fabric);
   const sessions = compileSessions(context, fabric);
-  if (origins) for (const session of sessions) session.neighbor.origin = roleAt(context, fabric, session);
   const guards = compileGuards(context, fabric, pods);
-  const policies = compilePolicies(context, fabric, sessions, guards);
-  const networks = compileAdvertisements(context, sessions, policies);
+  const named = compilePolicies(context, fabric, sessions, guards);
+  const { networks, lists, hears, policies: permits } = compileAdvertisements(context, sessions, named.lists);
+  const policies = { ...named.policies, ...permits };
+  const roleOf = origins && ((session: Session) => roleAt(context, fabric, session));
   reportLonelyFamilies(context, fabric);
-  if (origins) reportUnbelieved(context, fabric, origins, networks, sessions);
+  if (origins) reportUnbelieved(context, fabric, origins, networks, hears);
   const { clusterID } = spec.mesh.routeReflectors ?? {};
   return {
     asn: self.asn,
     routerId: routerIdOf(self, facts),
     ...(clusterID && self.reflects ? { clusterId: clusterID } : {}),
     listen: { port: spec.listen.port, ...(spec.listen.addresses === "InternalIP" ? { addresses: Object.values(self.address) } : {}) },
-    neighbors: sessions.map(({ neighbor }) => neighbor),
+    neighbors: completeNeighbors(sessions, { lists, hears, roleOf }),
     policies: Object.fromEntries(Object.entries(policies).sort(([a], [b]) => compareText(a, b))),
     networks,
     multipath: { ebgp: spec.multipath.external, ibgp: spec.multipath.internal, asPathRelax: spec.multipath.relaxASPath },

@@ -1,10 +1,11 @@
 /** What this node originates, and which external peers may hear it: an Advertisement permits exactly its own prefixes (RFC 8212). */
-import type { NetworkConfig, PolicyConfig } from "../../bgpd/config.ts";
+import type { NetworkConfig } from "../../bgpd/config.ts";
 import { formatAddress, formatPrefix, maskAddress, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { Advertisement } from "../resources/kinds.ts";
 import { type Announcement, byName, type Cluster, type Context, compareText, type ResolvedPeer, selects, someOf } from "./context.ts";
 import { announcedHeld } from "./held.ts";
 import { astray } from "./memory.ts";
+import type { Lists } from "./neighbors.ts";
 import { type Grant, type Item, permit } from "./permits.ts";
 import { lengthOf, terminal } from "./policies.ts";
 import { isExternal, type Session } from "./sessions.ts";
@@ -38,8 +39,12 @@ export function resolveAdvertisements(cluster: Pick<Cluster, "resources" | "node
   });
 }
 
-/** Networks of this node; export policies are added to `policies` and to the families of `sessions`. */
-export function compileAdvertisements(context: Context, sessions: Session[], policies: Record<string, PolicyConfig>): NetworkConfig[] {
+/** Networks of this node; and the export policies that let them out, who asks them after those in `before`, and who hears what. */
+export function compileAdvertisements(
+  context: Context,
+  sessions: readonly Session[],
+  before: Lists,
+): { networks: NetworkConfig[] } & ReturnType<typeof permit> {
   const { self } = context;
   const networks = new Map<string, NetworkConfig>();
   for (const { prefix, source } of self.podCidrs) {
@@ -50,9 +55,9 @@ export function compileAdvertisements(context: Context, sessions: Session[], pol
   for (const prefix of held) networks.set(prefix, { prefix, kind: "pod", source: `Node/${self.name}`, discard: false });
   const own = context.advertisements.filter(({ nodes }) => nodes.has(self));
   const grants = own.flatMap(({ advertisement, peers }) => announce(context, advertisement, peers, sessions, networks) ?? []);
-  permit(context, grants, sessions, policies);
+  const permitted = permit(context, grants, sessions, before);
   reportSilentPeers(context, sessions, new Set(own.flatMap(({ peers }) => [...peers])));
-  return [...networks.values()].sort((a, b) => compareText(a.prefix, b.prefix));
+  return { networks: [...networks.values()].sort((a, b) => compareText(a.prefix, b.prefix)), ...permitted };
 }
 
 /** Peers that selector or names choose, by name. */
@@ -105,7 +110,7 @@ function announce(
   context: Context,
   { metadata, spec }: Advertisement,
   peers: ReadonlySet<ResolvedPeer>,
-  sessions: Session[],
+  sessions: readonly Session[],
   networks: Map<string, NetworkConfig>,
 ): Grant | undefined {
   const object = `Advertisement/${metadata.name}`;
@@ -214,7 +219,11 @@ function addNetwork(networks: Map<string, NetworkConfig>, { prefix, kind, discar
 }
 
 /** External peers to which nothing is sent, from which nothing is taken, or whose policies leave no advertisement a chance. */
-function reportSilentPeers({ self, resources, problems, peers }: Context, sessions: Session[], heard: ReadonlySet<ResolvedPeer>): void {
+function reportSilentPeers(
+  { self, resources, problems, peers }: Context,
+  sessions: readonly Session[],
+  heard: ReadonlySet<ResolvedPeer>,
+): void {
   const holding = new Set(sessions.map(({ peer }) => peer));
   for (const peer of peers) {
     const { name, spec } = peer;

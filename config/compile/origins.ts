@@ -16,6 +16,7 @@ import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { NodeFacts } from "../plan.ts";
 import type { Fabric } from "../resources/kinds.ts";
 import { byName, type Cluster, type Context, compareText, type NodeView, type ResolvedPeer } from "./context.ts";
+import type { Additions } from "./neighbors.ts";
 import { compileRange } from "./policies.ts";
 import { hasOtherRouterId, routerIdOf } from "./router-ids.ts";
 import { isExternal, type Session } from "./sessions.ts";
@@ -153,12 +154,11 @@ export function reportUnbelieved(
   fabric: Fabric,
   { nodes, lists }: OriginsConfig,
   networks: readonly NetworkConfig[],
-  sessions: readonly Session[],
+  hears: Additions["hears"],
 ): void {
   const own = nodes.find(({ name }) => name === self.name);
   const listed = compilePrefixList((own?.lists ?? []).flatMap(name => lists[name]));
-  // All sessions of the mesh hear the same.
-  const heard = new Set(sessions.find(({ node }) => node !== undefined)?.neighbor.hears);
+  const heard = new Set(hears.get(undefined));
   for (const { prefix, kind, source, sources } of networks) {
     if (kind !== "interface" || !sources?.some(name => heard.has(name))) continue;
     if (own?.prefixes.includes(prefix) || listed.matches(parsePrefix(prefix))) continue;

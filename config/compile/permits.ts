@@ -7,6 +7,7 @@ import { Families, type Family } from "../../bgpd/family.ts";
 import { CommunityKinds } from "../../bgpd/message/attribute-table.ts";
 import type { Advertisement } from "../resources/kinds.ts";
 import { type Context, compareText, familyOfPrefix, type ResolvedPeer, someOf } from "./context.ts";
+import type { Additions, Lists } from "./neighbors.ts";
 import type { Session } from "./sessions.ts";
 
 export interface Item {
@@ -28,8 +29,16 @@ export interface Grant {
 
 const scalars = ["localPref", "med", "prepend"] as const;
 
-/** Adds the policies, and ties them to the families of the sessions. `grants`: by name. */
-export function permit(context: Context, grants: Grant[], sessions: readonly Session[], policies: Record<string, PolicyConfig>): void {
+/** The policies, who asks them after those in `before`, and who hears what. `grants`: by name. */
+export function permit(
+  context: Context,
+  grants: Grant[],
+  sessions: readonly Session[],
+  before: Lists,
+): { policies: Record<string, PolicyConfig> } & Pick<Additions, "lists" | "hears"> {
+  const policies: Record<string, PolicyConfig> = {};
+  const lists: Lists = new Map(before);
+  const hears = new Map<ResolvedPeer | undefined, string[]>();
   // All sessions of a Peer hear the same, and all of the mesh.
   const groups = new Map<ResolvedPeer | undefined, Session[]>();
   for (const session of sessions) {
@@ -42,34 +51,31 @@ export function permit(context: Context, grants: Grant[], sessions: readonly Ses
     reportGrant(
       context,
       grant,
-      [...groups].flatMap(([peer, group]) => (hears(grant, peer) ? group : [])),
+      [...groups].flatMap(([peer, group]) => (mayHear(grant, peer) ? group : [])),
     );
   }
   for (const [peer, group] of groups) {
-    const heard = grants.filter(grant => hears(grant, peer));
+    const heard = grants.filter(grant => mayHear(grant, peer));
     if (heard.length === 0) continue;
-    const names = heard.map(({ name }) => `Advertisement/${name}`);
-    for (const { neighbor } of group) neighbor.hears = names;
+    hears.set(
+      peer,
+      heard.map(({ name }) => `Advertisement/${name}`),
+    );
     for (const family of Families) {
       const here = heard.filter(grant => itemsOf(grant, family).length > 0);
       if (here.length === 0 || !group.some(({ neighbor }) => neighbor.families[family])) continue;
       const added = [...sharedPolicies(context, here, family, policies), ...here.map(grant => policyName([grant]))];
-      // Sessions of one kind share their lists.
-      const lists = new Map<readonly string[], string[]>();
-      const done = new Set<object>();
       for (const { neighbor } of group) {
         const config = neighbor.families[family];
-        if (!config || done.has(config)) continue;
-        done.add(config);
-        const list = lists.get(config.exportPolicies) ?? [...config.exportPolicies, ...added];
-        lists.set(config.exportPolicies, list);
-        config.exportPolicies = list;
+        const own = config && before.get(config);
+        if (own) lists.set(config, { ...own, exportPolicies: [...own.exportPolicies, ...added] });
       }
     }
   }
+  return { policies, lists, hears };
 }
 
-function hears({ peers, mesh }: Grant, peer: ResolvedPeer | undefined): boolean {
+function mayHear({ peers, mesh }: Grant, peer: ResolvedPeer | undefined): boolean {
   return peer ? peers.has(peer) : mesh;
 }
 

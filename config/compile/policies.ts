@@ -1,16 +1,26 @@
 /** Policy objects -> the speaker's policies; and what is never reached, never used or not there. */
-import type { NeighborConfig, NeighborFamilyConfig, PolicyConfig, PolicyMatch, PolicyRule } from "../../bgpd/config.ts";
+import type { PolicyConfig, PolicyMatch, PolicyRule } from "../../bgpd/config.ts";
 import { CommunityKinds } from "../../bgpd/message/attribute-table.ts";
 import { compilePolicies as evaluatorOf, type PolicyInput, type PolicyProblem, validatePolicy } from "../../bgpd/policy/index.ts";
 import { covers, formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
 import type { Problem } from "../plan.ts";
 import type { Fabric, Policy, Resources } from "../resources/kinds.ts";
-import { byName, type Cluster, type Context, familyOfPrefix, maxLength, Problems, type UsablePolicies } from "./context.ts";
+import {
+  byName,
+  type Cluster,
+  type Context,
+  familyOfPrefix,
+  maxLength,
+  Problems,
+  type ResolvedPeer,
+  type UsablePolicies,
+} from "./context.ts";
 import { runExamples } from "./examples.ts";
 import { astray, type Memory } from "./memory.ts";
+import type { Lists } from "./neighbors.ts";
 import type { Guard } from "./protect.ts";
 import { references } from "./references.ts";
-import type { Session } from "./sessions.ts";
+import type { FamilyConfig, Session } from "./sessions.ts";
 
 type Rule = Policy["spec"]["rules"][number];
 type Ranges = NonNullable<NonNullable<Rule["match"]>["prefixes"]>;
@@ -18,38 +28,54 @@ type Ranges = NonNullable<NonNullable<Rule["match"]>["prefixes"]>;
 /** The name of the policy that lets mesh.accept open what is guarded. */
 const MESH_ACCEPT = "accept:mesh";
 
-/** Ties policies to the sessions' families; returns all that they name. */
-export function compilePolicies(context: Context, fabric: Fabric, sessions: Session[], guards: Guard[]): Record<string, PolicyConfig> {
+/** The policies that the sessions' families name, and which of them each asks. */
+export function compilePolicies(
+  context: Context,
+  fabric: Fabric,
+  sessions: readonly Session[],
+  guards: Guard[],
+): { policies: Record<string, PolicyConfig>; lists: Lists } {
   const policies: Record<string, PolicyConfig> = {};
-  // Of the mesh all sessions have the same, and those of one kind share it.
-  const mesh = new Map<string, Pick<NeighborFamilyConfig, "importPolicies" | "exportPolicies">>();
-  const done = new Set<NeighborConfig["families"]>();
+  const lists: Lists = new Map();
+  // Of the mesh all sessions have the same.
+  const mesh = new Map<string, { importPolicies: string[]; exportPolicies: string[] }>();
+  const seen = new Set<Session["neighbor"]["families"]>();
   for (const session of sessions) {
     const { families } = session.neighbor;
-    if (done.has(families)) continue;
-    done.add(families);
+    // Thousands of a mesh share them.
+    if (seen.has(families)) continue;
+    seen.add(families);
     for (const [family, config] of Object.entries(families)) {
       const known = session.peer ? undefined : mesh.get(family);
-      if (known) {
-        config.importPolicies = known.importPolicies;
-        config.exportPolicies = known.exportPolicies;
-        continue;
-      }
-      for (const name of [...config.importPolicies, ...config.exportPolicies]) {
-        const policy = context.policies.get(name);
-        if (policy) policies[name] ??= compilePolicy(policy, neighborsIn(sessions));
-        else if (context.resources.policies.has(name)) policies[name] ??= rejectAll("this policy has an error");
-      }
-      config.importPolicies = config.importPolicies.map(name => existing(context, name, policies));
-      config.exportPolicies = config.exportPolicies.map(name => existing(context, name, policies));
-      if (session.peer) tieAccept(session, family, config, guards, policies);
-      else {
-        tieMeshAccept(fabric, family, config, guards, policies);
-        mesh.set(family, config);
-      }
+      const own = known ?? listsOf(context, fabric, session, family, config, sessions, guards, policies);
+      lists.set(config, own);
+      if (!session.peer) mesh.set(family, own);
     }
   }
-  return policies;
+  return { policies, lists };
+}
+
+function listsOf(
+  context: Context,
+  fabric: Fabric,
+  { peer }: Session,
+  family: string,
+  config: FamilyConfig,
+  sessions: readonly Session[],
+  guards: Guard[],
+  policies: Record<string, PolicyConfig>,
+) {
+  for (const name of [...config.importPolicies, ...config.exportPolicies]) {
+    const policy = context.policies.get(name);
+    if (policy) policies[name] ??= compilePolicy(policy, neighborsIn(sessions));
+    else if (context.resources.policies.has(name)) policies[name] ??= rejectAll("this policy has an error");
+  }
+  const accepts = peer ? peerAccept(peer, family, guards) : meshAccept(fabric, family, guards);
+  if (accepts) policies[accepts.name] ??= accepts.policy;
+  return {
+    importPolicies: [...config.importPolicies.map(name => existing(context, name, policies)), ...(accepts ? [accepts.name] : [])],
+    exportPolicies: config.exportPolicies.map(name => existing(context, name, policies)),
+  };
 }
 
 /** The policies that can be used. One that has an error, or is gone and still asked for, is as it was when it last was good. */
@@ -94,37 +120,19 @@ function rejectAll(why: string): PolicyConfig {
 }
 
 /** spec.import.accept of a Peer: a policy of its own. */
-function tieAccept(
-  { peer }: Session,
-  family: string,
-  config: NeighborFamilyConfig,
-  guards: Guard[],
-  policies: Record<string, PolicyConfig>,
-): void {
-  const entry = peer?.spec.families?.find(({ name }) => name === family);
-  const own = entry?.import !== undefined;
-  const ranges = ((own ? entry?.import : peer?.spec.import)?.accept ?? []).filter(({ prefix }) => familyOfPrefix(prefix) === family);
-  if (!peer || ranges.length === 0) return;
-  const name = `accept:${peer.name}/${family}`;
-  policies[name] ??= acceptPolicy(`Peer/${peer.name}`, ranges, guards);
-  config.importPolicies.push(name);
+function peerAccept({ name, spec }: ResolvedPeer, family: string, guards: Guard[]): { name: string; policy: PolicyConfig } | undefined {
+  const entry = spec.families?.find(one => one.name === family);
+  const settings = entry?.import ?? spec.import;
+  const ranges = (settings?.accept ?? []).filter(({ prefix }) => familyOfPrefix(prefix) === family);
+  return ranges.length === 0 ? undefined : { name: `accept:${name}/${family}`, policy: acceptPolicy(`Peer/${name}`, ranges, guards) };
 }
 
 /** spec.mesh.accept of a Fabric: an entry with exactly the prefix of a guard opens it. The others need no policy, as the mesh accepts by default. */
-function tieMeshAccept(
-  { metadata, spec }: Fabric,
-  family: string,
-  config: NeighborFamilyConfig,
-  guards: Guard[],
-  policies: Record<string, PolicyConfig>,
-): void {
+function meshAccept({ metadata, spec }: Fabric, family: string, guards: Guard[]): { name: string; policy: PolicyConfig } | undefined {
   const named = (spec.mesh.accept ?? []).filter(({ prefix }) => guards.some(guard => guard.prefix === canonical(prefix)));
-  if (!named.some(({ prefix }) => familyOfPrefix(prefix) === family)) return;
-  policies[MESH_ACCEPT] ??= {
-    source: `Fabric/${metadata.name}`,
-    rules: [{ name: "accept", match: { prefixes: named.map(compileRange) }, action: { result: "accept" } }],
-  };
-  config.importPolicies.push(MESH_ACCEPT);
+  if (!named.some(({ prefix }) => familyOfPrefix(prefix) === family)) return undefined;
+  const rules: PolicyRule[] = [{ name: "accept", match: { prefixes: named.map(compileRange) }, action: { result: "accept" } }];
+  return { name: MESH_ACCEPT, policy: { source: `Fabric/${metadata.name}`, rules } };
 }
 
 /** A range that merely covers a protected prefix does not name it: that takes an entry with exactly the prefix. */
@@ -169,7 +177,7 @@ export function compileRange({ prefix, ge, le }: Ranges[number]) {
 /** The neighbours that Peers and mesh nodes stand for. */
 export type Neighbors = (peers: readonly string[], nodes: readonly string[]) => string[];
 
-function neighborsIn(sessions: Session[]): Neighbors {
+function neighborsIn(sessions: readonly Session[]): Neighbors {
   return (peers, nodes) =>
     sessions
       .filter(({ peer, node }) => (peer && peers.includes(peer.name)) || (node !== undefined && nodes.includes(node)))

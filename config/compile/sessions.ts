@@ -14,9 +14,17 @@ const LEAST_ATTRIBUTE_OCTETS = 64 * 1024 * 1024;
 const ATTRIBUTE_OCTETS_EACH = 256;
 const defaults = { holdTime: 90, keepaliveTime: 0, connectRetryTime: 5, advertisementInterval: 0, prefixWarning: 75 };
 
-/** A neighbour together with what later steps need to know of it. */
+/** As it stands in the objects; policies by the names there. */
+export type FamilyConfig = Readonly<NeighborFamilyConfig> & {
+  readonly importPolicies: readonly string[];
+  readonly exportPolicies: readonly string[];
+};
+
+/** A neighbour together with what later steps need to know of it. No step changes it: neighbors.ts puts together what they return. */
 export interface Session {
-  neighbor: NeighborConfig;
+  readonly neighbor: Readonly<Omit<NeighborConfig, "families">> & {
+    readonly families: Readonly<Partial<Record<keyof NeighborConfig["families"], FamilyConfig>>>;
+  };
   /** By what the neighbour is known, where that is known already. */
   end?: string;
   /** Absent for mesh sessions. */
