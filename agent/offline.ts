@@ -51,7 +51,7 @@ export async function validateOffline(directory: string): Promise<Validation> {
       else found.set(formatProblem(one), { ...one, nodes: [name] });
     }
   }
-  const objects = Object.values(resources).reduce((sum, kind) => sum + kind.size, 0);
+  const objects = Object.values(resources).reduce((sum, kind) => sum + (kind instanceof Map ? kind.size : 0), 0);
   return { nodes, objects, problems: [...found.values()] };
 }
 

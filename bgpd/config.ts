@@ -62,10 +62,14 @@ export interface OriginConfig {
   lists: string[];
 }
 
-/** A node of the mesh. `reflects`: it may pass routes of others on, which ORIGINATOR_ID tells. */
+/**
+ * A node of the mesh. `reflects`: it may pass routes of others on, which ORIGINATOR_ID tells. `vouches`: it knows nodes that OriginsConfig does not,
+ * and has judged what they originate.
+ */
 export interface NodeRole {
   node: string;
   reflects: boolean;
+  vouches?: boolean;
 }
 
 /** "outside": no node; it may announce ranges of nodes only as it heard them from their AS, or as a reflector from themselves. */

@@ -125,6 +125,37 @@ describe("from a node of the mesh", () => {
     expect(client.slot.rejected[ipv4Unicast]).toEqual({ Originator: 2 });
   });
 
+  test("a reflector that vouches is believed about nodes that the table does not have, but not about pods of one that it has", async () => {
+    const test = await world();
+    const guard = { prefix: parsePrefix("10.0.0.0/8"), orLonger: true, reason: "connected network of eth0", yields: true };
+    test.configure({ origins: origins(), protectedPrefixes: [guard] });
+    const reflector = test.neighbor({ ...internal, origin: { node: "node4", reflects: true, vouches: true }, routerId: id(4) });
+    const of = (number: number) => attributes({ path: [], originatorId: id(number), clusterList: [7] });
+    const cases: [string, number, number][] = [
+      ["10.244.99.0/24", 99, 0],
+      ["192.0.2.0/24", 99, 0],
+      ["10.244.3.0/24", 99, Rejected.Protected],
+      ["10.244.3.3/32", 3, 0],
+      ["10.244.2.2/32", 3, Rejected.Protected],
+      ["192.0.2.0/25", 3, Origin],
+      ["192.0.2.128/25", 4, Origin],
+    ];
+    for (const [prefix, originator] of cases) reflector.announce(of(originator), prefix);
+    await test.settled();
+    expect(cases.map(([prefix]) => verdict(test, prefix, reflector))).toEqual(cases.map(([, , flags]) => flags));
+    // One that comes to be known is judged by what is known of it.
+    test.configure({
+      origins: { ...origins(), nodes: [...origins().nodes, node(99, { ranges: ["10.244.98.0/24"] })] },
+      protectedPrefixes: [guard],
+    });
+    await test.settled();
+    expect([verdict(test, "10.244.99.0/24", reflector), verdict(test, "192.0.2.0/24", reflector)]).toEqual([Rejected.Protected, Origin]);
+    test.configure({ origins: origins(), protectedPrefixes: [] });
+    await test.settled();
+    expect(verdict(test, "10.244.3.0/24", reflector)).toBe(Origin);
+    expect(reason(test, "10.244.3.0/24", reflector)).toContain("not of node 10.0.0.99, which reflector node4 names as its origin");
+  });
+
   test("with an AS of its own it passes whole subnets of others on, with their AS at the end, and no part of them", async () => {
     const test = await world(origins({ asn: 65002 }, { asn: 65003 }));
     const neighbor = test.neighbor({ external: true, listens: false, origin: role(2), routerId: id(2) });

@@ -106,6 +106,7 @@ export class Origins {
     }
     const who = this.#whose(role, raw);
     if (who === "foreign") return Rejected.Originator;
+    if (who === "vouched") return this.#ownerOf(asked) === undefined ? 0 : Rejected.Origin;
     // A speaker with a session to a node that its table does not have is not told what to think of it.
     if (who === undefined || isOwn(who, asked)) return 0;
     const prefix = prefixOf(asked);
@@ -118,8 +119,10 @@ export class Origins {
 
   /** Whether the prefix lies in a range of the node that the route comes from. */
   isOwn(role: OriginRole, family: FamilyIndex, octets: Uint8Array, start: number, length: number, raw: number): boolean {
+    const asked = { family, octets, start, length };
     const who = role === "outside" ? undefined : this.#whose(role, raw);
-    return who !== undefined && who !== "foreign" && isOwn(who, { family, octets, start, length });
+    if (who === "vouched") return this.#ownerOf(asked) === undefined;
+    return who !== undefined && who !== "foreign" && isOwn(who, asked);
   }
 
   /** What judge() has against a route, in words. */
@@ -139,8 +142,9 @@ export class Origins {
       const own = formatAddress(uint32ToAddress(routerId));
       return `ORIGINATOR_ID ${originator} is not that of node ${role.node}, ${own}, and it reflects no routes`;
     }
-    const through = who && who.name !== role.node ? `, which reflector ${role.node} names as its origin,` : "";
-    const name = `node ${who?.name ?? role.node}${through}`;
+    const origin = who === "vouched" ? originator : (who?.name ?? role.node);
+    const through = origin !== role.node ? `, which reflector ${role.node} names as its origin,` : "";
+    const name = `node ${origin}${through}`;
     return pods
       ? `${pods}, not of ${name}`
       : `${name} may not originate it (spec.mesh.accept of the Fabric says what nodes may besides their own)`;
@@ -150,14 +154,17 @@ export class Origins {
     return this.#owners[family].longest(octets, start, length, () => true);
   }
 
-  /** The node that a route comes from; "foreign": it names another, and who sent it does not reflect. */
-  #whose(role: NodeRole, raw: number): Origin | "foreign" | undefined {
+  /**
+   * The node that a route comes from; "foreign": it names another, and who sent it does not reflect; "vouched": one that is not in the table, but in
+   * that of the reflector.
+   */
+  #whose(role: NodeRole, raw: number): Origin | "foreign" | "vouched" | undefined {
     const sender = this.#nodes.get(role.node);
     const { hasOriginator, originatorId } = this.#attributes;
     if (hasOriginator[raw] === 0 || !sender || originatorId[raw] === sender.routerId) return sender;
     if (!role.reflects) return "foreign";
     // Of no node: a client of the reflector that is none, for which the reflector answers.
-    return this.#byId.get(originatorId[raw]) ?? sender;
+    return this.#byId.get(originatorId[raw]) ?? (role.vouches ? "vouched" : sender);
   }
 
   /** Nodes with an AS each tell each other what they learned: whole subnets, with the owner's AS at the end, which lose to the owner's own word. */

@@ -12,13 +12,13 @@ import { isExternal, type Session } from "./sessions.ts";
 
 /** Whom each Advertisement selects, in the order of their names. */
 export function resolveAdvertisements(cluster: Pick<Cluster, "resources" | "nodes" | "peers" | "memory" | "problems">): Announcement[] {
-  const { problems } = cluster;
+  const { problems, resources } = cluster;
   return byName(cluster.resources.advertisements).map(advertisement => {
     const { metadata, spec } = advertisement;
     const object = `Advertisement/${metadata.name}`;
     const peers = new Set(choosePeers(cluster, advertisement));
     const nodes = new Set(cluster.nodes.filter(({ labels }) => selects(spec.nodeSelector, labels)));
-    if (nodes.size === 0)
+    if (nodes.size === 0 && !resources.partialNodes)
       problems.warning(
         "SelectsNothing",
         object,
@@ -26,7 +26,8 @@ export function resolveAdvertisements(cluster: Pick<Cluster, "resources" | "node
         "selects no node",
         "correct the selector or label the nodes; {} selects all",
       );
-    if (nodes.size > 0 && peers.size > 0 && !spec.mesh && ![...peers].some(peer => [...peer.nodes].some(node => nodes.has(node)))) {
+    const hasAll = nodes.size > 0 && !resources.partialNodes;
+    if (hasAll && peers.size > 0 && !spec.mesh && ![...peers].some(peer => [...peer.nodes].some(node => nodes.has(node)))) {
       problems.warning(
         "NoSession",
         object,

@@ -8,9 +8,11 @@ import { viewNodes } from "./nodes.ts";
 import { resolvePeers } from "./peers.ts";
 import { assignPodNetworks } from "./pods.ts";
 import { usablePolicies } from "./policies.ts";
+import { withFormerReflectors } from "./reflectors.ts";
 import { settleRouterIds } from "./router-ids.ts";
 
-export function viewCluster(resources: Resources, memory: Memory): Cluster {
+export function viewCluster(given: Resources, memory: Memory): Cluster {
+  const resources = withFormerReflectors(given, memory);
   const problems = new Problems();
   const held = new Set<string>();
   const refusing = new Set<string>();

@@ -3,8 +3,8 @@ import { fabricSpec } from "../resources/fabric.ts";
 import type { Fabric } from "../resources/kinds.ts";
 import { validate } from "../resources/validate.ts";
 import { byName, type Cluster, DEFAULT_ASN, type NodeView, type Problems, selects, someOf } from "./context.ts";
-import type { Memory } from "./memory.ts";
 import { withUsableLists } from "./references.ts";
+import { assignReflectors } from "./reflectors.ts";
 
 /** The fabric that stands in when no Fabric object exists: all nodes, full mesh. */
 function defaultFabric(): Fabric {
@@ -40,7 +40,7 @@ export function assignFabrics(nodes: NodeView[], parts: FabricParts): Cluster["m
   return new Map(
     fabrics.map(fabric => {
       const all = nodes.filter(node => node.fabric === fabric);
-      assignReflectors(fabric, all, memory);
+      assignReflectors(fabric, all, resources, memory);
       return [fabric, { all, reflectors: all.filter(({ reflects }) => reflects) }];
     }),
   );
@@ -64,6 +64,7 @@ function usableFabric(fabric: Fabric, nodes: readonly NodeView[], parts: FabricP
   // One whose nodes others take with the same change is retired, and nothing of it is to be held.
   const isOfUse = (selector: Fabric["spec"]["nodeSelector"]) =>
     selector === spec.nodeSelector ? selectsSome(selector) : nodes.some(node => selects(selector, node.labels) && !isElsewhere(node));
+  const { partialNodes } = parts.resources;
   const nodeSelector = memory.hold("selectors", `${object} spec.nodeSelector`, spec.nodeSelector, isOfUse);
   const label = "correct the selector or label the nodes; {} selects all";
   if (nodeSelector !== spec.nodeSelector)
@@ -71,10 +72,11 @@ function usableFabric(fabric: Fabric, nodes: readonly NodeView[], parts: FabricP
       "SelectsNothing",
       object,
       "spec.nodeSelector",
-      "selects no node: the nodes that it selected before stay",
+      `selects no node${partialNodes ? " that is known here" : ""}: the nodes that it selected before stay`,
       `${label}; or delete the fabric`,
     );
-  else if (!selectsSome(nodeSelector)) problems.warning("SelectsNothing", object, "spec.nodeSelector", "selects no node", label);
+  else if (!selectsSome(nodeSelector) && !partialNodes)
+    problems.warning("SelectsNothing", object, "spec.nodeSelector", "selects no node", label);
   const alone = spec.mesh.type === "None" || nodes.filter(({ labels }) => selects(nodeSelector, labels)).length < 2;
   const port = memory.hold("ports", metadata.name, spec.listen.port, value => value !== 0 || alone);
   if (spec.listen.port === 0 && !alone) {
@@ -82,17 +84,6 @@ function usableFabric(fabric: Fabric, nodes: readonly NodeView[], parts: FabricP
     problems.error("PortZero", object, "spec.listen.port", `port 0 accepts nothing: ${effect}`, "set a port, or mesh type None");
   }
   return { ...fabric, spec: { ...spec, nodeSelector, listen: { ...spec.listen, port }, mesh: withUsableLists(fabric, parts) } };
-}
-
-/** A selector that selects nobody leaves those that reflected before: without any, no session of the fabric would be left. */
-function assignReflectors({ metadata, spec }: Fabric, members: readonly NodeView[], memory: Memory): void {
-  const { routeReflectors } = spec.mesh;
-  if (!routeReflectors) return;
-  const selected = members.filter(({ labels }) => selects(routeReflectors.nodeSelector, labels));
-  const names = selected.map(({ name }) => name);
-  if (names.length > 0) memory.remember("reflectors", metadata.name, names);
-  const reflectors = names.length > 0 ? names : (memory.recall("reflectors", metadata.name) ?? []);
-  for (const node of members) node.reflects = reflectors.includes(node.name);
 }
 
 function reportFabric({ metadata, spec }: Fabric, nodes: NodeView[], problems: Problems): void {

@@ -5,6 +5,8 @@
 import type { TSchema } from "typebox";
 import { isAddress } from "../../net/address.ts";
 import { selector } from "../resources/common.ts";
+import type { Node } from "../resources/core.ts";
+import { checkObject } from "../resources/documents.ts";
 import type { Peer, Policy, Selector } from "../resources/kinds.ts";
 import { peerSpec } from "../resources/peer.ts";
 import { policySpec } from "../resources/policy.ts";
@@ -38,6 +40,8 @@ export interface LastGood {
   ports: Record<string, number>;
   /** InternalIPs by node. */
   addresses: Record<string, string[]>;
+  /** Reflectors. */
+  nodes: Record<string, Node>;
 }
 
 export type RememberedField = keyof LastGood;
@@ -58,6 +62,7 @@ export function nothingGood(): LastGood {
     selectors: {},
     ports: {},
     addresses: {},
+    nodes: {},
   };
 }
 
@@ -166,6 +171,7 @@ export function readLastGood(value: unknown): LastGood {
   take("selectors", follows(selector("")));
   take("ports", entry => typeof entry === "number" && Number.isInteger(entry) && entry > 0 && entry < 65536);
   take("addresses", entry => Array.isArray(entry) && entry.every(one => isText(one) && isAddress(one)));
+  take("nodes", entry => checkObject(entry).object?.kind === "Node");
   for (const field of ["reflectors", "names"] as const) take(field, entry => Array.isArray(entry) && entry.every(isText));
   for (const field of ["passwords", "routerIds", "ranges", "fabrics", "neighbors", "podNetworks"] as const) take(field, isText);
   return result;

@@ -72,8 +72,9 @@ function podCidrsOf(node: Node, resources: Resources, memory: Memory, problems: 
         .flatMap(({ podCIDRs }) => podCIDRs.map(prefix => ({ prefix: canonical(prefix), source: `PodNetwork/${metadata.name}` }))),
     );
   const own = allocatedTo(node => node === name);
-  // Of a node that there is not: most likely a slip of the pen, for the node that had it.
-  const allocated = own.length > 0 || !memory.knowsRangesOf(name) ? own : allocatedTo(node => !resources.nodes.has(node)).filter(had);
+  // Of a node that there is not: most likely a slip of the pen, for the node that had it. Who does not know all nodes cannot tell.
+  const isSettled = own.length > 0 || !memory.knowsRangesOf(name) || resources.partialNodes;
+  const allocated = isSettled ? own : allocatedTo(node => !resources.nodes.has(node)).filter(had);
   if (given.length > 0) {
     for (const { prefix, source } of allocated) {
       if (given.some(one => one.prefix === prefix)) continue;

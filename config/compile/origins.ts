@@ -64,9 +64,11 @@ function originsOf(cluster: Cluster, fabric: Fabric): OriginsConfig | undefined 
 }
 
 /** How the neighbour of a session is judged: as a node of the fabric, or as one outside. */
-export function roleAt({ nodeOf, peers }: Cluster, fabric: Fabric, { node, peerNode }: Session): OriginRole {
+export function roleAt({ nodeOf, peers, resources }: Cluster, fabric: Fabric, { node, peerNode }: Session): OriginRole {
   const view = nodeOf.get(node ?? peerNode ?? "");
-  return view?.fabric === fabric ? roleOf(view, peers) : "outside";
+  if (view?.fabric !== fabric) return "outside";
+  const role = roleOf(view, peers);
+  return role.reflects && resources.partialNodes ? { ...role, vouches: true } : role;
 }
 
 function roleOf(node: NodeView, peers: readonly ResolvedPeer[]): NodeRole {

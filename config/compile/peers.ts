@@ -22,7 +22,7 @@ export function resolvePeers(context: PeerParts): ResolvedPeer[] {
     if (!spec || spec.template) continue;
     const { nodeSelector } = spec;
     const nodes = new Set(nodeSelector ? context.nodes.filter(node => selects(nodeSelector, node.labels)) : []);
-    if (nodes.size === 0)
+    if (nodes.size === 0 && !resources.partialNodes)
       problems.warning(
         "SelectsNothing",
         `Peer/${name}`,

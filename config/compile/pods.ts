@@ -64,7 +64,7 @@ export function assignPodNetworks({
   for (const network of all) {
     const object = `PodNetwork/${network.metadata.name}`;
     const selected = nodes.filter(({ labels }) => selects(network.spec.nodeSelector, labels));
-    if (selected.length === 0)
+    if (selected.length === 0 && !resources.partialNodes)
       problems.warning(
         "SelectsNothing",
         object,
@@ -84,7 +84,7 @@ export function assignPodNetworks({
       );
     }
     for (const [i, { node, podCIDRs }] of (network.spec.allocations ?? []).entries()) {
-      if (resources.nodes.has(node)) continue;
+      if (resources.nodes.has(node) || resources.partialNodes) continue;
       const at = `spec.allocations[${i}].node`;
       const remedy = "correct the name or take the allocation out";
       const keeper = podCIDRs.map(prefix => keepers.get(`${object} ${formatPrefix(parsePrefix(prefix))}`)).find(Boolean);

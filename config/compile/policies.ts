@@ -98,13 +98,17 @@ export function usablePolicies(resources: Resources, memory: Memory): UsablePoli
 }
 
 /** Peers and nodes in its rules that there are not, and that were not in them when the policy was good. */
-function strayNames({ metadata, spec }: Policy, { peers, nodes }: Resources, memory: Memory): string[] {
+function strayNames({ metadata, spec }: Policy, resources: Resources, memory: Memory): string[] {
   const last = memory.before("policies", metadata.name);
   const all = (of: Policy["spec"] | undefined, field: "peers" | "nodes") => of?.rules.flatMap(({ match }) => match?.[field] ?? []);
   return [
-    ...astray(all(spec, "peers") ?? [], all(last, "peers"), name => peers.has(name)),
-    ...astray(all(spec, "nodes") ?? [], all(last, "nodes"), name => nodes.has(name)),
+    ...astray(all(spec, "peers") ?? [], all(last, "peers"), name => resources.peers.has(name)),
+    ...astray(all(spec, "nodes") ?? [], all(last, "nodes"), name => mayExist(resources, name)),
   ];
+}
+
+function mayExist({ nodes, partialNodes = false }: Resources, name: string): boolean {
+  return partialNodes || nodes.has(name);
 }
 
 /** A policy that is missing rejects everything: it was meant to hold something back. */
@@ -306,7 +310,7 @@ function reportPolicy(policy: Policy, used: Set<string>, { resources, policies, 
 
     function reportAbsent(field: "peers" | "nodes", kind: "Peer" | "Node", names: readonly string[] = []): void {
       for (const [j, one] of names.entries()) {
-        if (resources[field].has(one)) continue;
+        if (field === "nodes" ? mayExist(resources, one) : resources.peers.has(one)) continue;
         const at = `spec.rules[${i}].match.${field}[${j}]`;
         const { message, remedy } = memory.absence(kind, one);
         if (stray.includes(one))

@@ -149,6 +149,9 @@ export type Selector = NonNullable<Fabric["spec"]["nodeSelector"]>;
 export type Resources = Readonly<
   { [K in ReadKind as Rows[K]["collection"]]: ReadonlyMap<string, Podlane<K>> } & {
     [K in keyof typeof CoreKinds as (typeof CoreKinds)[K]["collection"]]: ReadonlyMap<string, ReturnType<(typeof CoreKinds)[K]["read"]>>;
+  } & {
+    /** There are nodes that are not in `nodes`: it has what neededNodes() (compile/needs.ts) says, and no more. Absent: all are in it. */
+    partialNodes?: boolean;
   }
 >;
 
