@@ -342,7 +342,8 @@ export class Agent {
     const { node } = this.#options;
     const { clock } = this.#parts;
     const text = `there is no Node object "${node}" any more`;
-    const clean = this.#resources.nodes.size > 0 && !this.#sourceProblems.some(one => one.severity === "error");
+    const others = this.#resources.nodes.size > 0 || this.#parts.source.authoritative === true;
+    const clean = others && !this.#sourceProblems.some(one => one.severity === "error");
     if (!clean) {
       this.#absentSince = undefined;
       return text;
@@ -353,7 +354,8 @@ export class Agent {
     const left = this.#absentSince + ABSENCE_CONFIRMED - clock.monotonic();
     if (left <= 0) return undefined;
     this.#later("absence", left, () => this.#recompute());
-    return `${text}, though other nodes are there: its routes are withdrawn in ${Math.ceil(left / 1000)} s unless it comes back`;
+    const sure = this.#parts.source.authoritative ? "" : ", though other nodes are there";
+    return `${text}${sure}: its routes are withdrawn in ${Math.ceil(left / 1000)} s unless it comes back`;
   }
 
   /** False: there is none. */

@@ -54,7 +54,9 @@ describe("usage", () => {
     [["routes", "--after", "soon"], '"soon" is not a prefix'],
     [["peer", "a", "--refresh", "in", "--reset", "b"], "cannot be used with option"],
     [["plan", "--node", "a"], "--config is missing"],
-    [["agent", "--node", "a"], "required option '--config <directory>' not specified"],
+    [["agent", "--node", "a"], "nothing says where the objects are"],
+    [["agent", "--node", "a", "--config", ".", "--kubernetes"], "--config and --kubernetes exclude each other"],
+    [["agent", "--node", "a", "--kubernetes", "--kubeconfig", "x"], "--kubernetes and --kubeconfig exclude each other"],
     [["agent", "--node", "a", "--config", ".", "--log-level", "loud"], "Allowed choices are debug, info, warn, error."],
     [[], "Usage: podlane"],
   ])("podlane %j is called wrongly", async (words, text) => {

@@ -77,9 +77,18 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
   add("agent", "Run the agent of a node, in the foreground.", [
     ["podlane agent --node node1 --config /etc/podlane", "run, and follow changes of the files"],
     ["podlane agent --node node1 --config . --log-level debug", "show every step of every session"],
+    ["podlane agent --node node1 --kubernetes", "in a pod of the cluster: objects from the API server"],
+    ["podlane agent --node node1 --kubeconfig /etc/podlane/kubeconfig", "the same on the node itself"],
   ])
-    .requiredOption("--node <name>", "the name of this node, as in the node list")
-    .requiredOption("--config <directory>", "where the objects are (*.yaml)")
+    .addOption(new Option("--node <name>", "the name of this node, as in the node list").env("NODE_NAME").makeOptionMandatory())
+    .option("--config <directory>", "where the objects are (*.yaml)")
+    .option("--kubernetes", "the objects are in the API server of the cluster that this pod is of")
+    .option("--kubeconfig <file>", "the objects are in the API server that this file names")
+    .addOption(
+      new Option("--api-server <url>", "with --kubernetes: where the API server is, when its Service cannot be reached yet").env(
+        "PODLANE_API_SERVER",
+      ),
+    )
     .option("--state <directory>", "where addresses in use and the last good plan are kept", DEFAULT_STATE)
     .option("--socket <path>", "where the local API listens", DEFAULT_SOCKET)
     .addOption(new Option("--log-level <level>", "how much to log").choices(["debug", "info", "warn", "error"]).default("info"))
@@ -92,7 +101,10 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
         .choices(["auto", "keep", "withdraw"])
         .default("auto"),
     )
-    .action(async options => process.exit(await (await import("../agent/main.ts")).runAgent(options)));
+    .action(async options => {
+      requireOneSource(options);
+      process.exit(await (await import("../agent/main.ts")).runAgent(options));
+    });
 
   ask("peers", "List the neighbours and the state of their sessions.", [
     ["podlane peers", "a table"],
@@ -206,6 +218,21 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
 }
 
 const commands = () => import("./commands.ts");
+
+/** Two would contradict each other one day, and nobody could say which one holds. */
+function requireOneSource({ config, kubernetes, kubeconfig }: { config?: string; kubernetes?: true; kubeconfig?: string }): void {
+  const named = [config !== undefined && "--config", kubernetes && "--kubernetes", kubeconfig !== undefined && "--kubeconfig"].filter(
+    Boolean,
+  );
+  if (named.length === 1) return;
+  if (named.length === 0)
+    throw new CliError(
+      "nothing says where the objects are",
+      "name a directory with --config, or the API server with --kubernetes or --kubeconfig",
+      2,
+    );
+  throw new CliError(`${named.join(" and ")} exclude each other`, "objects come from one place: keep one of them", 2);
+}
 
 /** Here and not only in the agent: a slip of the pen is one whether or not an agent runs. */
 function readPrefix(text: string): string {

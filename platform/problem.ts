@@ -3,10 +3,12 @@
 /** What kind of thing is wrong, for programs: conditions, labels of metrics. The words are for people, and change. */
 export const Reasons = [
   "ASSetRefused",
+  "AccessDenied",
   "AddressConflict",
   "AddressUnknown",
   "AdvertisementShadowed",
   "AggregationTooLong",
+  "ApiServerUnreachable",
   "AttachmentFailed",
   "AttributesContradict",
   "ClientOfAnotherAS",
@@ -35,6 +37,7 @@ export const Reasons = [
   "KernelLacks",
   "KernelRoutesMissing",
   "KernelUnreadable",
+  "KindNotInstalled",
   "LedgerFailed",
   "LedgerUnusable",
   "LimitExceeded",

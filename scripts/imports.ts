@@ -21,10 +21,11 @@ const mayImport: Record<string, readonly string[]> = {
   kernel: ["net", "platform"],
   bgpd: ["kernel", "net", "platform"],
   cni: ["kernel", "net", "platform"],
-  config: ["net", "platform"],
-  agent: ["config", "cni", "bgpd", "kernel", "net", "platform"],
-  cli: ["agent", "config", "cni", "bgpd", "kernel", "net", "platform"],
-  lab: ["agent", "cli", "config", "cni", "bgpd", "kernel", "net", "platform"],
+  kubernetes: ["net", "platform"],
+  config: ["kubernetes", "net", "platform"],
+  agent: ["kubernetes", "config", "cni", "bgpd", "kernel", "net", "platform"],
+  cli: ["kubernetes", "agent", "config", "cni", "bgpd", "kernel", "net", "platform"],
+  lab: ["kubernetes", "agent", "cli", "config", "cni", "bgpd", "kernel", "net", "platform"],
 };
 
 /**

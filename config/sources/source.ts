@@ -9,5 +9,9 @@ export interface ResourceSource {
   start(listener: ResourceListener): Promise<void>;
   /** Reads everything again now (SIGHUP); the listener is called if something changed. */
   reload(): Promise<void>;
+  /** What it does not show is not there: it cannot be that a file was not copied yet. */
+  readonly authoritative?: boolean;
+  /** Milliseconds since it last heard that what it said is still so. Absent: it sees all that happens. */
+  age?(): number;
   close(): Promise<void>;
 }

@@ -12,6 +12,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import type { Credentials } from "../../kubernetes/credentials.ts";
 import { sharedFile } from "../shared.ts";
 
 const packed = sharedFile("kubernetes", "unpack");
@@ -31,11 +32,25 @@ export interface Answer {
 }
 
 export interface ApiServer {
+  /** As its administrator. PATCH is a merge patch. */
   call(method: string, path: string, body?: unknown): Promise<Answer>;
+  /** Of the administrator; `token`: of somebody else. */
+  credentials(token?: () => string): Credentials;
+  /** Ends the API server; etcd goes on. */
+  kill(): Promise<void>;
+  /** The API server at the same port. */
+  restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
-export async function startApiServer(): Promise<ApiServer> {
+export interface ApiServerOptions {
+  /** As servers have it: it sends bookmarks and initial events. Default false, which starts faster. */
+  watchCache?: boolean;
+  /** More lines for the token file: "token,user,uid,\"group\"". */
+  tokens?: readonly string[];
+}
+
+export async function startApiServer({ watchCache = false, tokens = [] }: ApiServerOptions = {}): Promise<ApiServer> {
   const folder = await mkdtemp(join(tmpdir(), "podlane-api-"));
   const children: ChildProcess[] = [];
   const stop = async () => {
@@ -46,12 +61,27 @@ export async function startApiServer(): Promise<ApiServer> {
   try {
     const assets = process.env.KUBEBUILDER_ASSETS ?? unpack(folder);
     const [client, peer, secure] = await freePorts(3);
-    await writeCredentials(folder);
+    await writeCredentials(folder, tokens);
     children.push(run(folder, join(assets, "etcd"), etcdFlags(folder, client, peer)));
-    children.push(run(folder, join(assets, "kube-apiserver"), apiFlags(folder, client, secure)));
-    await ready(folder, secure, children);
-    const ca = await readFile(join(folder, "apiserver.crt"));
-    return { call: (method, path, body) => call(secure, ca, method, path, body), stop };
+    const restart = async () => {
+      children.push(run(folder, join(assets, "kube-apiserver"), apiFlags(folder, client, secure, watchCache)));
+      await ready(folder, secure, children);
+    };
+    await restart();
+    const certificate = join(folder, "apiserver.crt");
+    const ca = await readFile(certificate);
+    return {
+      call: (method, path, body) => call(secure, ca, method, path, body),
+      credentials: (token = () => "test") => ({
+        server: `https://127.0.0.1:${secure}`,
+        namespace: "default",
+        certificateAuthority: () => readFile(certificate, "utf8"),
+        token: async () => token(),
+      }),
+      kill: async () => end(children.pop()!),
+      restart,
+      stop,
+    };
   } catch (error) {
     await stop();
     throw error;
@@ -72,11 +102,11 @@ async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
-async function writeCredentials(folder: string): Promise<void> {
+async function writeCredentials(folder: string, tokens: readonly string[]): Promise<void> {
   const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
   await writeFile(join(folder, "sa.key"), privateKey.export({ type: "pkcs1", format: "pem" }));
   await writeFile(join(folder, "sa.pub"), publicKey.export({ type: "spki", format: "pem" }));
-  await writeFile(join(folder, "tokens.csv"), 'test,admin,admin,"system:masters"\n');
+  await writeFile(join(folder, "tokens.csv"), ['test,admin,admin,"system:masters"', ...tokens, ""].join("\n"));
 }
 
 function etcdFlags(folder: string, client: number, peer: number): string[] {
@@ -93,7 +123,7 @@ function etcdFlags(folder: string, client: number, peer: number): string[] {
   ];
 }
 
-function apiFlags(folder: string, etcd: number, port: number): string[] {
+function apiFlags(folder: string, etcd: number, port: number, watchCache: boolean): string[] {
   return [
     `--etcd-servers=http://127.0.0.1:${etcd}`,
     `--secure-port=${port}`,
@@ -105,7 +135,7 @@ function apiFlags(folder: string, etcd: number, port: number): string[] {
     `--service-account-key-file=${join(folder, "sa.pub")}`,
     `--service-account-signing-key-file=${join(folder, "sa.key")}`,
     "--service-cluster-ip-range=10.96.0.0/16",
-    "--watch-cache=false",
+    `--watch-cache=${watchCache}`,
   ];
 }
 
@@ -143,7 +173,8 @@ async function ready(folder: string, port: number, children: ChildProcess[]): Pr
 }
 
 function call(port: number, ca: Buffer, method: string, path: string, body?: unknown): Promise<Answer> {
-  const headers = { authorization: "Bearer test", "content-type": "application/json", accept: "application/json" };
+  const type = method === "PATCH" ? "application/merge-patch+json" : "application/json";
+  const headers = { authorization: "Bearer test", "content-type": type, accept: "application/json" };
   return new Promise((resolve, reject) => {
     const sent = request({ host: "127.0.0.1", port, path, method, ca, headers }, response => {
       const chunks: Buffer[] = [];

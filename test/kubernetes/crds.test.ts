@@ -1,14 +1,15 @@
 /** The generated manifests and samples against a real API server; and both it and the reading of files refuse the same bad objects. */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { parse, parseAllDocuments } from "yaml";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { parseAllDocuments } from "yaml";
 import { apiVersion } from "../../config/resources/common.ts";
 import { checkObject } from "../../config/resources/documents.ts";
 import { Kinds, kindRows } from "../../config/resources/kinds.ts";
 import { formatPath } from "../../config/resources/validate.ts";
 import { rejected } from "../../config/testdata/rejected.ts";
 import { type ApiServer, missingApiServer, startApiServer } from "./api-server.ts";
+import { installCrds } from "./install-crds.ts";
 import { variants } from "./variants.ts";
 
 /** Any other number makes other objects. */
@@ -30,12 +31,7 @@ describe("crds against a real API server", () => {
   beforeAll(async () => {
     if (missing) return;
     server = await startApiServer();
-    for (const { plural } of kindRows) {
-      const manifest = parse(await readFile(join(folder, `podlane.io_${plural}.yaml`), "utf8"));
-      const answer = await server.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions?fieldValidation=Strict", manifest);
-      expect(answer.status, JSON.stringify(answer.body, null, 1)).toBe(201);
-    }
-    for (const { plural } of kindRows) await established(plural);
+    await installCrds(server);
   }, 120_000);
 
   afterAll(() => server?.stop());
@@ -43,17 +39,6 @@ describe("crds against a real API server", () => {
   async function conditions(plural: string): Promise<Condition[]> {
     const { body } = await server.call("GET", `/apis/apiextensions.k8s.io/v1/customresourcedefinitions/${plural}.podlane.io`);
     return body.status?.conditions ?? [];
-  }
-
-  async function established(plural: string): Promise<void> {
-    await vi.waitFor(
-      async () => {
-        expect(await conditions(plural)).toContainEqual(expect.objectContaining({ type: "Established", status: "True" }));
-        // Established comes a moment before the new path is served.
-        expect((await server.call("GET", `/apis/${apiVersion}/${plural}`)).status).toBe(200);
-      },
-      { timeout: 30_000, interval: 50 },
-    );
   }
 
   const create = (object: { kind: string }, query = "") =>

@@ -1,0 +1,331 @@
+/**
+ * Objects from the API server: our kinds, this node's Node and as many others as the topology needs, and the Secrets that this node's sessions name. What was
+ * last heard stays in force while the server is away; nothing is delivered before all of it was heard once.
+ */
+import type { ApiClient } from "../../kubernetes/client.ts";
+import { type Collection, type Failure, ListWatch, type ListWatchParts } from "../../kubernetes/list-watch.ts";
+import type { Clock, Timer } from "../../platform/clock.ts";
+import type { Logger } from "../../platform/log.ts";
+import type { NodeNeeds } from "../compile/needs.ts";
+import type { Problem } from "../plan.ts";
+import { apiVersion, GROUP } from "../resources/common.ts";
+import { type AnyResource, collect, kindRows, type Resources } from "../resources/kinds.ts";
+import { labelSelectorText } from "./label-selector.ts";
+import { neededSecrets } from "./needed-secrets.ts";
+import { ObjectStore } from "./object-store.ts";
+import type { ResourceListener, ResourceSource } from "./source.ts";
+
+export interface KubernetesOptions {
+  /** Name of this node. */
+  node: string;
+  /** Where the Secrets are. */
+  namespace: string;
+  needs(resources: Resources, node: string): NodeNeeds;
+}
+
+export interface KubernetesParts {
+  client: ApiClient;
+  clock: Clock;
+  log: Logger;
+  /** 0 up to 1. */
+  random(): number;
+}
+
+/** Milliseconds of quiet after a change before it is told, and the longest that changes are gathered. */
+const QUIET = 10;
+const LONGEST = 1000;
+/** Milliseconds until start() gives up waiting; the source goes on. */
+const PATIENCE = 5000;
+/** Milliseconds that reload() waits for new lists. */
+const RELOAD_BOUND = 10_000;
+/** Whole Node objects are 10 to 50 kB each, with their images and conditions. */
+const NODES_OF_A_PAGE = 100;
+/** So many selectors for nodes are a watch each; more are all nodes. */
+const MAX_SELECTORS = 8;
+
+/** A collection with what is known of it. */
+interface Followed {
+  watch: ListWatch;
+  store: ObjectStore;
+}
+
+export class KubernetesSource implements ResourceSource {
+  readonly authoritative = true;
+  readonly #options: KubernetesOptions;
+  readonly #parts: KubernetesParts;
+  /** Kinds of our own, by kind. */
+  readonly #kinds = new Map<string, Followed>();
+  #self: Followed | undefined;
+  /** Other nodes, by selector; those that are not needed any more stay until the new ones are known. */
+  #nodes = new Map<string, Followed>();
+  #nextNodes: Map<string, Followed> | undefined;
+  readonly #secrets = new Map<string, Followed>();
+  #listener: ResourceListener | undefined;
+  #waiting: { resolve(): void; reject(error: Error): void } | undefined;
+  #timer: Timer | undefined;
+  #firstChange: number | undefined;
+  #delivered = "";
+  /** What was delivered last. */
+  #resources: Resources | undefined;
+  /** Something that objects say has changed since the last delivery. */
+  #dirty = true;
+  #closed = false;
+
+  constructor(options: KubernetesOptions, parts: KubernetesParts) {
+    this.#options = options;
+    this.#parts = parts;
+  }
+
+  /** Rejects at the first failure, or when the server is slow; it is tried for ever all the same, and may be started again to wait further. */
+  async start(listener: ResourceListener): Promise<void> {
+    this.#listener = listener;
+    if (this.#resources || this.#closed) return;
+    const first = !this.#self;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#waiting = { resolve, reject };
+    const patience = this.#parts.clock.after(PATIENCE, () => reject(new Error(this.#whyNot())));
+    try {
+      if (first) this.#open();
+      else if (this.#failures().length > 0) reject(new Error(this.#whyNot()));
+      await promise;
+    } finally {
+      patience.cancel();
+      this.#waiting = undefined;
+    }
+  }
+
+  async reload(): Promise<void> {
+    const all = this.#followed();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const bound = this.#parts.clock.after(RELOAD_BOUND, resolve);
+    const before = all.map(({ watch }) => watch.lists);
+    for (const { watch } of all) watch.relist();
+    this.#reloaded = () => {
+      if (all.every(({ watch }, i) => watch.failed || watch.lists > before[i])) resolve();
+    };
+    await promise;
+    bound.cancel();
+    this.#reloaded = undefined;
+    this.#tell();
+  }
+  #reloaded: (() => void) | undefined;
+
+  age(): number {
+    return Math.max(0, ...this.#followed().map(({ watch }) => watch.age));
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#timer?.cancel();
+    this.#waiting?.reject(new Error("the source was closed"));
+    await Promise.all(this.#followed().map(({ watch }) => watch.close()));
+    this.#parts.client.close();
+  }
+
+  #open(): void {
+    for (const { kind, plural, spec } of kindRows) {
+      if (!spec) continue;
+      const collection = { path: `/apis/${apiVersion}/${plural}`, name: `${plural}.${GROUP}` };
+      this.#kinds.set(kind, this.#follow(collection, new ObjectStore(apiVersion, kind)));
+    }
+    this.#self = this.#followNodes({ fieldSelector: `metadata.name=${this.#options.node}` });
+    for (const { watch } of this.#followed()) watch.start();
+  }
+
+  #follow(collection: Collection, store: ObjectStore): Followed {
+    const parts: ListWatchParts = this.#parts;
+    const changed = (really: boolean) => {
+      this.#dirty ||= really;
+    };
+    const watch = new ListWatch(collection, parts, {
+      set: object => changed(store.set(object)),
+      delete: name => changed(store.delete(name)),
+      settled: () => this.#changed(),
+    });
+    return { watch, store };
+  }
+
+  #followNodes(selectors: { labelSelector?: string; fieldSelector?: string }): Followed {
+    const collection = { path: "/api/v1/nodes", name: "nodes", page: NODES_OF_A_PAGE, ...selectors };
+    return this.#follow(collection, new ObjectStore("v1", "Node"));
+  }
+
+  #followed(): Followed[] {
+    const self = this.#self ? [this.#self] : [];
+    return [...this.#kinds.values(), ...self, ...this.#nodes.values(), ...(this.#nextNodes?.values() ?? []), ...this.#secrets.values()];
+  }
+
+  /** Gathers what comes at once. */
+  #changed(): void {
+    if (this.#closed) return;
+    this.#reloaded?.();
+    const { clock } = this.#parts;
+    const now = clock.monotonic();
+    this.#firstChange ??= now;
+    this.#timer?.cancel();
+    this.#timer = clock.after(Math.max(0, Math.min(QUIET, this.#firstChange + LONGEST - now)), () => this.#tell());
+  }
+
+  #tell(): void {
+    if (this.#closed) return;
+    this.#timer?.cancel();
+    this.#firstChange = undefined;
+    this.#settleNeeds();
+    if (!this.#isComplete()) {
+      if (this.#failures().length > 0) this.#waiting?.reject(new Error(this.#whyNot()));
+      if (!this.#resources) return;
+    }
+    this.#deliver();
+  }
+
+  /** Follows what the present objects make needed, and no more what they do not. */
+  #settleNeeds(): void {
+    if (![...this.#kinds.values()].every(({ watch }) => watch.synced) || !this.#self?.watch.synced) return;
+    const known = collect([...this.#kinds.values(), this.#self].flatMap(({ store }) => [...store.objects()])).resources;
+    const own = { ...known, partialNodes: true };
+    this.#needSecrets(own);
+    this.#needNodes(own);
+  }
+
+  #needSecrets(own: Resources): void {
+    const { node, namespace } = this.#options;
+    const names = neededSecrets(own, own.nodes.get(node)?.metadata.labels ?? {});
+    for (const [name, { watch }] of this.#secrets) {
+      if (names.includes(name)) continue;
+      this.#secrets.delete(name);
+      this.#dirty = true;
+      void watch.close();
+    }
+    for (const name of names) {
+      if (this.#secrets.has(name)) continue;
+      const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/secrets`;
+      const collection = { path, name: `Secret ${namespace}/${name}`, fieldSelector: `metadata.name=${name}` };
+      const followed = this.#follow(collection, new ObjectStore("v1", "Secret"));
+      this.#secrets.set(name, followed);
+      followed.watch.start();
+    }
+  }
+
+  #needNodes(own: Resources): void {
+    const needs = this.#options.needs(own, this.#options.node);
+    const selectors = needs === "all" ? [""] : needs.selectors.map(labelSelectorText);
+    const wanted = new Set(selectors.length > MAX_SELECTORS ? [""] : selectors);
+    const isSame = (nodes: ReadonlyMap<string, Followed>) => nodes.size === wanted.size && [...wanted].every(one => nodes.has(one));
+    if (!this.#nextNodes && isSame(this.#nodes)) return;
+    if (!this.#nextNodes || !isSame(this.#nextNodes)) this.#beginNodes(wanted);
+    const next = this.#nextNodes;
+    if (!next || ![...next.values()].every(({ watch }) => watch.synced)) return;
+    for (const [selector, { watch }] of this.#nodes) if (next.get(selector)?.watch !== watch) void watch.close();
+    this.#nodes = next;
+    this.#nextNodes = undefined;
+    this.#dirty = true;
+  }
+
+  #beginNodes(wanted: ReadonlySet<string>): void {
+    for (const [selector, { watch }] of this.#nextNodes ?? [])
+      if (!wanted.has(selector) && this.#nodes.get(selector)?.watch !== watch) void watch.close();
+    const made = (selector: string) => {
+      const followed = this.#followNodes(selector === "" ? {} : { labelSelector: selector });
+      followed.watch.start();
+      return followed;
+    };
+    const next = [...wanted].map(
+      selector => [selector, this.#nextNodes?.get(selector) ?? this.#nodes.get(selector) ?? made(selector)] as const,
+    );
+    this.#nextNodes = new Map(next);
+  }
+
+  /** All that this node needs was heard once. A Secret that cannot be read is a problem of its sessions only. */
+  #isComplete(): boolean {
+    const self = this.#self?.watch.synced === true;
+    const kinds = [...this.#kinds.values()].every(({ watch }) => watch.synced);
+    const secrets = [...this.#secrets.values()].every(({ watch }) => watch.synced || watch.failed);
+    return self && kinds && secrets && !this.#nextNodes;
+  }
+
+  #deliver(): void {
+    const problems = [...this.#watchProblems(), ...this.#followed().flatMap(({ store }) => [...store.problems()])];
+    const text = JSON.stringify(problems);
+    if (this.#resources && !this.#dirty && text === this.#delivered) return;
+    this.#delivered = text;
+    // Other objects may need other nodes, and these are not known yet.
+    if (!this.#resources || !this.#nextNodes) this.#resources = this.#collect();
+    this.#listener?.(this.#resources, problems);
+    this.#waiting?.resolve();
+  }
+
+  #collect(): Resources {
+    this.#dirty = false;
+    // Of a node that two watches show, the first is used: that of its own.
+    const order = [...this.#kinds.values(), ...(this.#self ? [this.#self] : []), ...this.#nodes.values(), ...this.#secrets.values()];
+    const { resources } = collect(order.flatMap(({ store }): AnyResource[] => [...store.objects()]));
+    return this.#nodes.has("") ? resources : { ...resources, partialNodes: true };
+  }
+
+  /** Collections of which there is no news now, by the failure that they share. */
+  #failures(): { failure: Failure; names: string[]; synced: boolean }[] {
+    const found = new Map<string, { failure: Failure; names: string[]; synced: boolean }>();
+    for (const { watch } of this.#followed()) {
+      const { failed, synced } = watch;
+      if (!failed) continue;
+      const { status, message } = failed.error;
+      const key = `${synced} ${status === 404 ? "404" : status === 0 || status >= 500 ? "away" : message}`;
+      const known = found.get(key);
+      if (known) known.names.push(watch.collection.name);
+      else found.set(key, { failure: failed, names: [watch.collection.name], synced });
+    }
+    return [...found.values()];
+  }
+
+  #whyNot(): string {
+    const failures = this.#failures();
+    if (failures.length === 0) return `the API server ${this.#parts.client.server} has not sent all objects yet`;
+    return failures.map(one => `${describe(this.#parts.client.server, one).message}`).join("; ");
+  }
+
+  #watchProblems(): Problem[] {
+    const { server } = this.#parts.client;
+    return this.#failures().map(one => {
+      const { reason, message, remedy } = describe(server, one);
+      const secret = one.names.every(name => name.startsWith("Secret ")) && one.names.length === 1;
+      const object = secret ? `Secret/${one.names[0].split("/")[1]}` : "API server";
+      const effect = one.synced ? `; what was known stays in force since ${new Date(one.failure.since).toISOString()}` : "";
+      // What a Secret said is remembered as long as it "is there and cannot be read".
+      return { severity: secret ? "error" : "warning", reason, object, field: "", message: `${message}${effect}`, remedy };
+    });
+  }
+}
+
+function describe(
+  server: string,
+  { failure, names }: { failure: Failure; names: string[] },
+): Pick<Problem, "reason" | "message" | "remedy"> {
+  const { status, message } = failure.error;
+  const what = [...new Set(names)].join(", ");
+  switch (status) {
+    case 401:
+      return {
+        reason: "AccessDenied",
+        message: `the API server does not know us: ${message}`,
+        remedy: "see the token of the service account; it is read anew at each try",
+      };
+    case 403:
+      return {
+        reason: "AccessDenied",
+        message: `the API server refuses ${what}: ${message}`,
+        remedy: "apply the ClusterRole of deploy/podlane.yaml; it is tried again by itself",
+      };
+    case 404:
+      return {
+        reason: "KindNotInstalled",
+        message: `the API server has no ${what}`,
+        remedy: "apply the CustomResourceDefinitions in crds/; it is tried again by itself",
+      };
+    default:
+      return {
+        reason: "ApiServerUnreachable",
+        message: `${what} cannot be followed at ${server}: ${message}`,
+        remedy: "see that the API server runs and that this node reaches it; it is tried again by itself",
+      };
+  }
+}

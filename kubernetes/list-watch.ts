@@ -1,0 +1,286 @@
+/**
+ * Follows a collection of the API server, as client-go's reflector does: the objects at one moment, then their changes, for ever. Objects come as a stream
+ * (`sendInitialEvents`) where the server has that, else in pages. @kubernetes/client-node's ListWatch has neither pages nor bookmarks, ends at the first
+ * failure, and starts anew whenever a quiet collection said nothing for 30 s.
+ */
+import type { Clock, Timer } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
+import type { ApiClient, Query } from "./client.ts";
+import { ApiError, type ApiObject, type WatchEvent } from "./types.ts";
+
+export interface Collection {
+  /** "/apis/podlane.io/v1alpha1/peers" */
+  path: string;
+  /** For people: "peers.podlane.io". */
+  name: string;
+  labelSelector?: string;
+  fieldSelector?: string;
+  /** Objects of a page; large ones want fewer. */
+  page?: number;
+}
+
+export interface CollectionListener {
+  /** An object is there, or is another one now. */
+  set(object: ApiObject): void;
+  /** It was deleted. */
+  delete(name: string): void;
+  /** All that are there have been said, or the state changed. */
+  settled(): void;
+}
+
+export interface ListWatchParts {
+  client: ApiClient;
+  clock: Clock;
+  log: Logger;
+  /** 0 up to 1. */
+  random(): number;
+}
+
+export interface Failure {
+  /** Milliseconds of Clock.now(). */
+  since: number;
+  error: ApiError;
+}
+
+const PAGE = 500;
+/** Milliseconds: the first pause after a failure, and the longest. Each is drawn anew, as thousands of agents lose the same server at once. */
+const FIRST_PAUSE = 500;
+const LONGEST_PAUSE = 30_000;
+/** Seconds of one watch, from, and up to twice as much: as long as the server would choose. */
+const WATCH_TIME = 1800;
+/** Milliseconds without an event: the server sends a bookmark each minute, where it has a watch cache. Without one PING has to do (http2.ts). */
+const IDLE_WITH_BOOKMARKS = 180_000;
+const INITIAL_EVENTS_END = "k8s.io/initial-events-end";
+
+export class ListWatch {
+  readonly collection: Collection;
+  readonly #parts: ListWatchParts;
+  readonly #listener: CollectionListener;
+  /** Resource version by name. */
+  readonly #known = new Map<string, string>();
+  #resourceVersion: string | undefined;
+  #synced = false;
+  #lists = 0;
+  #failed: Failure | undefined;
+  #heardAt: number;
+  #failures = 0;
+  #hasBookmarks = false;
+  /** The server refused `sendInitialEvents`. */
+  #pagesOnly = false;
+  #abort = new AbortController();
+  #pause: { timer: Timer; skip(): void } | undefined;
+  #running: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(collection: Collection, parts: ListWatchParts, listener: CollectionListener) {
+    this.collection = collection;
+    this.#parts = parts;
+    this.#listener = listener;
+    this.#heardAt = parts.clock.monotonic();
+  }
+
+  /** All objects have been said once. */
+  get synced(): boolean {
+    return this.#synced;
+  }
+
+  /** How often all objects were said. */
+  get lists(): number {
+    return this.#lists;
+  }
+
+  /** Why there is no watch now. */
+  get failed(): Failure | undefined {
+    return this.#failed;
+  }
+
+  /** Milliseconds since the server last said anything. */
+  get age(): number {
+    return this.#parts.clock.monotonic() - this.#heardAt;
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  /** Lists again, and at once if it waits. */
+  relist(): void {
+    this.#resourceVersion = undefined;
+    this.#abort.abort(new ApiError(0, "Relist", "asked to list again"));
+    this.#pause?.skip();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#abort.abort(new ApiError(0, "Closed", "closed"));
+    this.#pause?.skip();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#closed) {
+      this.#abort = new AbortController();
+      try {
+        if (this.#resourceVersion !== undefined) await this.#watch();
+        else if (this.#pagesOnly) await this.#list();
+        else await this.#stream();
+      } catch (error) {
+        if (this.#closed) return;
+        await this.#recover(error instanceof ApiError ? error : new ApiError(0, "", (error as Error).message));
+      }
+    }
+  }
+
+  async #recover(error: ApiError): Promise<void> {
+    const { clock, log, random } = this.#parts;
+    if (error.reason === "Relist") return;
+    if (this.#resourceVersion === undefined && !this.#pagesOnly && (error.status === 400 || error.status === 422)) {
+      this.#pagesOnly = true;
+      return;
+    }
+    // Where the watch was is forgotten by the server, not by us: what is there is compared.
+    if (error.expired && this.#resourceVersion !== undefined) {
+      log.debug({ collection: this.collection.name }, `listing again: ${error.message}`);
+      this.#resourceVersion = undefined;
+      if (this.#failures++ === 0) return;
+    }
+    this.#failures++;
+    if (!this.#failed || this.#failed.error.message !== error.message) {
+      this.#failed = { since: this.#failed?.since ?? clock.now(), error };
+      log.debug({ collection: this.collection.name, status: error.status }, `cannot be followed: ${error.message}`);
+      this.#listener.settled();
+    }
+    const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** Math.min(this.#failures, 10));
+    await this.#wait(Math.max(error.retryAfter ?? 0, longest / 2) + (random() * longest) / 2);
+  }
+
+  #wait(milliseconds: number): Promise<void> {
+    return new Promise(resolve => {
+      const skip = () => {
+        timer.cancel();
+        this.#pause = undefined;
+        resolve();
+      };
+      const timer = this.#parts.clock.after(milliseconds, skip);
+      this.#pause = { timer, skip };
+    });
+  }
+
+  get #query(): Query {
+    const { labelSelector, fieldSelector } = this.collection;
+    return { labelSelector, fieldSelector };
+  }
+
+  /** One page after the other. What is not in any of them is gone. */
+  async #list(): Promise<void> {
+    const seen = new Set<string>();
+    let next: string | undefined;
+    let version: string | undefined;
+    do {
+      const query = { ...this.#query, limit: this.collection.page ?? PAGE, continue: next };
+      const list = await this.#parts.client.list(this.collection.path, query);
+      if (this.#closed) return;
+      for (const object of list.items) {
+        seen.add(object.metadata.name);
+        this.#set(object);
+      }
+      next = list.metadata.continue || undefined;
+      version = list.metadata.resourceVersion;
+      this.#heard();
+    } while (next !== undefined);
+    this.#complete(seen, version);
+  }
+
+  /** All objects as events, and a bookmark behind the last; the watch goes on. */
+  async #stream(): Promise<void> {
+    const seen = new Set<string>();
+    let complete = false;
+    await this.#follow({ sendInitialEvents: true, resourceVersionMatch: "NotOlderThan" }, event => {
+      if (complete) return this.#event(event);
+      const { metadata } = event.object;
+      if (event.type === "BOOKMARK" && metadata.annotations?.[INITIAL_EVENTS_END] === "true") {
+        complete = true;
+        this.#hasBookmarks = true;
+        this.#complete(seen, metadata.resourceVersion);
+      } else if (event.type === "ADDED" || event.type === "MODIFIED") {
+        seen.add(metadata.name);
+        this.#set(event.object);
+      } else if (event.type === "DELETED") {
+        seen.delete(metadata.name);
+        this.#delete(metadata.name);
+      } else if (event.type === "ERROR") throw statusOf(event.object);
+    });
+  }
+
+  async #watch(): Promise<void> {
+    await this.#follow({ resourceVersion: this.#resourceVersion }, event => this.#event(event));
+  }
+
+  async #follow(query: Query, event: (event: WatchEvent) => void): Promise<void> {
+    const { client, random } = this.#parts;
+    const timeoutSeconds = Math.round(WATCH_TIME * (1 + random()));
+    const idle = this.#hasBookmarks ? IDLE_WITH_BOOKMARKS : (timeoutSeconds + 60) * 1000;
+    const all = { ...this.#query, ...query, allowWatchBookmarks: true, timeoutSeconds };
+    const started = this.#parts.clock.monotonic();
+    // A watch that was accepted says nothing while nothing changes.
+    const opened = () => this.#opened();
+    await client.watch(this.collection.path, { query: all, signal: this.#abort.signal, idle, event, opened });
+    // A server, or something before it, that ends each watch at once must not be asked without a pause.
+    if (this.#parts.clock.monotonic() - started < 1000) throw new ApiError(0, "EndedEarly", "the watch ended as soon as it began");
+  }
+
+  #opened(): void {
+    this.#heard();
+    if (!this.#synced || !this.#failed || this.#resourceVersion === undefined) return;
+    this.#failed = undefined;
+    this.#listener.settled();
+  }
+
+  #event({ type, object }: WatchEvent): void {
+    if (type === "ERROR") throw statusOf(object);
+    this.#heard();
+    this.#failures = 0;
+    const { name, resourceVersion } = object.metadata;
+    if (type === "BOOKMARK") this.#hasBookmarks = true;
+    else if (type === "DELETED") this.#delete(name);
+    else this.#set(object);
+    if (resourceVersion) this.#resourceVersion = resourceVersion;
+    if (type !== "BOOKMARK") this.#listener.settled();
+  }
+
+  #set(object: ApiObject): void {
+    const { name, resourceVersion = "" } = object.metadata;
+    if (resourceVersion !== "" && this.#known.get(name) === resourceVersion) return;
+    this.#known.set(name, resourceVersion);
+    this.#listener.set(object);
+  }
+
+  #delete(name: string): void {
+    if (this.#known.delete(name)) this.#listener.delete(name);
+  }
+
+  #complete(seen: ReadonlySet<string>, version: string | undefined): void {
+    for (const name of [...this.#known.keys()]) if (!seen.has(name)) this.#delete(name);
+    this.#resourceVersion = version;
+    this.#synced = true;
+    this.#lists++;
+    this.#failed = undefined;
+    this.#failures = 0;
+    this.#heard();
+    this.#listener.settled();
+  }
+
+  #heard(): void {
+    this.#heardAt = this.#parts.clock.monotonic();
+  }
+}
+
+/** An ERROR event holds a metav1.Status. */
+function statusOf(object: ApiObject): ApiError {
+  const { code, reason, message } = object as { code?: unknown; reason?: unknown; message?: unknown };
+  return new ApiError(
+    typeof code === "number" ? code : 500,
+    typeof reason === "string" ? reason : "",
+    typeof message === "string" ? message : "the watch broke",
+  );
+}
