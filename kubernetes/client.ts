@@ -110,7 +110,7 @@ export class ApiClient {
       });
       if (response.status !== 200) throw refusal(response, await readAll(response.body));
       opened?.();
-      for await (const line of lines(response.body, alive)) event(JSON.parse(line) as WatchEvent);
+      for await (const line of lines(response.body, alive)) event(readEvent(line));
     } catch (error) {
       throw abort.signal.aborted ? abort.signal.reason : asApiError(error);
     } finally {
@@ -180,6 +180,15 @@ async function* lines(body: AsyncIterable<Uint8Array>, alive: () => void): Async
     length += chunk.length - start;
     if (length > MAX_LINE) throw new ApiError(0, "TooLarge", `an event has more than ${MAX_LINE} octets`);
   }
+}
+
+function readEvent(line: string): WatchEvent {
+  const value = JSON.parse(line) as Partial<WatchEvent> | null;
+  const { type, object } = value ?? {};
+  if (type === undefined || typeof object !== "object" || object === null)
+    throw new ApiError(0, "Malformed", "what the watch sent is no event");
+  if (type !== "ERROR" && typeof object.metadata !== "object") throw new ApiError(0, "Malformed", "an object of the watch has no metadata");
+  return { type, object };
 }
 
 /** What metav1.Status says, or the text of whoever answered in the server's place. */

@@ -6,20 +6,28 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, ty
 import type { Credentials } from "./credentials.ts";
 import type { Transport, TransportRequest, TransportResponse } from "./types.ts";
 
-/** Milliseconds between two PINGs, and that an answer may take. */
-const PING_INTERVAL = 30_000;
-const PING_TIMEOUT = 15_000;
-/** Milliseconds until a connection is given up that does not come up. */
-const CONNECT_TIMEOUT = 10_000;
+/** Milliseconds. */
+export interface ConnectionTimes {
+  /** Between two PINGs. */
+  ping: number;
+  /** That an answer to one may take. */
+  pong: number;
+  /** Until a connection is given up that does not come up. */
+  connect: number;
+}
+
+const usualTimes: ConnectionTimes = { ping: 30_000, pong: 15_000, connect: 10_000 };
 
 export class Http2Transport implements Transport {
   readonly server: string;
   readonly #credentials: Credentials;
+  readonly #times: ConnectionTimes;
   #session: Promise<ClientHttp2Session> | undefined;
   #closed = false;
 
-  constructor(credentials: Credentials) {
+  constructor(credentials: Credentials, times = usualTimes) {
     this.#credentials = credentials;
+    this.#times = times;
     this.server = credentials.server;
   }
 
@@ -71,7 +79,8 @@ export class Http2Transport implements Transport {
     // Each stream hears of it as well, and is the one to tell.
     session.on("error", () => {});
     await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => session.destroy(new Error(`no connection within ${CONNECT_TIMEOUT / 1000} s`)), CONNECT_TIMEOUT);
+      const bound = this.#times.connect;
+      const timer = setTimeout(() => session.destroy(new Error(`no connection within ${bound / 1000} s`)), bound);
       session.once("connect", () => {
         clearTimeout(timer);
         resolve();
@@ -85,14 +94,14 @@ export class Http2Transport implements Transport {
         reject(new Error("the connection was closed"));
       });
     });
-    keepAlive(session);
+    keepAlive(session, this.#times);
     return session;
   }
 }
 
-function keepAlive(session: ClientHttp2Session): void {
+function keepAlive(session: ClientHttp2Session, { ping, pong }: ConnectionTimes): void {
   const ticker = setInterval(() => {
-    const timer = setTimeout(() => session.destroy(new Error(`no answer to a PING within ${PING_TIMEOUT / 1000} s`)), PING_TIMEOUT);
+    const timer = setTimeout(() => session.destroy(new Error(`no answer to a PING within ${pong / 1000} s`)), pong);
     timer.unref();
     try {
       session.ping(() => clearTimeout(timer));
@@ -100,7 +109,7 @@ function keepAlive(session: ClientHttp2Session): void {
       // It is closing; its end tells.
       clearTimeout(timer);
     }
-  }, PING_INTERVAL);
+  }, ping);
   ticker.unref();
   session.once("close", () => clearInterval(ticker));
 }

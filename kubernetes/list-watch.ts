@@ -197,6 +197,7 @@ export class ListWatch {
     let complete = false;
     await this.#follow({ sendInitialEvents: true, resourceVersionMatch: "NotOlderThan" }, event => {
       if (complete) return this.#event(event);
+      if (event.type === "ERROR") throw statusOf(event.object);
       const { metadata } = event.object;
       if (event.type === "BOOKMARK" && metadata.annotations?.[INITIAL_EVENTS_END] === "true") {
         complete = true;
@@ -208,7 +209,7 @@ export class ListWatch {
       } else if (event.type === "DELETED") {
         seen.delete(metadata.name);
         this.#delete(metadata.name);
-      } else if (event.type === "ERROR") throw statusOf(event.object);
+      }
     });
   }
 
