@@ -13,7 +13,7 @@ import { compileFrom } from "../config/compile.ts";
 import { type NodeFacts, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import { emptyResources, type Resources } from "../config/resources/kinds.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
-import type { KernelAccess } from "../kernel/index.ts";
+import { type KernelAccess, RTPROT_PODLANE } from "../kernel/index.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Reason } from "../platform/problem.ts";
@@ -21,6 +21,7 @@ import { ApiError } from "./api/error.ts";
 import type { ApiBackend } from "./api/routes.ts";
 import type { EventView, PlanView, ReloadView, StatusView } from "./api/views.ts";
 import { nodeFacts } from "./facts.ts";
+import { Gateways, readGateways } from "./gateways.ts";
 import { planView, readDirectory } from "./offline.ts";
 import { Pods } from "./pods.ts";
 import { routeMemory } from "./route-memory.ts";
@@ -67,6 +68,9 @@ export class Agent {
   readonly #options: AgentOptions;
   readonly #parts: AgentParts;
   readonly #pods: Pods;
+  readonly #gateways: Gateways;
+  /** A first look at the gateways, before which there is no plan. */
+  #looking: Promise<void> | undefined;
   readonly #startedAt: number;
   readonly #timers = new Map<string, { cancel(): void }>();
   #stopWatching: () => void = () => {};
@@ -109,6 +113,7 @@ export class Agent {
       heldChanged: () => this.#soon("held", HELD_DELAY, () => this.#heldChanged()),
     });
     this.#places = routeMemory(options, parts.log);
+    this.#gateways = new Gateways({ ...parts, ours: () => this.#protocols(), changed: () => this.#factsChanged() });
     this.#facts = this.#readFacts();
   }
 
@@ -121,6 +126,7 @@ export class Agent {
       this.#soon("pods", PODS_DELAY, () => this.#pods.look());
     }, nodeTopics);
     await this.#startSource();
+    await this.#looking;
     this.#later("sweep", SWEEP_INTERVAL, () => this.#sweep());
     this.#nextTurns();
   }
@@ -145,6 +151,7 @@ export class Agent {
   async #readAgain(): Promise<void> {
     if (this.#hasResources) await this.#parts.source.reload();
     else await this.#startSource();
+    await this.#looking;
   }
 
   /** `graceful`: neighbours hear Cease and drop our routes at once; else those in graceful restart keep them. Kernel routes stay. */
@@ -153,6 +160,7 @@ export class Agent {
     this.#turns.close();
     for (const timer of this.#timers.values()) timer.cancel();
     this.#stopWatching();
+    this.#gateways.close();
     await this.#parts.source.close();
     await this.#leaving;
     await this.#leftRoutes?.close({ flush: false });
@@ -244,7 +252,24 @@ export class Agent {
     this.#hasResources = true;
     this.#sourceProblems = problems;
     this.#timers.get("source")?.cancel();
+    if (!namesGateways(resources)) this.#gateways.close();
+    else if (!this.#gateways.known) {
+      const { faults } = this.#parts;
+      this.#looking ??= this.#gateways.follow().then(() => {
+        this.#looking = undefined;
+        this.#facts = this.#readFacts();
+        faults.guard("configuration", () => this.#recompute());
+      });
+      return;
+    }
     this.#recompute();
+  }
+
+  /** Of our own routes, now and as any agent before this one may have left them. */
+  #protocols(): Set<number> {
+    const configured = [...this.#resources.fabrics.values()].map(({ spec }) => spec.forwarding.protocol);
+    const left = this.#places.read().map(({ protocol }) => protocol);
+    return new Set([RTPROT_PODLANE, ...configured, ...left]);
   }
 
   #recompute(): void {
@@ -275,9 +300,16 @@ export class Agent {
       throw new ApiError(400, error.message, "name a directory that the agent can read");
     });
     const past = { lastGood: this.#lastGood ?? this.#savedLastGood(), unread: unreadObjects(problems) };
-    const { plan } = compileFrom(resources, { ...this.#facts, rangesBefore: this.#rangesBefore() }, past);
+    const gateways = namesGateways(resources) ? await this.#gatewaysNow() : undefined;
+    const { plan } = compileFrom(resources, { ...this.#facts, gateways, rangesBefore: this.#rangesBefore() }, past);
     const changes = this.#speaker && plan.speaker ? this.#speaker.preview(plan.speaker) : undefined;
     return { ...planView({ ...plan, problems: underCauses(problems, plan.problems) }), changes };
+  }
+
+  /** undefined: the kernel does not tell. */
+  async #gatewaysNow(): Promise<NodeFacts["gateways"]> {
+    const read = () => readGateways({ ...this.#parts, ours: () => this.#protocols() });
+    return this.#gateways.known ?? (await read().catch(() => undefined));
   }
 
   /** Of the run before this one. That its file cannot be used is said where it is needed. */
@@ -459,7 +491,9 @@ export class Agent {
   #readFacts(): NodeFacts {
     const bridge = this.#plan?.pods.bridgeName ?? "";
     const held = this.#pods.held();
-    return { ...nodeFacts(this.#options.node, this.#parts.kernel.netlink, bridge), ...(held.length > 0 && { held }) };
+    const gateways = this.#gateways.known;
+    const facts = nodeFacts(this.#options.node, this.#parts.kernel.netlink, bridge);
+    return { ...facts, ...(gateways && { gateways }), ...(held.length > 0 && { held }) };
   }
 
   #factsChanged(): void {
@@ -467,7 +501,9 @@ export class Agent {
     if (JSON.stringify(facts) === JSON.stringify(this.#facts)) return;
     this.#facts = facts;
     if (!this.#hasResources) return;
-    this.#parts.log.info({ addresses: facts.addresses.map(one => `${one.address}/${one.prefixLength}`) }, "the node's addresses changed");
+    const addresses = facts.addresses.map(one => `${one.address}/${one.prefixLength}`);
+    const gateways = facts.gateways?.map(one => one.address);
+    this.#parts.log.info({ addresses, gateways }, "the node's addresses or gateways changed");
     this.#recompute();
   }
 
@@ -539,6 +575,10 @@ export class Agent {
     if (this.#plan) return this.#plan;
     throw new ApiError(409, "there is no plan yet", "podlane problems says why");
   }
+}
+
+function namesGateways({ peers }: Resources): boolean {
+  return [...peers.values()].some(({ spec }) => spec.gateway !== undefined);
 }
 
 /** Those that are there and cannot be read, as "Peer/tor-a". */

@@ -7,6 +7,7 @@ import type { PodPlan } from "../cni/types.ts";
 import { compileAdvertisements } from "./compile/advertisements.ts";
 import { viewCluster } from "./compile/cluster.ts";
 import { type Cluster, type Context, compareText, DEFAULT_ASN, familyName, type NodeView, Problems } from "./compile/context.ts";
+import { meshOf } from "./compile/fabrics.ts";
 import { reportHeld } from "./compile/held.ts";
 import { type LastGood, Memory, nothingGood } from "./compile/memory.ts";
 import { completeNeighbors } from "./compile/neighbors.ts";
@@ -81,7 +82,7 @@ function missingNode({ name }: NodeFacts, problems: Problems): NodeView {
     "there is no such Node object: this node takes no part in BGP and attaches no pods",
     "add the Node, or start the agent with the name of an existing one",
   );
-  return { name, labels: {}, address: {}, canonical: {}, podCidrs: [], asn: 0, reflects: false };
+  return { name, labels: {}, annotations: {}, address: {}, canonical: {}, podCidrs: [], asn: 0, reflects: false };
 }
 
 function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): SpeakerConfig {
@@ -115,8 +116,9 @@ function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): Speake
 }
 
 /** A pod subnet whose family the mesh cannot carry: sessions carry the family of their addresses. */
-function reportLonelyFamilies({ self, members, problems }: Context, fabric: Fabric): void {
-  if (fabric.spec.mesh.type === "None" || (members.get(fabric)?.all.length ?? 0) < 2) return;
+function reportLonelyFamilies(context: Context, fabric: Fabric): void {
+  const { self, problems } = context;
+  if (fabric.spec.mesh.type === "None" || (meshOf(context, fabric)?.all.length ?? 0) < 2) return;
   for (const { prefix, source } of self.podCidrs) {
     const family = prefix.includes(":") ? 6 : 4;
     if (self.address[family]) continue;

@@ -20,7 +20,6 @@ const uses: Record<string, string> = {
   "PodNetwork.overlay": object("PodNetwork", "overlay: Always"),
   "PodNetwork.masquerade.mode": object("PodNetwork", "masquerade: { mode: External }"),
   "Peer.interface": object("Peer", "asn: 65001, interface: eth0"),
-  "Peer.gateway": object("Peer", "asn: 65001, gateway: IPv4"),
   "Advertisement.type": object("Advertisement", "type: Service, service: { addresses: [ClusterIP], selector: {} }, mesh: true"),
   "Advertisement.service": object("Advertisement", "type: Service, service: { addresses: [ExternalIP], selector: {} }, mesh: true"),
 };

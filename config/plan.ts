@@ -1,6 +1,7 @@
 /** What one node must do: the result of compile(). Plain JSON, so that it can be compared, stored as the last good plan and shown. */
 import type { SpeakerConfig } from "../bgpd/config.ts";
 import type { PodPlan } from "../cni/types.ts";
+import type { IpFamily } from "../net/address.ts";
 import type { Problem } from "../platform/problem.ts";
 
 export type { Problem };
@@ -11,6 +12,13 @@ export interface NodePlan {
   speaker: SpeakerConfig | undefined;
   pods: PodPlan;
   problems: Problem[];
+}
+
+export interface Gateway {
+  /** Of the default route. */
+  family: IpFamily;
+  address: string;
+  interface: string;
 }
 
 /** What the agent knows of its node from the kernel. */
@@ -24,6 +32,8 @@ export interface NodeFacts {
   held?: string[];
   /** Pod subnets of each node as far as they were known before: what pods hold there outlives a change. */
   rangesBefore?: Record<string, string[]>;
+  /** Of the default routes in the main table that are not ours, the best first. Absent: not known. */
+  gateways?: Gateway[];
   /** Overrides every other source of the router id. Dotted quad. */
   routerId?: string;
 }

@@ -8,7 +8,7 @@ import { astray } from "./memory.ts";
 import type { Lists } from "./neighbors.ts";
 import { type Grant, type Item, permit } from "./permits.ts";
 import { lengthOf, terminal } from "./policies.ts";
-import { isExternal, type Session } from "./sessions.ts";
+import type { Session } from "./sessions.ts";
 
 /** Whom each Advertisement selects, in the order of their names. */
 export function resolveAdvertisements(cluster: Pick<Cluster, "resources" | "nodes" | "peers" | "memory" | "problems">): Announcement[] {
@@ -225,10 +225,10 @@ function reportSilentPeers(
   sessions: readonly Session[],
   heard: ReadonlySet<ResolvedPeer>,
 ): void {
-  const holding = new Set(sessions.map(({ peer }) => peer));
+  const external = new Map(sessions.map(session => [session.peer, session.external]));
   for (const peer of peers) {
     const { name, spec } = peer;
-    if (!holding.has(peer) || !isExternal(spec, self.asn)) continue;
+    if (!external.get(peer)) continue;
     const object = `Peer/${name}`;
     const settings = [spec, ...(spec.families ?? [])];
     const sends = settings.some(one => one.export?.policies?.length || one.export?.default);

@@ -19,11 +19,12 @@ export interface AnnotatedNode {
   routerId?: string;
 }
 
-export function readAnnotations({ metadata }: Node, memory: Memory, problems: Problems): AnnotatedNode {
+/** `named`: those that objects name. */
+export function readAnnotations({ metadata }: Node, named: ReadonlySet<string>, memory: Memory, problems: Problems): AnnotatedNode {
   const { name, annotations = {} } = metadata;
   const misspelt = new Set<string>();
   for (const key of Object.keys(annotations)) {
-    if (!key.startsWith(PREFIX) || known.includes(key)) continue;
+    if (!key.startsWith(PREFIX) || known.includes(key) || named.has(key)) continue;
     const near = nearest(
       key.slice(PREFIX.length),
       known.map(one => one.slice(PREFIX.length)).filter(one => !(PREFIX + one in annotations)),
@@ -39,7 +40,7 @@ export function readAnnotations({ metadata }: Node, memory: Memory, problems: Pr
     );
   }
   return {
-    asn: read("asns", ASN_ANNOTATION, asnOf, "is not the AS number of a router", "the fabric's is used", ASN_REMEDY),
+    asn: read("asns", ASN_ANNOTATION, parseAsn, "is not the AS number of a router", "the fabric's is used", ASN_REMEDY),
     routerId: read("routerIds", ROUTER_ID_ANNOTATION, routerIdOf, "is not a router id", "it is chosen without it", ROUTER_ID_REMEDY),
   };
 
@@ -72,7 +73,7 @@ function fieldOf(key: string): string {
   return `metadata.annotations["${key}"]`;
 }
 
-function asnOf(text: string): number | undefined {
+export function parseAsn(text: string): number | undefined {
   const asn = /^[1-9]\d{0,9}$/.test(text) ? Number(text) : 0;
   return asn > 0 && asn <= 4294967295 && !isReservedAsn(asn) ? asn : undefined;
 }

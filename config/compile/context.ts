@@ -24,6 +24,7 @@ export interface ResolvedPeer {
 export interface NodeView {
   name: string;
   labels: Record<string, string>;
+  annotations: Record<string, string>;
   /** By annotation. */
   ownAsn?: number;
   routerId?: string;

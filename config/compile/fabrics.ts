@@ -2,7 +2,8 @@
 import { fabricSpec } from "../resources/fabric.ts";
 import type { Fabric } from "../resources/kinds.ts";
 import { validate } from "../resources/validate.ts";
-import { byName, type Cluster, DEFAULT_ASN, type NodeView, type Problems, selects, someOf } from "./context.ts";
+import { byName, type Cluster, type Context, DEFAULT_ASN, type NodeView, type Problems, selects, someOf } from "./context.ts";
+import { fabricAsn } from "./node-values.ts";
 import { withUsableLists } from "./references.ts";
 import { assignReflectors } from "./reflectors.ts";
 
@@ -15,7 +16,7 @@ function defaultFabric(): Fabric {
 /**
  * Gives each node its fabric and AS number. Of several fabrics that select a node, the one that it was in before is used, else the first by name.
  */
-export function assignFabrics(nodes: NodeView[], parts: FabricParts): Cluster["members"] {
+export function assignFabrics(nodes: NodeView[], parts: FabricParts): Members {
   const { resources, memory, problems } = parts;
   const none = resources.fabrics.size === 0;
   const fabrics = none ? [defaultFabric()] : byName(resources.fabrics).map(fabric => usableFabric(fabric, nodes, parts));
@@ -34,7 +35,9 @@ export function assignFabrics(nodes: NodeView[], parts: FabricParts): Cluster["m
       continue;
     }
     memory.remember("fabrics", node.name, node.fabric.metadata.name);
-    node.asn = node.ownAsn ?? node.fabric.spec.asn;
+    const asn = node.ownAsn ?? fabricAsn(node.fabric, node, parts);
+    if (asn !== undefined) node.asn = asn;
+    else delete node.fabric;
   }
   if (!none) for (const fabric of fabrics) reportFabric(fabric, nodes, problems);
   return new Map(
@@ -47,6 +50,16 @@ export function assignFabrics(nodes: NodeView[], parts: FabricParts): Cluster["m
 }
 
 type FabricParts = Pick<Cluster, "resources" | "memory" | "problems" | "policies"> & { held: Set<string> };
+
+/** Who a node makes the mesh with: where nodes say their AS themselves, those of its own. */
+export function meshOf({ members, self }: Pick<Context, "members" | "self">, fabric: Fabric): ReturnType<Members["get"]> {
+  const mesh = members.get(fabric);
+  if (!mesh || !fabric.spec.asnFrom) return mesh;
+  const isMate = ({ asn }: NodeView) => asn === self.asn;
+  return { all: mesh.all.filter(isMate), reflectors: mesh.reflectors.filter(isMate) };
+}
+
+type Members = Cluster["members"];
 
 /** With former values in place of those that lead nowhere and would end every session of the fabric. */
 function usableFabric(fabric: Fabric, nodes: readonly NodeView[], parts: FabricParts): Fabric {

@@ -19,7 +19,7 @@ export interface LastGood {
   policies: Record<string, Policy["spec"]>;
   /** By "SECRET/KEY", and by the object that uses it: "Peer/tor-a". */
   passwords: Record<string, string>;
-  /** Of nodes that have one of their own. */
+  /** Of nodes that have one of their own; by "Fabric/main node1" and "Peer/tor node1" where those say it from labels and annotations. */
   asns: Record<string, number>;
   routerIds: Record<string, string>;
   /** Node by pod subnet. */
@@ -42,6 +42,8 @@ export interface LastGood {
   addresses: Record<string, string[]>;
   /** Reflectors. */
   nodes: Record<string, Node>;
+  /** Neighbours by "Peer/tor node1", as ADDRESS or ADDRESS%INTERFACE. */
+  ends: Record<string, string[]>;
 }
 
 export type RememberedField = keyof LastGood;
@@ -63,6 +65,7 @@ export function nothingGood(): LastGood {
     ports: {},
     addresses: {},
     nodes: {},
+    ends: {},
   };
 }
 
@@ -171,6 +174,7 @@ export function readLastGood(value: unknown): LastGood {
   take("selectors", follows(selector("")));
   take("ports", entry => typeof entry === "number" && Number.isInteger(entry) && entry > 0 && entry < 65536);
   take("addresses", entry => Array.isArray(entry) && entry.every(one => isText(one) && isAddress(one)));
+  take("ends", entry => Array.isArray(entry) && entry.every(one => isText(one) && isAddress(one.split("%")[0])));
   take("nodes", entry => checkObject(entry).object?.kind === "Node");
   for (const field of ["reflectors", "names"] as const) take(field, entry => Array.isArray(entry) && entry.every(isText));
   for (const field of ["passwords", "routerIds", "ranges", "fabrics", "neighbors", "podNetworks"] as const) take(field, isText);

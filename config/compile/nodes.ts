@@ -6,11 +6,13 @@ import type { Resources } from "../resources/kinds.ts";
 import { readAnnotations } from "./annotations.ts";
 import { byName, familyOfText, firstOfEach, type NodeView, type Problems } from "./context.ts";
 import type { Memory } from "./memory.ts";
+import { namedAnnotations } from "./node-values.ts";
 import { settleRanges } from "./ranges.ts";
 
 export function viewNodes(resources: Resources, memory: Memory, problems: Problems): NodeView[] {
   const owners = addressOwners(resources, memory);
-  const nodes = byName(resources.nodes).map(node => viewNode(node, resources, memory, problems, owners));
+  const named = namedAnnotations(resources);
+  const nodes = byName(resources.nodes).map(node => viewNode(node, { resources, named, owners, memory, problems }));
   reportDuplicateAddresses(resources, problems);
   settleRanges(nodes, memory, problems);
   return nodes;
@@ -27,13 +29,22 @@ function addressOwners(resources: Resources, memory: Memory): ReadonlyMap<string
   return owners;
 }
 
-function viewNode(node: Node, resources: Resources, memory: Memory, problems: Problems, owners: ReadonlyMap<string, string>): NodeView {
-  const { name, labels = {} } = node.metadata;
-  const { asn: ownAsn, routerId } = readAnnotations(node, memory, problems);
+interface Parts {
+  resources: Resources;
+  /** Annotations that objects name. */
+  named: ReadonlySet<string>;
+  owners: ReadonlyMap<string, string>;
+  memory: Memory;
+  problems: Problems;
+}
+
+function viewNode(node: Node, { resources, named, owners, memory, problems }: Parts): NodeView {
+  const { name, labels = {}, annotations = {} } = node.metadata;
+  const { asn: ownAsn, routerId } = readAnnotations(node, named, memory, problems);
   const podCidrs = podCidrsOf(node, resources, memory, problems);
   const address = addressOf(node, memory, problems, owners);
   const canonical = firstOfEach(Object.values(address).map(text => formatAddress(parseAddress(text))));
-  return { name, labels, ownAsn, routerId, address, canonical, podCidrs, asn: 0, reflects: false };
+  return { name, labels, annotations, ownAsn, routerId, address, canonical, podCidrs, asn: 0, reflects: false };
 }
 
 /** First InternalIP of each family. A node that has none any more is where it was: nodes lose that field, and not their address. */

@@ -76,14 +76,14 @@ function roleOf(node: NodeView, peers: readonly ResolvedPeer[]): NodeRole {
 }
 
 function reflectsFor({ spec, nodes }: ResolvedPeer, node: NodeView): boolean {
-  return spec.routeReflectorClient === true && nodes.has(node) && !isExternal(spec, node.asn);
+  return spec.routeReflectorClient === true && nodes.has(node) && !isExternal(spec, node);
 }
 
 function originOf(cluster: Cluster, node: NodeView, common: readonly string[]): OriginConfig {
   const { peers } = cluster;
   const { reflects: passes } = roleOf(node, peers);
   // Internal peers' routes go to other internal peers only where the node reflects.
-  const from = peers.filter(({ spec, nodes }) => nodes.has(node) && (passes || isExternal(spec, node.asn)));
+  const from = peers.filter(({ spec, nodes }) => nodes.has(node) && (passes || isExternal(spec, node)));
   const announced = cluster.advertisements
     .filter(({ advertisement, nodes }) => advertisement.spec.mesh && nodes.has(node))
     .map(({ advertisement }) => advertisement);
@@ -133,7 +133,7 @@ function ownAddresses({ resources }: Cluster, { name }: NodeView): string[] {
 /** What a node may learn from a Peer, and then tell the mesh. */
 function takenIn(cluster: Cluster, { spec, nodes }: ResolvedPeer): PrefixRangeConfig[] {
   const settings = [spec.import, ...(spec.families ?? []).map(entry => entry.import)];
-  const internal = [...nodes].some(node => !isExternal(spec, node.asn));
+  const internal = [...nodes].some(node => !isExternal(spec, node));
   if (settings.some(one => one?.default === "Accept") || (internal && !settings.some(one => one?.default === "Reject"))) return everything;
   const ranges = settings.flatMap(one => [
     ...(one?.policies ?? []).flatMap(name => acceptedBy(cluster, name)),

@@ -30,6 +30,7 @@ const values: Record<string, unknown> = {
   localAddress: "10.0.0.1",
   bindInterface: "eth7",
   asn: 65010,
+  asnFrom: { label: "as" },
   type: "External",
   localASN: 65020,
   passwordSecretRef: { name: "keys", key: "tor" },
@@ -63,9 +64,10 @@ test("there is a value here for each field that can be unset", () => {
 });
 
 test.each(Object.entries(values))("%s of a template is as if it had never been set", (field, value) => {
-  const rest = field === "asn" || field === "type" ? {} : { type: "External" };
+  const saysWho = ["asn", "asnFrom", "type"].includes(field);
+  const rest = saysWho ? {} : { type: "External" };
   const base = { template: true, ...rest, ...besides[field], [field]: value };
-  const own = field === "asn" || field === "type" ? { [field === "asn" ? "type" : "asn"]: field === "asn" ? "External" : 65099 } : {};
+  const own = saysWho ? { [field === "asn" ? "type" : "asn"]: field === "asn" ? "External" : 65099 } : {};
   const { [field]: _, ...without } = base as Record<string, unknown>;
   const expected = plan({ base: without, tor: { ...tor, ...own, from: "base" } });
   const unset = plan({ base, tor: { ...tor, ...own, from: "base", unset: [field] } });

@@ -9,7 +9,18 @@ type PeerParts = Pick<Cluster, "resources" | "nodes" | "memory" | "problems" | "
 
 /** Longest chain of `from`. */
 const MAX_CHAIN = 8;
-const ownFields = ["template", "nodeSelector", "address", "interface", "gateway", "peerSelector", "description", "from", "unset"] as const;
+const ownFields = [
+  "template",
+  "nodeSelector",
+  "address",
+  "addressFrom",
+  "interface",
+  "gateway",
+  "peerSelector",
+  "description",
+  "from",
+  "unset",
+] as const;
 
 /** All peers that are no templates and could be resolved, by name. */
 export function resolvePeers(context: PeerParts): ResolvedPeer[] {
@@ -30,7 +41,7 @@ export function resolvePeers(context: PeerParts): ResolvedPeer[] {
         "selects no node: there is no session",
         "correct the selector or label the nodes; {} selects all",
       );
-    const who = (["address", "interface", "gateway", "peerSelector"] as const).find(field => spec[field] !== undefined);
+    const who = (["address", "addressFrom", "interface", "gateway", "peerSelector"] as const).find(field => spec[field] !== undefined);
     result.push({ name, labels, spec, nodes, whoField: `spec.${who}` });
   }
   for (const peer of byName(resources.peers)) {

@@ -3,6 +3,9 @@ import type { NeighborConfig, NeighborFamilyConfig } from "../../bgpd/config.ts"
 import { contains, formatAddress, type IpFamily, isLinkLocal, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { Fabric, Peer } from "../resources/kinds.ts";
 import { type Context, familyName, familyOfText, type NodeView, type ResolvedPeer, selects, someOf } from "./context.ts";
+import { meshOf } from "./fabrics.ts";
+import { gatewayEnds } from "./gateways.ts";
+import { asnIn, type End, endsFrom, endsText, withAsnOf } from "./node-values.ts";
 import { resolvePassword } from "./secrets.ts";
 
 const DEFAULT_PORT = 179;
@@ -66,10 +69,12 @@ function formerSession(context: Context, fabric: Fabric, { peer }: Session, take
   const address = peer && context.memory.before("peers", peer.name)?.address;
   if (!peer?.spec.address || address === undefined || address === peer.spec.address) return undefined;
   if (taken.has(endOf({ address, interface: peer.spec.bindInterface }))) return undefined;
-  const spec = { ...peer.spec, address };
-  context.memory.remember("peers", peer.name, spec);
+  const own = withAsnOf(context, peer);
+  if (!own) return undefined;
+  context.memory.remember("peers", peer.name, { ...peer.spec, address });
   // As it is now in all else, and still this Peer's for whoever asks for it.
-  return { ...peerSession(context, fabric, { ...peer, spec }, peer.name, address, spec.port ?? DEFAULT_PORT), peer };
+  const { spec } = own;
+  return { ...peerSession(context, fabric, { ...own, spec: { ...spec, address } }, peer.name, address, spec.port ?? DEFAULT_PORT), peer };
 }
 
 function reportSecond({ self, problems }: Context, kept: Session, { neighbor, peer }: Session, former: Session | undefined): void {
@@ -91,7 +96,7 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
   const { mesh } = fabric.spec;
   const object = `Fabric/${fabric.metadata.name}`;
   if (mesh.type === "None") return [];
-  const { all: members = [], reflectors = [] } = context.members.get(fabric) ?? {};
+  const { all: members = [], reflectors = [] } = meshOf(context, fabric) ?? {};
   const selector = mesh.routeReflectors?.nodeSelector;
   if (selector && !members.some(({ labels }) => selects(selector, labels))) {
     const former = reflectors.map(({ name }) => name);
@@ -100,7 +105,7 @@ function meshSessions(context: Context, fabric: Fabric): Session[] {
       "SelectsNothing",
       object,
       "spec.mesh.routeReflectors.nodeSelector",
-      `selects no node of the fabric: ${effect}`,
+      `selects no node of the fabric${fabric.spec.asnFrom ? ` with AS ${self.asn}` : ""}: ${effect}`,
       "label at least one node, better two",
     );
   }
@@ -238,10 +243,16 @@ function timersOf(fabric: Fabric["spec"]["timers"], peer: Peer["spec"]["timers"]
 }
 
 function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Session[] {
+  if (!peer.nodes.has(context.self)) return [];
+  const own = withAsnOf(context, peer);
+  // Still this Peer's for whoever asks for it.
+  return own ? sessionsOf(context, fabric, own).map(session => ({ ...session, peer })) : [];
+}
+
+function sessionsOf(context: Context, fabric: Fabric, peer: ResolvedPeer): Session[] {
   const { self, problems } = context;
   const { spec } = peer;
   const object = `Peer/${peer.name}`;
-  if (!peer.nodes.has(self)) return [];
   if (spec.interface)
     problems.error(
       "NotSupported",
@@ -249,14 +260,6 @@ function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Ses
       "spec.interface",
       "unnumbered peers are not supported yet: there is no session",
       "give the neighbour's address instead",
-    );
-  if (spec.gateway)
-    problems.error(
-      "NotSupported",
-      object,
-      "spec.gateway",
-      "gateway is not supported yet: there is no session",
-      "give the router's address instead",
     );
   if (spec.passive && fabric.spec.listen.port === 0) {
     problems.error(
@@ -268,6 +271,8 @@ function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Ses
     );
   }
   if (spec.address) return [peerSession(context, fabric, peer, peer.name, spec.address, spec.port ?? DEFAULT_PORT)];
+  if (spec.addressFrom) return endSessions(context, fabric, peer, endsFrom(context, peer, spec.addressFrom));
+  if (spec.gateway) return endSessions(context, fabric, peer, gatewayEnds(context, peer));
   const { peerSelector } = spec;
   if (!peerSelector) return [];
   const others = context.nodes.filter(node => node !== self && selects(peerSelector, node.labels));
@@ -300,11 +305,27 @@ function peerSessions(context: Context, fabric: Fabric, peer: ResolvedPeer): Ses
   return sessions;
 }
 
+/** Of a Peer whose neighbours the node itself tells, or its kernel. */
+function endSessions(context: Context, fabric: Fabric, peer: ResolvedPeer, ends: readonly End[]): Session[] {
+  const { spec } = peer;
+  return ends.flatMap(end => {
+    const { address, link } = end;
+    const { localAddress } = spec;
+    if (localAddress !== undefined && familyOfText(localAddress) !== familyOfText(address)) {
+      const message = `is of another family than ${address} of node ${context.self.name}: there is no session between them`;
+      context.problems.error("NoCommonFamily", `Peer/${peer.name}`, "spec.localAddress", message, "take it out: the kernel chooses one");
+      return [];
+    }
+    const bound = link === undefined ? peer : { ...peer, spec: { ...spec, bindInterface: link } };
+    return peerSession(context, fabric, bound, `${peer.name}/${endsText([end])}`, address, spec.port ?? DEFAULT_PORT);
+  });
+}
+
 function peerSession(context: Context, fabric: Fabric, peer: ResolvedPeer, name: string, address: string, port: number): Session {
   const { self, problems } = context;
   const { spec } = peer;
   const object = `Peer/${peer.name}`;
-  const external = isExternal(spec, self.asn);
+  const external = isExternal(spec, self);
   if (spec.routeReflectorClient && external)
     problems.error(
       "ClientOfAnotherAS",
@@ -342,8 +363,9 @@ function peerSession(context: Context, fabric: Fabric, peer: ResolvedPeer, name:
   return { neighbor, peer, external };
 }
 
-export function isExternal(spec: Peer["spec"], asn: number): boolean {
-  return spec.asn === undefined ? spec.type !== "Internal" : spec.asn !== (spec.localASN ?? asn);
+export function isExternal(spec: Peer["spec"], node: NodeView): boolean {
+  const asn = spec.asn ?? (spec.asnFrom && asnIn(spec.asnFrom, node));
+  return asn === undefined ? spec.type !== "Internal" : asn !== (spec.localASN ?? node.asn);
 }
 
 /** What a family entry sets goes before what the peer sets for all; policy lists are tied on later. */
@@ -381,13 +403,13 @@ function defaultAttributeOctets(families: NeighborConfig["families"]): number {
 }
 
 /** An external session has TTL 1 unless told otherwise (RFC 4271 section 5.1.3): a neighbour off-link never answers. */
-function reportUnreachable({ facts, self, problems }: Context, { name, spec }: ResolvedPeer, address: string): void {
+function reportUnreachable({ facts, self, problems }: Context, { name, spec, whoField }: ResolvedPeer, address: string): void {
   const offLink = !isOnLink(facts, parseAddress(address));
   if (facts.addresses.length === 0 || !offLink || (spec.multihop ?? 1) > 1 || (spec.ttlSecurity ?? 1) > 1) return;
   problems.warning(
     "NeighborOffLink",
     `Peer/${name}`,
-    "spec.address",
+    whoField,
     `${address} is on no network that node ${self.name} is connected to, and an external session crosses no router`,
     "set spec.multihop, or correct the address",
   );

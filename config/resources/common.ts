@@ -101,6 +101,17 @@ export const selector = (description: string) =>
     matchExpressions: optional(list("Requirements, all of which must hold.", expression, 16)),
   });
 
+/** A value that each node says for itself. */
+export const fromNode = (description: string) =>
+  object(
+    description,
+    {
+      label: optional(text("Key of a label of the node.", 317, { minLength: 1 })),
+      annotation: optional(text("Key of an annotation of the node.", 317, { minLength: 1 })),
+    },
+    { rules: [{ rule: "has(self.label) != has(self.annotation)", message: "exactly one of label and annotation names the key" }] },
+  );
+
 export const timers = () =>
   object(
     "Session timers. Seconds.",

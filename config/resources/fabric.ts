@@ -1,5 +1,16 @@
 /** Fabric: which AS a set of nodes belongs to, how they peer with each other, and the defaults of their sessions. */
-import { dottedQuad, objectName, passwordSecretRef, plainStatus, prefix, prefixRange, routerAsn, selector, timers } from "./common.ts";
+import {
+  dottedQuad,
+  fromNode,
+  objectName,
+  passwordSecretRef,
+  plainStatus,
+  prefix,
+  prefixRange,
+  routerAsn,
+  selector,
+  timers,
+} from "./common.ts";
 import { flag, integer, keyed, list, object, oneOf, optional, set, text } from "./schema.ts";
 
 const mesh = object(
@@ -108,47 +119,56 @@ const protectedPrefix = object("A prefix that no neighbour can take over unless 
   reason: text("Shown where a route is refused.", 128, { minLength: 1, default: "protected by the fabric" }),
 });
 
-export const fabricSpec = object("What is wanted.", {
-  nodeSelector: selector("The nodes this fabric is made of."),
-  asn: routerAsn("The nodes' AS number; the node annotation podlane.io/asn overrides it for one node."),
-  routerIDFrom: oneOf(
-    "InternalIP: the node's IPv4 InternalIP, else a number derived from its name. NodeName: always derived from the name. The node annotation podlane.io/router-id overrides both.",
-    ["InternalIP", "NodeName"],
-    { default: "InternalIP" },
-  ),
-  listen,
-  mesh,
-  timers: optional(timers()),
-  allowASSets: flag(
-    "Take AS_SETs and AS_CONFED_SETs in AS paths from neighbours, and pass them on: the sessions of the mesh, and of Peers that do not say. Without it such routes are refused (RFC 9774).",
-    false,
-  ),
-  multipath,
-  decision,
-  forwarding,
-  serviceCIDRs: optional(
-    set(
-      "The cluster's service ranges, beside those that PodNetworks name; no neighbour can take them over.",
-      prefix("A service range."),
-      8,
+export const fabricSpec = object(
+  "What is wanted.",
+  {
+    nodeSelector: selector("The nodes this fabric is made of."),
+    asn: optional(routerAsn("The nodes' AS number; the node annotation podlane.io/asn overrides it for one node.")),
+    asnFrom: optional(
+      fromNode(
+        "Instead of `asn`: each node says its AS number, for example that of its rack. The mesh is then among the nodes of one AS; those of another are reached through Peers. The node annotation podlane.io/asn overrides it.",
+      ),
     ),
-  ),
-  protectedPrefixes: optional(
-    keyed(
-      "Prefixes guarded besides the node's pod subnets and connected networks, service ranges, default routes, prefixes shorter than /8 (IPv6: /16), and reserved ranges (0.0.0.0/8, 169.254.0.0/16, 240.0.0.0/4, ::/16, fec0::/10).",
-      "prefix",
-      protectedPrefix,
-      64,
+    routerIDFrom: oneOf(
+      "InternalIP: the node's IPv4 InternalIP, else a number derived from its name. NodeName: always derived from the name. The node annotation podlane.io/router-id overrides both.",
+      ["InternalIP", "NodeName"],
+      { default: "InternalIP" },
     ),
-  ),
-  startupWait: integer(
-    "How long a starting agent waits for its neighbours' routes before it removes stale kernel routes. Seconds, 1..3600.",
-    1,
-    3600,
-    {
-      default: 60,
-    },
-  ),
-});
+    listen,
+    mesh,
+    timers: optional(timers()),
+    allowASSets: flag(
+      "Take AS_SETs and AS_CONFED_SETs in AS paths from neighbours, and pass them on: the sessions of the mesh, and of Peers that do not say. Without it such routes are refused (RFC 9774).",
+      false,
+    ),
+    multipath,
+    decision,
+    forwarding,
+    serviceCIDRs: optional(
+      set(
+        "The cluster's service ranges, beside those that PodNetworks name; no neighbour can take them over.",
+        prefix("A service range."),
+        8,
+      ),
+    ),
+    protectedPrefixes: optional(
+      keyed(
+        "Prefixes guarded besides the node's pod subnets and connected networks, service ranges, default routes, prefixes shorter than /8 (IPv6: /16), and reserved ranges (0.0.0.0/8, 169.254.0.0/16, 240.0.0.0/4, ::/16, fec0::/10).",
+        "prefix",
+        protectedPrefix,
+        64,
+      ),
+    ),
+    startupWait: integer(
+      "How long a starting agent waits for its neighbours' routes before it removes stale kernel routes. Seconds, 1..3600.",
+      1,
+      3600,
+      {
+        default: 60,
+      },
+    ),
+  },
+  { rules: [{ rule: "has(self.asn) != has(self.asnFrom)", message: "asn or asnFrom says the AS of the nodes: one of both is needed" }] },
+);
 
 export const fabricStatus = plainStatus();

@@ -3,6 +3,7 @@ import { Families } from "../../bgpd/family.ts";
 import {
   address,
   family,
+  fromNode,
   interfaceName,
   objectName,
   passwordSecretRef,
@@ -82,6 +83,7 @@ const inherited = () => ({
   localAddress: optional(address("Bind the session to this address of the node. Default: the kernel's choice.")),
   bindInterface: optional(interfaceName("Bind the session to this interface.")),
   asn: optional(routerAsn("The neighbour's AS number.")),
+  asnFrom: optional(fromNode("Instead of `asn`: each node says its neighbour's AS number.")),
   type: optional(oneOf("Instead of `asn`: any AS but our own (External), or our own (Internal).", ["External", "Internal"])),
   localASN: optional(routerAsn("Present ourselves to this neighbour under this AS number.")),
   passwordSecretRef: optional(passwordSecretRef()),
@@ -125,7 +127,7 @@ export const peerSpec = object(
     template: optional(flag("true: selects no node and makes no session; other peers take fields from it with `from`.")),
     from: optional(
       objectName(
-        "Name of a Peer from which every field is taken that is absent here, save template, nodeSelector, address, interface, gateway, peerSelector and description, and those in `unset`.",
+        "Name of a Peer from which every field is taken that is absent here, save template, nodeSelector, address, addressFrom, interface, gateway, peerSelector and description, and those in `unset`.",
       ),
     ),
     unset: optional(
@@ -134,10 +136,20 @@ export const peerSpec = object(
     nodeSelector: optional(selector("The nodes that hold a session. Needed unless `template` is true.")),
     description: optional(text("For people.", 256)),
     address: optional(address("The neighbour's address; a link-local one needs bindInterface.")),
+    addressFrom: optional(
+      fromNode(
+        "Instead of `address`: each node says its neighbours' addresses, at most 8, with commas between them. A label can hold one IPv4 address; a link-local address needs bindInterface, or the interface behind it: fe80::1%eth0.",
+      ),
+    ),
     interface: optional(
       notYet(interfaceName("The neighbour at the other end of this interface, found by its link-local address (unnumbered).")),
     ),
-    gateway: optional(notYet(oneOf("The node's default gateway of this family.", ["IPv4", "IPv6"]))),
+    gateway: optional(
+      oneOf(
+        "The neighbours are the node's default gateways of this family, at most 8: all next hops of the default routes in the kernel's main table that podlane did not write itself. While there is none, those that were there last stay.",
+        ["IPv4", "IPv6"],
+      ),
+    ),
     peerSelector: optional(selector("Nodes that are the neighbours, by their InternalIPs.")),
     ...inherited(),
   },
@@ -148,17 +160,19 @@ export const peerSpec = object(
         message: "nodeSelector is needed ({} selects all nodes), except on a template, which has none",
       },
       {
-        rule: "[has(self.address), has(self.interface), has(self.gateway), has(self.peerSelector)].filter(x, x).size() == (has(self.template) && self.template ? 0 : 1)",
-        message: "exactly one of address, interface, gateway and peerSelector says who the neighbour is; a template has none of them",
+        rule: "[has(self.address), has(self.addressFrom), has(self.interface), has(self.gateway), has(self.peerSelector)].filter(x, x).size() == (has(self.template) && self.template ? 0 : 1)",
+        message:
+          "exactly one of address, addressFrom, interface, gateway and peerSelector says who the neighbour is; a template has none of them",
       },
       {
         rule: "!(has(self.asn) && has(self.type))",
         message: "asn and type exclude each other",
         fieldPath: ".type",
       },
+      { rule: "!has(self.asnFrom) || !(has(self.asn) || has(self.type))", message: "excludes asn and type", fieldPath: ".asnFrom" },
       {
-        rule: "has(self.asn) || has(self.type) || has(self.from) || (has(self.template) && self.template)",
-        message: "asn, or type External or Internal, is needed (or `from` a peer that has it)",
+        rule: "has(self.asn) || has(self.asnFrom) || has(self.type) || has(self.from) || (has(self.template) && self.template)",
+        message: "asn, asnFrom, or type External or Internal, is needed (or `from` a peer that has it)",
       },
       { rule: "!has(self.unset) || has(self.from)", message: "is for fields that are taken from `from`", fieldPath: ".unset" },
       { rule: "!(has(self.multihop) && has(self.ttlSecurity))", message: "excludes multihop", fieldPath: ".ttlSecurity" },
@@ -175,6 +189,11 @@ export const peerSpec = object(
       {
         rule: "!has(self.address) || !has(self.localAddress) || !isIP(self.address) || !isIP(self.localAddress) || ip(self.address).family() == ip(self.localAddress).family()",
         message: "must be of the same family as address",
+        fieldPath: ".localAddress",
+      },
+      {
+        rule: "!has(self.gateway) || !has(self.localAddress) || !isIP(self.localAddress) || ip(self.localAddress).family() == (self.gateway == 'IPv4' ? 4 : 6)",
+        message: "must be of the same family as the gateway",
         fieldPath: ".localAddress",
       },
       {
