@@ -9,6 +9,7 @@ import type { DecidingRule, TraceStep } from "./policy/types.ts";
 import type { Step } from "./rib/decision.ts";
 import type { ExportStep } from "./rib/exporter.ts";
 import type { RejectedReason } from "./rib/rejected.ts";
+import type { SessionEnd } from "./session/totals.ts";
 import type { SessionCounters, SessionState } from "./session/types.ts";
 
 export interface SpeakerSnapshot {
@@ -24,6 +25,18 @@ export interface SpeakerSnapshot {
   converged: boolean;
   /** Exceptions of podlane's own. Absent: none. */
   faults?: FaultView;
+}
+
+/** For metrics. Sums of all sessions since the start, those of removed neighbours included, never fall. */
+export interface SpeakerCounters {
+  sessions: SessionCounters;
+  /** Changes of a session into each state. */
+  entered: Record<SessionState, number>;
+  ends: SessionEnd[];
+  /** Prefixes that wait for the decision. */
+  undecided: Record<Family, number>;
+  /** Prefixes that wait to be told to neighbours; counted once for each update group. */
+  unsent: Record<Family, number>;
 }
 
 /** Something that is wrong while the speaker runs; what is wrong with its configuration compile() has said. */

@@ -7,6 +7,7 @@ import type { Timer } from "../platform/clock.ts";
 import { checkConfig, globalResetReasons, resetReasons, same, withoutResets } from "./apply.ts";
 import { boundedLog } from "./bounded-log.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import { speakerCounters } from "./counters.ts";
 import { downProblems, isOverdue } from "./down-problems.ts";
 import { explain } from "./explain.ts";
 import { Faults, guardedClock, guardedKernel } from "./faults.ts";
@@ -25,10 +26,11 @@ import { Rib } from "./rib/rib.ts";
 import { listRoutes, type RouteFilter, type RouteList, walkRoutes } from "./route-list.ts";
 import { BgpListener, type ListenerOptions } from "./session/listener.ts";
 import { createSession } from "./session/session.ts";
+import { SessionTotals } from "./session/totals.ts";
 import { type TransportOptions, tcpTransport } from "./session/transport.ts";
 import type { SessionState } from "./session/types.ts";
 import type { Transport } from "./session/wire.ts";
-import type { ApplyReport, Explanation, RouteView, SpeakerProblem, SpeakerSnapshot } from "./snapshot.ts";
+import type { ApplyReport, Explanation, RouteView, SpeakerCounters, SpeakerProblem, SpeakerSnapshot } from "./snapshot.ts";
 import { neighborSnapshot, sentRoutes, tableCounts } from "./views.ts";
 
 export type { RouteFilter } from "./route-list.ts";
@@ -68,6 +70,7 @@ export class Speaker {
   #tracker: NextHopTracker | undefined;
   #listener: ReturnType<Doors["listener"]> | undefined;
   readonly #peers = new Map<string, Peer>();
+  readonly #totals = new SessionTotals();
   readonly #listeners = new Set<(event: SpeakerEvent) => void>();
   /** Stable indexes of neighbours; those of removed ones are used again. */
   #nextIndex = 0;
@@ -199,6 +202,10 @@ export class Speaker {
       converged: this.#converged,
       faults: this.#faults.snapshot(),
     };
+  }
+
+  counters(): SpeakerCounters {
+    return speakerCounters(this.#peers.values(), this.#rib, this.#totals);
   }
 
   /** What is wrong right now: listening sockets, neighbours' prefix limits and faults, routes the kernel does not take. */
@@ -482,6 +489,7 @@ export class Speaker {
       platform,
       random: platform.random,
       listener: peer,
+      totals: this.#totals,
       transport: this.#doors.transport({
         config: neighbor,
         localAsn: neighbor.localAsn ?? config.asn,
@@ -507,7 +515,9 @@ export class Speaker {
 
   #removePeer(peer: Peer): void {
     this.#peers.delete(peer.config.name);
-    void peer.session.stop({ subcode: CeaseSubcode.PeerDeconfigured }).finally(() => {
+    const stopped = peer.session.stop({ subcode: CeaseSubcode.PeerDeconfigured });
+    this.#totals.keep(peer.session.counters);
+    void stopped.finally(() => {
       peer.close();
       this.#freeIndexes.push(peer.index);
     });

@@ -2,7 +2,7 @@
 import { formatAddress, formatPrefix } from "../net/address.ts";
 import { hexOf } from "../net/octets.ts";
 import type { RouteKind } from "./config.ts";
-import { Families, type FamilyIndex, FamilyTable, familyIndex } from "./family.ts";
+import { Families, FamilyTable, familyIndex } from "./family.ts";
 import { describeCapability } from "./message/capability.ts";
 import { attributesView, formatId } from "./message/format.ts";
 import type { AttributesView } from "./message/types.ts";
@@ -28,6 +28,7 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
     const settings = config.families[family];
     if (!settings) continue;
     const f = familyIndex(family);
+    const group = rib.groupOf(f, peer.index);
     const received = peer.slot?.paths[f] ?? 0;
     const accepted = peer.slot?.accepted[f] ?? 0;
     families[family] = {
@@ -35,8 +36,8 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
       accepted,
       rejected: received - accepted,
       rejectedBecause: rejectedCounts(peer.slot?.rejected[f]),
-      sent: sentCount(rib, f, peer.index),
-      tooLarge: rib.groupOf(f, peer.index)?.tooLarge(peer.index).length || undefined,
+      sent: group?.sent.countOf(peer.index) ?? 0,
+      tooLarge: group?.tooLarge(peer.index).length || undefined,
       endOfRib: peer.hasEndOfRib(family),
       prefixLimit: settings.prefixLimit,
       receivedLimit: settings.receivedLimit || undefined,
@@ -81,15 +82,6 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
 function rejectedCounts(counts: RejectedCounts = {}): RejectedCounts | undefined {
   const found = Object.entries(counts).filter(([, amount]) => amount > 0);
   return found.length > 0 ? Object.fromEntries(found) : undefined;
-}
-
-function sentCount(rib: Rib, family: FamilyIndex, neighborIndex: number): number {
-  const group = rib.groupOf(family, neighborIndex);
-  if (!group) return 0;
-  let kept = 0;
-  for (const slot of rib.slots) if (slot.neighborIndex === neighborIndex && slot.paths[family] > 0) kept++;
-  if (kept === 0) return group.sent.count;
-  return group.heldBy(neighborIndex).reduce((sum, held) => sum + held, 0);
 }
 
 type LosingStep = Exclude<keyof typeof Step, "Ineligible" | "Won">;

@@ -55,7 +55,17 @@ describe.each([
     expect(ns.routes(p)).toEqual([plain(p, a, "v0")]);
     expect(ns.routes(q)).toEqual([]);
     expect(fib.installed(prefix(p))).toEqual(via(`${a} v0`));
-    expect(fib.counters()).toEqual({ installed: 1, adopted: 0, pending: 0, failed: 0, swept: 0, repaired: 0 });
+    expect(fib.counters()).toEqual({
+      installed: 1,
+      adopted: 0,
+      pending: 0,
+      failed: 0,
+      swept: 0,
+      written: 1,
+      removed: 0,
+      refused: 0,
+      repaired: 0,
+    });
     fib.want(prefix(p), via(`${b} v0`));
     await fib.settled();
     expect(ns.routes(p)).toEqual([plain(p, b, "v0")]);

@@ -151,6 +151,7 @@ class KernelFib implements Fib {
       pending: v4.pending + v6.pending,
       failed: v4.failed.size + v6.failed.size,
       swept: this.#sweptCount,
+      ...this.#writer.counters,
       repaired: this.#repaired,
       ...(this.#lastError !== undefined && { lastError: this.#lastError }),
     };

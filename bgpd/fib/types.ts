@@ -116,6 +116,10 @@ export interface FibCounters {
   pending: number;
   failed: number;
   swept: number;
+  /** Operations since the start: routes that the kernel took or replaced, those it removed, what it refused, each time anew. */
+  written: number;
+  removed: number;
+  refused: number;
   lastError?: string;
   /** Routes of ours that somebody else removed or changed and that were written again. */
   repaired: number;

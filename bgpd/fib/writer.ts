@@ -31,6 +31,8 @@ const transient = new Set(["ENOMEM", "ENOBUFS", "EAGAIN", "EINTR", "EBUSY"]);
 
 export class FibWriter {
   readonly #options: WriterOptions;
+  /** Operations since the start: routes that the kernel took, those it removed, and what it refused, each time anew. */
+  readonly counters = { written: 0, removed: 0, refused: 0 };
 
   constructor(options: WriterOptions) {
     this.#options = options;
@@ -46,6 +48,7 @@ export class FibWriter {
     };
     this.#install(tasks, fail);
     this.#remove(tasks, failed, fail);
+    this.counters.refused += failures.length;
     return failures;
   }
 
@@ -96,8 +99,12 @@ export class FibWriter {
     for (const [i, { task, discard }] of removing.entries()) {
       const error = errors.get(i);
       // ESRCH: it is gone already, with its link perhaps.
-      if (error && codeOf(error) !== "ESRCH") fail(task, error);
-      else if (discard) task.state.setDiscard(task.id, false);
+      if (error && codeOf(error) !== "ESRCH") {
+        fail(task, error);
+        continue;
+      }
+      this.counters.removed++;
+      if (discard) task.state.setDiscard(task.id, false);
       else task.state.setHave(task.id, NONE);
     }
   }
@@ -111,6 +118,7 @@ export class FibWriter {
     const want = state.want(id);
     state.flags[id] |= want === BLACKHOLE ? Flag.SeenDiscard : Flag.Seen;
     state.clearSuspect(id);
+    this.counters.written++;
     state.setProtocol(id, want === BLACKHOLE, undefined);
     if (want === BLACKHOLE) state.setDiscard(id, true);
     else state.setHave(id, this.#options.entries.retain(want));

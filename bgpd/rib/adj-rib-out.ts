@@ -17,6 +17,8 @@ export class AdjRibOut {
   source: Uint16Array<ArrayBuffer>;
   /** Prefixes with attributes. */
   count = 0;
+  /** How many of them come from each neighbour, by its index. */
+  #bySource = new Uint32Array(0);
   /** Grows with each change. */
   revision = 0;
   readonly #sets: AttributeSets;
@@ -36,11 +38,27 @@ export class AdjRibOut {
   /** Takes over the caller's reference of `attributes`. */
   remember(prefix: number, attributes: number, source: number): void {
     const before = this.attributes[prefix];
+    if (before !== 0) this.#note(this.source[prefix], -1);
+    if (attributes !== 0) this.#note(source, 1);
     this.attributes[prefix] = attributes;
     this.source[prefix] = source;
     this.revision++;
     if (before !== 0) this.#sets.release(before);
     this.count += (attributes !== 0 ? 1 : 0) - (before !== 0 ? 1 : 0);
+  }
+
+  /** The same attributes, learned from another neighbour. */
+  move(prefix: number, source: number): void {
+    if (this.attributes[prefix] !== 0) {
+      this.#note(this.source[prefix], -1);
+      this.#note(source, 1);
+    }
+    this.source[prefix] = source;
+  }
+
+  /** How many prefixes the member has. */
+  countOf(neighbor: number): number {
+    return this.count - (this.#bySource[neighbor] ?? 0);
   }
 
   /** The member's id of the prefix, 0 = it does not have it. */
@@ -55,6 +73,13 @@ export class AdjRibOut {
     if (this.attributes.length < capacity) this.grow(capacity);
     for (const id of this.attributes) if (id !== 0) this.#sets.retain(id);
     this.count = other.count;
+    this.#bySource = other.#bySource.slice();
+  }
+
+  #note(source: number, change: number): void {
+    if (source === NO_SOURCE) return;
+    if (source >= this.#bySource.length) this.#bySource = grown(this.#bySource, source + 32);
+    this.#bySource[source] += change;
   }
 
   close(): void {

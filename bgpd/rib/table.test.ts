@@ -22,7 +22,7 @@ class RecordingFib implements Fib {
   async sweep(): Promise<void> {}
   async settled(): Promise<void> {}
   counters() {
-    return { installed: 0, adopted: 0, pending: 0, failed: 0, swept: 0, repaired: 0 };
+    return { installed: 0, adopted: 0, pending: 0, failed: 0, swept: 0, written: 0, removed: 0, refused: 0, repaired: 0 };
   }
   installed(): undefined {
     return undefined;

@@ -119,6 +119,8 @@ describe("any sequence of events", () => {
           expect(sorted(neighbor.table)).toEqual(sorted(expected(neighbor)));
           const held = FamilyIndexes.map(f => test.rib.groupOf(f, neighbor.neighborIndex)!.heldBy(neighbor.neighborIndex));
           expect(held.reduce((sum, bits) => sum + bits.reduce((a, b) => a + b, 0), 0)).toBe(neighbor.table.size);
+          const counts = FamilyIndexes.map(f => test.rib.groupOf(f, neighbor.neighborIndex)!.sent.countOf(neighbor.neighborIndex));
+          expect(counts.reduce((a, b) => a + b)).toBe(neighbor.table.size);
         }
         expect(test.rib.tables.map(table => table.bestCount)).toEqual(
           test.rib.tables.map(table => table.best.reduce((sum, best) => sum + (best === 0 ? 0 : 1), 0)),

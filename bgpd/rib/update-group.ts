@@ -347,7 +347,7 @@ export class UpdateGroup {
       const before = this.sent.attributes[prefix];
       const beforeSource = this.sent.source[prefix];
       if (before === attributes && (beforeSource === source || (!this.members.has(source) && !this.members.has(beforeSource)))) {
-        this.sent.source[prefix] = source;
+        this.sent.move(prefix, source);
         if (attributes !== 0) table.attributes.release(attributes);
         continue;
       }

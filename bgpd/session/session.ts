@@ -26,6 +26,7 @@ import {
   step,
 } from "./neighbor.ts";
 import { TimerSet } from "./timers.ts";
+import { newCounters, type SessionTotals } from "./totals.ts";
 import type { DownReason, Negotiated, Session, SessionCounters, SessionListener, SessionSnapshot } from "./types.ts";
 import type { IncomingWire, Transport } from "./wire.ts";
 
@@ -39,6 +40,8 @@ export interface SessionOptions {
   families?: readonly Family[];
   platform: Pick<Platform, "clock" | "log" | "faults">;
   listener: SessionListener;
+  /** Where it counts what becomes of it, beside its own counters. */
+  totals?: SessionTotals;
   transport: Transport;
   /** Announced to the neighbour (capability 73). */
   hostname?: string;
@@ -69,7 +72,7 @@ class BgpSession implements AcceptingSession {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #openSettings: OpenSettings;
-  readonly #counters: SessionCounters = newCounters();
+  readonly counters: SessionCounters = newCounters();
   readonly #timers: TimerSet<NeighborTimer>;
   readonly #sides: Record<Direction, Side>;
   readonly #closing = new Set<Promise<void>>();
@@ -165,14 +168,14 @@ class BgpSession implements AcceptingSession {
   send(messages: Uint8Array, updates: number): boolean {
     const connection = this.#established();
     if (!connection) return false;
-    this.#counters.messagesOut.update += updates;
+    this.counters.messagesOut.update += updates;
     return connection.write(messages);
   }
 
   sendRouteRefresh(family: Family): void {
     const connection = this.#established();
     if (!connection?.negotiated?.routeRefresh) return;
-    this.#counters.messagesOut.routeRefresh++;
+    this.counters.messagesOut.routeRefresh++;
     connection.write(encodeRouteRefresh(family));
   }
 
@@ -181,7 +184,7 @@ class BgpSession implements AcceptingSession {
     const wait = this.#wait();
     const reason = this.#reason(wait);
     const hint = this.#options.transport.drops?.hint(state);
-    const { messagesIn, messagesOut, ...rest } = this.#counters;
+    const { messagesIn, messagesOut, ...rest } = this.counters;
     return {
       state,
       reason: hint ? `${reason}; ${hint}` : reason,
@@ -263,6 +266,7 @@ class BgpSession implements AcceptingSession {
         return;
       case "StateChanged":
         this.#since = this.#clock.now();
+        if (this.#options.totals) this.#options.totals.entered[action.state]++;
         // What was dropped before the handshake says nothing about why no OPEN comes.
         if (action.state === "OpenSent") this.#options.transport.drops?.mark();
         this.#log.info({ state: action.state }, `${action.state}: ${action.reason}`);
@@ -293,7 +297,7 @@ class BgpSession implements AcceptingSession {
         this.#sendKeepalive(side);
         return;
       case "Established":
-        this.#counters.establishedCount++;
+        this.counters.establishedCount++;
         this.#tell("established", () => this.#options.listener.established(side.connection!.negotiated!));
         return;
       case "DeliverUpdate":
@@ -321,7 +325,7 @@ class BgpSession implements AcceptingSession {
   #newConnection(direction: Direction): Connection {
     const side = this.#sides[direction];
     const owner = {
-      counters: this.#counters,
+      counters: this.counters,
       event: (event: FsmEvent) => this.#connectionEvent(side.direction, event),
       fault: (error: unknown, octets: Uint8Array) => this.#defect("a message", error, octets),
       writable: () => {
@@ -335,7 +339,7 @@ class BgpSession implements AcceptingSession {
   }
 
   #connect(): void {
-    this.#counters.connectAttempts++;
+    this.counters.connectAttempts++;
     const connection = this.#newConnection("outgoing");
     try {
       connection.use(this.#options.transport.connect(connection));
@@ -351,7 +355,7 @@ class BgpSession implements AcceptingSession {
 
   #refuse(wire: IncomingWire, { code, subcode, data }: NotificationMessage, reason: string): void {
     this.#log.info({ port: wire.remote.port }, `connection from the neighbour refused: ${reason}`);
-    const refused = new Connection(this.#openSettings, { counters: this.#counters, event: () => {}, fault: () => {}, writable: () => {} });
+    const refused = new Connection(this.#openSettings, { counters: this.counters, event: () => {}, fault: () => {}, writable: () => {} });
     refused.use(wire.attach(refused));
     this.#track(refused.close({ code, subcode, data }));
   }
@@ -394,6 +398,7 @@ class BgpSession implements AcceptingSession {
   #down({ cause, reason, wasEstablished }: Extract<FsmAction, { type: "Down" }>): void {
     const expected = cause === "stop" || cause === "collision";
     const { offending, notification, text } = reason;
+    this.#options.totals?.ended(wasEstablished ? "session" : "attempt", cause, notification);
     const fields = { ...(offending && { offending: hexOf(offending) }), ...(notification && withHex(notification)) };
     if (wasEstablished) this.#log.warn(fields, `session down: ${text}`);
     else this.#log[expected ? "debug" : "info"](fields, `attempt failed: ${text}`);
@@ -503,9 +508,4 @@ function cease(subcode: number, message?: string): NotificationMessage {
 
 function withHex({ code, subcode, data, direction }: NotificationMessage & { direction: string }): object {
   return { notification: { code, subcode, direction, data: hexOf(data) } };
-}
-
-function newCounters(): SessionCounters {
-  const messages = () => ({ open: 0, update: 0, notification: 0, keepalive: 0, routeRefresh: 0 });
-  return { messagesIn: messages(), messagesOut: messages(), octetsIn: 0, octetsOut: 0, connectAttempts: 0, establishedCount: 0 };
 }
