@@ -6,6 +6,7 @@
 import type { Faults } from "../bgpd/faults.ts";
 import { Forwarding } from "../bgpd/forwarding.ts";
 import type { RoutePlaces } from "../bgpd/platform.ts";
+import type { SessionCounts } from "../bgpd/snapshot.ts";
 import { Speaker, type SpeakerEvent } from "../bgpd/speaker.ts";
 import { type LastGood, nothingGood } from "../config/compile/memory.ts";
 import { rangesOf } from "../config/compile/origins.ts";
@@ -26,6 +27,8 @@ import { planView, readDirectory } from "./offline.ts";
 import { Pods } from "./pods.ts";
 import { routeMemory } from "./route-memory.ts";
 import { loadPlan, planPath, type SavedPlan, savePlan } from "./saved-plan.ts";
+import type { Serving } from "./serving.ts";
+import { ServingWatch } from "./serving-watch.ts";
 import { Turns } from "./turns.ts";
 import { version } from "./version.ts";
 
@@ -57,6 +60,8 @@ const PODS_DELAY = 500;
 const nodeTopics = ["link", "address", "configuration"] as const;
 /** Milliseconds from the end of a pod whose address was announced by itself: many pods may go at once. */
 const HELD_DELAY = 100;
+/** Milliseconds from news of sessions to a look at whether the node serves pods: sessions come many at a time. */
+const SERVING_DELAY = 50;
 /** Milliseconds until a node that is not in a good list of nodes is believed to be deleted. */
 const ABSENCE_CONFIRMED = 10_000;
 /** Milliseconds between sweeps for attachments whose pod is gone. */
@@ -71,6 +76,7 @@ export class Agent {
   readonly #gateways: Gateways;
   /** A first look at the gateways, before which there is no plan. */
   #looking: Promise<void> | undefined;
+  readonly #serving: ServingWatch;
   readonly #startedAt: number;
   readonly #timers = new Map<string, { cancel(): void }>();
   #stopWatching: () => void = () => {};
@@ -110,7 +116,14 @@ export class Agent {
     this.#pods = new Pods(options.stateDirectory, {
       ...parts,
       mended: texts => this.#publish("mended", texts.join("; ")),
+      serving: () => this.#serving.look(),
       heldChanged: () => this.#soon("held", HELD_DELAY, () => this.#heldChanged()),
+    });
+    this.#serving = new ServingWatch({
+      clock: parts.clock,
+      see: () => this.#plan && { policy: this.#plan.readiness, sessions: this.#speaker?.sessions() ?? noSessions },
+      obstacle: () => this.#pods.obstacle(),
+      changed: serving => this.#servingChanged(serving),
     });
     this.#places = routeMemory(options, parts.log);
     this.#gateways = new Gateways({ ...parts, ours: () => this.#protocols(), changed: () => this.#factsChanged() });
@@ -123,7 +136,7 @@ export class Agent {
       if (events.some(event => event.type === "address" || event.type === "overrun"))
         this.#later("facts", FACTS_DELAY, () => this.#factsChanged());
       // Who flushes addresses, reloads sysctls or takes links down means no harm, and pods are cut off all the same.
-      this.#soon("pods", PODS_DELAY, () => this.#pods.look());
+      this.#soon("pods", PODS_DELAY, () => this.#lookAtPods());
     }, nodeTopics);
     await this.#startSource();
     await this.#looking;
@@ -158,6 +171,7 @@ export class Agent {
   async close(graceful: boolean): Promise<void> {
     this.#closed = true;
     this.#turns.close();
+    this.#serving.close();
     for (const timer of this.#timers.values()) timer.cancel();
     this.#stopWatching();
     this.#gateways.close();
@@ -171,6 +185,11 @@ export class Agent {
   /** The node leaves for good: what was added to packet filters of others is removed. */
   takeBack(): Promise<void> {
     return this.#pods.takeBack();
+  }
+
+  /** Whether this node can serve pods. Each change is an event "serving". */
+  serving(): Serving {
+    return this.#serving.serving;
   }
 
   status(): StatusView {
@@ -196,6 +215,7 @@ export class Agent {
       },
       ...(isSpeaking(speaker) && { speaker: { ...speaker, sessions } }),
       attachments: this.#pods.attachments().length,
+      serving: { ready: this.#serving.serving.ready, reason: this.#serving.serving.reason },
       problems: { errors, warnings: problems.length - errors },
     };
   }
@@ -205,6 +225,7 @@ export class Agent {
       ...this.#agentProblems,
       ...underCauses(this.#sourceProblems, this.#compileProblems),
       ...this.#pods.problems(),
+      ...this.#serving.problems(),
       ...(this.#speaker?.problems() ?? []),
     ];
   }
@@ -427,6 +448,7 @@ export class Agent {
     this.#inUse = from;
     if (from === "source") this.#savedAt = undefined;
     if (!same) this.#appliedAt = this.#parts.clock.now();
+    this.#soon("serving", SERVING_DELAY, () => this.#serving.look());
     // The bridge's own address is left out of the facts, and the plan says which bridge that is.
     this.#later("facts", FACTS_DELAY, () => this.#factsChanged());
     if (from === "source" && (!same || this.#unsaved)) this.#save(plan);
@@ -517,7 +539,7 @@ export class Agent {
   }
 
   #sweep(): void {
-    this.#pods.look();
+    this.#lookAtPods();
     // Some problems come with time, such as a session that stays down.
     this.#logProblems(this.problems());
     void this.#pods.sweep().finally(() => this.#later("sweep", SWEEP_INTERVAL, () => this.#sweep()));
@@ -527,7 +549,19 @@ export class Agent {
     if (event.type === "neighbor") {
       const { type, neighbor, state, reason } = event;
       this.#publish(type, `${neighbor}: ${state} (${reason})`, { neighbor, state, reason });
-    } else this.#publish(event.type, event.reason);
+    } else if (event.type === "converged") this.#publish(event.type, event.reason);
+    this.#soon("serving", SERVING_DELAY, () => this.#serving.look());
+  }
+
+  #lookAtPods(): void {
+    this.#pods.look();
+    this.#serving.look();
+  }
+
+  #servingChanged({ ready, reason, limited }: Serving): void {
+    const text = ready ? `this node serves pods: ${reason}` : `this node does not serve pods: ${reason}`;
+    this.#parts.log[ready ? "info" : "warn"]({ ready }, text);
+    this.#publish("serving", text, { ready, reason, limited });
   }
 
   #publish(type: string, text: string, fields: object = {}): void {
@@ -580,6 +614,8 @@ export class Agent {
 function namesGateways({ peers }: Resources): boolean {
   return [...peers.values()].some(({ spec }) => spec.gateway !== undefined);
 }
+
+const noSessions: SessionCounts = { wanted: 0, established: 0, complete: 0, adopted: false };
 
 /** Those that are there and cannot be read, as "Peer/tor-a". */
 function unreadObjects(problems: readonly Problem[]): Set<string> {

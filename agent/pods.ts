@@ -7,12 +7,15 @@ import type { AttachmentView, AttachProblem, PodPlan } from "../cni/types.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
+import type { Serving } from "./serving.ts";
 
 export interface PodsParts {
   clock: Clock;
   log: Logger;
   /** Told what was put right on the node's side. */
   mended(texts: string[]): void;
+  /** Whether the node serves pods, looked at now. */
+  serving(): Serving;
   /** Told when held() may have changed other than by apply(). */
   heldChanged(): void;
 }
@@ -59,11 +62,24 @@ export class Pods {
 
   async handle(request: RawRequest): Promise<CniAnswer> {
     this.retry();
-    if (this.#handler) return this.#handler.handle(request);
-    const code = request.env.CNI_COMMAND === "STATUS" ? ErrorCode.notAvailable : ErrorCode.tryAgainLater;
-    const reason = this.#problems[0]?.message ?? "the agent has no plan for this node yet";
-    const error = new CniError(code, reason, "podlane problems says more");
-    return { status: 503, body: JSON.stringify(formatError(error, versionOf(request.stdin))) };
+    const asksStatus = request.env.CNI_COMMAND === "STATUS";
+    if (this.#handler) {
+      const answer = await this.#handler.handle(request);
+      return asksStatus && answer.status === 200 ? this.#statusOf(answer, request) : answer;
+    }
+    return unavailable(asksStatus ? ErrorCode.notAvailable : ErrorCode.tryAgainLater, this.obstacle()!, request);
+  }
+
+  /** Pods can be attached. ADD is not refused for want of routes: the runtime decides by STATUS, and a pod may need no route. */
+  #statusOf(good: CniAnswer, request: RawRequest): CniAnswer {
+    const { ready, limited, reason } = this.#parts.serving();
+    return ready ? good : unavailable(limited ? ErrorCode.limitedConnectivity : ErrorCode.notAvailable, reason, request);
+  }
+
+  /** Why no pod can be attached; undefined: pods can be. */
+  obstacle(): string | undefined {
+    if (this.#handler) return this.#handler.obstacle()?.message;
+    return this.#problems[0]?.message ?? "the agent has no plan for this node yet";
   }
 
   attachments(): AttachmentView[] {
@@ -108,6 +124,11 @@ export class Pods {
     const told = { clock, mended, heldChanged };
     this.#handler = createCniHandler({ stateDir: this.#stateDirectory, plan: () => plan, log: log.child({ part: "cni" }), ...told });
   }
+}
+
+function unavailable(code: ErrorCode, reason: string, request: RawRequest): CniAnswer {
+  const error = new CniError(code, reason, "podlane problems says more");
+  return { status: 503, body: JSON.stringify(formatError(error, versionOf(request.stdin))) };
 }
 
 function toProblem(finding: AttachProblem): Problem {

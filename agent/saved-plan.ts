@@ -48,7 +48,11 @@ export function loadPlan(path: string, node: string): SavedPlan | undefined {
   if (plan.node !== node) throw new Error(`${path} is the plan of node "${plan.node}", not of "${node}"`);
   const lastGood = saved.lastGood === undefined ? fromPlan(plan as NodePlan) : readLastGood(saved.lastGood);
   if (plan.speaker) bySource(plan.speaker);
-  return { savedAt: saved.savedAt, plan: { node, speaker: plan.speaker, pods: plan.pods, problems: [] }, lastGood };
+  return {
+    savedAt: saved.savedAt,
+    plan: { node, speaker: plan.speaker, pods: plan.pods, ...(plan.readiness && { readiness: plan.readiness }), problems: [] },
+    lastGood,
+  };
 }
 
 /** A former version wrote the plan alone: what can be seen from it. */

@@ -39,6 +39,16 @@ export interface SpeakerCounters {
   unsent: Record<Family, number>;
 }
 
+/** Of the sessions that are wanted, which leaves out those that are shut down. */
+export interface SessionCounts {
+  wanted: number;
+  established: number;
+  /** Of these, those whose tables are in. */
+  complete: number;
+  /** Routes of ours were in the kernel at the start. */
+  adopted: boolean;
+}
+
 /** Something that is wrong while the speaker runs; what is wrong with its configuration compile() has said. */
 /** `object`: what it concerns, such as "Peer/tor-a", or "speaker". */
 export type SpeakerProblem = Problem;

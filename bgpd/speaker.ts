@@ -30,13 +30,15 @@ import { SessionTotals } from "./session/totals.ts";
 import { type TransportOptions, tcpTransport } from "./session/transport.ts";
 import type { SessionState } from "./session/types.ts";
 import type { Transport } from "./session/wire.ts";
-import type { ApplyReport, Explanation, RouteView, SpeakerCounters, SpeakerProblem, SpeakerSnapshot } from "./snapshot.ts";
+import type { ApplyReport, Explanation, RouteView, SessionCounts, SpeakerCounters, SpeakerProblem, SpeakerSnapshot } from "./snapshot.ts";
 import { neighborSnapshot, sentRoutes, tableCounts } from "./views.ts";
 
 export type { RouteFilter } from "./route-list.ts";
 
 export type SpeakerEvent =
   | { type: "neighbor"; neighbor: string; state: SessionState; reason: string }
+  /** A session or its tables came or went: sessions() may say something else. */
+  | { type: "progress" }
   | { type: "converged"; reason: string };
 
 export interface CloseOptions {
@@ -206,6 +208,14 @@ export class Speaker {
 
   counters(): SpeakerCounters {
     return speakerCounters(this.#peers.values(), this.#rib, this.#totals);
+  }
+
+  sessions(): SessionCounts {
+    const wanted = [...this.#peers.values()].filter(({ config }) => !config.shutdown);
+    const established = wanted.filter(({ negotiated }) => negotiated);
+    const complete = established.filter(peer => peer.complete);
+    const adopted = this.#fib !== undefined && this.#opening?.restarting === true;
+    return { wanted: wanted.length, established: established.length, complete: complete.length, adopted };
   }
 
   /** What is wrong right now: listening sockets, neighbours' prefix limits and faults, routes the kernel does not take. */
@@ -407,6 +417,7 @@ export class Speaker {
     this.#opening = { restarting };
     this.#rib.endOfRibTo = restarting ? "nobody" : "all";
     this.#startSessions();
+    this.#emit({ type: "progress" });
   }
 
   #startSessions(): void {
@@ -468,7 +479,10 @@ export class Speaker {
   #addPeer(neighbor: NeighborConfig, config: SpeakerConfig): void {
     const platform = this.#platform;
     const hooks: PeerHooks = {
-      progressed: () => this.#checkConverged(),
+      progressed: () => {
+        this.#checkConverged();
+        this.#emit({ type: "progress" });
+      },
       stateChanged: (peer, state, reason) => {
         const { name } = peer.config;
         this.#emit({ type: "neighbor", neighbor: name, state, reason });

@@ -64,7 +64,11 @@ export function compileNode({ cluster, routerIds }: CompiledCluster, facts: Node
   const speaker = self.fabric ? compileSpeaker(context, self.fabric, pods) : undefined;
   problems.include(policyProblems(cluster, self.asn || DEFAULT_ASN));
   reportHeld(context, speaker !== undefined);
-  return { plan: { node: facts.name, speaker, pods, problems: problems.list() }, lastGood: () => cluster.memory.with(memory) };
+  const readiness = self.fabric && { readiness: { ...self.fabric.spec.readiness } };
+  return {
+    plan: { node: facts.name, speaker, pods, ...readiness, problems: problems.list() },
+    lastGood: () => cluster.memory.with(memory),
+  };
 }
 
 /** Examples may depend on the AS number that is prepended. */

@@ -11,6 +11,8 @@ export interface NodePlan {
   /** Absent: the node has no part in BGP (a problem says why). */
   speaker: SpeakerConfig | undefined;
   pods: PodPlan;
+  /** Absent: without sessions to wait for, as without BGP. */
+  readiness?: ReadinessPlan;
   problems: Problem[];
 }
 
@@ -19,6 +21,18 @@ export interface Gateway {
   family: IpFamily;
   address: string;
   interface: string;
+}
+
+/** When the node counts as ready for pods. Times in seconds. */
+export interface ReadinessPlan {
+  /** How many of the sessions must have sent their tables. */
+  sessions: "Any" | "All" | "Percent";
+  /** For sessions Percent. */
+  percent?: number;
+  /** After which it counts as ready without them. */
+  timeout: number;
+  /** For which all sessions of a ready node may be gone. */
+  holdDown: number;
 }
 
 /** What the agent knows of its node from the kernel. */

@@ -48,6 +48,8 @@ export interface StatusView {
   /** Absent: the plan has no BGP. */
   speaker?: Omit<SpeakerSnapshot, "neighbors"> & { sessions: SessionsView };
   attachments: number;
+  /** Whether the node can serve pods, and why. */
+  serving: { ready: boolean; reason: string };
   problems: { errors: number; warnings: number };
 }
 

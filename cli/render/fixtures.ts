@@ -222,6 +222,7 @@ export const status: StatusView = {
     sessions: { established: 1, configured: 2, overdue: ["tor-b"] },
   },
   attachments: 12,
+  serving: { ready: true, reason: "the routes are in" },
   problems: { errors: 1, warnings: 1 },
 };
 

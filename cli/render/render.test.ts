@@ -169,6 +169,7 @@ test("status", () => {
                    ipv6-unicast      3 prefixes      3 paths      2 best
     kernel         1,192 routes, 1,100 adopted at start, 2 repaired, 1 failed (no route to host), still converging
     pods           12 attached
+    serves pods    yes: the routes are in
     event loop     longest turn 12 ms, 3 h ago
     problems       1 error, 1 warning: see podlane problems
     "
@@ -180,6 +181,7 @@ test("status", () => {
     configuration  the last good plan, as /etc/podlane cannot be used; applied 1 h ago
     BGP            none
     pods           12 attached
+    serves pods    yes: the routes are in
     event loop     longest turn 12 ms, 3 h ago
     problems       1 error, 1 warning: see podlane problems
     "

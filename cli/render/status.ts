@@ -16,6 +16,7 @@ export function renderStatus(status: StatusView, now: number, paint: Paint): str
       ["routes", speaker && tables(speaker.tables)],
       ["kernel", speaker?.fib && kernel(speaker, paint)],
       ["pods", `${count(status.attachments)} attached`],
+      ["serves pods", serves(status.serving, paint)],
       ["event loop", `longest turn ${status.turns.longest} ms, ${duration(now - Date.parse(status.turns.at))} ago`],
       ["problems", problemCount(problems, paint)],
     ],
@@ -46,6 +47,10 @@ export function renderProblems(problems: readonly Problem[], paint: Paint): stri
       ].join("\n");
     });
   return `${blocks.join("\n\n")}\n`;
+}
+
+function serves({ ready, reason }: StatusView["serving"], paint: Paint): string {
+  return `${ready ? paint("good", "yes") : paint("bad", "no")}: ${printable(reason)}`;
 }
 
 function configuration({ config }: StatusView, now: number, paint: Paint): string {

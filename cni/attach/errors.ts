@@ -25,7 +25,9 @@ const allocationCode: Record<AllocationError["reason"], ErrorCode> = {
   taken: ErrorCode.conflict,
 };
 
+const unavailable: readonly number[] = [ErrorCode.tryAgainLater, ErrorCode.notAvailable, ErrorCode.limitedConnectivity];
+
 export function httpStatus(code: number): number {
-  if (code === ErrorCode.tryAgainLater || code === ErrorCode.notAvailable) return 503;
+  if (unavailable.includes(code)) return 503;
   return code <= ErrorCode.invalidConfig && code !== ErrorCode.io ? 400 : 500;
 }

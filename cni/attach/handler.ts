@@ -59,6 +59,8 @@ export interface CniHandler {
   look(): AttachProblem[];
   /** From now on pods are attached like this. What runs stays as it is. Never throws: what cannot be done is a problem. */
   applyPlan(plan: PodPlan): AttachProblem[];
+  /** Why no pod can be attached now, as of the last look; undefined = pods can be. */
+  obstacle(): CniError | undefined;
   /** What is wrong now: with the plan, with the ledger, with the last calls. */
   problems(): AttachProblem[];
   attachments(): AttachmentView[];
@@ -149,6 +151,21 @@ class Handler implements CniHandler {
   look(): AttachProblem[] {
     this.#nodeSide.look();
     return [...this.#nodeSide.rangeProblems(), ...this.#nodeSide.problems()];
+  }
+
+  obstacle(): CniError | undefined {
+    const refusal = ({ message, remedy }: AttachProblem) => new CniError(ErrorCode.notAvailable, message, remedy);
+    const problem = this.#causes().find(({ severity }) => severity === "error");
+    if (problem) return refusal(problem);
+    if (this.#ledger.pools().some(pool => !pool.retired)) return undefined;
+    // Where one of several cannot be used, the node still has pods; here it has none.
+    const [unusable] = this.#nodeSide.rangeProblems();
+    if (unusable) return refusal(unusable);
+    return new CniError(
+      ErrorCode.notAvailable,
+      "no pod CIDR is assigned to this node yet",
+      "Kubernetes assigns it (kube-controller-manager --allocate-node-cidrs), or the PodNetwork names the ranges",
+    );
   }
 
   problems(): AttachProblem[] {
@@ -321,18 +338,8 @@ class Handler implements CniHandler {
   async #status(): Promise<undefined> {
     // The kernel's part may have been undone, or mended, since the last look.
     this.#nodeSide.look();
-    const problem = this.#causes().find(({ severity }) => severity === "error");
-    if (problem) throw new CniError(ErrorCode.notAvailable, problem.message, problem.remedy);
-    if (!this.#ledger.pools().some(pool => !pool.retired)) {
-      // Where one of several cannot be used, the node still has pods; here it has none.
-      const [unusable] = this.#nodeSide.rangeProblems();
-      if (unusable) throw new CniError(ErrorCode.notAvailable, unusable.message, unusable.remedy);
-      throw new CniError(
-        ErrorCode.notAvailable,
-        "no pod CIDR is assigned to this node yet",
-        "Kubernetes assigns it (kube-controller-manager --allocate-node-cidrs), or the PodNetwork names the ranges",
-      );
-    }
+    const obstacle = this.obstacle();
+    if (obstacle) throw obstacle;
   }
 
   /** What can keep all pods from being attached. */

@@ -16,6 +16,8 @@ export const ErrorCode = {
   tryAgainLater: 11,
   /** STATUS: ADD would fail. */
   notAvailable: 50,
+  /** STATUS: as 50, and pods that run have limited connectivity. */
+  limitedConnectivity: 51,
   /** CHECK: the attachment differs from what ADD made. */
   attachmentChanged: 100,
   /** ADD: the interface exists already, or the addresses that were asked for are taken. */

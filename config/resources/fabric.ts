@@ -119,6 +119,28 @@ const protectedPrefix = object("A prefix that no neighbour can take over unless 
   reason: text("Shown where a route is refused.", 128, { minLength: 1, default: "protected by the fabric" }),
 });
 
+const readiness = object(
+  "When a node counts as ready for pods: Node condition NetworkUnavailable, /readyz and CNI STATUS follow it. A node that was ready stays so until pods cannot be attached, or all its sessions are gone for `holdDown`.",
+  {
+    sessions: oneOf(
+      "How many of the node's sessions must be established and have sent their tables. Any: one. All: all. Percent: `percent` of them, at least one.",
+      ["Any", "All", "Percent"],
+      { default: "Any" },
+    ),
+    percent: optional(integer("For sessions Percent, 1..100; rounded up to whole sessions.", 1, 100)),
+    timeout: integer("How long a node waits for these sessions until it counts as ready without them. Seconds, 0..3600.", 0, 3600, {
+      default: 30,
+    }),
+    holdDown: integer("How long all sessions of a ready node may be gone until it is not ready any more. Seconds, 0..86400.", 0, 86400, {
+      default: 60,
+    }),
+  },
+  {
+    default: {},
+    rules: [{ rule: "(self.sessions == 'Percent') == has(self.percent)", message: "percent is for sessions Percent, and is needed there" }],
+  },
+);
+
 export const fabricSpec = object(
   "What is wanted.",
   {
@@ -167,6 +189,7 @@ export const fabricSpec = object(
         default: 60,
       },
     ),
+    readiness,
   },
   { rules: [{ rule: "has(self.asn) != has(self.asnFrom)", message: "asn or asnFrom says the AS of the nodes: one of both is needed" }] },
 );

@@ -63,6 +63,27 @@ export const rejected: Rejected[] = [
     message: /0 or at least 3/,
   },
   {
+    what: "readiness Percent of nothing",
+    kind: "Fabric",
+    spec: fabric({ readiness: { sessions: "Percent" } }),
+    field: "spec.readiness",
+    message: /needed there/,
+  },
+  {
+    what: "a percentage beside readiness Any",
+    kind: "Fabric",
+    spec: fabric({ readiness: { percent: 50 } }),
+    field: "spec.readiness",
+    message: /is for sessions Percent/,
+  },
+  {
+    what: "readiness of more than all",
+    kind: "Fabric",
+    spec: fabric({ readiness: { sessions: "Percent", percent: 101 } }),
+    field: "spec.readiness.percent",
+    message: /101 is out of range/,
+  },
+  {
     what: "keepalive as long as hold time",
     kind: "Fabric",
     spec: fabric({ timers: { holdTime: 9, keepaliveTime: 9 } }),
