@@ -21,6 +21,7 @@ import type { Reason } from "../platform/problem.ts";
 import { ApiError } from "./api/error.ts";
 import type { ApiBackend } from "./api/routes.ts";
 import type { EventView, PlanView, ReloadView, StatusView } from "./api/views.ts";
+import { CniFiles, type CniFilesOptions } from "./cni-files.ts";
 import { nodeFacts } from "./facts.ts";
 import { Gateways, readGateways } from "./gateways.ts";
 import { planView, readDirectory } from "./offline.ts";
@@ -37,6 +38,8 @@ export interface AgentOptions {
   /** Where the objects come from, for people. */
   sourceName: string;
   stateDirectory: string;
+  /** Where the container runtime looks for networks, where the agent is to install itself there. */
+  cni?: CniFilesOptions;
 }
 
 export interface AgentParts {
@@ -77,6 +80,7 @@ export class Agent {
   /** A first look at the gateways, before which there is no plan. */
   #looking: Promise<void> | undefined;
   readonly #serving: ServingWatch;
+  readonly #cniFiles: CniFiles | undefined;
   readonly #startedAt: number;
   readonly #timers = new Map<string, { cancel(): void }>();
   #stopWatching: () => void = () => {};
@@ -125,6 +129,9 @@ export class Agent {
       obstacle: () => this.#pods.obstacle(),
       changed: serving => this.#servingChanged(serving),
     });
+    const { clock, log } = parts;
+    const cni = { clock, log, ready: () => this.#serving.serving.ready, mended: (text: string) => this.#publish("mended", text) };
+    this.#cniFiles = options.cni && new CniFiles(options.cni, cni);
     this.#places = routeMemory(options, parts.log);
     this.#gateways = new Gateways({ ...parts, ours: () => this.#protocols(), changed: () => this.#factsChanged() });
     this.#facts = this.#readFacts();
@@ -140,6 +147,7 @@ export class Agent {
     }, nodeTopics);
     await this.#startSource();
     await this.#looking;
+    this.#cniFiles?.look();
     this.#later("sweep", SWEEP_INTERVAL, () => this.#sweep());
     this.#nextTurns();
   }
@@ -172,6 +180,7 @@ export class Agent {
     this.#closed = true;
     this.#turns.close();
     this.#serving.close();
+    this.#cniFiles?.close();
     for (const timer of this.#timers.values()) timer.cancel();
     this.#stopWatching();
     this.#gateways.close();
@@ -226,6 +235,7 @@ export class Agent {
       ...underCauses(this.#sourceProblems, this.#compileProblems),
       ...this.#pods.problems(),
       ...this.#serving.problems(),
+      ...(this.#cniFiles?.problems() ?? []),
       ...(this.#speaker?.problems() ?? []),
     ];
   }
@@ -540,6 +550,7 @@ export class Agent {
 
   #sweep(): void {
     this.#lookAtPods();
+    this.#cniFiles?.look();
     // Some problems come with time, such as a session that stays down.
     this.#logProblems(this.problems());
     void this.#pods.sweep().finally(() => this.#later("sweep", SWEEP_INTERVAL, () => this.#sweep()));
@@ -562,6 +573,7 @@ export class Agent {
     const text = ready ? `this node serves pods: ${reason}` : `this node does not serve pods: ${reason}`;
     this.#parts.log[ready ? "info" : "warn"]({ ready }, text);
     this.#publish("serving", text, { ready, reason, limited });
+    this.#cniFiles?.look();
   }
 
   #publish(type: string, text: string, fields: object = {}): void {

@@ -17,6 +17,7 @@ import type { Logger } from "../platform/log.ts";
 import { Agent } from "./agent.ts";
 import { type ApiServer, startApi } from "./api/server.ts";
 import { SocketError } from "./api/socket.ts";
+import type { CniFilesOptions } from "./cni-files.ts";
 import { LockError, lockStateDirectory } from "./lock.ts";
 import { createLog, type LogFormat, type LogLevel } from "./log.ts";
 import { machineStops } from "./shutdown.ts";
@@ -35,6 +36,8 @@ export interface RunOptions {
   logLevel: LogLevel;
   logFormat?: LogFormat;
   onStop: "auto" | "withdraw" | "keep";
+  /** Absent: the agent does not install itself for the container runtime. */
+  cni?: CniFilesOptions;
 }
 
 /** Milliseconds that requests under way have to end. */
@@ -74,7 +77,7 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
   const { promise: left, resolve: leave } = Promise.withResolvers<"leave">();
   const { source, name: sourceName } = await openSource(options, log);
   const agent = new Agent(
-    { node: options.node, sourceName, stateDirectory: options.state },
+    { node: options.node, sourceName, stateDirectory: options.state, cni: options.cni },
     {
       clock,
       log,

@@ -2,6 +2,7 @@
  * The commands of `podlane`: their arguments, help and examples. What a command does stands in commands.ts, so that `--help` and the
  * offline commands load nothing of the agent.
  */
+import { join, resolve } from "node:path";
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { version } from "../agent/version.ts";
 import { Families } from "../bgpd/family.ts";
@@ -12,6 +13,8 @@ import type { Terminal } from "./terminal.ts";
 
 const DEFAULT_SOCKET = "/run/podlane/agent.sock";
 const DEFAULT_STATE = "/var/lib/podlane";
+const DEFAULT_BIN_DIR = "/opt/cni/bin";
+const DEFAULT_CONF_DIR = "/etc/cni/net.d";
 
 const EXIT_CODES = `
 Exit codes: 0 done, 1 it failed, 2 it was called wrongly.`;
@@ -79,6 +82,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     ["podlane agent --node node1 --config . --log-level debug", "show every step of every session"],
     ["podlane agent --node node1 --kubernetes", "in a pod of the cluster: objects from the API server"],
     ["podlane agent --node node1 --kubeconfig /etc/podlane/kubeconfig", "the same on the node itself"],
+    ["podlane agent --node node1 --config /etc/podlane --install-cni", "be the node's pod network as soon as it can serve pods"],
   ])
     .addOption(new Option("--node <name>", "the name of this node, as in the node list").env("NODE_NAME").makeOptionMandatory())
     .option("--config <directory>", "where the objects are (*.yaml)")
@@ -101,9 +105,13 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
         .choices(["auto", "keep", "withdraw"])
         .default("auto"),
     )
-    .action(async options => {
+    .option("--install-cni", "install the CNI executable and the network's list when the node can serve pods, and keep them current")
+    .option("--cni-bin-dir <directory>", "with --install-cni: where the runtime looks for executables", DEFAULT_BIN_DIR)
+    .option("--cni-conf-dir <directory>", "with --install-cni: where the runtime looks for networks", DEFAULT_CONF_DIR)
+    .action(async ({ installCni, cniBinDir: binDir, cniConfDir: confDir, ...options }) => {
       requireOneSource(options);
-      process.exit(await (await import("../agent/main.ts")).runAgent(options));
+      const cni = installCni && { binDir, confDir, ...pluginPaths(options) };
+      process.exit(await (await import("../agent/main.ts")).runAgent({ ...options, ...(cni && { cni }) }));
     });
 
   ask("peers", "List the neighbours and the state of their sessions.", [
@@ -196,8 +204,8 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
   ]).helpCommand(false);
   const onNode = <Usage extends string>(usage: Usage, description: string, examples: [command: string, what: string][]) =>
     add(usage, description, examples, cni)
-      .option("--bin-dir <directory>", "where the runtime looks for executables", "/opt/cni/bin")
-      .option("--conf-dir <directory>", "where the runtime looks for networks", "/etc/cni/net.d")
+      .option("--bin-dir <directory>", "where the runtime looks for executables", DEFAULT_BIN_DIR)
+      .option("--conf-dir <directory>", "where the runtime looks for networks", DEFAULT_CONF_DIR)
       .option("--dry-run", "say what would be done, and change nothing")
       .option("--json", "print JSON instead of text");
   onNode("install", "Install the executable, then the network's list; what is there is replaced at one stroke. May be repeated.", [
@@ -232,6 +240,14 @@ function requireOneSource({ config, kubernetes, kubeconfig }: { config?: string;
       2,
     );
   throw new CliError(`${named.join(" and ")} exclude each other`, "objects come from one place: keep one of them", 2);
+}
+
+/** What the CNI executable must be told, as it does not know it by itself. */
+function pluginPaths({ socket, state }: { socket: string; state: string }): { socket?: string; queue?: string } {
+  return {
+    ...(socket !== DEFAULT_SOCKET && { socket: resolve(socket) }),
+    ...(state !== DEFAULT_STATE && { queue: join(resolve(state), "del-queue") }),
+  };
 }
 
 /** Here and not only in the agent: a slip of the pen is one whether or not an agent runs. */

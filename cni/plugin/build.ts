@@ -8,6 +8,7 @@
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
+import os from "node:os";
 import path from "node:path";
 
 const here = import.meta.dirname;
@@ -15,45 +16,76 @@ const here = import.meta.dirname;
 export const pluginFiles = ["podlane", ".podlane.mjs"] as const;
 const compilers = ["cc", "gcc", "clang"];
 
+export interface PluginFile {
+  name: (typeof pluginFiles)[number];
+  content: Buffer;
+  mode: number;
+}
+
 /** Installs `DIRECTORY/podlane` and returns its path. `kind` forces one of the two. Throws where a compiler that was asked for fails. */
 export function buildPlugin(directory: string, kind?: "cc" | "node"): string {
-  fs.mkdirSync(directory, { recursive: true });
-  const target = path.join(directory, pluginFiles[0]);
-  const temporary = path.join(directory, `.podlane.${process.pid}`);
+  for (const { name, content, mode } of pluginContents(directory, kind)) replaceFile(path.join(directory, name), content, mode);
+  return path.join(directory, pluginFiles[0]);
+}
+
+/** What belongs into `directory`, in the order in which it is to be written. Throws like buildPlugin. */
+export function pluginContents(directory: string, kind?: "cc" | "node"): PluginFile[] {
+  const program = kind === "node" ? undefined : (kind === undefined && prebuilt()) || compile(kind === "cc");
+  return program ? [{ name: pluginFiles[0], content: program, mode: 0o755 }] : script(directory);
+}
+
+/** By rename(2): whoever looks sees the old or the new one, whole. Makes the directory where it is missing. */
+export function replaceFile(file: string, content: Buffer | string, mode: number): void {
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  // A name that no runtime reads.
+  const temporary = path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.new`);
   try {
-    if (kind === "node" || !compile(temporary, kind === "cc")) writeScript(directory, temporary);
-    fs.chmodSync(temporary, 0o755);
-    fs.renameSync(temporary, target);
+    fs.writeFileSync(temporary, content, { flush: true });
+    fs.chmodSync(temporary, mode);
+    fs.renameSync(temporary, file);
   } finally {
     fs.rmSync(temporary, { force: true });
   }
-  return target;
+}
+
+/** Beside the bundle (scripts/build.ts), whose machine had a compiler. */
+function prebuilt(): Buffer | undefined {
+  const file = path.join(here, "cni", pluginFiles[0]);
+  const content = fs.existsSync(file) ? fs.readFileSync(file) : undefined;
+  return content?.subarray(0, 4).equals(Buffer.from("\x7fELF")) ? content : undefined;
 }
 
 /** Static where the C library allows it: then the file runs on any Linux of this architecture. */
-function compile(target: string, required: boolean): boolean {
+function compile(required: boolean): Buffer | undefined {
   let failure = "there is no C compiler";
-  for (const compiler of compilers) {
-    for (const link of ["-static", "-s"]) {
-      const run = spawnSync(compiler, ["-O2", "-Wall", "-Wextra", link, "-o", target, path.join(here, "podlane.c")], { encoding: "utf8" });
-      if (run.status === 0) return true;
-      if (!run.error) failure = `${compiler}: ${run.stderr}`;
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "podlane-plugin-"));
+  try {
+    const target = path.join(folder, pluginFiles[0]);
+    for (const compiler of compilers) {
+      for (const link of ["-static", "-s"]) {
+        const run = spawnSync(compiler, ["-O2", "-Wall", "-Wextra", link, "-o", target, path.join(here, "podlane.c")], {
+          encoding: "utf8",
+        });
+        if (run.status === 0) return fs.readFileSync(target);
+        if (!run.error) failure = `${compiler}: ${run.stderr}`;
+      }
     }
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
   }
   if (required) throw new Error(`cannot build the CNI plugin: ${failure}; install gcc and libc6-dev`);
-  return false;
+  return undefined;
 }
 
-function writeScript(directory: string, target: string): void {
+function script(directory: string): PluginFile[] {
   const program = path.join(path.resolve(directory), pluginFiles[1]);
-  const source = stripTypeScriptTypes(fs.readFileSync(path.join(here, "podlane.ts"), "utf8"));
-  fs.writeFileSync(`${program}.new`, source);
-  fs.renameSync(`${program}.new`, program);
   const node = projectNode();
-  fs.writeFileSync(
-    target,
-    `#!/bin/sh\nif [ -x ${quote(node)} ]; then exec ${quote(node)} ${quote(program)}; fi\nexec node ${quote(program)}\n`,
-  );
+  const start = `#!/bin/sh\nif [ -x ${quote(node)} ]; then exec ${quote(node)} ${quote(program)}; fi\nexec node ${quote(program)}\n`;
+  const source = stripTypeScriptTypes(fs.readFileSync(path.join(here, "podlane.ts"), "utf8"));
+  return [
+    { name: pluginFiles[1], content: Buffer.from(source), mode: 0o644 },
+    { name: pluginFiles[0], content: Buffer.from(start), mode: 0o755 },
+  ];
 }
 
 /** Not that of whoever calls, which may be the user's of today. */

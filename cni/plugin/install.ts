@@ -4,15 +4,22 @@
  */
 import fs from "node:fs";
 import path from "node:path";
-import { buildPlugin, pluginFiles } from "./build.ts";
+import { type PluginFile, pluginContents, pluginFiles, replaceFile } from "./build.ts";
 
-export interface InstallOptions {
+export interface PluginPlaces {
   binDir: string;
   confDir: string;
+}
+
+export interface InstallOptions extends PluginPlaces {
   /** Of the agent; undefined = the executable's default. */
   socket?: string;
+  /** Where the executable keeps DELs while there is no agent; undefined = its default. */
+  queue?: string;
   /** Change nothing. */
   dryRun: boolean;
+  /** What pluginContents(binDir) gave; absent: it is asked now, which may take a compiler some time. */
+  plugin?: readonly PluginFile[];
 }
 
 export interface FileChange {
@@ -26,35 +33,44 @@ export interface InstallReport {
   notes: string[];
 }
 
+/** A network of somebody else that the runtime takes in place of podlane's. */
+export interface ForeignNetwork {
+  file: string;
+  /** Its name; undefined: the file cannot be read as a network. */
+  network: string | undefined;
+}
+
 const CONFLIST_NAME = "10-podlane.conflist";
 /** What libcni takes for network configurations. */
 const configuration = /\.(conf|conflist|json)$/;
+/** Of a file that is read to name its network. */
+const MAX_OCTETS = 1 << 20;
 
 /** Throws errors of the file system, which name the path. */
 export function installPlugin(options: InstallOptions): InstallReport {
   const { binDir, confDir, dryRun } = options;
-  const executable = path.join(binDir, pluginFiles[0]);
-  const list = path.join(confDir, CONFLIST_NAME);
-  const before = contentOf(executable);
-  if (!dryRun) buildPlugin(binDir);
   const hasPortmap = fs.existsSync(path.join(binDir, "portmap"));
-  const text = conflist(options.socket, hasPortmap);
-  const files = [
-    { file: executable, change: changeOf(before, dryRun ? before : contentOf(executable)) },
-    { file: list, change: changeOf(contentOf(list), Buffer.from(text)) },
+  const executables = options.plugin ?? pluginContents(binDir);
+  const wanted = [
+    ...executables.map(({ name, content, mode }) => ({ file: path.join(binDir, name), content, mode })),
+    { file: path.join(confDir, CONFLIST_NAME), content: Buffer.from(conflist(options, hasPortmap)), mode: 0o644 },
   ];
-  if (!dryRun && files[1].change !== "unchanged") writeFile(list, text);
+  const files = wanted.map(({ file, content, mode }): FileChange => {
+    const change = changeOf(file, content, mode);
+    if (!dryRun && change !== "unchanged") replaceFile(file, content, mode);
+    return { file, change };
+  });
   const notes: string[] = [];
   if (!hasPortmap) notes.push(`hostPort of pods has no effect: there is no ${path.join(binDir, "portmap")}; install it, then this again`);
-  const first = readNames(confDir).find(name => name !== CONFLIST_NAME);
-  if (first !== undefined && first < CONFLIST_NAME)
-    notes.push(`the runtime takes the first file, ${path.join(confDir, first)}, and not podlane's: remove it when its pods are gone`);
+  const foreign = foreignNetwork(confDir);
+  if (foreign) notes.push(`the runtime takes the first file, ${foreign.file}, and not podlane's: remove it when its pods are gone`);
   return { files, notes };
 }
 
 /** Throws errors of the file system, which name the path. */
-export function uninstallPlugin({ binDir, confDir, dryRun }: Omit<InstallOptions, "socket">): InstallReport {
-  const files = [path.join(confDir, CONFLIST_NAME), ...pluginFiles.map(name => path.join(binDir, name))].map((file): FileChange => {
+export function uninstallPlugin({ binDir, confDir, dryRun }: PluginPlaces & { dryRun: boolean }): InstallReport {
+  const own = [path.join(confDir, CONFLIST_NAME), ...pluginFiles.map(name => path.join(binDir, name))];
+  const files = [...own, ...own.flatMap(halfWritten)].map((file): FileChange => {
     const present = fs.existsSync(file);
     if (present && !dryRun) fs.rmSync(file);
     return { file, change: present ? "removed" : "absent" };
@@ -62,40 +78,58 @@ export function uninstallPlugin({ binDir, confDir, dryRun }: Omit<InstallOptions
   return { files, notes: ["pods that are still attached can no longer be deleted by the runtime: drain the node first"] };
 }
 
+/** Beside a file, what replaceFile() left there when its process was killed. */
+function halfWritten(file: string): string[] {
+  const { dir: directory, base: name } = path.parse(file);
+  if (!fs.existsSync(directory)) return [];
+  const leftover = (found: string) => found.startsWith(`.${name}.`) && /^\d{1,10}\.new$/.test(found.slice(name.length + 2));
+  return fs
+    .readdirSync(directory)
+    .filter(leftover)
+    .map(found => path.join(directory, found));
+}
+
+/** The first of those that sort before podlane's: containerd and the kubelet take one network, of the first file by name. */
+export function foreignNetwork(confDir: string): ForeignNetwork | undefined {
+  const [first] = readNames(confDir);
+  if (first === undefined || first >= CONFLIST_NAME) return undefined;
+  const file = path.join(confDir, first);
+  return { file, network: networkOf(file) };
+}
+
+function networkOf(file: string): string | undefined {
+  try {
+    if (fs.statSync(file).size > MAX_OCTETS) return undefined;
+    const { name, type, plugins } = JSON.parse(fs.readFileSync(file, "utf8"));
+    const isNetwork = file.endsWith(".conflist") ? Array.isArray(plugins) && plugins.length > 0 : typeof type === "string" && type !== "";
+    return isNetwork && typeof name === "string" ? name : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** CNI 1.0.0, which containerd 1.6 knows. */
-function conflist(socket: string | undefined, hasPortmap: boolean): string {
+function conflist({ socket, queue }: InstallOptions, hasPortmap: boolean): string {
   const plugins = [
-    { type: "podlane", ...(socket !== undefined && { socket }) },
+    { type: "podlane", ...(socket !== undefined && { socket }), ...(queue !== undefined && { queue }) },
     ...(hasPortmap ? [{ type: "portmap", capabilities: { portMappings: true } }] : []),
   ];
   return `${JSON.stringify({ cniVersion: "1.0.0", name: "podlane", plugins }, undefined, 2)}\n`;
 }
 
-function changeOf(before: Buffer | undefined, after: Buffer | undefined): FileChange["change"] {
-  if (before === undefined) return "made";
-  return after !== undefined && before.equals(after) ? "unchanged" : "replaced";
+function changeOf(file: string, content: Buffer, mode: number): FileChange["change"] {
+  const found = fs.statSync(file, { throwIfNoEntry: false });
+  if (!found) return "made";
+  const same = found.isFile() && (found.mode & 0o777) === mode && found.size === content.length && fs.readFileSync(file).equals(content);
+  return same ? "unchanged" : "replaced";
 }
 
-function contentOf(file: string): Buffer | undefined {
-  return fs.existsSync(file) ? fs.readFileSync(file) : undefined;
-}
-
+/** Of files, as libcni lists them. */
 function readNames(directory: string): string[] {
   if (!fs.existsSync(directory)) return [];
   return fs
-    .readdirSync(directory)
-    .filter(name => configuration.test(name))
+    .readdirSync(directory, { withFileTypes: true })
+    .filter(entry => !entry.isDirectory() && configuration.test(entry.name))
+    .map(({ name }) => name)
     .sort();
-}
-
-function writeFile(file: string, text: string): void {
-  fs.mkdirSync(path.dirname(file), { recursive: true });
-  // A name that no runtime reads.
-  const temporary = path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.new`);
-  try {
-    fs.writeFileSync(temporary, text, { mode: 0o644, flush: true });
-    fs.renameSync(temporary, file);
-  } finally {
-    fs.rmSync(temporary, { force: true });
-  }
 }
