@@ -7,7 +7,7 @@ import { neededNodes } from "../config/compile/needs.ts";
 import { DirectorySource } from "../config/sources/directory.ts";
 import { KubernetesSource } from "../config/sources/kubernetes.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
-import { checkRequirements, openKernel } from "../kernel/index.ts";
+import { checkRequirements, makeSysctlWritable, openKernel } from "../kernel/index.ts";
 import { ApiClient } from "../kubernetes/client.ts";
 import { inCluster } from "../kubernetes/credentials.ts";
 import { Http2Transport } from "../kubernetes/http2.ts";
@@ -53,6 +53,9 @@ export async function runAgent(options: RunOptions): Promise<number> {
   const missing = checkRequirements({ netAdmin: true, sysAdmin: true, links: ["veth", "bridge"] });
   for (const sentence of missing) log.error({}, sentence);
   if (missing.length > 0) return 1;
+  const procSys = makeSysctlWritable();
+  if (procSys.state === "remounted") log.info({}, "remounted /proc/sys writable in the mount namespace of this container");
+  if (procSys.state === "refused") log.error({}, `kernel parameters cannot be set, so no pod can be attached: ${procSys.why}`);
   for (const sentence of checkRequirements({ tcpMd5: true, sysctl: true, bridgeNetfilter: true })) log.warn({}, sentence);
   let unlock: (() => void) | undefined;
   try {

@@ -11,6 +11,7 @@ export { changeForward, type ForwardChain, forwardChains, type IptablesForward, 
 export { isNetns, netnsInode, OWN_NETNS, openNetns, withNetns } from "./netns.ts";
 export { type NonBlockingOutput, nonBlockingOutput } from "./output.ts";
 export { type DescriptorPoll, type PollInterest, pollDescriptor } from "./poll.ts";
+export { makeSysctlWritable } from "./procsys.ts";
 export { checkRequirements, findLacks, type Needs, READ_ONLY_REMEDY, requirements } from "./requirements.ts";
 export { openRtnetlink, type RtnetlinkSocket } from "./rtnetlink.ts";
 export {

@@ -22,7 +22,8 @@ export interface Needs {
 }
 
 /** Of /proc/sys. */
-export const READ_ONLY_REMEDY = "run in a privileged container, or remount /proc/sys read-write in the agent's mount namespace";
+export const READ_ONLY_REMEDY =
+  "give the container CAP_SYS_ADMIN and no AppArmor profile that forbids mount, then the agent remounts /proc/sys for itself at its start; or run it in a privileged container";
 
 /** capabilities(7). */
 const CAP_NET_ADMIN = 12;
