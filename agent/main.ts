@@ -3,15 +3,7 @@
  * a second one at once; SIGHUP reloads. However it ends, the kernel keeps forwarding.
  */
 import { Faults, guardedClock, guardedKernel } from "../bgpd/faults.ts";
-import { neededNodes } from "../config/compile/needs.ts";
-import { DirectorySource } from "../config/sources/directory.ts";
-import { KubernetesSource } from "../config/sources/kubernetes.ts";
-import type { ResourceSource } from "../config/sources/source.ts";
 import { checkRequirements, makeSysctlWritable, openKernel } from "../kernel/index.ts";
-import { ApiClient } from "../kubernetes/client.ts";
-import { inCluster } from "../kubernetes/credentials.ts";
-import { Http2Transport } from "../kubernetes/http2.ts";
-import { fromKubeconfig } from "../kubernetes/kubeconfig.ts";
 import { systemClock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import { Agent } from "./agent.ts";
@@ -20,17 +12,11 @@ import { SocketError } from "./api/socket.ts";
 import type { CniFilesOptions } from "./cni-files.ts";
 import { LockError, lockStateDirectory } from "./lock.ts";
 import { createLog, type LogFormat, type LogLevel } from "./log.ts";
+import { openSource, SourceError, type SourceOptions } from "./open-source.ts";
 import { machineStops } from "./shutdown.ts";
 import { version } from "./version.ts";
 
-export interface RunOptions {
-  node: string;
-  /** One of these three says where the objects are. */
-  config?: string;
-  kubernetes?: boolean;
-  kubeconfig?: string;
-  /** https://host:port, in place of the one that is known from the cluster. */
-  apiServer?: string;
+export interface RunOptions extends SourceOptions {
   state: string;
   socket: string;
   logLevel: LogLevel;
@@ -113,26 +99,6 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
   }
 }
 
-async function openSource(options: RunOptions, log: Logger): Promise<{ source: ResourceSource; name: string }> {
-  const { node, config, kubeconfig, apiServer } = options;
-  if (config !== undefined) return { source: new DirectorySource(config), name: config };
-  const { transport, namespace } = await access(kubeconfig, apiServer).catch((error: Error) => {
-    throw new StartError(error.message);
-  });
-  const client = new ApiClient(transport, version);
-  const parts = { client, clock: systemClock, log: log.child({ part: "kubernetes" }), random: Math.random };
-  return { source: new KubernetesSource({ node, namespace, needs: neededNodes }, parts), name: client.server };
-}
-
-async function access(kubeconfig: string | undefined, apiServer: string | undefined) {
-  if (kubeconfig !== undefined) return fromKubeconfig(kubeconfig);
-  const credentials = await inCluster(apiServer);
-  return { transport: new Http2Transport(credentials), namespace: credentials.namespace };
-}
-
-/** The operator's to correct. */
-class StartError extends Error {}
-
 /** Why the node's routes are withdrawn at a stop; undefined: they are kept for the next agent. */
 async function withdrawal(onStop: RunOptions["onStop"]): Promise<string | undefined> {
   if (onStop === "auto") return machineStops();
@@ -182,7 +148,7 @@ function end(log: Logger, code: number, text: string): never {
 
 /** What is the operator's to correct, and is told in one sentence. */
 function isExpected(error: unknown): error is Error {
-  return error instanceof StartError || error instanceof LockError || error instanceof SocketError || isSystemError(error);
+  return error instanceof SourceError || error instanceof LockError || error instanceof SocketError || isSystemError(error);
 }
 
 /** Of the file system, such as EROFS or EACCES: the message names the path. */

@@ -1,0 +1,43 @@
+/** Where the objects of this node come from, as the command line says it. */
+import { neededNodes } from "../config/compile/needs.ts";
+import { DirectorySource } from "../config/sources/directory.ts";
+import { KubernetesSource } from "../config/sources/kubernetes.ts";
+import type { ResourceSource } from "../config/sources/source.ts";
+import { ApiClient } from "../kubernetes/client.ts";
+import { inCluster } from "../kubernetes/credentials.ts";
+import { Http2Transport } from "../kubernetes/http2.ts";
+import { fromKubeconfig } from "../kubernetes/kubeconfig.ts";
+import { systemClock } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
+import { version } from "./version.ts";
+
+export interface SourceOptions {
+  node: string;
+  /** One of these three says where the objects are. */
+  config?: string;
+  kubernetes?: boolean;
+  kubeconfig?: string;
+  /** https://host:port, in place of the one that is known from the cluster. */
+  apiServer?: string;
+}
+
+/** Rejects with a SourceError. */
+export async function openSource(options: SourceOptions, log: Logger): Promise<{ source: ResourceSource; name: string }> {
+  const { node, config, kubeconfig, apiServer } = options;
+  if (config !== undefined) return { source: new DirectorySource(config), name: config };
+  const { transport, namespace } = await access(kubeconfig, apiServer).catch((error: Error) => {
+    throw new SourceError(error.message);
+  });
+  const client = new ApiClient(transport, version);
+  const parts = { client, clock: systemClock, log: log.child({ part: "kubernetes" }), random: Math.random };
+  return { source: new KubernetesSource({ node, namespace, needs: neededNodes }, parts), name: client.server };
+}
+
+async function access(kubeconfig: string | undefined, apiServer: string | undefined) {
+  if (kubeconfig !== undefined) return fromKubeconfig(kubeconfig);
+  const credentials = await inCluster(apiServer);
+  return { transport: new Http2Transport(credentials), namespace: credentials.namespace };
+}
+
+/** The operator's to correct. */
+export class SourceError extends Error {}
