@@ -88,8 +88,8 @@ describe("what a problem says", () => {
     ],
     [
       "a field that is missing",
-      "apiVersion: podlane.io/v1alpha1\nkind: Fabric\nmetadata: {name: f}\nspec:\n  nodeSelector: {}\n",
-      'a.yaml, document 1, line 5:3: error: Fabric/f spec.asn: field "asn" is missing. add asn (The nodes\' AS number; the node annotation podlane.io/asn overrides it for one node. 1..4294967294 (RFC 6793) without 23456 and 65535)',
+      "apiVersion: podlane.io/v1alpha1\nkind: Fabric\nmetadata: {name: f}\nspec:\n  asn: 64512\n",
+      'a.yaml, document 1, line 5:3: error: Fabric/f spec.nodeSelector: field "nodeSelector" is missing. add nodeSelector (The nodes this fabric is made of. `{}` selects all.)',
     ],
   ])("%s", (_, text, expected) => {
     expect(lines(text)).toEqual([expected]);
