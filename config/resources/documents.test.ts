@@ -89,7 +89,7 @@ describe("what a problem says", () => {
     [
       "a field that is missing",
       "apiVersion: podlane.io/v1alpha1\nkind: Fabric\nmetadata: {name: f}\nspec:\n  asn: 64512\n",
-      'a.yaml, document 1, line 5:3: error: Fabric/f spec.nodeSelector: field "nodeSelector" is missing. add nodeSelector (The nodes this fabric is made of. `{}` selects all.)',
+      'a.yaml, document 1, line 5:3: error: Fabric/f spec.nodeSelector: field "nodeSelector" is missing. add nodeSelector (The nodes this fabric is made of. `{}` selects all)',
     ],
   ])("%s", (_, text, expected) => {
     expect(lines(text)).toEqual([expected]);
