@@ -128,6 +128,7 @@ function apiFlags(folder: string, etcd: number, port: number, watchCache: boolea
     `--etcd-servers=http://127.0.0.1:${etcd}`,
     `--secure-port=${port}`,
     "--bind-address=127.0.0.1",
+    "--advertise-address=127.0.0.1",
     `--cert-dir=${folder}`,
     `--token-auth-file=${join(folder, "tokens.csv")}`,
     "--authorization-mode=RBAC",
