@@ -24,6 +24,7 @@ import type { EventView, PlanView, ReloadView, StatusView } from "./api/views.ts
 import { CniFiles, type CniFilesOptions } from "./cni-files.ts";
 import { nodeFacts } from "./facts.ts";
 import { Gateways, readGateways } from "./gateways.ts";
+import type { Figures, MetricsSubject } from "./metrics/figures.ts";
 import { planView, readDirectory } from "./offline.ts";
 import { Pods } from "./pods.ts";
 import { routeMemory } from "./route-memory.ts";
@@ -50,6 +51,8 @@ export interface AgentParts {
   faults: Faults;
   /** Withdraws the node's routes and ends the process. */
   leave(): void;
+  /** Of what runs beside the agent. */
+  moreProblems?(): Problem[];
   publish(event: EventView): void;
 }
 
@@ -230,14 +233,47 @@ export class Agent {
   }
 
   problems(): Problem[] {
-    return [
-      ...this.#agentProblems,
-      ...underCauses(this.#sourceProblems, this.#compileProblems),
-      ...this.#pods.problems(),
-      ...this.#serving.problems(),
-      ...(this.#cniFiles?.problems() ?? []),
-      ...(this.#speaker?.problems() ?? []),
-    ];
+    return [...this.#findProblems()].flat();
+  }
+
+  *#findProblems(): Generator<Problem[]> {
+    yield this.#agentProblems;
+    yield underCauses(this.#sourceProblems, this.#compileProblems);
+    yield this.#parts.moreProblems?.() ?? [];
+    yield this.#pods.problems();
+    yield this.#serving.problems();
+    yield this.#cniFiles?.problems() ?? [];
+    if (this.#speaker) yield* this.#speaker.findProblems();
+  }
+
+  /** What metrics are made of. */
+  subject(): MetricsSubject {
+    return {
+      ready: () => (this.serving().ready ? undefined : this.serving().reason),
+      figures: () => this.#figures(),
+      neighbors: () => this.#speaker?.neighbors() ?? [],
+      findProblems: () => this.#findProblems(),
+    };
+  }
+
+  #figures(): Figures {
+    const now = this.#parts.clock.now();
+    const plannedAt = this.#savedAt === undefined ? this.#appliedAt : Date.parse(this.#savedAt);
+    const sourceAge = this.#parts.source.age?.();
+    return {
+      version,
+      startedAt: this.#startedAt / 1000,
+      ready: this.serving().ready,
+      plan: { inUse: this.#inUse, age: plannedAt === undefined ? undefined : Math.max(0, now - plannedAt) / 1000 },
+      sourceAge: sourceAge === undefined ? undefined : sourceAge / 1000,
+      faults: this.#parts.faults.snapshot(),
+      turns: this.#turns.view(now),
+      lateness: this.#turns.lateness(),
+      speaker: this.#speaker && { ...this.#speaker.overview(), ...this.#speaker.counters() },
+      calls: { underway: this.#pods.calls.underway, verbs: this.#pods.calls.view() },
+      attachments: this.#pods.attachments(),
+      ranges: this.#pods.ranges(),
+    };
   }
 
   /** What the local API may ask of the agent. */

@@ -12,6 +12,7 @@ import { SocketError } from "./api/socket.ts";
 import type { CniFilesOptions } from "./cni-files.ts";
 import { LockError, lockStateDirectory } from "./lock.ts";
 import { createLog, type LogFormat, type LogLevel } from "./log.ts";
+import type { MetricsOptions, MetricsParts, MetricsServer } from "./metrics/server.ts";
 import { openSource, SourceError, type SourceOptions } from "./open-source.ts";
 import { machineStops } from "./shutdown.ts";
 import { version } from "./version.ts";
@@ -24,6 +25,8 @@ export interface RunOptions extends SourceOptions {
   onStop: "auto" | "withdraw" | "keep";
   /** Absent: the agent does not install itself for the container runtime. */
   cni?: CniFilesOptions;
+  /** Absent: no metrics. */
+  metrics?: MetricsOptions;
 }
 
 /** Milliseconds that requests under way have to end. */
@@ -63,6 +66,7 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
   const kernel = guardedKernel(opened, faults);
   const clock = guardedClock(systemClock, faults);
   let api: ApiServer | undefined;
+  let metrics: MetricsServer | undefined;
   const { promise: left, resolve: leave } = Promise.withResolvers<"leave">();
   const { source, name: sourceName } = await openSource(options, log);
   const agent = new Agent(
@@ -75,6 +79,7 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
       leave: () => leave("leave"),
       source,
       publish: event => api?.events.publish(event),
+      moreProblems: () => metrics?.problems() ?? [],
     },
   );
   try {
@@ -82,6 +87,7 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
     log.info({ node: options.node, version, pid: process.pid, socket: options.socket }, `podlane ${version} starts on ${options.node}`);
     const reload = () => void agent.reload().catch(error => log.error({ err: error }, "the reload failed"));
     process.on("SIGHUP", reload);
+    if (options.metrics) metrics = await startMetrics(options.metrics, agent, { clock, log, faults });
     await agent.start();
     const cause = await Promise.race([stopping, left]);
     process.off("SIGHUP", reload);
@@ -91,12 +97,18 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
     if (withdraws === undefined) log.info({}, "neighbours in graceful restart keep this node's routes for the next agent");
     else log.info({}, `this node's routes are withdrawn: ${withdraws}`);
     if (cause === "leave") await agent.takeBack();
-    await Promise.all([api.close(REQUEST_GRACE), agent.close(withdraws !== undefined)]);
+    await Promise.all([api.close(REQUEST_GRACE), agent.close(withdraws !== undefined), metrics?.close()]);
     clearTimeout(bound);
     log.info({}, "ended; the kernel keeps its routes");
   } finally {
     opened.close();
   }
+}
+
+/** Who wants no metrics pays no memory for them. */
+async function startMetrics(options: MetricsOptions, agent: Agent, parts: MetricsParts): Promise<MetricsServer> {
+  const { MetricsServer } = await import("./metrics/server.ts");
+  return new MetricsServer(options, agent.subject(), parts);
 }
 
 /** Why the node's routes are withdrawn at a stop; undefined: they are kept for the next agent. */

@@ -3,10 +3,11 @@ import { type CniHandler, createCniHandler } from "../cni/attach/handler.ts";
 import type { CniAnswer } from "../cni/http.ts";
 import { CniError, ErrorCode, formatError } from "../cni/protocol/error.ts";
 import { type RawRequest, versionOf } from "../cni/protocol/request.ts";
-import type { AttachmentView, AttachProblem, PodPlan } from "../cni/types.ts";
+import type { AttachmentView, AttachProblem, PodPlan, RangeView } from "../cni/types.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
+import { CniCalls } from "./cni-calls.ts";
 import type { Serving } from "./serving.ts";
 
 export interface PodsParts {
@@ -26,8 +27,10 @@ export class Pods {
   #handler: CniHandler | undefined;
   #problems: Problem[] = [];
   #plan: PodPlan | undefined;
+  readonly calls: CniCalls;
 
   constructor(stateDirectory: string, parts: PodsParts) {
+    this.calls = new CniCalls(() => parts.clock.monotonic());
     this.#stateDirectory = stateDirectory;
     this.#parts = parts;
   }
@@ -60,7 +63,11 @@ export class Pods {
     if (!this.#handler && this.#plan) this.apply(this.#plan);
   }
 
-  async handle(request: RawRequest): Promise<CniAnswer> {
+  handle(request: RawRequest): Promise<CniAnswer> {
+    return this.calls.count(request.env.CNI_COMMAND, () => this.#handle(request));
+  }
+
+  async #handle(request: RawRequest): Promise<CniAnswer> {
     this.retry();
     const asksStatus = request.env.CNI_COMMAND === "STATUS";
     if (this.#handler) {
@@ -84,6 +91,10 @@ export class Pods {
 
   attachments(): AttachmentView[] {
     return this.#handler?.attachments() ?? [];
+  }
+
+  ranges(): RangeView[] {
+    return this.#handler?.ranges() ?? [];
   }
 
   /** See NodeFacts.held. */
@@ -128,7 +139,7 @@ export class Pods {
 
 function unavailable(code: ErrorCode, reason: string, request: RawRequest): CniAnswer {
   const error = new CniError(code, reason, "podlane problems says more");
-  return { status: 503, body: JSON.stringify(formatError(error, versionOf(request.stdin))) };
+  return { status: 503, body: JSON.stringify(formatError(error, versionOf(request.stdin))), code };
 }
 
 function toProblem(finding: AttachProblem): Problem {

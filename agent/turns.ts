@@ -16,7 +16,16 @@ export interface TurnsView {
   now: number;
 }
 
+/** Milliseconds: half of the turns came late by at most the first, all but one in a hundred by the second, all by the last. */
+export interface Lateness {
+  half: number;
+  most: number;
+  all: number;
+}
+
 export class Turns {
+  /** Of the period that ended last. */
+  #before: Lateness = { half: 0, most: 0, all: 0 };
   readonly #histogram = monitorEventLoopDelay({ resolution: RESOLUTION });
   #longest = 0;
   #at: number;
@@ -30,6 +39,7 @@ export class Turns {
   /** Ends a period; returns the longest turn in it. */
   next(now: number): number {
     const longest = this.#current();
+    this.#before = this.#lateness();
     this.#histogram.reset();
     this.#take(longest, now);
     return longest;
@@ -39,6 +49,12 @@ export class Turns {
     const current = this.#current();
     this.#take(current, now);
     return { longest: this.#longest, at: new Date(this.#at).toISOString(), now: current };
+  }
+
+  /** Of this period and the one before, whichever was worse: who asks once in a period misses nothing. */
+  lateness(): Lateness {
+    const [now, before] = [this.#lateness(), this.#before];
+    return { half: Math.max(now.half, before.half), most: Math.max(now.most, before.most), all: Math.max(now.all, before.all) };
   }
 
   close(): void {
@@ -52,7 +68,15 @@ export class Turns {
   }
 
   #current(): number {
-    const { count, max } = this.#histogram;
-    return count === 0 ? 0 : Math.max(0, Math.round(max / 1e6) - RESOLUTION);
+    return this.#late(this.#histogram.max);
+  }
+
+  #lateness(): Lateness {
+    const of = (percent: number) => this.#late(this.#histogram.percentile(percent));
+    return { half: of(50), most: of(99), all: this.#current() };
+  }
+
+  #late(nanoseconds: number): number {
+    return this.#histogram.count === 0 ? 0 : Math.max(0, Math.round(nanoseconds / 1e6) - RESOLUTION);
   }
 }

@@ -24,11 +24,11 @@ const ends = (speaker: MemorySpeaker, what: string) =>
 
 describe("a speaker counts", () => {
   it("what its sessions say and hear, and the states they enter", () => {
-    const { sessions, entered, undecided, unsent } = a.speaker.counters();
+    const { sessions, states, entered, undecided, unsent } = a.speaker.counters();
     expect(sessions.messagesIn.update).toBeGreaterThan(0);
-    expect(sessions.messagesIn).toEqual(b.speaker.counters().sessions.messagesOut);
-    expect(sessions.octetsOut).toBe(b.speaker.counters().sessions.octetsIn);
-    expect(entered.Established).toBe(1);
+    expect(sessions.messagesIn.update).toBe(b.speaker.counters().sessions.messagesOut.update);
+    expect(sessions.octetsOut).toBeGreaterThan(0);
+    expect([states.Established, entered.Established]).toEqual([1, 1]);
     expect([undecided, unsent]).toEqual([
       { "ipv4-unicast": 0, "ipv6-unicast": 0 },
       { "ipv4-unicast": 0, "ipv6-unicast": 0 },

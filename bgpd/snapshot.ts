@@ -30,6 +30,8 @@ export interface SpeakerSnapshot {
 /** For metrics. Sums of all sessions since the start, those of removed neighbours included, never fall. */
 export interface SpeakerCounters {
   sessions: SessionCounters;
+  /** How many are in each state. */
+  states: Record<SessionState, number>;
   /** Changes of a session into each state. */
   entered: Record<SessionState, number>;
   ends: SessionEnd[];

@@ -30,7 +30,16 @@ import { SessionTotals } from "./session/totals.ts";
 import { type TransportOptions, tcpTransport } from "./session/transport.ts";
 import type { SessionState } from "./session/types.ts";
 import type { Transport } from "./session/wire.ts";
-import type { ApplyReport, Explanation, RouteView, SessionCounts, SpeakerCounters, SpeakerProblem, SpeakerSnapshot } from "./snapshot.ts";
+import type {
+  ApplyReport,
+  Explanation,
+  NeighborSnapshot,
+  RouteView,
+  SessionCounts,
+  SpeakerCounters,
+  SpeakerProblem,
+  SpeakerSnapshot,
+} from "./snapshot.ts";
 import { neighborSnapshot, sentRoutes, tableCounts } from "./views.ts";
 
 export type { RouteFilter } from "./route-list.ts";
@@ -188,15 +197,23 @@ export class Speaker {
   }
 
   snapshot(): SpeakerSnapshot {
+    return { ...this.overview(), neighbors: [...this.neighbors()] };
+  }
+
+  /** One after the other, for whoever wants to do something else in between. */
+  *neighbors(): Generator<NeighborSnapshot> {
+    for (const peer of this.#peers.values()) {
+      const overdue = isOverdue(peer, this.#platform.clock.monotonic());
+      yield { ...neighborSnapshot(peer, this.#rib), ...(overdue && { overdue }) };
+    }
+  }
+
+  overview(): Omit<SpeakerSnapshot, "neighbors"> {
     const config = this.#config;
     return {
       asn: config?.asn ?? 0,
       routerId: config?.routerId ?? "0.0.0.0",
       listening: this.#listener?.listening ?? [],
-      neighbors: [...this.#peers.values()].map(peer => ({
-        ...neighborSnapshot(peer, this.#rib),
-        ...(isOverdue(peer, this.#platform.clock.monotonic()) && { overdue: true }),
-      })),
       tables: tableCounts(this.#rib),
       attributeSets: this.#rib.attributes.size,
       updateGroups: this.#rib.groups.reduce((sum, groups) => sum + groups.size, 0),
@@ -207,7 +224,7 @@ export class Speaker {
   }
 
   counters(): SpeakerCounters {
-    return speakerCounters(this.#peers.values(), this.#rib, this.#totals);
+    return speakerCounters([...this.#peers.values()], this.#rib, this.#totals);
   }
 
   sessions(): SessionCounts {
@@ -220,65 +237,79 @@ export class Speaker {
 
   /** What is wrong right now: listening sockets, neighbours' prefix limits and faults, routes the kernel does not take. */
   problems(): SpeakerProblem[] {
-    const problems: SpeakerProblem[] = [];
+    return [...this.findProblems()].flat();
+  }
+
+  /** One after the other, for whoever wants to do something else in between. */
+  *findProblems(): Generator<SpeakerProblem[]> {
     for (const message of this.#listener?.problems() ?? []) {
-      problems.push({
-        severity: "error",
-        reason: "ListenFailed",
-        object: "speaker",
-        field: "listen",
-        message,
-        remedy: "neighbours cannot connect to us until then",
-      });
+      yield [
+        {
+          severity: "error",
+          reason: "ListenFailed",
+          object: "speaker",
+          field: "listen",
+          message,
+          remedy: "neighbours cannot connect to us until then",
+        },
+      ];
     }
     for (const { prefix, used, ignored } of this.#rib.locals.flatMap(({ duplicates }) => duplicates)) {
-      problems.push({
-        severity: "warning",
-        reason: "DuplicateNetwork",
-        object: ignored,
-        field: "prefix",
-        message: `${prefix} is announced by ${used} already: what this one says of it has no effect`,
-        remedy: `take ${prefix} out of one of them${used === ignored ? "" : ", and put the attributes and neighbours that are wanted into the other"}`,
-      });
+      yield [
+        {
+          severity: "warning",
+          reason: "DuplicateNetwork",
+          object: ignored,
+          field: "prefix",
+          message: `${prefix} is announced by ${used} already: what this one says of it has no effect`,
+          remedy: `take ${prefix} out of one of them${used === ignored ? "" : ", and put the attributes and neighbours that are wanted into the other"}`,
+        },
+      ];
     }
-    for (const peer of this.#peers.values()) problems.push(...problemsOf(peer, this.#rib));
-    problems.push(...downProblems([...this.#peers.values()], this.#platform.clock.monotonic()));
+    for (const peer of this.#peers.values()) yield problemsOf(peer, this.#rib);
+    yield downProblems([...this.#peers.values()], this.#platform.clock.monotonic());
     const faults = this.#faults.snapshot();
     if (faults) {
       const { place, text, about, at } = faults.last;
-      problems.push({
-        severity: "error",
-        reason: "InternalError",
-        object: "speaker",
-        field: "faults",
-        message: `${faults.count} faults of podlane since the start; the last at ${at}: ${place}${about === undefined ? "" : ` of ${about}`}: ${text}`,
-        remedy: "what it was about was given up and all else goes on; please report it with the stack and the octets from the agent's log",
-      });
+      yield [
+        {
+          severity: "error",
+          reason: "InternalError",
+          object: "speaker",
+          field: "faults",
+          message: `${faults.count} faults of podlane since the start; the last at ${at}: ${place}${about === undefined ? "" : ` of ${about}`}: ${text}`,
+          remedy:
+            "what it was about was given up and all else goes on; please report it with the stack and the octets from the agent's log",
+        },
+      ];
     }
     const { failed = 0, lastError } = this.#fib?.counters() ?? {};
     if (!this.#opening && lastError !== undefined) {
-      problems.push({
-        severity: "error",
-        reason: "KernelUnreadable",
-        object: "speaker",
-        field: "fib",
-        message: `no session starts yet: the kernel's routes cannot be read: ${lastError}`,
-        remedy: `it is tried again; after ${this.#config?.startupWait} s sessions start all the same`,
-      });
+      yield [
+        {
+          severity: "error",
+          reason: "KernelUnreadable",
+          object: "speaker",
+          field: "fib",
+          message: `no session starts yet: the kernel's routes cannot be read: ${lastError}`,
+          remedy: `it is tried again; after ${this.#config?.startupWait} s sessions start all the same`,
+        },
+      ];
     }
     if (failed > 0) {
       const message = `${failed} routes are not in the kernel; the last error: ${lastError}`;
-      problems.push({
-        severity: "error",
-        reason: "KernelRoutesMissing",
-        object: "speaker",
-        field: "fib",
-        message,
-        remedy:
-          "they are tried again; podlane explain PREFIX shows one. Where another owner's route is in the way, remove it or choose another metric",
-      });
+      yield [
+        {
+          severity: "error",
+          reason: "KernelRoutesMissing",
+          object: "speaker",
+          field: "fib",
+          message,
+          remedy:
+            "they are tried again; podlane explain PREFIX shows one. Where another owner's route is in the way, remove it or choose another metric",
+        },
+      ];
     }
-    return problems;
   }
 
   /** A page of the routes that match. Rejects with AddressError. */

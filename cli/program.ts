@@ -83,6 +83,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     ["podlane agent --node node1 --kubernetes", "in a pod of the cluster: objects from the API server"],
     ["podlane agent --node node1 --kubeconfig /etc/podlane/kubeconfig", "the same on the node itself"],
     ["podlane agent --node node1 --config /etc/podlane --install-cni", "be the node's pod network as soon as it can serve pods"],
+    ["podlane agent --node node1 --config . --metrics-listen 127.0.0.1:9479", "Prometheus asks http://127.0.0.1:9479/metrics"],
   ])
     .addOption(new Option("--node <name>", "the name of this node, as in the node list").env("NODE_NAME").makeOptionMandatory())
     .option("--config <directory>", "where the objects are (*.yaml)")
@@ -105,13 +106,22 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
         .choices(["auto", "keep", "withdraw"])
         .default("auto"),
     )
+    .addOption(
+      new Option(
+        "--metrics-listen <address:port>",
+        "serve metrics for Prometheus, /healthz and /readyz here, as 127.0.0.1:9479 or [::]:9479; default: nowhere",
+      ).argParser(readEndpoint),
+    )
+    .option("--metrics-tls-cert <file>", "serve them over HTTPS, with this certificate (PEM; read again when it changes)")
+    .option("--metrics-tls-key <file>", "its key")
+    .option("--metrics-tls-client-ca <file>", "give /metrics only to clients with a certificate of this CA")
     .option("--install-cni", "install the CNI executable and the network's list when the node can serve pods, and keep them current")
     .option("--cni-bin-dir <directory>", "with --install-cni: where the runtime looks for executables", DEFAULT_BIN_DIR)
     .option("--cni-conf-dir <directory>", "with --install-cni: where the runtime looks for networks", DEFAULT_CONF_DIR)
     .action(async ({ installCni, cniBinDir: binDir, cniConfDir: confDir, ...options }) => {
       requireOneSource(options);
       const cni = installCni && { binDir, confDir, ...pluginPaths(options) };
-      process.exit(await (await import("../agent/main.ts")).runAgent({ ...options, ...(cni && { cni }) }));
+      process.exit(await (await import("../agent/main.ts")).runAgent({ ...options, metrics: metricsOf(options), ...(cni && { cni }) }));
     });
 
   ask("peers", "List the neighbours and the state of their sessions.", [
@@ -265,6 +275,35 @@ function readLimit(text: string): number {
   const value = /^\d{1,5}$/.test(text) ? Number(text) : 0;
   if (value < 1 || value > 10_000) throw new InvalidArgumentError("It is a whole number from 1 to 10000.");
   return value;
+}
+
+function readEndpoint(text: string): Endpoint {
+  const [, v6, v4, digits] = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(text) ?? [];
+  const [address, port] = [v6 ?? v4 ?? "", Number(digits)];
+  if (!isAddress(address) || (v6 !== undefined) !== address.includes(":") || port < 1 || port > 65535)
+    throw new InvalidArgumentError("Write an address of this node and a port, such as 127.0.0.1:9479, [::1]:9479, or [::]:9479 for all.");
+  return { address, port };
+}
+
+interface Endpoint {
+  address: string;
+  port: number;
+}
+
+interface MetricsWords {
+  metricsListen?: Endpoint;
+  metricsTlsCert?: string;
+  metricsTlsKey?: string;
+  metricsTlsClientCa?: string;
+}
+
+function metricsOf({ metricsListen, metricsTlsCert: cert, metricsTlsKey: key, metricsTlsClientCa: clientCa }: MetricsWords) {
+  if (!metricsListen && [cert, key, clientCa].some(file => file !== undefined))
+    throw new CliError("the --metrics-tls options have no effect without --metrics-listen", "add --metrics-listen ADDRESS:PORT", 2);
+  if ((cert === undefined) !== (key === undefined) || (clientCa !== undefined && cert === undefined))
+    throw new CliError("TLS needs --metrics-tls-cert and --metrics-tls-key", "give both, or none of the --metrics-tls options", 2);
+  if (!metricsListen) return undefined;
+  return { ...metricsListen, ...(cert !== undefined && key !== undefined && { tls: { cert, key, clientCa } }) };
 }
 
 export function systemTerminal(): Terminal {

@@ -15,6 +15,8 @@ export interface CniAnswer {
   /** 200: the plugin exits with 0. */
   status: number;
   body: string;
+  /** That of the error (protocol/error.ts); 0: done. */
+  code: number;
 }
 
 const variables: [string, string][] = [
@@ -48,7 +50,10 @@ export async function serveCni(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const answer = await readCall(request).then(handle, error => ({ status: 400, body: JSON.stringify(formatError(error, LATEST_VERSION)) }));
+  const answer = await readCall(request).then(handle, error => {
+    const answer = formatError(error, LATEST_VERSION);
+    return { status: 400, body: JSON.stringify(answer), code: answer.code };
+  });
   const body = Buffer.from(answer.body);
   response.writeHead(answer.status, { "Content-Type": "application/json", "Content-Length": body.length });
   response.end(body);

@@ -48,3 +48,13 @@ export interface AttachmentView {
   since: number;
   pod?: PodName;
 }
+
+/** One pod range and what became of its addresses. */
+export interface RangeView {
+  prefix: string;
+  used: number;
+  /** Freed a short while ago. */
+  resting: number;
+  /** May be handed out now; none of a range that is the node's no more. */
+  free: number;
+}

@@ -13,6 +13,7 @@ export const Reasons = [
   "AttributesContradict",
   "CNIFilesChanged",
   "CNIInstallFailed",
+  "CertificateUnusable",
   "ClientOfAnotherAS",
   "ConfigurationHeld",
   "ConfigurationUnreadable",

@@ -81,7 +81,7 @@ const backend: ApiBackend = {
   attachments: () => [],
   cni: async call => {
     asked.cni = call;
-    return { status: 200, body: '{"cniVersion":"1.0.0"}' };
+    return { status: 200, body: '{"cniVersion":"1.0.0"}', code: 0 };
   },
   reload: async () => ({ actions: [], problems: [] }),
   refresh: (name, direction) => {

@@ -27,7 +27,7 @@ import {
 } from "./neighbor.ts";
 import { TimerSet } from "./timers.ts";
 import { newCounters, type SessionTotals } from "./totals.ts";
-import type { DownReason, Negotiated, Session, SessionCounters, SessionListener, SessionSnapshot } from "./types.ts";
+import type { DownReason, Negotiated, Session, SessionCounters, SessionListener, SessionSnapshot, SessionState } from "./types.ts";
 import type { IncomingWire, Transport } from "./wire.ts";
 
 export interface SessionOptions {
@@ -194,6 +194,10 @@ class BgpSession implements AcceptingSession {
       lastDown: this.#lastDown,
       counters: { messagesIn: { ...messagesIn }, messagesOut: { ...messagesOut }, ...rest },
     };
+  }
+
+  get state(): SessionState {
+    return this.#neighbor.state;
   }
 
   /** Seconds until the next attempt, where one is planned. */

@@ -83,6 +83,7 @@ export interface Session {
   /** Ends the session with this NOTIFICATION, for what the RIB finds (prefix limit: Cease/1). `hold` = do not connect again before this many seconds; Infinity = until started again. */
   fail(reason: string, notification: NotificationMessage, holdDown?: number): void;
   snapshot(): SessionSnapshot;
+  readonly state: SessionState;
   /** As they are now, and go on to change. */
   readonly counters: Readonly<SessionCounters>;
 }

@@ -18,7 +18,7 @@ import {
   requirePreviousResult,
 } from "../protocol/result.ts";
 import { formatVersions } from "../protocol/version.ts";
-import type { AttachmentView, AttachProblem, PodPlan } from "../types.ts";
+import type { AttachmentView, AttachProblem, PodPlan, RangeView } from "../types.ts";
 import { Attachments } from "./attachments.ts";
 import { nodeAddresses } from "./conflicts.ts";
 import { httpStatus, LEDGER_REMEDY, toCniError } from "./errors.ts";
@@ -64,6 +64,9 @@ export interface CniHandler {
   /** What is wrong now: with the plan, with the ledger, with the last calls. */
   problems(): AttachProblem[];
   attachments(): AttachmentView[];
+  ranges(): RangeView[];
+  /** What STATUS says: why no pod can be attached, as far as is known without looking at the kernel again. undefined: pods can. */
+  obstacle(): CniError | undefined;
   /** Addresses of pods that no range of the plan explains, `ADDRESS/32` or `/128`, in order: pods that outlived a change of it. */
   held(): string[];
   /**
@@ -133,13 +136,13 @@ class Handler implements CniHandler {
       const milliseconds = Math.round((clock.monotonic() - started) * 10) / 10;
       if (command === "STATUS" || command === "VERSION") log.debug(about, `${command} done`);
       else log.info({ ...about, milliseconds }, `${command} done`);
-      return { status: 200, body: body === undefined ? "" : JSON.stringify(body) };
+      return { status: 200, body: body === undefined ? "" : JSON.stringify(body), code: 0 };
     } catch (error) {
       const known = toCniError(error);
       if (command === "ADD") this.#failures.failed(known, clock.now());
       const answer = formatError(known, versionOf(raw.stdin));
       log.warn({ ...about, code: answer.code, details: answer.details }, `${command} failed: ${answer.msg}`);
-      return { status: httpStatus(answer.code), body: JSON.stringify(answer) };
+      return { status: httpStatus(answer.code), body: JSON.stringify(answer), code: answer.code };
     }
   }
 
@@ -191,6 +194,10 @@ class Handler implements CniHandler {
       since: at,
       ...(pod && { pod }),
     }));
+  }
+
+  ranges(): RangeView[] {
+    return this.#ledger.pools().map(pool => ({ prefix: pool.text, ...this.#ledger.usage(pool) }));
   }
 
   held(): string[] {

@@ -90,11 +90,16 @@ export class Pool {
     }
     for (const [offset, at] of this.freed) {
       if (isTaken(this.addressAt(offset))) continue;
-      // A clock that was set back must not keep addresses resting for ever.
-      if (now - at >= quarantine || at > now + quarantine) return offset;
-      return undefined;
+      return isRested(at, now, quarantine) ? offset : undefined;
     }
     return undefined;
+  }
+
+  /** How many addresses were freed too short a while ago. */
+  resting(now: number, quarantine: number): number {
+    let count = 0;
+    for (const at of this.freed.values()) if (!isRested(at, now, quarantine)) count++;
+    return count;
   }
 
   /** Marks an address as used; `requested` ones leave the order of the others as it is. */
@@ -127,4 +132,9 @@ export class Pool {
     const bits = Math.min(8, Math.max(0, this.prefix.length - i * 8));
     return this.prefix.address[i] | (0xff >> bits);
   }
+}
+
+/** A clock that was set back must not keep addresses resting for ever. */
+function isRested(at: number, now: number, quarantine: number): boolean {
+  return now - at >= quarantine || at > now + quarantine;
 }
