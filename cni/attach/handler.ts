@@ -65,8 +65,6 @@ export interface CniHandler {
   problems(): AttachProblem[];
   attachments(): AttachmentView[];
   ranges(): RangeView[];
-  /** What STATUS says: why no pod can be attached, as far as is known without looking at the kernel again. undefined: pods can. */
-  obstacle(): CniError | undefined;
   /** Addresses of pods that no range of the plan explains, `ADDRESS/32` or `/128`, in order: pods that outlived a change of it. */
   held(): string[];
   /**

@@ -14,6 +14,4 @@ export interface ResourceSource {
   /** Milliseconds since it last heard that what it said is still so. Absent: it sees all that happens. */
   age?(): number;
   close(): Promise<void>;
-  /** Milliseconds since it last heard from where the objects are; undefined: not known. Absent: it looks itself, and there is nothing to wait for. */
-  age?(): number | undefined;
 }
