@@ -9,7 +9,11 @@ import type { Logger } from "../platform/log.ts";
 import { replaceFile } from "./atomic-file.ts";
 import { loadPlan, planPath } from "./saved-plan.ts";
 
-export function routeMemory({ node, stateDirectory }: { node: string; stateDirectory: string }, log: Logger): RoutePlaces {
+/** `node`: absent where no plan is looked at, of whichever node it is. */
+export function routeMemory(
+  { node, stateDirectory }: { node?: string; stateDirectory: string },
+  log: Pick<Logger, "warn" | "error">,
+): RoutePlaces {
   const path = join(stateDirectory, "places.json");
   return {
     read() {
@@ -17,7 +21,7 @@ export function routeMemory({ node, stateDirectory }: { node: string; stateDirec
         return places(JSON.parse(readFileSync(path, "utf8")));
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== "ENOENT") log.warn({}, `${path} cannot be used: ${(error as Error).message}`);
-        return ofPlan(node, stateDirectory);
+        return node === undefined ? [] : ofPlan(node, stateDirectory);
       }
     },
     write(now) {

@@ -3,6 +3,7 @@
  * moves them: the new ones are written first, then the former ones go. What no configuration owns any more goes as well.
  */
 import type { KernelAccess } from "../kernel/index.ts";
+import type { Rtnetlink } from "../kernel/types.ts";
 import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { FibConfig } from "./config.ts";
@@ -100,6 +101,22 @@ export class Forwarding {
     this.#places = places;
     this.#options.memory?.write(places);
   }
+}
+
+/** Routes of ours that are in the kernel at these places while no speaker runs, and their numbers; `remove`: they go. Rejects with NetlinkError. */
+export async function leftRoutes(
+  netlink: Rtnetlink,
+  places: readonly RoutePlace[],
+  remove: boolean,
+): Promise<(RoutePlace & { routes: number })[]> {
+  const found: (RoutePlace & { routes: number })[] = [];
+  for (const place of places) {
+    let routes = 0;
+    for (const chunk of netlink.routes(place)) routes += chunk.length;
+    if (remove && routes > 0) await removePlace(netlink, place, () => false);
+    if (routes > 0) found.push({ ...place, routes });
+  }
+  return found;
 }
 
 /** What a change of the configuration does, in words. */

@@ -11,6 +11,7 @@ import type {
   RoutesView,
   StatusView,
 } from "../agent/api/views.ts";
+import type { RunningAgent, UninstallOptions } from "../agent/uninstall.ts";
 import { version as ownVersion } from "../agent/version.ts";
 import type { Explanation } from "../bgpd/snapshot.ts";
 import type { InstallReport } from "../cni/plugin/install.ts";
@@ -23,6 +24,7 @@ import { renderPlan } from "./render/plan.ts";
 import { renderPods } from "./render/pods.ts";
 import { renderRoutes } from "./render/routes.ts";
 import { renderProblems, renderStatus } from "./render/status.ts";
+import { renderUninstall } from "./render/uninstall.ts";
 import { renderValidation } from "./render/validation.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -168,6 +170,43 @@ function changeNode(work: () => InstallReport, options: CniOptions, terminal: Te
     const head = options.dryRun ? ["nothing was changed; this would be done:"] : [];
     return [...head, ...lines, ...report.notes.map(printable), ""].join("\n");
   });
+}
+
+export async function uninstall(
+  options: Omit<UninstallOptions, "force" | "dryRun"> & { force?: true; dryRun?: true; json?: true },
+  terminal: Terminal,
+): Promise<number> {
+  const { uninstall: work, PodsAttachedError } = await import("../agent/uninstall.ts");
+  const { LockError } = await import("../agent/lock.ts");
+  const { socket, force = false, dryRun = false } = options;
+  const report = await work({ ...options, force, dryRun }, runningAgent(socket)).catch((error: Error) => {
+    if (error instanceof PodsAttachedError)
+      throw new CliError(error.message, "drain the node (kubectl drain NODE --ignore-daemonsets), or take their network away with --force");
+    if (error instanceof LockError)
+      throw new CliError(error.message, "an agent that does not leave is stopped like any process; --socket names its socket");
+    if ("syscall" in error || error.name === "NetlinkError")
+      throw new CliError(error.message, "run it as root on the node, with its directories writable");
+    throw error;
+  });
+  show({ dryRun, ...report }, { json: options.json }, terminal, () => renderUninstall(report, dryRun, terminal.paint));
+  // A kernel parameter that another network needs is nobody's to see to.
+  return report.removals.some(({ what, change }) => change === "stays" && what !== "sysctl") ? 1 : 0;
+}
+
+function runningAgent(socket: string): RunningAgent {
+  const client = new AgentClient(socket);
+  return {
+    async pods() {
+      try {
+        const { attachments } = await client.get<AttachmentsView>("/v1/attachments");
+        return new Map(attachments.flatMap(({ hostInterface, pod }) => (pod ? [[hostInterface, `${pod.namespace}/${pod.name}`]] : [])));
+      } catch (error) {
+        if (error instanceof CliError && error.message.startsWith("no agent runs here")) return undefined;
+        throw error;
+      }
+    },
+    leave: async () => void (await client.post("/v1/leave")),
+  };
 }
 
 export async function version(options: { json?: boolean }, terminal: Terminal): Promise<void> {

@@ -229,6 +229,20 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     ["podlane cni uninstall", "the runtime then takes the next network that it finds, or waits for one"],
   ]).action(async options => (await commands()).cniUninstall(options, terminal));
 
+  add("uninstall", "Take podlane off this node: agent, files, links, routes, rules. Drain the node first; may be repeated.", [
+    ["podlane uninstall --dry-run", "say what would go, and change nothing"],
+    ["podlane uninstall", "with an agent that runs, which is asked to leave, or without"],
+    ["podlane uninstall --force", "also while pods are attached: they lose their network"],
+  ])
+    .option("--state <directory>", "where the agent keeps addresses in use and the last good plan", DEFAULT_STATE)
+    .addOption(new Option("--socket <path>", "the agent's socket").env("PODLANE_SOCKET").default(DEFAULT_SOCKET))
+    .option("--cni-bin-dir <directory>", "where the runtime looks for executables", DEFAULT_BIN_DIR)
+    .option("--cni-conf-dir <directory>", "where the runtime looks for networks", DEFAULT_CONF_DIR)
+    .option("--force", "also while pods are attached")
+    .option("--dry-run", "say what would be done, and change nothing")
+    .option("--json", "print JSON instead of text")
+    .action(async options => setExitCode(await (await commands()).uninstall(options, terminal)));
+
   add("version", "Print the version.", [["podlane version --json", "with those of Node.js and the kernel"]])
     .option("--json", "print JSON")
     .action(async options => (await commands()).version(options, terminal));

@@ -62,7 +62,7 @@ const doors: Record<string, readonly string[]> = {
     // The words of BGP.
     ...["bgpd/family.ts", "bgpd/message"],
   ],
-  cni: ["cni/types.ts", "cni/http.ts", "cni/protocol", "cni/attach/handler.ts", "cni/plugin"],
+  cni: ["cni/types.ts", "cni/http.ts", "cni/protocol", "cni/attach/handler.ts", "cni/attach/leftovers.ts", "cni/plugin"],
 };
 
 /** Packages that only one folder may import: the foreign function interface. */

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import type { UninstallReport } from "../../agent/uninstall.ts";
 import { renderExplanation } from "./explain.ts";
 import * as fixtures from "./fixtures.ts";
 import { coloured, count, duration, paintFor, plain, printable } from "./paint.ts";
@@ -8,6 +9,7 @@ import { renderPods } from "./pods.ts";
 import { renderRoutes } from "./routes.ts";
 import { renderProblems, renderStatus } from "./status.ts";
 import { pairs, table } from "./table.ts";
+import { renderUninstall } from "./uninstall.ts";
 
 const { now } = fixtures;
 
@@ -307,4 +309,22 @@ test("pods by their names, web-10 after web-9, and what is not Kubernetes' by it
     "
   `);
   expect(renderPods([], now, plain)).toBe("no pods are attached\n");
+});
+
+test("what went, what stays and why", () => {
+  const removals: UninstallReport["removals"] = [
+    { what: "link", name: "podlane0", change: "removed" },
+    { what: "sysctl", name: "net.ipv4.ip_forward = 0", change: "set back" },
+    { what: "routes", name: "1 in table main with protocol 201", change: "stays" },
+  ];
+  expect(renderUninstall({ removals, notes: ["1 in table main: nobody's"] }, false, plain)).toMatchInlineSnapshot(`
+    "removed   link       podlane0
+    set back  sysctl     net.ipv4.ip_forward = 0
+    stays     routes     1 in table main with protocol 201
+    1 in table main: nobody's
+    "
+  `);
+  expect(renderUninstall({ removals: [], notes: [] }, true, plain)).toBe(
+    "nothing was changed; this would be done:\nnothing of podlane is here\n",
+  );
 });

@@ -30,6 +30,12 @@ export class ForwardPolicy {
     return this.#inTurn(async () => (this.#cleared ? [] : await this.#look(passing)));
   }
 
+  /** Chains with rules of ours, in words. */
+  async ownChains(): Promise<string[]> {
+    const chains = await iptablesChains(await forwardChains());
+    return chains.filter(chain => ours(chain).length > 0).map(nameOf);
+  }
+
   /** Removes the rules of ours, for good. */
   clear(): Promise<string[]> {
     this.#cleared = true;

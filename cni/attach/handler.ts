@@ -23,6 +23,7 @@ import { Attachments } from "./attachments.ts";
 import { nodeAddresses } from "./conflicts.ts";
 import { httpStatus, LEDGER_REMEDY, toCniError } from "./errors.ts";
 import { AddFailures } from "./failures.ts";
+import { FormerSysctls } from "./former-sysctls.ts";
 import { hostInterfaceName, podLinkAlias } from "./names.ts";
 import { nodeProblems } from "./node.ts";
 import { NodeSide } from "./node-side.ts";
@@ -117,7 +118,7 @@ class Handler implements CniHandler {
     this.#attachments = attachments;
     this.#reconciliation = new Reconciliation({ ledger, netlink, attachments, queueDirectory, log, adopted: heldChanged });
     this.#reconciliation.recover();
-    this.#nodeSide = new NodeSide(options.plan(), { ledger, netlink, log, mended });
+    this.#nodeSide = new NodeSide(options.plan(), { ledger, sysctls: new FormerSysctls(stateDir), netlink, log, mended });
     this.#ready = this.#reconciliation.sweep().catch(error => log.error({ err: error }, "the sweep at start failed"));
   }
 

@@ -5,6 +5,7 @@ import type { Reservation } from "../ipam/book.ts";
 import type { Pool } from "../ipam/pool.ts";
 import type { AttachmentResult } from "../protocol/result.ts";
 import type { AttachProblem, PodPlan } from "../types.ts";
+import type { FormerSysctls } from "./former-sysctls.ts";
 import type { PodEnd } from "./mtu.ts";
 
 /** Everything throws CniError where a thing of the node stands in the way, NetlinkError where the kernel refuses. */
@@ -25,6 +26,8 @@ export interface AttachContext {
   netlink: Rtnetlink;
   plan: PodPlan;
   pools: readonly Pool[];
+  /** For kernel parameters that outlive the links: remembers what they were. */
+  sysctls: Pick<FormerSysctls, "set">;
 }
 
 /** Where pods are attached, ready for one. */

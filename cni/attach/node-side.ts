@@ -9,6 +9,7 @@ import { CniError, ErrorCode } from "../protocol/error.ts";
 import type { AttachProblem, PodPlan } from "../types.ts";
 import { findConflicts } from "./conflicts.ts";
 import { toCniError } from "./errors.ts";
+import type { FormerSysctls } from "./former-sysctls.ts";
 import { ForwardPolicy } from "./forward-policy.ts";
 import type { AttachMode, AttachPoint } from "./mode.ts";
 import { AttachModes } from "./modes.ts";
@@ -16,6 +17,7 @@ import { checkPlan } from "./plan.ts";
 
 export interface NodeSideParts {
   ledger: Ledger;
+  sysctls: FormerSysctls;
   netlink: Rtnetlink;
   log: Omit<Logger, "child">;
   /** Told what was put right, in words. */
@@ -123,7 +125,7 @@ export class NodeSide {
   }
 
   #context() {
-    return { netlink: this.#parts.netlink, plan: this.#plan, pools: this.#parts.ledger.pools() };
+    return { netlink: this.#parts.netlink, plan: this.#plan, pools: this.#parts.ledger.pools(), sysctls: this.#parts.sysctls };
   }
 
   #attempt(field: string, problems: AttachProblem[], work: () => void): void {

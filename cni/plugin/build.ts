@@ -10,6 +10,7 @@ import fs from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
 import os from "node:os";
 import path from "node:path";
+import { replaceFile } from "../replace-file.ts";
 
 const here = import.meta.dirname;
 /** The executable, and what the script runs. */
@@ -32,20 +33,6 @@ export function buildPlugin(directory: string, kind?: "cc" | "node"): string {
 export function pluginContents(directory: string, kind?: "cc" | "node"): PluginFile[] {
   const program = kind === "node" ? undefined : (kind === undefined && prebuilt()) || compile(kind === "cc");
   return program ? [{ name: pluginFiles[0], content: program, mode: 0o755 }] : script(directory);
-}
-
-/** By rename(2): whoever looks sees the old or the new one, whole. Makes the directory where it is missing. */
-export function replaceFile(file: string, content: Buffer | string, mode: number): void {
-  fs.mkdirSync(path.dirname(file), { recursive: true });
-  // A name that no runtime reads.
-  const temporary = path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.new`);
-  try {
-    fs.writeFileSync(temporary, content, { flush: true });
-    fs.chmodSync(temporary, mode);
-    fs.renameSync(temporary, file);
-  } finally {
-    fs.rmSync(temporary, { force: true });
-  }
 }
 
 /** Beside the bundle (scripts/build.ts), whose machine had a compiler. */

@@ -4,7 +4,8 @@
  */
 import fs from "node:fs";
 import path from "node:path";
-import { type PluginFile, pluginContents, pluginFiles, replaceFile } from "./build.ts";
+import { replaceFile } from "../replace-file.ts";
+import { type PluginFile, pluginContents, pluginFiles } from "./build.ts";
 
 export interface PluginPlaces {
   binDir: string;
@@ -87,6 +88,11 @@ function halfWritten(file: string): string[] {
     .readdirSync(directory)
     .filter(leftover)
     .map(found => path.join(directory, found));
+}
+
+/** Whether a network of somebody else is there. */
+export function hasForeignNetwork(confDir: string): boolean {
+  return readNames(confDir).some(name => name !== CONFLIST_NAME);
 }
 
 /** The first of those that sort before podlane's: containerd and the kubelet take one network, of the first file by name. */

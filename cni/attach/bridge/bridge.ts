@@ -6,9 +6,9 @@ import { existsSync } from "node:fs";
 import { readSysctl, writeSysctl } from "../../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../../kernel/types.ts";
 import { formatAddress, sameOctets } from "../../../net/address.ts";
-import type { Pool } from "../../ipam/pool.ts";
 import { CniError, ErrorCode } from "../../protocol/error.ts";
 import type { PodPlan } from "../../types.ts";
+import type { AttachContext } from "../mode.ts";
 import { podMtu } from "../mtu.ts";
 import { BRIDGE_ALIAS, bridgeMac } from "../names.ts";
 
@@ -17,7 +17,7 @@ import { BRIDGE_ALIAS, bridgeMac } from "../names.ts";
  * pods that have addresses of them still need it. `mended`: look at all of the node, and say here what was put right; absent: before an ADD, which has no
  * time for that. Throws CniError where a link of this name is not ours, NetlinkError where the kernel refuses.
  */
-export function ensureBridge(netlink: Rtnetlink, plan: PodPlan, pools: readonly Pool[], mended?: string[]): Link {
+export function ensureBridge({ netlink, plan, pools, sysctls }: AttachContext, mended?: string[]): Link {
   const found = findBridge(netlink, plan);
   const bridge = found ?? createBridge(netlink, plan);
   const say = (text: string) => void (found && mended?.push(text));
@@ -52,7 +52,7 @@ export function ensureBridge(netlink: Rtnetlink, plan: PodPlan, pools: readonly 
     netlink.addAddress({ ifindex: bridge.index, address: gateway, prefixLength: prefix.length, nodad: true });
     say(`put ${formatAddress(gateway)}/${prefix.length} on ${bridge.name}`);
   }
-  ensureForwarding(netlink, hasIpv6, mended);
+  ensureForwarding({ netlink, sysctls }, hasIpv6, mended);
   return { ...bridge, address: mac, mtu };
 }
 
@@ -88,16 +88,16 @@ function setSysctl(name: string[], value: string): boolean {
  * the node must not lose its default route through us. That is looked at each time, for a network card that comes late. Not so our own bridge, where
  * pods would be listened to.
  */
-function ensureForwarding(netlink: Rtnetlink, hasIpv6: boolean, mended: string[] | undefined): void {
+function ensureForwarding({ netlink, sysctls }: Pick<AttachContext, "netlink" | "sysctls">, hasIpv6: boolean, mended?: string[]): void {
   const forwarding = ["net", "ipv6", "conf", "all", "forwarding"];
-  if (setSysctl(["net", "ipv4", "ip_forward"], "1")) mended?.push("turned IPv4 forwarding on");
+  if (sysctls.set(["net", "ipv4", "ip_forward"], "1")) mended?.push("turned IPv4 forwarding on");
   if (!hasIpv6 || (!mended && readSysctl(forwarding) === "1")) return;
   for (const { name, kind, alias } of netlink.links()) {
     if ((kind === "bridge" && alias === BRIDGE_ALIAS) || alias.startsWith("podlane pod")) continue;
     const acceptRa = ["net", "ipv6", "conf", name, "accept_ra"];
     // Likewise a card with so small an MTU, or one that is gone by now.
     if (!existsSync(`/proc/sys/${acceptRa.join("/")}`)) continue;
-    if (readSysctl(acceptRa) === "1") writeSysctl(acceptRa, "2");
+    if (readSysctl(acceptRa) === "1") sysctls.set(acceptRa, "2");
   }
-  if (setSysctl(forwarding, "1")) mended?.push("turned IPv6 forwarding on");
+  if (sysctls.set(forwarding, "1")) mended?.push("turned IPv6 forwarding on");
 }

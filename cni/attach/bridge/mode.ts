@@ -9,7 +9,7 @@ import { ensureBridge } from "./bridge.ts";
 import { mendPorts, plugIn } from "./ports.ts";
 
 export const bridgeMode: AttachMode = {
-  prepare: ({ netlink, plan, pools }) => pointOn(ensureBridge(netlink, plan, pools), netlink, plan),
+  prepare: context => pointOn(ensureBridge(context), context.netlink, context.plan),
   mend: mendPorts,
   linkName: ({ bridgeName }) => bridgeName,
 };

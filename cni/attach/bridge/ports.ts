@@ -15,14 +15,12 @@ import { BRIDGE_ALIAS, isPodLink } from "../names.ts";
 import { ensureBridge } from "./bridge.ts";
 
 /** Makes all as it shall be; returns what was put right, in words, and what could not be. Throws like ensureBridge. */
-export function mendPorts(
-  { netlink, plan, pools }: AttachContext,
-  ends: readonly PodEnd[],
-): { mended: string[]; problems: AttachProblem[] } {
+export function mendPorts(context: AttachContext, ends: readonly PodEnd[]): { mended: string[]; problems: AttachProblem[] } {
+  const { netlink, plan, pools } = context;
   const mended: string[] = [];
   const problems: AttachProblem[] = [];
   // Without a range of its own the node still serves the pods that it has.
-  const bridge = pools.length > 0 ? ensureBridge(netlink, plan, pools, mended) : ourBridge(netlink, plan);
+  const bridge = pools.length > 0 ? ensureBridge(context, mended) : ourBridge(netlink, plan);
   const links = netlink.links();
   if (bridge) {
     dropUnexplained(netlink, bridge, pools, mended);
