@@ -1,5 +1,6 @@
-/** Asks the agent: HTTP and JSON over its Unix socket, errors in words. */
-import { type IncomingMessage, request } from "node:http";
+/** Asks the agent: HTTP and JSON over its Unix socket, errors in words. The socket of another node's agent is reached by a stream. */
+import { type IncomingMessage, type RequestOptions, request } from "node:http";
+import type { Duplex } from "node:stream";
 import { CliError } from "./error.ts";
 
 /** Milliseconds without an octet until the agent counts as stuck. */
@@ -9,11 +10,19 @@ const MAX_ANSWER = 256 << 20;
 
 export type Query = Record<string, string | number | undefined>;
 
-export class AgentClient {
-  readonly #socketPath: string;
+/** An agent elsewhere: remote.ts. */
+export interface RemoteAgent {
+  /** A way to its socket, which breaks off with an error when it is silent for `idle` milliseconds; 0: never. Rejects with CliError. */
+  connect(idle: number): Promise<Duplex>;
+  explain(error: Error): CliError;
+}
 
-  constructor(socketPath: string) {
-    this.#socketPath = socketPath;
+export class AgentClient {
+  readonly #agent: string | RemoteAgent;
+
+  /** The path of its socket, or the way to it. */
+  constructor(agent: string | RemoteAgent) {
+    this.#agent = agent;
   }
 
   /** Throws CliError. */
@@ -35,14 +44,15 @@ export class AgentClient {
         rest = lines.pop()!;
         yield* lines;
       }
-    } catch {
+    } catch (error) {
+      if (typeof this.#agent !== "string") throw this.#agent.explain(error as Error);
       throw new CliError("the connection to the agent broke off", "it was killed, or nobody read its events fast enough: see its log");
     }
   }
 
   async #text(method: string, path: string, query: Query): Promise<string> {
     const response = await this.#send(method, path, query, PATIENCE);
-    return readAll(response);
+    return this.#readAll(response);
   }
 
   async #send(method: string, path: string, query: Query, timeout: number): Promise<IncomingMessage> {
@@ -50,41 +60,55 @@ export class AgentClient {
       Object.entries(query).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])),
     ).toString();
     const target = parameters ? `${path}?${parameters}` : path;
+    const way: RequestOptions = await this.#way(timeout);
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const outgoing = request({ socketPath: this.#socketPath, method, path: target, timeout }, resolve);
+      const outgoing = request({ ...way, method, path: target }, resolve);
       outgoing.on("timeout", () => outgoing.destroy(new CliError(`the agent has not answered for ${PATIENCE / 1000} s`, "see its log")));
       outgoing.on("error", error => reject(this.#explain(error)));
       outgoing.end();
     });
     if (response.statusCode === 200) return response;
-    throw refusal(await readAll(response));
+    throw refusal(await this.#readAll(response));
   }
 
-  #explain(error: NodeJS.ErrnoException): CliError {
-    if (error instanceof CliError) return error;
-    const path = this.#socketPath;
-    const remedy = 'start it with "podlane agent", or name its socket with --socket';
-    switch (error.code) {
-      case "ENOENT":
-        return new CliError(`no agent runs here: ${path} does not exist`, remedy);
-      case "ECONNREFUSED":
-        return new CliError(`no agent runs here: nobody answers on ${path}`, remedy);
-      case "EACCES":
-      case "EPERM":
-        return new CliError(`you may not open ${path}`, "only root may: try sudo");
-      default:
-        return new CliError(`cannot ask the agent on ${path}: ${error.message}`, "see the agent's log");
+  async #way(timeout: number): Promise<RequestOptions> {
+    if (typeof this.#agent === "string") return { socketPath: this.#agent, timeout };
+    const stream = await this.#agent.connect(timeout);
+    return { createConnection: () => stream };
+  }
+
+  async #readAll(response: IncomingMessage): Promise<string> {
+    let text = "";
+    try {
+      for await (const chunk of response.setEncoding("utf8")) {
+        text += chunk;
+        if (text.length > MAX_ANSWER) throw new CliError("the answer is too long", "ask for less with --limit");
+      }
+    } catch (error) {
+      throw this.#explain(error as Error);
     }
+    return text;
+  }
+
+  #explain(error: Error): CliError {
+    if (error instanceof CliError) return error;
+    return typeof this.#agent === "string" ? explainSocketError(error, this.#agent) : this.#agent.explain(error);
   }
 }
 
-async function readAll(response: IncomingMessage): Promise<string> {
-  let text = "";
-  for await (const chunk of response.setEncoding("utf8")) {
-    text += chunk;
-    if (text.length > MAX_ANSWER) throw new CliError("the answer is too long", "ask for less with --limit");
+export function explainSocketError(error: NodeJS.ErrnoException, path: string): CliError {
+  const remedy = 'start it with "podlane agent", or name its socket with --socket';
+  switch (error.code) {
+    case "ENOENT":
+      return new CliError(`no agent runs here: ${path} does not exist`, remedy);
+    case "ECONNREFUSED":
+      return new CliError(`no agent runs here: nobody answers on ${path}`, remedy);
+    case "EACCES":
+    case "EPERM":
+      return new CliError(`you may not open ${path}`, "only root may: try sudo");
+    default:
+      return new CliError(`cannot ask the agent on ${path}: ${error.message}`, "see the agent's log");
   }
-  return text;
 }
 
 function refusal(text: string): CliError {

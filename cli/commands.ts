@@ -15,8 +15,10 @@ import type { RunningAgent, UninstallOptions } from "../agent/uninstall.ts";
 import { version as ownVersion } from "../agent/version.ts";
 import type { Explanation } from "../bgpd/snapshot.ts";
 import type { InstallReport } from "../cni/plugin/install.ts";
+import type { ApiOptions } from "./api-access.ts";
 import { AgentClient } from "./client.ts";
 import { CliError } from "./error.ts";
+import { renderVersions } from "./render/cluster.ts";
 import { renderExplanation } from "./render/explain.ts";
 import { count, printable } from "./render/paint.ts";
 import { renderPeer, renderPeers } from "./render/peers.ts";
@@ -33,13 +35,19 @@ interface Options {
   json?: boolean;
 }
 
-export async function peers(options: Options, terminal: Terminal): Promise<void> {
-  const view = await new AgentClient(options.socket).get<PeersView>("/v1/peers");
+/** Of the commands that can ask the agent of another node. */
+interface AskOptions extends Options, ApiOptions {
+  node?: string;
+  namespace?: string;
+}
+
+export async function peers(options: AskOptions, terminal: Terminal): Promise<void> {
+  const view = await (await agent(options)).get<PeersView>("/v1/peers");
   show(view, options, terminal, () => renderPeers(view.peers, terminal.now(), terminal.paint));
 }
 
-export async function peer(name: string, options: Options & { refresh?: string; reset?: string }, terminal: Terminal): Promise<void> {
-  const client = new AgentClient(options.socket);
+export async function peer(name: string, options: AskOptions & { refresh?: string; reset?: string }, terminal: Terminal): Promise<void> {
+  const client = await agent(options);
   const path = `/v1/peers/${encodeURIComponent(name)}`;
   if (options.refresh) {
     await client.post(`${path}/refresh`, { direction: options.refresh });
@@ -58,46 +66,43 @@ export async function peer(name: string, options: Options & { refresh?: string; 
 
 export async function routes(
   prefix: string | undefined,
-  options: Options & { longer?: boolean; neighbor?: string; family?: string; limit: number; after?: string },
+  options: AskOptions & { longer?: boolean; neighbor?: string; family?: string; limit: number; after?: string },
   terminal: Terminal,
 ): Promise<void> {
   const { longer, neighbor, family, limit, after } = options;
   if (longer && prefix === undefined) throw new CliError("--longer needs a PREFIX", "without one all routes are listed anyway", 2);
   const query = { prefix, longer: longer ? "true" : undefined, neighbor, family, limit, after };
-  const view = await new AgentClient(options.socket).get<RoutesView>("/v1/routes", query);
+  const view = await (await agent(options)).get<RoutesView>("/v1/routes", query);
   show(view, options, terminal, () => renderRoutes(view, terminal.paint));
 }
 
-export async function explain(prefix: string, options: Options, terminal: Terminal): Promise<void> {
-  const view = await new AgentClient(options.socket).get<Explanation>("/v1/explain", { prefix });
+export async function explain(prefix: string, options: AskOptions, terminal: Terminal): Promise<void> {
+  const view = await (await agent(options)).get<Explanation>("/v1/explain", { prefix });
   show(view, options, terminal, () => renderExplanation(view, terminal.paint));
 }
 
-export async function pods(options: Options, terminal: Terminal): Promise<void> {
-  const view = await new AgentClient(options.socket).get<AttachmentsView>("/v1/attachments");
+export async function pods(options: AskOptions, terminal: Terminal): Promise<void> {
+  const view = await (await agent(options)).get<AttachmentsView>("/v1/attachments");
   show(view, options, terminal, () => renderPods(view.attachments, terminal.now(), terminal.paint));
 }
 
-export async function status(options: Options, terminal: Terminal): Promise<void> {
-  const view = await new AgentClient(options.socket).get<StatusView>("/v1/status");
+export async function status(options: AskOptions, terminal: Terminal): Promise<void> {
+  const view = await (await agent(options)).get<StatusView>("/v1/status");
   show(view, options, terminal, () => renderStatus(view, terminal.now(), terminal.paint));
 }
 
-export async function problems(options: Options & { exitCode?: boolean }, terminal: Terminal): Promise<number> {
-  const view = await new AgentClient(options.socket).get<ProblemsView>("/v1/problems");
+export async function problems(options: AskOptions & { exitCode?: boolean }, terminal: Terminal): Promise<number> {
+  const view = await (await agent(options)).get<ProblemsView>("/v1/problems");
   show(view, options, terminal, () => renderProblems(view.problems, terminal.paint));
   return options.exitCode && hasErrors(view.problems) ? 1 : 0;
 }
 
-export async function plan(options: Options & { config?: string; node?: string }, terminal: Terminal): Promise<number> {
+export async function plan(options: AskOptions & { config?: string }, terminal: Terminal): Promise<number> {
   const { config, node } = options;
-  if (config === undefined && node !== undefined) {
-    throw new CliError("--config is missing", "give --config and --node together; the agent here has one node's plan only", 2);
-  }
-  const view =
-    config !== undefined && node !== undefined
-      ? await offline(async () => (await import("../agent/offline.ts")).planOffline(config, node))
-      : await new AgentClient(options.socket).get<PlanView>("/v1/plan", { config: config && resolve(config) });
+  const dry = config !== undefined && node !== undefined;
+  const view = dry
+    ? await offline(async () => (await import("../agent/offline.ts")).planOffline(config, node))
+    : await (await agent(options)).get<PlanView>("/v1/plan", { config: config && resolve(config) });
   show(view, options, terminal, () => renderPlan(view, terminal.paint));
   return config !== undefined && hasErrors(view.problems) ? 1 : 0;
 }
@@ -112,8 +117,8 @@ export async function validate(directory: string, options: { json?: boolean }, t
   return valid ? 0 : 1;
 }
 
-export async function reload(options: Options, terminal: Terminal): Promise<void> {
-  const view = await new AgentClient(options.socket).post<ReloadView>("/v1/reload");
+export async function reload(options: AskOptions, terminal: Terminal): Promise<void> {
+  const view = await (await agent(options)).post<ReloadView>("/v1/reload");
   show(view, options, terminal, () => {
     const actions = view.actions.length > 0 ? view.actions.map(printable).join("\n") : "nothing changed";
     return `${actions}\n${view.problems.length > 0 ? `\n${renderProblems(view.problems, terminal.paint)}` : ""}`;
@@ -126,8 +131,8 @@ export async function leave(options: Options, terminal: Terminal): Promise<void>
 }
 
 /** Ends only with the agent, which is why that is a failure. */
-export async function events(options: Options, terminal: Terminal): Promise<void> {
-  for await (const line of new AgentClient(options.socket).lines("/v1/events")) {
+export async function events(options: AskOptions, terminal: Terminal): Promise<void> {
+  for await (const line of (await agent(options)).lines("/v1/events")) {
     if (options.json) terminal.print(`${line}\n`);
     else {
       const event = JSON.parse(line) as EventView;
@@ -209,9 +214,30 @@ function runningAgent(socket: string): RunningAgent {
   };
 }
 
-export async function version(options: { json?: boolean }, terminal: Terminal): Promise<void> {
-  const view = { podlane: ownVersion, node: process.versions.node, kernel: release() };
-  show(view, options, terminal, () => `podlane ${ownVersion}\n`);
+export async function version(options: Partial<AskOptions> & { cluster?: boolean }, terminal: Terminal): Promise<void> {
+  const { cluster: all, node } = options;
+  const own = { podlane: ownVersion, node: process.versions.node, kernel: release() };
+  if (all) return (await import("./cluster.ts")).versions(own, options, terminal);
+  if (node === undefined) {
+    requireNode(options);
+    return show(own, options, terminal, () => `podlane ${ownVersion}\n`);
+  }
+  const { version: theirs } = await (await agent({ ...options, socket: "" })).get<StatusView>("/v1/status");
+  const view = { ...own, agents: [{ version: theirs, nodes: [node] }] };
+  show(view, options, terminal, () => `podlane ${ownVersion}\n${renderVersions(view.agents, terminal.paint)}`);
+}
+
+/** The agent of this node; with --node that of another one, through the API server. */
+async function agent(options: AskOptions): Promise<AgentClient> {
+  const { socket, node } = options;
+  if (node !== undefined) return new AgentClient(await (await import("./remote.ts")).remoteAgent({ ...options, node }));
+  requireNode(options);
+  return new AgentClient(socket);
+}
+
+function requireNode(options: Partial<AskOptions>): void {
+  const alone = (["kubeconfig", "context", "namespace"] as const).find(name => options[name] !== undefined);
+  if (alone) throw new CliError(`--${alone} says nothing without --node`, "name the node whose agent is to be asked", 2);
 }
 
 /** A directory that cannot be read is an error of the caller's, in words. */
@@ -225,6 +251,19 @@ function hasErrors(all: readonly { severity: string }[]): boolean {
   return all.some(one => one.severity === "error");
 }
 
-function show(view: unknown, options: { json?: boolean }, terminal: Terminal, render: () => string): void {
-  terminal.print(options.json ? `${JSON.stringify(view, undefined, 2)}\n` : render());
+function show(view: unknown, options: { json?: boolean; node?: string }, terminal: Terminal, render: () => string): void {
+  terminal.print(options.json ? `${JSON.stringify(view, undefined, 2)}\n` : inWords(render, options.node));
+}
+
+/** The agent of another node may be of another version. */
+function inWords(render: () => string, node: string | undefined): string {
+  try {
+    return render();
+  } catch (error) {
+    if (node === undefined || !(error instanceof TypeError)) throw error;
+    throw new CliError(
+      `podlane ${ownVersion} cannot show what the agent of ${node} answered`,
+      `--json shows it as it came; podlane version --node ${node} says of which version it is`,
+    );
+  }
 }

@@ -53,7 +53,11 @@ describe("usage", () => {
     [["routes", "--longer"], "--longer needs a PREFIX"],
     [["routes", "--after", "soon"], '"soon" is not a prefix'],
     [["peer", "a", "--refresh", "in", "--reset", "b"], "cannot be used with option"],
-    [["plan", "--node", "a"], "--config is missing"],
+    [["peers", "--context", "a"], "--context says nothing without --node"],
+    [["plan", "--config", ".", "--namespace", "a"], "--namespace says nothing without --node"],
+    [["peers", "--node", "a", "--socket", "b"], "cannot be used with option '--socket <path>'"],
+    [["version", "--node", "a", "--cluster"], "cannot be used with option '--cluster'"],
+    [["version", "--context", "a"], "--context says nothing without --node"],
     [["agent", "--node", "a"], "nothing says where the objects are"],
     [["agent", "--node", "a", "--config", ".", "--kubernetes"], "--config and --kubernetes exclude each other"],
     [["agent", "--node", "a", "--kubernetes", "--kubeconfig", "x"], "--kubernetes and --kubeconfig exclude each other"],
@@ -77,7 +81,37 @@ describe("usage", () => {
     }
     expect(await Promise.all(commands.map(command => podlane("help", command)))).toEqual(helps);
     expect(await podlane("help")).toMatchObject({ status: 0, stdout });
+    expect(stdout).not.toContain(" api ");
     expect(await podlane("help", "frobnicate")).toMatchObject({ status: 2, stdout: "" });
+  });
+
+  test("as a plugin of kubectl, help says what is to be typed", async () => {
+    const printed: string[] = [];
+    const terminal = { print: (text: string) => void printed.push(text), paint: plain, now: Date.now };
+    for (const words of [["--help"], ["peers", "--help"], ["cni", "install", "--help"]])
+      await run(words, terminal, () => {}, "kubectl podlane");
+    const stdout = printed.join("");
+    expect(stdout).toContain("Usage: kubectl podlane peers [options]");
+    expect(stdout.match(/(?<!kubectl )podlane (peers|cni|COMMAND)/g)).toBeNull();
+  });
+
+  test("no command that asks an agent, and no help, loads Kubernetes' client", () => {
+    const script = join(folder, "loaded.mjs");
+    const program = JSON.stringify(join(import.meta.dirname, "program.ts"));
+    writeFileSync(
+      script,
+      `import { registerHooks } from "node:module";
+       const urls = [];
+       registerHooks({ load: (url, context, next) => { urls.push(url); return next(url, context); } });
+       const { run } = await import(${program});
+       const terminal = { print() {}, paint: (_, text) => text, now: Date.now };
+       for (const words of [["--help"], ["peers", "--socket", "/nowhere"], ["api", "--socket", "/nowhere"], ["validate", ${JSON.stringify(folder)}]])
+         await run(words, terminal, () => {});
+       console.log(JSON.stringify(urls.filter(url => /client-node|undici/.test(url)).concat(urls.length > 20 ? "enough" : "few")));
+       process.exit();`,
+    );
+    const { stdout } = spawnSync(process.execPath, [script], { encoding: "utf8", env: { ...process.env, NODE_ENV: undefined } });
+    expect(JSON.parse(stdout)).toEqual(["enough"]);
   });
 
   test("with --json errors are JSON, too: one object on standard error, nothing else anywhere", async () => {

@@ -7,4 +7,6 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(0);
   throw error;
 });
-process.exitCode = await run(process.argv.slice(2), systemTerminal(), text => void process.stderr.write(text));
+// kubectl runs what is called kubectl-podlane as `kubectl podlane`; the launcher says by which name it was called.
+const name = process.env.PODLANE_CALLED === "kubectl-podlane" ? "kubectl podlane" : "podlane";
+process.exitCode = await run(process.argv.slice(2), systemTerminal(), text => void process.stderr.write(text), name);

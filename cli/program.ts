@@ -19,10 +19,15 @@ const DEFAULT_CONF_DIR = "/etc/cni/net.d";
 const EXIT_CODES = `
 Exit codes: 0 done, 1 it failed, 2 it was called wrongly.`;
 
-/** Runs the command line and returns the exit code. Errors are printed to `complain`. */
-export async function run(words: readonly string[], terminal: Terminal, complain: (text: string) => void): Promise<number> {
+/** Runs the command line and returns the exit code. Errors are printed to `complain`. `name`: what users type, as help says it. */
+export async function run(
+  words: readonly string[],
+  terminal: Terminal,
+  complain: (text: string) => void,
+  name = "podlane",
+): Promise<number> {
   let exitCode = 0;
-  const program = buildProgram(terminal, code => {
+  const program = buildProgram(name, terminal, code => {
     exitCode = code;
   });
   const json = words.includes("--json");
@@ -39,7 +44,7 @@ export async function run(words: readonly string[], terminal: Terminal, complain
       if (error.exitCode === 0) return 0;
       // Without --json the parser has printed it already, with its hint.
       if (json)
-        fail(error.message.replace(/^error: /, ""), `see podlane ${words.find(isCommandOf(program)) ?? ""} --help`.replace("  ", " "));
+        fail(error.message.replace(/^error: /, ""), `see ${name} ${words.find(isCommandOf(program)) ?? ""} --help`.replace("  ", " "));
       return 2;
     }
     if (error instanceof CliError) {
@@ -54,28 +59,40 @@ function isCommandOf(program: Command): (word: string) => boolean {
   return word => program.commands.some(command => command.name() === word);
 }
 
-function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): Command {
-  const program = new Command("podlane")
+function buildProgram(name: string, terminal: Terminal, setExitCode: (code: number) => void): Command {
+  const program = new Command(name)
     .description("BGP pod networking for bare-metal Kubernetes.")
     .helpCommand("help [command]", "Show the help of a command.")
     .version(`podlane ${version}`, "-V, --version", "print the version")
-    .showHelpAfterError('Try "podlane --help".')
+    .showHelpAfterError(`Try "${name} --help".`)
     .addHelpText(
       "after",
-      `${EXIT_CODES}\n\n"podlane COMMAND --help" shows examples. Colours appear on a terminal only; NO_COLOR=1 switches them off.`,
+      `${EXIT_CODES}\n\n"${name} COMMAND --help" shows examples. Colours appear on a terminal only; NO_COLOR=1 switches them off.`,
     );
 
   const add = <Usage extends string>(usage: Usage, description: string, examples: [command: string, what: string][], parent = program) => {
-    const widest = Math.max(...examples.map(([command]) => command.length));
-    const lines = examples.map(([command, what]) => `  ${command.padEnd(widest)}  ${what}`);
+    const named = examples.map(([command, what]) => [command.replace(/\bpodlane (?=[a-z])/, `${name} `), what]);
+    const widest = Math.max(...named.map(([command]) => command.length));
+    const lines = named.map(([command, what]) => `  ${command.padEnd(widest)}  ${what}`);
     const command = parent.command(usage).description(description).allowExcessArguments(false);
-    command.showHelpAfterError(`Try "podlane ${parent === program ? "" : `${parent.name()} `}${command.name()} --help".`);
+    command.showHelpAfterError(`Try "${name} ${parent === program ? "" : `${parent.name()} `}${command.name()} --help".`);
     return command.addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
   };
   const ask = <Usage extends string>(usage: Usage, description: string, examples: [command: string, what: string][]) =>
     add(usage, description, examples)
       .addOption(new Option("--socket <path>", "the agent's socket").env("PODLANE_SOCKET").default(DEFAULT_SOCKET))
       .option("--json", "print JSON instead of a table");
+  /** Of this node, or of another one of the cluster. */
+  const askAny = <Usage extends string>(usage: Usage, description: string, examples: [command: string, what: string][]) =>
+    ask(usage, description, examples)
+      .addOption(
+        new Option("--node <name>", "ask the agent of this node of the cluster, through the API server, with your own rights").conflicts(
+          "socket",
+        ),
+      )
+      .addOption(namespaceOption())
+      .addOption(kubeconfigOption())
+      .addOption(contextOption());
 
   add("agent", "Run the agent of a node, in the foreground.", [
     ["podlane agent --node node1 --config /etc/podlane", "run, and follow changes of the files"],
@@ -124,12 +141,13 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
       process.exit(await (await import("../agent/main.ts")).runAgent({ ...options, metrics: metricsOf(options), ...(cni && { cni }) }));
     });
 
-  ask("peers", "List the neighbours and the state of their sessions.", [
+  askAny("peers", "List the neighbours and the state of their sessions.", [
     ["podlane peers", "a table"],
+    ["podlane peers --node n1", "those of another node, from a workstation"],
     ["podlane peers --json | jq '.peers[] | select(.state != \"Established\").name'", "what is down"],
   ]).action(async options => (await commands()).peers(options, terminal));
 
-  ask("peer <name>", "Show all about one neighbour; refresh or reset its session.", [
+  askAny("peer <name>", "Show all about one neighbour; refresh or reset its session.", [
     ["podlane peer tor-a", "state, timers, capabilities, counters, why it was last down"],
     ["podlane peer tor-a --refresh in", "ask it for all its routes again (RFC 2918)"],
     ['podlane peer tor-a --reset "new line card"', "end the session with this reason and start again"],
@@ -138,7 +156,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .addOption(new Option("--reset <reason>", "end the session and start again").conflicts("refresh"))
     .action(async (name, options) => (await commands()).peer(name, options, terminal));
 
-  ask("routes", "List the routes in the BGP table: all candidates of each prefix.", [
+  askAny("routes", "List the routes in the BGP table: all candidates of each prefix.", [
     ["podlane routes", "the first hundred"],
     ["podlane routes 10.244.2.0/24", "the candidates for this prefix"],
     ["podlane routes 10.244.0.0/16 --longer", "this prefix and all inside it"],
@@ -153,7 +171,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .addOption(new Option("--after <prefix>", "the page that begins after this prefix").argParser(readPrefix))
     .action(async (prefix, options) => (await commands()).routes(prefix, options, terminal));
 
-  ask("explain", "Explain a prefix: who offers it, why this path, who hears it, what the kernel does.", [
+  askAny("explain", "Explain a prefix: who offers it, why this path, who hears it, what the kernel does.", [
     ["podlane explain 10.244.2.0/24", "why the traffic goes where it goes"],
     ["podlane explain 10.244.2.7", "the prefix that covers this address"],
     ["podlane explain 0.0.0.0/0 --json", "the same for programs"],
@@ -161,31 +179,35 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .addArgument(new Argument("<prefix>", "a prefix, or an address: then the prefix that covers it").argParser(readPrefix))
     .action(async (prefix, options) => (await commands()).explain(prefix, options, terminal));
 
-  ask("pods", "List the pods of this node with their addresses and interfaces.", [
+  askAny("pods", "List the pods of this node with their addresses and interfaces.", [
     ["podlane pods", "a table"],
     ["podlane pods | grep 10.244.1.7", "whose address this is"],
     ["podlane pods --json | jq '.attachments[] | select(.state == \"reserved\")'", "those whose ADD was begun and never acknowledged"],
   ]).action(async options => (await commands()).pods(options, terminal));
 
-  ask("status", "Show on one screen how this node is doing.", [
+  askAny("status", "Show on one screen how this node is doing.", [
     ["podlane status", "sessions, routes, pods, problems"],
     ["watch -c podlane status", "follow it"],
   ]).action(async options => (await commands()).status(options, terminal));
 
-  ask("problems", "List what is configured and is wrong or has no effect, each with a remedy.", [
+  askAny("problems", "List what is configured and is wrong or has no effect, each with a remedy.", [
     ["podlane problems", "all of them, errors first"],
     ["podlane problems --exit-code", "for scripts: exit code 1 when there is an error"],
   ])
     .option("--exit-code", "exit with 1 when there is an error")
     .action(async options => setExitCode(await (await commands()).problems(options, terminal)));
 
-  ask("plan", "Show what this node does, or would do with the files of a directory; or, offline, what any node would.", [
+  ask("plan", "Show what a node does, or would do with the files of a directory; or, offline, what any node would.", [
     ["podlane plan", "the plan in use"],
+    ["podlane plan --node n1", "that of another node, through the API server"],
     ["podlane plan --config ./objects", "what the agent here would do with them, and which sessions that would reset"],
     ["podlane plan --config ./objects --node node2", "a dry run, without an agent"],
   ])
     .option("--config <directory>", "what the objects here would come to, in place of those in use")
-    .option("--node <name>", "for which node, without an agent (with --config)")
+    .option("--node <name>", "with --config: for which node, without an agent; else: ask the agent of this node, through the API server")
+    .addOption(namespaceOption())
+    .addOption(kubeconfigOption())
+    .addOption(contextOption())
     .action(async options => setExitCode(await (await commands()).plan(options, terminal)));
 
   add("validate <directory>", "Check the objects of a directory for every node in it, without an agent.", [
@@ -195,7 +217,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .option("--json", "print JSON instead of text")
     .action(async (directory, options) => setExitCode(await (await commands()).validate(directory, options, terminal)));
 
-  ask("reload", "Make the agent read its configuration now, and show what it did.", [
+  askAny("reload", "Make the agent read its configuration now, and show what it did.", [
     ["podlane reload", "the same as SIGHUP, with an answer"],
   ]).action(async options => (await commands()).reload(options, terminal));
 
@@ -203,7 +225,7 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     ["podlane leave", "before the machine is taken away; SIGTERM alone is taken for a restart"],
   ]).action(async options => (await commands()).leave(options, terminal));
 
-  ask("events", "Follow what happens, one line each, until Ctrl-C.", [
+  askAny("events", "Follow what happens, one line each, until Ctrl-C.", [
     ["podlane events", "sessions, reloads, problems"],
     ["podlane events --json", "one JSON object per line"],
   ]).action(async options => (await commands()).events(options, terminal));
@@ -243,13 +265,46 @@ function buildProgram(terminal: Terminal, setExitCode: (code: number) => void): 
     .option("--json", "print JSON instead of text")
     .action(async options => setExitCode(await (await commands()).uninstall(options, terminal)));
 
-  add("version", "Print the version.", [["podlane version --json", "with those of Node.js and the kernel"]])
+  add("cluster", "Show all nodes at once, the worst first: what their agents report to the API server.", [
+    ["podlane cluster", "one line for each node"],
+    ["podlane cluster --problems", "what is wrong, each once with the nodes that have it"],
+    ["podlane cluster --exit-code >/dev/null", "for scripts: exit code 1 when something is wrong"],
+    ["podlane cluster --json | jq '.nodes[] | select(.ready != \"True\").name'", "the same for programs"],
+  ])
+    .option("--problems", "list the problems in place of the nodes")
+    .option("--exit-code", "exit with 1 when a node is not ready or not known, a session is down, or there is an error")
+    .addOption(kubeconfigOption())
+    .addOption(contextOption())
+    .option("--json", "print JSON: nodes and problems")
+    .action(async options => setExitCode(await (await import("./cluster.ts")).cluster(options, terminal)));
+
+  add("version", "Print the version; also those of agents.", [
+    ["podlane version --json", "with those of Node.js and the kernel"],
+    ["podlane version --node n1", "and of the agent of a node"],
+    ["podlane version --cluster", "and of all agents"],
+  ])
+    .addOption(new Option("--node <name>", "also of the agent of this node").conflicts("cluster"))
+    .addOption(new Option("--cluster", "also of the agents of all nodes, as they report it").conflicts("namespace"))
+    .addOption(namespaceOption())
+    .addOption(kubeconfigOption())
+    .addOption(contextOption())
     .option("--json", "print JSON")
     .action(async options => (await commands()).version(options, terminal));
+
+  program
+    .command("api", { hidden: true })
+    .description("Relay standard input to the agent's socket, and its answer to standard output: what --node runs in the agent's pod.")
+    .addOption(new Option("--socket <path>", "the agent's socket").default(DEFAULT_SOCKET))
+    .option("--json", "errors as JSON")
+    .action(async ({ socket }) => (await import("./relay.ts")).relay(socket));
   return program;
 }
 
 const commands = () => import("./commands.ts");
+
+const namespaceOption = () => new Option("-n, --namespace <name>", "with --node: where the agents' pods are (default: podlane-system)");
+const kubeconfigOption = () => new Option("--kubeconfig <file>", "how to reach the API server (default: KUBECONFIG, ~/.kube/config)");
+const contextOption = () => new Option("--context <name>", "which of the kubeconfig's contexts to use");
 
 /** Two would contradict each other one day, and nobody could say which one holds. */
 function requireOneSource({ config, kubernetes, kubeconfig }: { config?: string; kubernetes?: true; kubeconfig?: string }): void {

@@ -15,6 +15,8 @@ import {
 /** metadata.managedFields of all that we write. */
 const FIELD_MANAGER = "podlane";
 
+const METADATA = { accept: "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1" };
+
 /** Milliseconds for an answer that is no watch. */
 const REQUEST_TIMEOUT = 30_000;
 /** Octets: a page of 500 objects at etcd's 1.5 MiB each would be more, and is none of ours. */
@@ -60,8 +62,9 @@ export class ApiClient {
     return (await this.#call("GET", path, query)) as ApiObject;
   }
 
-  async list(path: string, query: Query): Promise<ApiList> {
-    const list = (await this.#call("GET", path, query)) as Partial<ApiList>;
+  /** "metadata": without spec and status, as PartialObjectMetadata. */
+  async list(path: string, query: Query, what: "objects" | "metadata" = "objects"): Promise<ApiList> {
+    const list = (await this.#call("GET", path, query, undefined, what === "metadata" ? METADATA : {})) as Partial<ApiList>;
     return { metadata: list.metadata ?? {}, items: list.items ?? [] };
   }
 
@@ -124,10 +127,16 @@ export class ApiClient {
     this.#transport.close();
   }
 
-  async #call(method: TransportRequest["method"], path: string, query: Query, body?: { type: string; value: object }): Promise<unknown> {
+  async #call(
+    method: TransportRequest["method"],
+    path: string,
+    query: Query,
+    body?: { type: string; value: object },
+    accept: Record<string, string> = {},
+  ): Promise<unknown> {
     const signal = AbortSignal.timeout(REQUEST_TIMEOUT);
     try {
-      const headers: Record<string, string> = body ? { "content-type": body.type } : {};
+      const headers = body ? { ...accept, "content-type": body.type } : accept;
       const text = body && JSON.stringify(body.value);
       const response = await this.#send({ method, path: withQuery(path, query), headers, body: text, signal });
       const answer = await readAll(response.body);

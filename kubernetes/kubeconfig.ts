@@ -7,6 +7,8 @@ import type { Transport, TransportRequest, TransportResponse } from "./types.ts"
 
 /** Milliseconds for which a connection's credentials are taken as fresh. */
 const CREDENTIALS_AGE = 60_000;
+/** What client-node takes where it finds nothing at all. */
+const NOWHERE = "http://localhost:8080";
 
 export interface KubeconfigAccess {
   transport: Transport;
@@ -30,6 +32,8 @@ export async function fromKubeconfig(file: string | undefined, context?: string)
     config.setCurrentContext(context);
   }
   const cluster = config.getCurrentCluster();
+  if (cluster?.server === NOWHERE && !file && !process.env.KUBECONFIG)
+    throw new Error("there is no kubeconfig: ~/.kube/config does not exist, and neither --kubeconfig nor KUBECONFIG names a file");
   if (!cluster) throw new Error("the kubeconfig has no current context: choose one with kubectl config use-context");
   const namespace = config.getContextObject(config.getCurrentContext())?.namespace ?? "default";
   return { transport: new KubeconfigTransport(config, cluster.server), namespace, config };

@@ -4,8 +4,9 @@
  *
  *     npm run build [DIRECTORY]          default: build
  *     DIRECTORY/podlane --help           on the Node.js that $PODLANE_NODE or PATH has, 24 or newer
+ *     DIRECTORY/kubectl-podlane          the same as a plugin: `kubectl podlane`, where a folder of PATH has it or a link to it
  */
-import { chmodSync, cpSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { rolldown } from "rolldown";
 import { buildPlugin } from "../cni/plugin/build.ts";
@@ -23,6 +24,7 @@ export async function build(directory: string): Promise<void> {
     buildPlugin(join(fresh, "cni"));
     writeFileSync(join(fresh, "podlane"), launcher);
     chmodSync(join(fresh, "podlane"), 0o755);
+    symlinkSync("podlane", join(fresh, "kubectl-podlane"));
     rmSync(target, { recursive: true, force: true });
     renameSync(fresh, target);
   } finally {
@@ -62,6 +64,7 @@ function copyKoffi(directory: string): void {
 /** V8's young generation: see scripts/podlane. Reading the source maps takes 30 MB, so they are for who looks for something. */
 const launcher = `#!/bin/sh
 self="$(readlink -f "$0")"
+export PODLANE_CALLED="\${0##*/}"
 exec "\${PODLANE_NODE:-node}" \${PODLANE_SOURCE_MAPS:+--enable-source-maps} --max-semi-space-size=8 "$(dirname "$self")/main.js" "$@"
 `;
 

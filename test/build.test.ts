@@ -1,6 +1,6 @@
 /** What `npm run build` makes does what the source does. All tests of agent/ run against it too: `PODLANE_MAIN=build/main.js npm test -- agent/`. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -38,6 +38,16 @@ test("says the same, also of a file that is read in a thread of its own", () => 
     ["plan", "--config", objects, "--node", "node7", "--json"],
   ])
     expect(fromBuild(...words)).toBe(fromSource(...words));
+});
+
+test("is a plugin of kubectl as well, and keeps Kubernetes' client in a file of its own", () => {
+  const help = execFileSync(join(built, "kubectl-podlane"), ["peers", "--help"], { encoding: "utf8", env, cwd: "/" });
+  expect(help).toContain("Usage: kubectl podlane peers");
+  const files = readdirSync(built).filter(name => name.endsWith(".js"));
+  const withClient = files.filter(name => readFileSync(join(built, name), "utf8").includes("loadFromClusterAndUser("));
+  const main = readFileSync(join(built, "main.js"), "utf8");
+  expect(withClient).toHaveLength(1);
+  expect(main).not.toMatch(new RegExp(`^import .*${withClient[0]}`, "m"));
 });
 
 describe("the agent", () => {

@@ -25,7 +25,7 @@ export function renderStatus(status: StatusView, now: number, paint: Paint): str
   return `${lines.join("\n")}\n`;
 }
 
-export function renderProblems(problems: readonly Problem[], paint: Paint): string {
+export function renderProblems(problems: readonly Omit<Problem, "reason">[], paint: Paint): string {
   if (problems.length === 0) return `${paint("good", "no problems")}\n`;
   const blocks = [...problems]
     .sort((a, b) => a.severity.localeCompare(b.severity))

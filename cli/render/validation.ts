@@ -14,7 +14,7 @@ export function renderValidation(problems: readonly NodesProblem[], nodes: reado
     const concerned = [...new Set(group.flatMap(nodesOf))].sort(compareNames);
     const first = group.find(problem => nodesOf(problem).includes(concerned[0])) ?? group[0];
     const { nodes: _, ...problem } = first;
-    return concerned.length > 0 ? { ...problem, message: `${problem.message} (${where(concerned, nodes)})` } : problem;
+    return concerned.length > 0 ? { ...problem, message: `${problem.message} (${onNodes(concerned, nodes)})` } : problem;
   });
   return renderProblems(told, paint);
 }
@@ -32,7 +32,8 @@ function withoutName(problem: NodesProblem): object {
   return Object.fromEntries(Object.entries(rest).map(([field, value]) => [field, String(value).replaceAll(names[0], "\0")]));
 }
 
-function where(concerned: readonly string[], all: readonly string[]): string {
+/** "on node n1", "on all 3 nodes", "on 9 nodes: n1, n2, n3, n4, n5 and 4 more". */
+export function onNodes(concerned: readonly string[], all: readonly string[]): string {
   if (concerned.length === all.length) return all.length === 1 ? `on node ${all[0]}` : `on all ${all.length} nodes`;
   const more = concerned.length - NAMED;
   const names = concerned.slice(0, more > 1 ? NAMED : concerned.length).join(", ");
