@@ -21,6 +21,9 @@ export interface PodsParts {
   heldChanged(): void;
 }
 
+/** Milliseconds that a call waits for the first plan. */
+const FIRST_PLAN = 30_000;
+
 export class Pods {
   readonly #stateDirectory: string;
   readonly #parts: PodsParts;
@@ -28,6 +31,8 @@ export class Pods {
   #problems: Problem[] = [];
   #plan: PodPlan | undefined;
   readonly calls: CniCalls;
+  /** Resolves with the first plan, or the end. */
+  readonly #planned = Promise.withResolvers<void>();
 
   constructor(stateDirectory: string, parts: PodsParts) {
     this.calls = new CniCalls(() => parts.clock.monotonic());
@@ -38,6 +43,7 @@ export class Pods {
   /** Never throws: a node whose pods cannot be attached still routes. */
   apply(pods: PodPlan): void {
     this.#plan = pods;
+    this.#planned.resolve();
     try {
       if (this.#handler) this.#handler.applyPlan(pods);
       else this.#create(pods);
@@ -68,8 +74,10 @@ export class Pods {
   }
 
   async #handle(request: RawRequest): Promise<CniAnswer> {
-    this.retry();
     const asksStatus = request.env.CNI_COMMAND === "STATUS";
+    // An agent that starts answers before it has read its objects: no reason to fail a call.
+    if (!asksStatus && !this.#plan) await this.#firstPlan();
+    this.retry();
     if (this.#handler) {
       const answer = await this.#handler.handle(request);
       return asksStatus && answer.status === 200 ? this.#statusOf(answer, request) : answer;
@@ -81,6 +89,13 @@ export class Pods {
   #statusOf(good: CniAnswer, request: RawRequest): CniAnswer {
     const { ready, limited, reason } = this.#parts.serving();
     return ready ? good : unavailable(limited ? ErrorCode.limitedConnectivity : ErrorCode.notAvailable, reason, request);
+  }
+
+  async #firstPlan(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = this.#parts.clock.after(FIRST_PLAN, resolve);
+    await Promise.race([promise, this.#planned.promise]);
+    timer.cancel();
   }
 
   /** Why no pod can be attached; undefined: pods can be. */
@@ -126,6 +141,7 @@ export class Pods {
   }
 
   close(): void {
+    this.#planned.resolve();
     this.#handler?.close();
     this.#handler = undefined;
   }

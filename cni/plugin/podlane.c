@@ -3,8 +3,9 @@
  * input go to the agent's Unix socket as one HTTP/1.1 request, the answer goes to standard output. It is C because runtimes
  * start it for every pod and poll STATUS every few seconds; it must be there and gone within a millisecond.
  *
- * Where the agent cannot be reached, a DEL must not be lost, or the pod's addresses leak: it is written to a bounded queue
- * that the agent replays when it starts. plugin/podlane.ts behaves the same where no C compiler is at hand.
+ * An agent that is being replaced is waited for, so that its update fails no call. A DEL does not wait, and must not be lost, or the pod's
+ * addresses leak: it is written to a bounded queue that the agent replays when it starts. STATUS tells at once how things are.
+ * plugin/podlane.ts behaves the same where no C compiler is at hand.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -30,6 +31,10 @@
 #define STATUS_TIMEOUT_MS 5000
 #define CALL_TIMEOUT_MS 90000
 #define CONNECT_TIMEOUT_MS 2000
+/* For an agent that is not there; $PODLANE_WAIT, in seconds, overrides it. With the call it comes to less than the two minutes that runtimes have. */
+#define WAIT_MS 60000
+#define WAIT_POLL_MS 100
+#define TOTAL_MS 110000
 #define DEFAULT_SOCKET "/run/podlane/agent.sock"
 #define DEFAULT_QUEUE "/var/lib/podlane/del-queue"
 #define VERSIONS "[\"0.3.0\",\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\"]"
@@ -48,6 +53,7 @@ static char head[MAX_HEAD + 256];
 static size_t head_length;
 
 static char socket_path[4096], queue_path[4096], cni_version[64];
+static long long started;
 
 static long long now_ms(void) {
   struct timespec t;
@@ -265,9 +271,11 @@ static int connect_agent(void) {
 /* Answer body in output; returns the HTTP status, or -1 with errno: EPROTO = no proper answer came. */
 static int call_agent(const char *command) {
   static char line[512];
+  output_length = 0;
   int fd = connect_agent();
   if (fd < 0) return -1;
   long long deadline = now_ms() + (strcmp(command, "STATUS") ? CALL_TIMEOUT_MS : STATUS_TIMEOUT_MS);
+  if (deadline > started + TOTAL_MS) deadline = started + TOTAL_MS;
   int n = snprintf(line, sizeof line, "POST /v1/cni HTTP/1.1\r\nHost: podlane\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n", input_length);
   if (send_all(fd, line, (size_t)n, deadline) < 0 || send_all(fd, head, head_length, deadline) < 0 || send_all(fd, "\r\n", 2, deadline) < 0 ||
       send_all(fd, input, input_length, deadline) < 0) return -1;
@@ -297,6 +305,35 @@ static int call_agent(const char *command) {
   memmove(output, body, have + 1);
   output_length = have;
   return status;
+}
+
+/* The agent ended before it answered: nobody knows whether it carried the call out. */
+static int is_lost(int error) { return error == EPROTO || error == ECONNRESET || error == EPIPE; }
+
+/*
+ * Waits for an agent that is being replaced, as call_agent() does with its errno in `error`. A call that was lost is made once more, and no more often: it may
+ * be what ended the agent. Before an ADD whatever the lost one made is removed.
+ */
+static int call_again(const char *command, int *error) {
+  const char *text = getenv("PODLANE_WAIT");
+  long long end = started + (text && *text ? strtol(text, NULL, 10) * 1000LL : WAIT_MS);
+  int losses = 0, undo = 0, status;
+  while (now_ms() < end && now_ms() < started + TOTAL_MS) {
+    if (is_lost(*error)) { losses++; undo = !strcmp(command, "ADD"); }
+    else if (*error != ENOENT && *error != ECONNREFUSED) return -1;
+    if (losses > 1) return -1;
+    poll(NULL, 0, WAIT_POLL_MS);
+    const char *next = undo ? "DEL" : command;
+    setenv("CNI_COMMAND", next, 1);
+    head_length = 0;
+    build_head(next);
+    status = call_agent(next);
+    if (status < 0) { *error = errno; continue; }
+    if (!undo) return status;
+    undo = 0;
+    *error = ENOENT;
+  }
+  return -1;
 }
 
 static int write_output(void) {
@@ -411,13 +448,15 @@ static int unreachable(const char *command, int error) {
 }
 
 int main(void) {
+  static char command[32];
   signal(SIGPIPE, SIG_IGN);
-  const char *command = getenv("CNI_COMMAND");
+  started = now_ms();
+  snprintf(command, sizeof command, "%s", getenv("CNI_COMMAND") ? getenv("CNI_COMMAND") : "");
   strcpy(cni_version, "1.1.0");
   strcpy(queue_path, DEFAULT_QUEUE);
   const char *from_env = getenv("PODLANE_SOCKET");
   snprintf(socket_path, sizeof socket_path, "%s", from_env && *from_env ? from_env : DEFAULT_SOCKET);
-  if (!command || !*command) return fail(4, "CNI_COMMAND is missing", "this is a CNI plugin: a container runtime calls it");
+  if (!*command) return fail(4, "CNI_COMMAND is missing", "this is a CNI plugin: a container runtime calls it");
   if (read_input() < 0) return fail(5, "cannot read the network configuration from standard input", strerror(errno));
   *cni_version = 0;
   int is_object = scan_config(), has_version = *cni_version != 0;
@@ -437,7 +476,9 @@ int main(void) {
   int status = call_agent(command);
   if (status < 0) {
     int error = errno;
-    return refuse(command, is_object, has_version) || unreachable(command, error);
+    if (refuse(command, is_object, has_version)) return 1;
+    if (strcmp(command, "STATUS") && strcmp(command, "DEL")) status = call_again(command, &error);
+    if (status < 0) return unreachable(command, error);
   }
   if (write_output() < 0) return 1;
   return status == 200 ? 0 : 1;

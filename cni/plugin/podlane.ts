@@ -13,6 +13,10 @@ const MAXIMUM_QUEUE = 1024;
 const INPUT_TIMEOUT = 10_000;
 const STATUS_TIMEOUT = 5_000;
 const CALL_TIMEOUT = 90_000;
+/** For an agent that is being replaced; $PODLANE_WAIT, in seconds, overrides it. With the call it comes to less than the two minutes that runtimes have. */
+const WAIT = 60_000;
+const WAIT_POLL = 100;
+const TOTAL = 110_000;
 const versions = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 const MAXIMUM_CONTAINER_ID = 255;
 const variables: [string, string][] = [
@@ -59,13 +63,48 @@ async function main(): Promise<void> {
   const head = buildHead(command);
   const socket = config?.socket ?? (process.env.PODLANE_SOCKET || "/run/podlane/agent.sock");
   try {
-    const { status, body } = await call(socket, head, input, command === "STATUS" ? STATUS_TIMEOUT : CALL_TIMEOUT);
+    const { status, body } = await callOrWait(command, config, { socket, head, input });
     process.stdout.write(body);
     process.exitCode = status === 200 ? 0 : 1;
   } catch (error) {
-    refuse(command, config);
+    if (error instanceof PluginError) throw error;
     unreachable(command, socket, config?.queue ?? "/var/lib/podlane/del-queue", head, input, (error as Error).message);
   }
+}
+
+interface Request {
+  socket: string;
+  head: [string, string][];
+  input: Buffer;
+}
+
+/** Waits for an agent that is being replaced: see call_again() in podlane.c. */
+async function callOrWait(command: string, config: Scanned | undefined, request: Request): Promise<Answer> {
+  const started = performance.now();
+  const end = started + Math.min(TOTAL, process.env.PODLANE_WAIT ? Number(process.env.PODLANE_WAIT) * 1000 : WAIT);
+  const timeout = () => Math.min(command === "STATUS" ? STATUS_TIMEOUT : CALL_TIMEOUT, started + TOTAL - performance.now());
+  let losses = 0;
+  let undo = false;
+  for (let first = true; ; first = false) {
+    try {
+      const answer = await call({ ...request, head: undo ? asDel(request.head) : request.head }, timeout());
+      if (!undo) return answer;
+      undo = false;
+    } catch (error) {
+      if (first) refuse(command, config);
+      const { message } = error as Error;
+      if (message === INCOMPLETE) {
+        losses++;
+        undo = command === "ADD";
+      } else if (!Object.values(absent).includes(message)) throw error;
+      if (command === "STATUS" || command === "DEL" || losses > 1 || performance.now() >= end) throw error;
+    }
+    await new Promise(resolve => setTimeout(resolve, WAIT_POLL));
+  }
+}
+
+function asDel(head: [string, string][]): [string, string][] {
+  return head.map(([name, value]) => [name, name === "X-Cni-Command" ? "DEL" : value]);
 }
 
 async function readInput(): Promise<Buffer> {
@@ -134,8 +173,17 @@ function isDispensable(variable: string, command: string): boolean {
   return !["CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME"].includes(variable);
 }
 
-function call(socketPath: string, head: [string, string][], input: Buffer, timeout: number): Promise<{ status: number; body: string }> {
-  const incomplete = "it closed the connection without a whole answer";
+interface Answer {
+  status: number;
+  body: string;
+}
+
+/** The agent ended before it answered. */
+const INCOMPLETE = "it closed the connection without a whole answer";
+/** There is no agent. */
+const absent: Record<string, string> = { ENOENT: "No such file or directory", ECONNREFUSED: "Connection refused" };
+
+function call({ socket: socketPath, head, input }: Request, timeout: number): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const headers = {
       ...Object.fromEntries(head),
@@ -152,26 +200,23 @@ function call(socketPath: string, head: [string, string][], input: Buffer, timeo
         length += chunk.length;
         if (length > MAXIMUM_ANSWER) request.destroy(new Error("File too large"));
       });
-      response.on("error", () => reject(new Error(incomplete)));
+      response.on("error", () => reject(new Error(INCOMPLETE)));
       response.on("end", () => {
         const body = Buffer.concat(chunks).toString("utf8");
         const proper = body.startsWith("{") || (body === "" && response.statusCode === 200);
-        if (!response.complete || !proper) reject(new Error(incomplete));
+        if (!response.complete || !proper) reject(new Error(INCOMPLETE));
         else resolve({ status: response.statusCode ?? 0, body });
       });
     });
     const timer = setTimeout(() => request.destroy(new Error("Connection timed out")), timeout);
     request.on("close", () => clearTimeout(timer));
-    request.on("error", (error: NodeJS.ErrnoException) => reject(new Error(explain(error, incomplete))));
+    request.on("error", (error: NodeJS.ErrnoException) => reject(new Error(explain(error))));
     request.end(input);
   });
 }
 
-function explain(error: NodeJS.ErrnoException, incomplete: string): string {
-  if (error.code === "ENOENT") return "No such file or directory";
-  if (error.code === "ECONNREFUSED") return "Connection refused";
-  if (error.code === "ECONNRESET" || error.code?.startsWith("HPE_")) return incomplete;
-  return error.message;
+function explain({ code = "", message }: NodeJS.ErrnoException): string {
+  return code === "ECONNRESET" || code === "EPIPE" || code.startsWith("HPE_") ? INCOMPLETE : (absent[code] ?? message);
 }
 
 /** What no agent would accept is told at once: waiting for one, or keeping it, would not help. Throws PluginError. */

@@ -126,6 +126,7 @@ export class TestNode {
       CNI_COMMAND: command,
       CNI_PATH: path.dirname(plugin),
       PODLANE_SOCKET: this.socket,
+      PODLANE_WAIT: "0",
       ...call.env,
     };
     if (call.container !== undefined) env.CNI_CONTAINERID = call.container;

@@ -43,7 +43,8 @@ describe.each(["cc", "node"] as const)("built with %s", kind => {
       typeof config === "string"
         ? config
         : JSON.stringify({ cniVersion: "1.0.0", name: "pods", type: "podlane", socket, queue, ...config });
-    return runPlugin(pluginOf(kind), { PATH: process.env.PATH ?? "", ...(command && { CNI_COMMAND: command }), ...env }, stdin);
+    const usual = { PATH: process.env.PATH ?? "", PODLANE_WAIT: "0" };
+    return runPlugin(pluginOf(kind), { ...usual, ...(command && { CNI_COMMAND: command }), ...env }, stdin);
   }
 
   /** Answers every connection with these bytes; resolves with what was asked. */
@@ -143,6 +144,79 @@ describe.each(["cc", "node"] as const)("built with %s", kind => {
       details: expect.stringContaining("is the podlane agent running on this node"),
     });
     expect(outcome.json.msg).toContain("No such file or directory");
+  });
+
+  describe("while the agent is being replaced", () => {
+    const pod = { CNI_CONTAINERID: "abc", CNI_IFNAME: "eth0", CNI_NETNS: "/run/netns/x", PODLANE_WAIT: "60" };
+    /** Answers one connection after the other as `replies` say; undefined: ends it without a word. Resolves with the commands that came. */
+    function replies(...all: (string | undefined)[]): { commands: string[] } {
+      const commands: string[] = [];
+      server = net.createServer(connection => {
+        let asked = "";
+        connection.on("error", () => undefined);
+        connection.on("data", chunk => {
+          asked += chunk;
+          if (!asked.endsWith("}")) return;
+          commands.push(/X-Cni-Command: (\w+)/.exec(asked)![1]);
+          const reply = all.length > 1 ? all.shift() : all[0];
+          if (reply === undefined) connection.destroy();
+          else connection.end(reply);
+        });
+      });
+      server.listen(socket);
+      return { commands };
+    }
+    /** The call is under way and has found nobody. */
+    const waits = () => new Promise(resolve => setTimeout(resolve, 500));
+
+    test.each(["ADD", "CHECK", "GC"])("%s waits for a socket that is missing", async command => {
+      const outcome = call(command, pod);
+      await waits();
+      const { commands } = replies(http(200, "{}"));
+      expect(await outcome).toMatchObject({ status: 0, stdout: "{}" });
+      expect(commands).toEqual([command]);
+    });
+
+    test("ADD waits for a socket that refuses, as a killed agent leaves it", async () => {
+      const killed = net.createServer().listen(socket);
+      await new Promise(resolve => killed.once("listening", resolve));
+      fs.linkSync(socket, `${socket}.kept`);
+      await new Promise(resolve => killed.close(resolve));
+      fs.renameSync(`${socket}.kept`, socket);
+      const outcome = call("ADD", pod);
+      await waits();
+      fs.rmSync(socket);
+      replies(http(200, "{}"));
+      expect(await outcome).toMatchObject({ status: 0 });
+    });
+
+    test("an ADD that was lost is undone and made again, once", async () => {
+      const { commands } = replies(undefined, http(200, ""), http(200, '{"ips":[]}'));
+      expect(await call("ADD", pod)).toMatchObject({ status: 0, stdout: '{"ips":[]}' });
+      expect(commands).toEqual(["ADD", "DEL", "ADD"]);
+    });
+
+    test("a call that ends the agent again is given up", async () => {
+      const { commands } = replies(undefined, http(200, ""), undefined);
+      expect(await call("ADD", pod)).toMatchObject({ status: 1, json: { code: 11 } });
+      expect(commands).toEqual(["ADD", "DEL", "ADD"]);
+    });
+
+    test("an answer is final, also a refusal", async () => {
+      const { commands } = replies(http(503, '{"code":11,"msg":"later"}'));
+      expect(await call("ADD", pod)).toMatchObject({ status: 1, json: { code: 11 } });
+      expect(commands).toEqual(["ADD"]);
+    });
+
+    test("STATUS and DEL wait for nobody, and what no agent would take is refused at once", async () => {
+      expect(await call("STATUS", pod)).toMatchObject({ status: 1, json: { code: 50 } });
+      expect(await call("DEL", pod)).toMatchObject({ status: 0 });
+      expect(await call("ADD", pod, "[]")).toMatchObject({ status: 1, json: { code: 6 } });
+    });
+
+    test("the wait has an end", async () => {
+      expect(await call("ADD", { ...pod, PODLANE_WAIT: "1" })).toMatchObject({ status: 1, json: { code: 11 } });
+    });
   });
 
   test("no CNI_COMMAND, endless input, an endless variable", async () => {
