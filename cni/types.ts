@@ -55,6 +55,6 @@ export interface RangeView {
   used: number;
   /** Freed a short while ago. */
   resting: number;
-  /** May be handed out now; none of a range that is the node's no more. */
-  free: number;
+  /** May be handed out now. Absent: the range is the node's no more, and pods have addresses of it still. */
+  free?: number;
 }

@@ -52,11 +52,12 @@ export const PodRows: readonly NodeRow[] = [
   {
     name: "podlane_pod_addresses",
     type: "gauge",
-    help: "Addresses of each pod range: used, resting (freed a short while ago) and free. Of a large range 65,534 are counted.",
-    labels: ["range", "state"],
+    help: "Addresses of each pod range: used, resting (freed a short while ago) and free, which a range that is the node's no more has not. Of a large range 65,534 are counted.",
+    labels: ["range", "family", "state"],
     read: ({ ranges }) =>
-      ranges.flatMap(({ prefix, ...states }) =>
-        Object.entries(states).map(([state, value]) => ({ value, labels: { range: prefix, state } })),
-      ),
+      ranges.flatMap(({ prefix: range, ...states }) => {
+        const family = range.includes(":") ? "ipv6" : "ipv4";
+        return Object.entries(states).map(([state, value]) => ({ value, labels: { range, family, state } }));
+      }),
   },
 ];

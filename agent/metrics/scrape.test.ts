@@ -56,7 +56,7 @@ describe("a scrape", () => {
     ]);
     expect(linesOf(text, "podlane_problems")).toEqual(['podlane_problems{reason="SessionDown",severity="error"} 1']);
     expect(linesOf(text, "podlane_cni_call_duration_seconds_count")).toEqual(['podlane_cni_call_duration_seconds_count{verb="ADD"} 1']);
-    expect(linesOf(text, "podlane_pod_addresses")).toContain('podlane_pod_addresses{range="10.244.1.0/24",state="free"} 249');
+    expect(linesOf(text, "podlane_pod_addresses")).toContain('podlane_pod_addresses{range="10.244.1.0/24",family="ipv4",state="free"} 249');
     expect(linesOf(text, "podlane_neighbor_prefix_limit")).toHaveLength(2);
   });
 

@@ -85,10 +85,10 @@ export class Ledger {
     return this.#book.usedIn(pool);
   }
 
-  usage(pool: Pool): { used: number; resting: number; free: number } {
+  usage(pool: Pool): { used: number; resting: number; free?: number } {
     const used = this.usedIn(pool);
     const resting = pool.resting(this.#now(), this.#quarantine);
-    return { used, resting, free: pool.retired ? 0 : Math.max(0, pool.capacity - used - resting) };
+    return { used, resting, ...(!pool.retired && { free: Math.max(0, pool.capacity - used - resting) }) };
   }
 
   /** Addresses of attachments that no range of the node explains any more. */
