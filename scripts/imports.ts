@@ -25,7 +25,7 @@ const mayImport: Record<string, readonly string[]> = {
   config: ["kubernetes", "net", "platform"],
   agent: ["kubernetes", "config", "cni", "bgpd", "kernel", "net", "platform"],
   cli: ["kubernetes", "agent", "config", "cni", "bgpd", "kernel", "net", "platform"],
-  lab: ["kubernetes", "agent", "cli", "config", "cni", "bgpd", "kernel", "net", "platform"],
+  lab: ["kubernetes", "agent", "cli", "config", "cni", "bgpd", "kernel", "net", "platform", "deploy"],
 };
 
 /**

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { parse } from "yaml";
 import { apiVersion } from "../../config/resources/common.ts";
 import { kindRows } from "../../config/resources/kinds.ts";
+import { until } from "../../lab/kubernetes/until.ts";
 import type { ApiServer } from "./api-server.ts";
-import { until } from "./until.ts";
 
 const folder = join(import.meta.dirname, "../../crds");
 const DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";

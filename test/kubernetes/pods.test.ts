@@ -1,10 +1,11 @@
 /** podlane as the pod network of real containerd, kubelet and kube-proxy: three nodes, the agents fed by files. Needs root on Linux. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFailed, test, vi } from "vitest";
 import { addressOf } from "../../cni/ipam/book.ts";
+import { missingCluster } from "../../lab/kubernetes/programs.ts";
+import { webServer } from "../../lab/kubernetes/tools-image.ts";
+import { until } from "../../lab/kubernetes/until.ts";
 import { contains, formatAddress, parseAddress, parsePrefix } from "../../net/address.ts";
-import { Cluster, type ClusterNode, missingCluster } from "./cluster.ts";
-import { IMAGE } from "./configuration.ts";
-import { until } from "./until.ts";
+import { Cluster, type ClusterNode } from "./cluster.ts";
 
 // Much longer than on a quiet machine.
 vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 });
@@ -41,29 +42,19 @@ afterEach(async () => {
 /** Pods that say their name and who asks, `GET /cgi-bin/who`; probed by the kubelet. */
 async function deploy(app: string, replicas: number, more: { node?: string; hostPort?: number } = {}): Promise<Pod[]> {
   deployed.add(app);
-  const web = {
-    name: "web",
-    image: IMAGE,
-    // The first process of a container ends at SIGTERM only if it says so.
-    command: ["sh", "-c", "trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait"],
+  const container = {
     ports: [{ containerPort: 80, ...(more.hostPort && { hostPort: more.hostPort }) }],
-    readinessProbe: { httpGet: { path: "/", port: 80 }, periodSeconds: 1 },
     livenessProbe: { tcpSocket: { port: 80 }, periodSeconds: 1, failureThreshold: 2 },
   };
   const spread = { maxSkew: 1, topologyKey: "kubernetes.io/hostname", whenUnsatisfiable: "DoNotSchedule" };
   const labels = { app };
-  const spec = {
-    containers: [web],
-    automountServiceAccountToken: false,
-    terminationGracePeriodSeconds: 5,
-    ...(more.node
-      ? { nodeSelector: { "kubernetes.io/hostname": more.node } }
-      : { topologySpreadConstraints: [{ ...spread, labelSelector: { matchLabels: labels } }] }),
-  };
+  const pod = more.node
+    ? { nodeSelector: { "kubernetes.io/hostname": more.node } }
+    : { topologySpreadConstraints: [{ ...spread, labelSelector: { matchLabels: labels } }] };
   const strategy = { rollingUpdate: { maxSurge: "50%", maxUnavailable: 0 } };
   await cluster.api("POST", apps, {
     metadata: { name: app },
-    spec: { replicas, strategy, selector: { matchLabels: labels }, template: { metadata: { labels }, spec } },
+    spec: { replicas, strategy, selector: { matchLabels: labels }, template: webServer(app, { container, pod }) },
   });
   return ready(app, replicas);
 }

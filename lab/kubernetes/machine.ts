@@ -1,7 +1,7 @@
 /**
- * A machine of one's own for tests: network, process and mount namespaces (namespaces(7)), with /run, /var/lib and /var/log to itself, so that
- * daemons find the usual paths and all of them end with the machine: the kernel kills a process namespace with its first process, and that
- * dies with the test's process. Needs root.
+ * A machine of one's own for a node: network, process and mount namespaces (namespaces(7)), with /run, /var/lib, /var/log, /etc and /opt to itself, so that daemons
+ * find the usual paths and all of them end with the machine: the kernel kills a process namespace with its first process. That dies with whoever booted
+ * it, unless the machine is to outlive us. Needs root.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,7 +9,7 @@ import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
-export interface Output {
+interface Output {
   status: number | null;
   stdout: string;
   stderr: string;
@@ -24,34 +24,42 @@ export interface Daemon {
   log(): string;
 }
 
+export interface MachineOptions {
+  /** A folder for /run that others see as well; default: a file system in memory. */
+  run?: string;
+  /** It and its daemons go on when we end. */
+  outlives?: boolean;
+}
+
 export class Machine {
   /** Of its network namespace, as ip(8) names it. */
   netns: string;
   /** What survives a reboot: /var/lib is its folder `lib`. */
   readonly folder: string;
+  readonly #options: MachineOptions;
   readonly #daemons = new Set<Daemon>();
   #outer: ChildProcess | undefined;
   #init = 0;
 
-  constructor(netns: string, folder: string) {
+  constructor(netns: string, folder: string, options: MachineOptions = {}) {
     this.netns = netns;
     this.folder = folder;
-    for (const name of ["lib", "log"]) mkdirSync(join(folder, name), { recursive: true });
+    this.#options = options;
+    for (const name of ["lib", "log", ...overlays.flatMap(one => [`over/${one}/upper`, `over/${one}/work`])])
+      mkdirSync(join(folder, name), { recursive: true });
+  }
+
+  /** Of the process that holds the machine up, and ends it: as our process namespace knows it. */
+  get pid(): number | undefined {
+    return this.#outer?.pid;
   }
 
   async boot(): Promise<void> {
-    const { folder } = this;
-    const script = `mount --make-rshared / && mount -t tmpfs tmpfs /run && mount --bind ${folder}/lib /var/lib && mount --bind ${folder}/log /var/log &&
-      cat /proc/sys/kernel/random/uuid > ${folder}/boot-id && mount --bind ${folder}/boot-id /proc/sys/kernel/random/boot_id && echo up &&
-      while :; do sleep 1000 & wait; done`;
+    const { run, outlives = false } = this.#options;
     const namespaces = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--propagation", "private"];
-    const outer = spawn(
-      "setpriv",
-      ["--pdeathsig", "KILL", "nsenter", `--net=/run/netns/${this.netns}`, ...namespaces, "sh", "-c", script],
-      {
-        stdio: ["ignore", "pipe", "pipe"],
-      },
-    );
+    const words = ["nsenter", `--net=/run/netns/${this.netns}`, ...namespaces, "sh", "-c", bootScript(this.folder, run)];
+    const [program, ...rest] = outlives ? words : ["setpriv", "--pdeathsig", "KILL", ...words];
+    const outer = spawn(program, rest, { stdio: ["ignore", "pipe", "pipe"], detached: outlives });
     this.#outer = outer;
     let errors = "";
     outer.stderr.on("data", chunk => {
@@ -60,6 +68,10 @@ export class Machine {
     const [up] = await Promise.race([once(outer.stdout, "data"), once(outer, "close")]);
     if (String(up).trim() !== "up") throw new Error(`the machine ${this.netns} does not start: ${errors}`);
     this.#init = await onlyChild(outer.pid!);
+    if (!outlives) return;
+    outer.stdout.destroy();
+    outer.stderr.destroy();
+    outer.unref();
   }
 
   /** As when the power fails: every process and every mount is gone at once. */
@@ -107,8 +119,10 @@ export class Machine {
     const log = openSync(file, "a");
     const child = spawn("nsenter", this.#enter([...(netns ? ["nsenter", `--net=${netns}`] : []), ...words]), {
       stdio: ["ignore", log, log],
+      detached: this.#options.outlives,
     });
     closeSync(log);
+    if (this.#options.outlives) child.unref();
     const ended = once(child, "exit");
     const running = () => child.exitCode === null && child.signalCode === null;
     const kill = async (signal: NodeJS.Signals) => {
@@ -130,6 +144,29 @@ export class Machine {
     if (!this.#outer) throw new Error(`the machine ${this.netns} is off`);
     return ["--target", String(this.#init), "--mount", "--net", "--pid", "--", ...words];
   }
+}
+
+/** What a node changes in these is its own. */
+const overlays = ["etc", "opt"];
+
+function bootScript(folder: string, run: string | undefined): string {
+  const overlaid = overlays.map(
+    one => `mount -t overlay overlay -o lowerdir=/${one},upperdir=${folder}/over/${one}/upper,workdir=${folder}/over/${one}/work /${one}`,
+  );
+  const steps = [
+    "mount --make-rshared /",
+    ...overlaid,
+    // Before /run, which may hold the folder.
+    `mount --bind ${folder}/lib /var/lib`,
+    `mount --bind ${folder}/log /var/log`,
+    `cat /proc/sys/kernel/random/uuid > ${folder}/boot-id`,
+    `mount --bind ${folder}/boot-id /proc/sys/kernel/random/boot_id`,
+    run === undefined ? "mount -t tmpfs tmpfs /run" : `mount --bind ${run} /run`,
+    "mkdir -p /etc/cni/net.d /opt/cni/bin /run/lock",
+    "echo up",
+    "while :; do sleep 1000 & wait; done",
+  ];
+  return steps.join(" && ");
 }
 
 /** nsenter and unshare stay in front of a process that they started in another process namespace. */
