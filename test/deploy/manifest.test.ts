@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { imageName } from "../../deploy/image.ts";
-import { manifest } from "../../deploy/manifests.ts";
+import { manifest, uninstaller } from "../../deploy/manifests.ts";
 import { missingCluster, programsFolder } from "../../lab/kubernetes/programs.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -21,8 +21,9 @@ function objects(text: string): Map<string, Manifest> {
   return new Map(all.map(one => [`${one.kind} ${one.metadata.namespace ?? ""}/${one.metadata.name}`, one]));
 }
 
-test("deploy/podlane.yaml is generated from the base: `npm run crds`", () => {
+test("deploy/podlane.yaml and deploy/uninstall.yaml are generated from the base: `npm run crds`", () => {
   expect(readFileSync(join(root, "deploy/podlane.yaml"), "utf8")).toBe(manifest());
+  expect(readFileSync(join(root, "deploy/uninstall.yaml"), "utf8")).toBe(uninstaller());
   expect(manifest()).toContain(`image: ${imageName}\n`);
 });
 
