@@ -216,15 +216,18 @@ function runningAgent(socket: string): RunningAgent {
 
 export async function version(options: Partial<AskOptions> & { cluster?: boolean }, terminal: Terminal): Promise<void> {
   const { cluster: all, node } = options;
-  const own = { podlane: ownVersion, node: process.versions.node, kernel: release() };
+  const { apiVersion: api } = await import("../config/resources/common.ts");
+  // Generated with each version: what a cluster has is in the annotation podlane.io/version of its CRDs.
+  const own = { podlane: ownVersion, api, crds: ownVersion, node: process.versions.node, kernel: release() };
+  const text = `podlane ${ownVersion}\nAPI ${api}, CustomResourceDefinitions of version ${ownVersion}\n`;
   if (all) return (await import("./cluster.ts")).versions(own, options, terminal);
   if (node === undefined) {
     requireNode(options);
-    return show(own, options, terminal, () => `podlane ${ownVersion}\n`);
+    return show(own, options, terminal, () => text);
   }
   const { version: theirs } = await (await agent({ ...options, socket: "" })).get<StatusView>("/v1/status");
   const view = { ...own, agents: [{ version: theirs, nodes: [node] }] };
-  show(view, options, terminal, () => `podlane ${ownVersion}\n${renderVersions(view.agents, terminal.paint)}`);
+  show(view, options, terminal, () => `${text}${renderVersions(view.agents, terminal.paint)}`);
 }
 
 /** The agent of this node; with --node that of another one, through the API server. */

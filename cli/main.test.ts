@@ -227,9 +227,14 @@ describe("without an agent", () => {
 
   test("version", async () => {
     const { stdout } = await podlane("version");
-    expect(stdout).toMatch(/^podlane \d+\.\d+\.\d+\n$/);
-    for (const option of ["--version", "-V"]) expect(await podlane(option)).toEqual({ status: 0, stdout, stderr: "" });
-    expect(JSON.parse((await podlane("version", "--json")).stdout)).toMatchObject({ node: process.versions.node });
+    const [, own, crds] = /^podlane (\d+\.\d+\.\d+)\nAPI podlane\.io\/v1alpha1, CustomResourceDefinitions of version (\S+)\n$/.exec(
+      stdout,
+    )!;
+    expect(crds).toBe(own);
+    expect(readFileSync(join(import.meta.dirname, "../crds/podlane.io_peers.yaml"), "utf8")).toContain(`podlane.io/version: ${crds}\n`);
+    for (const option of ["--version", "-V"]) expect(await podlane(option)).toEqual({ status: 0, stdout: `podlane ${own}\n`, stderr: "" });
+    const view = { podlane: own, api: "podlane.io/v1alpha1", crds, node: process.versions.node };
+    expect(JSON.parse((await podlane("version", "--json")).stdout)).toMatchObject(view);
   });
 });
 
@@ -309,7 +314,7 @@ describe("the program", () => {
   test("finds its way from another directory, through links", () => {
     symlinkSync(join(import.meta.dirname, "../scripts/podlane"), join(folder, "first"));
     symlinkSync("first", join(folder, "podlane"));
-    const { status, stdout } = spawnSync(join(folder, "podlane"), ["version"], { cwd: "/", encoding: "utf8" });
+    const { status, stdout } = spawnSync(join(folder, "podlane"), ["--version"], { cwd: "/", encoding: "utf8" });
     expect([status, stdout]).toEqual([0, expect.stringMatching(/^podlane \d+\.\d+\.\d+\n$/)]);
   });
 

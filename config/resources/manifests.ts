@@ -1,9 +1,13 @@
 /** CustomResourceDefinitions (apiextensions.k8s.io/v1) out of the schema. */
 import { stringify } from "yaml";
+import manifest from "../../package.json" with { type: "json" };
 import { GROUP, VERSION } from "./common.ts";
 import { type KindRow, kindRows } from "./kinds.ts";
 import type { SchemaNode } from "./schema.ts";
 import { validate } from "./validate.ts";
+
+/** On each CustomResourceDefinition: the podlane that it was generated with. */
+const VERSION_ANNOTATION = `${GROUP}/version`;
 
 /** File name -> content, one manifest per kind. */
 export function manifests(): Map<string, string> {
@@ -21,7 +25,7 @@ function definition(row: KindRow) {
   return {
     apiVersion: "apiextensions.k8s.io/v1",
     kind: "CustomResourceDefinition",
-    metadata: { name: `${row.plural}.${GROUP}` },
+    metadata: { name: `${row.plural}.${GROUP}`, annotations: { [VERSION_ANNOTATION]: manifest.version } },
     spec: {
       group: GROUP,
       scope: "Cluster",

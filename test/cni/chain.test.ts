@@ -137,7 +137,12 @@ describe("through libcni", () => {
         }
       }
     });
-    const env = { PATH: process.env.PATH, NETCONFPATH: configurations, CNI_PATH: `${path.dirname(node.plugin)}:${debian}` };
+    const env = {
+      PATH: process.env.PATH,
+      PODLANE_WAIT: "0",
+      NETCONFPATH: configurations,
+      CNI_PATH: `${path.dirname(node.plugin)}:${debian}`,
+    };
     return (command, netns, capabilities) => {
       try {
         const all = { ...env, ...(capabilities && { CAP_ARGS: JSON.stringify(capabilities) }) };
