@@ -13,6 +13,11 @@ test("a turn that lasts is known, and stays known when the next period begins", 
     expect(turns.next(4000)).toBe(longest);
     expect(turns.view(5000)).toMatchObject({ longest });
     expect(turns.view(5000).now).toBeLessThan(longest);
+    // Who asks now still hears of the period that just ended, and not of the one before it.
+    expect(turns.lateness().all).toBe(longest);
+    expect(turns.lateness().most).toBeGreaterThanOrEqual(turns.lateness().half);
+    turns.next(6000);
+    expect(turns.lateness().all).toBeLessThan(longest);
   } finally {
     turns.close();
   }

@@ -62,6 +62,24 @@ describe("usage", () => {
     [["agent", "--node", "a", "--config", ".", "--kubernetes"], "--config and --kubernetes exclude each other"],
     [["agent", "--node", "a", "--kubernetes", "--kubeconfig", "x"], "--kubernetes and --kubeconfig exclude each other"],
     [["agent", "--node", "a", "--config", ".", "--log-level", "loud"], "Allowed choices are debug, info, warn, error."],
+    ...["9479", ":9479", "localhost:9479", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "::1:9479", "[127.0.0.1]:9479", "[::1]"].map(
+      (endpoint): [string[], string] => [
+        ["agent", "--node", "a", "--config", ".", "--metrics-listen", endpoint],
+        "Write an address of this node and a port, such as 127.0.0.1:9479",
+      ],
+    ),
+    [
+      ["agent", "--node", "a", "--config", ".", "--metrics-tls-cert", "a", "--metrics-tls-key", "b"],
+      "the --metrics-tls options have no effect without --metrics-listen",
+    ],
+    ...[
+      ["--metrics-tls-cert", "a"],
+      ["--metrics-tls-key", "a"],
+      ["--metrics-tls-client-ca", "a"],
+    ].map((files): [string[], string] => [
+      ["agent", "--node", "a", "--config", ".", "--metrics-listen", "[::]:9479", ...files],
+      "TLS needs --metrics-tls-cert and --metrics-tls-key",
+    ]),
     [[], "Usage: podlane"],
   ])("podlane %j is called wrongly", async (words, text) => {
     const { status, stdout, stderr } = await podlane(...words);

@@ -50,16 +50,31 @@ test("is a plugin of kubectl as well, and keeps Kubernetes' client in a file of 
   expect(main).not.toMatch(new RegExp(`^import .*${withClient[0]}`, "m"));
 });
 
+test("who wants no metrics loads nothing for them", () => {
+  const holding = readdirSync(built).filter(
+    file => file.endsWith(".js") && readFileSync(join(built, file), "utf8").includes("PROMETHEUS_CONTENT_TYPE"),
+  );
+  expect(holding).toHaveLength(1);
+  const [name] = holding;
+  const others = readdirSync(built).filter(file => file.endsWith(".js") && file !== name);
+  const imports = others.flatMap(file => readFileSync(join(built, file), "utf8").match(new RegExp(`.*${name}.*`, "g")) ?? []);
+  expect(imports).toHaveLength(1);
+  expect(imports[0]).toContain(`await import("./${name}")`);
+});
+
 describe("the agent", () => {
   test("has sessions and routes, answers, and attaches by the executable that was built", async context => {
     context.skip(process.getuid?.() !== 0, "network namespaces need root");
     const pair = new Pair(join(built, "main.js"));
     try {
-      pair.start(0);
+      pair.start(0, ["--metrics-listen", "127.0.0.1:9479"]);
       pair.start(1);
       const within = { timeout: 20_000, interval: 100 };
       await expect.poll(() => pair.kernelRoutes(1), within).toContain("10.244.1.0/24");
       expect(await pair.ask(0, "status")).toMatchObject({ node: "node1", attachments: 0 });
+      const ask = `fetch("http://127.0.0.1:9479/metrics").then(answer => answer.text()).then(console.log)`;
+      const metrics = execFileSync("ip", ["netns", "exec", pair.names[0], process.execPath, "-e", ask], { encoding: "utf8" });
+      expect(metrics).toContain('podlane_sessions{state="Established"} 1\n');
       const plugin = join(built, "cni/podlane");
       const config = JSON.stringify({ cniVersion: "1.1.0", name: "pods", type: "podlane", socket: pair.socket(0) });
       const status = execFileSync(plugin, {
