@@ -1,7 +1,7 @@
 /** Asks the agent: HTTP and JSON over its Unix socket, errors in words. The socket of another node's agent is reached by a stream. */
 import { type IncomingMessage, type RequestOptions, request } from "node:http";
 import type { Duplex } from "node:stream";
-import { CliError } from "./error.ts";
+import { CliError, explainSocketError } from "./error.ts";
 
 /** Milliseconds without an octet until the agent counts as stuck. */
 const PATIENCE = 30_000;
@@ -93,21 +93,6 @@ export class AgentClient {
   #explain(error: Error): CliError {
     if (error instanceof CliError) return error;
     return typeof this.#agent === "string" ? explainSocketError(error, this.#agent) : this.#agent.explain(error);
-  }
-}
-
-export function explainSocketError(error: NodeJS.ErrnoException, path: string): CliError {
-  const remedy = 'start it with "podlane agent", or name its socket with --socket';
-  switch (error.code) {
-    case "ENOENT":
-      return new CliError(`no agent runs here: ${path} does not exist`, remedy);
-    case "ECONNREFUSED":
-      return new CliError(`no agent runs here: nobody answers on ${path}`, remedy);
-    case "EACCES":
-    case "EPERM":
-      return new CliError(`you may not open ${path}`, "only root may: try sudo");
-    default:
-      return new CliError(`cannot ask the agent on ${path}: ${error.message}`, "see the agent's log");
   }
 }
 

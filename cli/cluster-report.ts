@@ -59,10 +59,22 @@ interface Session {
   state: string;
   reason?: string;
   since?: string;
+  /** Not wanted at present. */
+  shutdown?: boolean;
+}
+
+/** Of all sessions and problems, of which the object lists the first ones. */
+interface Summary {
+  established?: number;
+  wanted?: number;
+  routes?: number;
+  errors?: number;
+  warnings?: number;
 }
 
 interface Status {
   conditions?: Condition[];
+  summary?: Summary;
   sessions?: Session[];
   learned?: { ipv4?: number; ipv6?: number; installed?: number };
   problems?: Omit<ProblemGroup, "nodes">[];
@@ -112,8 +124,9 @@ export function versionsOf({ nodes }: ClusterView): VersionGroup[] {
 }
 
 function rowOf(name: string, status: Status): NodeRow {
-  const { conditions = [], sessions = [], learned, problems = [], version, drain } = status;
+  const { conditions = [], summary = {}, learned, problems = [], version, drain } = status;
   const ready = conditions.find(one => one.type === "Ready");
+  const sessions = (status.sessions ?? []).filter(one => !one.shutdown);
   const down = sessions.filter(one => one.state !== "Established");
   const count = (severity: string) => problems.filter(one => one.severity === severity).length;
   const times = [...conditions.map(one => one.lastTransitionTime), ...sessions.map(one => one.since)].filter(time => time !== undefined);
@@ -121,9 +134,9 @@ function rowOf(name: string, status: Status): NodeRow {
     name,
     ready: ready?.status === "True" || ready?.status === "False" ? ready.status : "Unknown",
     reported: true,
-    sessions: { established: sessions.length - down.length, wanted: sessions.length },
-    routes: learned && (learned.installed ?? (learned.ipv4 ?? 0) + (learned.ipv6 ?? 0)),
-    problems: { errors: count("error"), warnings: count("warning") },
+    sessions: { established: summary.established ?? sessions.length - down.length, wanted: summary.wanted ?? sessions.length },
+    routes: learned?.installed ?? summary.routes ?? (learned && (learned.ipv4 ?? 0) + (learned.ipv6 ?? 0)),
+    problems: { errors: summary.errors ?? count("error"), warnings: summary.warnings ?? count("warning") },
     version,
     changedAt: latest(times),
     drain: drain?.state === "None" ? undefined : drain?.state,

@@ -11,3 +11,19 @@ export class CliError extends Error {
     this.exitCode = exitCode;
   }
 }
+
+/** Of the agent's socket. */
+export function explainSocketError(error: NodeJS.ErrnoException, path: string): CliError {
+  const remedy = 'start it with "podlane agent", or name its socket with --socket';
+  switch (error.code) {
+    case "ENOENT":
+      return new CliError(`no agent runs here: ${path} does not exist`, remedy);
+    case "ECONNREFUSED":
+      return new CliError(`no agent runs here: nobody answers on ${path}`, remedy);
+    case "EACCES":
+    case "EPERM":
+      return new CliError(`you may not open ${path}`, "only root may: try sudo");
+    default:
+      return new CliError(`cannot ask the agent on ${path}: ${error.message}`, "see the agent's log");
+  }
+}

@@ -1,6 +1,6 @@
 /** `podlane api`: what a workstation runs in the agent's pod (remote.ts). Standard input goes to the agent's socket, and its answer to standard output. */
 import { connect } from "node:net";
-import { explainSocketError } from "./client.ts";
+import { explainSocketError } from "./error.ts";
 
 /** Ends with either side: an asker that is gone must leave no process behind. Rejects with CliError. */
 export function relay(socketPath: string): Promise<void> {

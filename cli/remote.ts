@@ -51,12 +51,14 @@ export async function remoteAgent(options: RemoteOptions): Promise<RemoteAgent> 
   const pod = await findPod(client, namespace, options.node);
   const container = agentContainer(pod);
   const target = { namespace, pod: pod.metadata.name, container: container.name };
+  const explain = (error: Error) => explainExec(error, options.node, `kubectl --namespace ${namespace} logs ${target.pod}`);
   const words = [COMMAND, "api", "--json", ...socketOf(container)];
   return {
     connect: async idle => {
       try {
         return await exec(access, client, target, words, idle);
       } catch (error) {
+        if (error instanceof ExecError) throw explain(error);
         if (error instanceof ApiError && error.status >= 500)
           throw new CliError(
             `the API server does not get to the kubelet of ${options.node}: ${error.message}`,
@@ -65,7 +67,7 @@ export async function remoteAgent(options: RemoteOptions): Promise<RemoteAgent> 
         throw explainApiError(error, client.server, `create and get pods/exec in namespace ${namespace}`);
       }
     },
-    explain: error => explainExec(error, options.node, `kubectl --namespace ${namespace} logs ${pod.metadata.name}`),
+    explain,
   };
 }
 
@@ -149,12 +151,16 @@ function explainExec(error: Error, node: string, log: string): CliError {
   return new CliError(`the way to the agent of ${node} failed: ${error.message}`, `see its log: ${log}`);
 }
 
-/** What `podlane api --json` wrote before it failed. */
+/** What `podlane api --json` wrote before it failed, perhaps below warnings of Node's; or whatever else the container runtime ran in its place. */
 function saidInPod(stderr: string): string | undefined {
-  try {
-    const { error } = JSON.parse(stderr);
-    return typeof error === "string" ? error : undefined;
-  } catch {
-    return stderr.trim().split("\n")[0] || undefined;
+  const lines = stderr.split("\n").filter(line => line.trim() !== "");
+  for (const line of lines.filter(text => text.startsWith("{"))) {
+    try {
+      const { error } = JSON.parse(line);
+      if (typeof error === "string") return error;
+    } catch {
+      // Cut off, or not ours.
+    }
   }
+  return lines[0];
 }

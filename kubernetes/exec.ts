@@ -67,8 +67,13 @@ export async function exec(
     false,
     status => stream.ended(status),
   );
+  void opening.then(
+    socket => stream.destroyed && socket.terminate(),
+    () => undefined,
+  );
   try {
     stream.attach((await within(START_TIMEOUT, opening)) as unknown as Socket);
+    if (stream.errored) throw stream.errored;
     return stream;
   } catch (error) {
     stream.destroy();
@@ -76,7 +81,7 @@ export async function exec(
     // A refused upgrade says no more than its number. Asked without one, the server refuses in words; and it starts nothing without one.
     const query = new URLSearchParams([["container", container], ["stdout", "true"], ...command.map(word => ["command", word])]);
     const refusal = await client.get(`/api/v1/namespaces/${namespace}/pods/${pod}/exec?${query}`).catch((reason: ApiError) => reason);
-    if (refusal instanceof ApiError && refusal.status !== 400) throw refusal;
+    if (refusal instanceof ApiError && !/upgrade/i.test(refusal.message)) throw refusal;
     throw new ExecError((error as Error).message || "the connection was refused");
   }
 }
@@ -95,19 +100,19 @@ class ExecStream extends Duplex {
   readonly stdin = new Readable({ read() {} });
   #socket: Socket | undefined;
   #succeeded = false;
+  readonly #idle: number;
   #stderr = "";
   #pinging: NodeJS.Timeout | undefined;
   #silence: NodeJS.Timeout | undefined;
 
   constructor(idle: number) {
     super();
-    const alive = () => {
-      clearTimeout(this.#silence);
-      if (idle > 0) this.#silence = setTimeout(() => this.destroy(new ExecError(`no answer for ${idle / 1000} s`)), idle);
-    };
+    this.#idle = idle;
+    // A command may have failed before anybody listens.
+    this.on("error", () => undefined);
     this.stdout = new Writable({
       write: (chunk, _encoding, done) => {
-        alive();
+        this.#alive();
         this.push(chunk);
         done();
       },
@@ -118,11 +123,11 @@ class ExecStream extends Duplex {
         done();
       },
     });
-    alive();
   }
 
   attach(socket: Socket): void {
     this.#socket = socket;
+    this.#alive();
     let lost = 0;
     socket.on("close", () => this.destroy(this.#succeeded ? undefined : new ExecError("the connection broke off")));
     socket.on("pong", () => {
@@ -132,7 +137,6 @@ class ExecStream extends Duplex {
       if (lost++ >= PINGS_LOST) this.destroy(new ExecError(`the API server has not answered for ${(PINGS_LOST * PING) / 1000} s`));
       else socket.ping();
     }, PING);
-    if (this.destroyed) socket.terminate();
   }
 
   /** metav1.Status of the command. */
@@ -144,6 +148,12 @@ class ExecStream extends Duplex {
     }
     const code = details?.causes?.find(cause => cause.reason === "ExitCode")?.message;
     this.destroy(new ExecError(message, code === undefined ? undefined : Number(code), this.#stderr));
+  }
+
+  #alive(): void {
+    clearTimeout(this.#silence);
+    const idle = this.#idle;
+    if (idle > 0) this.#silence = setTimeout(() => this.destroy(new ExecError(`no answer for ${idle / 1000} s`)), idle);
   }
 
   override _read(): void {}

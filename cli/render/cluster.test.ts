@@ -58,6 +58,16 @@ test("nodes, the worst first", () => {
   expect(renderCluster(report({}), now, plain)).toBe("the cluster has no nodes\n");
 });
 
+test("counts of the agent are those of all its sessions and problems, of which the object has some", () => {
+  const summary = { established: 4998, wanted: 4999, routes: 9998, errors: 0, warnings: 70 };
+  const view = report({ n1: { ...good, learned: undefined, summary } });
+  expect(view.nodes).toMatchObject([
+    { sessions: { established: 4998, wanted: 4999 }, routes: 9998, problems: { errors: 0, warnings: 70 } },
+  ]);
+  const shutDown = { ...session("old-tor", "Idle"), shutdown: true };
+  expect(report({ n1: { ...good, sessions: [...good.sessions, shutDown] } }).nodes[0].sessions).toEqual({ established: 1, wanted: 1 });
+});
+
 test("all is well, apart from a warning", () => {
   const view = report({ n1: good, n2: { ...good, problems: [problem("warning", "Peer/tor", "nothing is announced")] } });
   expect(renderCluster(view, now, plain)).toMatchInlineSnapshot(`
