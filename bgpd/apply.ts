@@ -35,6 +35,7 @@ const fields: Record<keyof NeighborConfig, { resets: string } | { attempts: stri
   enforceFirstAs: "live",
   origin: "live",
   hears: "live",
+  mesh: "live",
   routeReflectorClient: "live",
   shutdown: "live",
 };

@@ -16,6 +16,8 @@ export interface SpeakerConfig {
   /** Where connections are accepted; `port` 0 = nowhere. */
   listen: { port: number; addresses?: string[] };
   neighbors: NeighborConfig[];
+  /** How the sessions of the mesh are arranged. With another one than before, those that are not wanted any more end when others carry their routes. */
+  arrangement?: string;
   /** By name; neighbours refer to them. */
   policies: Record<string, PolicyConfig>;
   /** Sets of prefixes that policies match by name are already resolved: a PolicyConfig stands alone. */
@@ -32,7 +34,10 @@ export interface SpeakerConfig {
   protectedPrefixes: ProtectedPrefix[];
   /** Absent: every neighbour is believed. */
   origins?: OriginsConfig;
-  /** How long a starting speaker waits for End-of-RIB before it sweeps stale kernel routes. Seconds. */
+  /**
+   * How long a starting speaker waits for End-of-RIB before it sweeps stale kernel routes, and how long sessions that another arrangement of the mesh
+   * leaves out wait for others. Seconds.
+   */
   startupWait: number;
 }
 
@@ -167,6 +172,8 @@ export interface NeighborConfig {
   origin?: OriginRole;
   /** Sources of restricted networks that it may be told. */
   hears?: string[];
+  /** A session of the mesh (SpeakerConfig.arrangement). */
+  mesh?: boolean;
   /** RFC 4456: this neighbour is our client. */
   routeReflectorClient: boolean;
   /** Session may stay down on purpose: administratively disabled. */

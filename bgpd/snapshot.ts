@@ -66,6 +66,8 @@ export interface NeighborSnapshot {
   internal?: boolean;
   routerId?: string;
   state: SessionState;
+  /** It is wanted no more, and stays until others carry its routes. */
+  leaving?: boolean;
   /** Why it is in this state. */
   reason: string;
   /** RFC 3339. */

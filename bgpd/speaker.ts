@@ -15,6 +15,7 @@ import { createNextHopTracker } from "./fib/next-hop.ts";
 import type { Fib, NextHopTracker } from "./fib/types.ts";
 import { describeMove, Forwarding } from "./forwarding.ts";
 import { attractsTraffic } from "./graceful-restart.ts";
+import { Handover } from "./handover.ts";
 import { CeaseSubcode } from "./message/notification.ts";
 import { nextHopProblems } from "./next-hop-problems.ts";
 import { originProblems } from "./origin-problems.ts";
@@ -74,7 +75,10 @@ export class Speaker {
   readonly #platform: Platform;
   readonly #faults: Faults;
   readonly #doors: Doors;
+  /** In force: what is wanted, and what goes on until others take over. */
   #config: SpeakerConfig | undefined;
+  #wanted: SpeakerConfig | undefined;
+  readonly #handover: Handover;
   #rib: Rib;
   #forwarding: Forwarding | undefined;
   #fib: Fib | undefined;
@@ -111,6 +115,12 @@ export class Speaker {
     this.#doors = doors;
     this.#rib = new Rib({ clock: this.#platform.clock, random: platform.random, faults });
     this.#resets = new Resets(this.#platform.clock, name => this.#reset(name));
+    this.#handover = new Handover({
+      clock: this.#platform.clock,
+      rib: () => this.#rib,
+      isOfUse: name => this.#hasRoutes(name),
+      changed: () => this.#handedOver(),
+    });
   }
 
   /**
@@ -119,6 +129,28 @@ export class Speaker {
    */
   apply(config: SpeakerConfig): ApplyReport {
     checkConfig(config);
+    this.#wanted = config;
+    const kept = this.#handover.begin(this.#config, config);
+    const report = this.#bringTo(this.#handover.extend(config));
+    for (const [neighbor, text] of kept) report.actions.push({ neighbor, action: "change", text });
+    return report;
+  }
+
+  /** Something that went on ends, as others have taken over. */
+  #handedOver(): void {
+    if (this.#closed || !this.#wanted) return;
+    for (const { neighbor, text } of this.#bringTo(this.#handover.extend(this.#wanted), true).actions)
+      this.#platform.log.info({ neighbor }, `the mesh is arranged anew: ${text}`);
+  }
+
+  /** There is a session with it, or routes of the last one are kept. */
+  #hasRoutes(name: string): boolean {
+    const peer = this.#peers.get(name);
+    return peer?.negotiated !== undefined || peer?.slot?.state === "stale";
+  }
+
+  /** `gently`: sessions that end do so without a word, as those of a restart. */
+  #bringTo(config: SpeakerConfig, gently = false): ApplyReport {
     const before = this.#config;
     const report: ApplyReport = { actions: [] };
     if (!before) this.#start(config);
@@ -133,7 +165,7 @@ export class Speaker {
       protectedPrefixes: config.protectedPrefixes.map(guard => ({ ...guard, prefix: parsePrefix(guard.prefix) })),
       origins: config.origins,
     });
-    const resets = this.#endSessions(config, report);
+    const resets = this.#endSessions(config, report, gently);
     this.#rib.setNetworks(config.networks);
     for (const neighbor of config.neighbors) this.#applyNeighbor(neighbor, config, report);
     this.#startSessions();
@@ -146,7 +178,7 @@ export class Speaker {
   }
 
   /** Ends those that are wanted no more, or that nothing is lost with; returns which others must be reset, and why. */
-  #endSessions(config: SpeakerConfig, report: ApplyReport): Map<string, string[]> {
+  #endSessions(config: SpeakerConfig, report: ApplyReport, gently: boolean): Map<string, string[]> {
     const resets = new Map<string, string[]>();
     const wanted = new Map(config.neighbors.map(neighbor => [neighbor.name, neighbor]));
     for (const [name, peer] of this.#peers) {
@@ -157,7 +189,7 @@ export class Speaker {
         resets.set(name, reasons);
         continue;
       }
-      this.#removePeer(peer);
+      this.#removePeer(peer, gently);
       report.actions.push({
         neighbor: name,
         action: next ? "reset" : "remove",
@@ -203,8 +235,9 @@ export class Speaker {
   /** One after the other, for whoever wants to do something else in between. */
   *neighbors(): Generator<NeighborSnapshot> {
     for (const peer of this.#peers.values()) {
-      const overdue = isOverdue(peer, this.#platform.clock.monotonic());
-      yield { ...neighborSnapshot(peer, this.#rib), ...(overdue && { overdue }) };
+      const leaving = this.#handover.isLeaving(peer.config.name);
+      const overdue = !leaving && isOverdue(peer, this.#platform.clock.monotonic());
+      yield { ...neighborSnapshot(peer, this.#rib), ...(leaving && { leaving }), ...(overdue && { overdue }) };
     }
   }
 
@@ -267,7 +300,8 @@ export class Speaker {
       ];
     }
     for (const peer of this.#peers.values()) yield problemsOf(peer, this.#rib);
-    yield downProblems([...this.#peers.values()], this.#platform.clock.monotonic());
+    const staying = [...this.#peers.values()].filter(({ config }) => !this.#handover.isLeaving(config.name));
+    yield downProblems(staying, this.#platform.clock.monotonic());
     const faults = this.#faults.snapshot();
     if (faults) {
       const { place, text, about, at } = faults.last;
@@ -387,6 +421,7 @@ export class Speaker {
     if (this.#closed) return;
     this.#closed = true;
     this.#resets.close();
+    this.#handover.close();
     this.#startTimer?.cancel();
     this.#addressTimer?.cancel();
     this.#rib.close();
@@ -558,11 +593,11 @@ export class Speaker {
     return !attractsTraffic(config, neighbor);
   }
 
-  #removePeer(peer: Peer): void {
+  #removePeer(peer: Peer, gently = false): void {
     this.#peers.delete(peer.config.name);
-    const stopped = peer.session.stop({ subcode: CeaseSubcode.PeerDeconfigured });
+    const ended = gently ? peer.session.abandon() : peer.session.stop({ subcode: CeaseSubcode.PeerDeconfigured });
     this.#totals.keep(peer.session.counters);
-    void stopped.finally(() => {
+    void ended.finally(() => {
       peer.close();
       this.#freeIndexes.push(peer.index);
     });

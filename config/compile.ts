@@ -108,6 +108,7 @@ function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): Speake
     ...(clusterID && self.reflects ? { clusterId: clusterID } : {}),
     listen: { port: spec.listen.port, ...(spec.listen.addresses === "InternalIP" ? { addresses: Object.values(self.address) } : {}) },
     neighbors: completeNeighbors(sessions, { lists, hears, roleOf }),
+    arrangement: arrangementOf(context, fabric),
     policies: Object.fromEntries(Object.entries(policies).sort(([a], [b]) => compareText(a, b))),
     networks,
     multipath: { ebgp: spec.multipath.external, ibgp: spec.multipath.internal, asPathRelax: spec.multipath.relaxASPath },
@@ -117,6 +118,12 @@ function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): Speake
     ...(origins ? { origins } : {}),
     startupWait: spec.startupWait,
   };
+}
+
+/** A node more or less is no other arrangement, a reflector is. */
+function arrangementOf(context: Context, fabric: Fabric): string {
+  const { reflectors = [] } = meshOf(context, fabric) ?? {};
+  return [fabric.spec.mesh.type, ...reflectors.map(({ name }) => name)].join(" ");
 }
 
 /** A pod subnet whose family the mesh cannot carry: sessions carry the family of their addresses. */

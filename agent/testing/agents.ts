@@ -69,34 +69,7 @@ export class Pair {
   /** `more` comes last, so that it overrides. `env`: beside that of this process. */
   start(at: 0 | 1, more: string[] = [], env: Record<string, string> = {}): RunningAgent {
     const own = ["--node", `node${at + 1}`, "--config", this.config, "--state", this.state(at), "--socket", this.socket(at)];
-    const words = [
-      "netns",
-      "exec",
-      this.names[at],
-      process.execPath,
-      this.#main,
-      "agent",
-      ...own,
-      "--log-level",
-      "debug",
-      "--log-format",
-      "json",
-      ...more,
-    ];
-    const child = spawn("ip", words, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, ...env } });
-    const log: RunningAgent["log"] = [];
-    const noise: string[] = [];
-    let rest = "";
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      const lines = (rest + text).split("\n");
-      rest = lines.pop()!;
-      for (const line of lines) {
-        if (line.startsWith("{")) log.push(JSON.parse(line));
-        else noise.push(line);
-      }
-    });
-    const ended = once(child, "close").then(([code, signal]) => code ?? signal);
-    const agent = { process: child, log, noise, ended };
+    const agent = startAgent(this.names[at], [...own, ...more], env, this.#main);
     this.#agents.push(agent);
     return agent;
   }
@@ -132,6 +105,27 @@ export class Pair {
   }
 }
 
+/** `podlane agent` in a namespace, with these options. */
+export function startAgent(netns: string, options: readonly string[], env: Record<string, string> = {}, main = usualMain): RunningAgent {
+  const shown = ["--log-level", "debug", "--log-format", "json"];
+  // What the caller gives comes last, so that it overrides.
+  const words = ["netns", "exec", netns, process.execPath, main, "agent", ...shown, ...options];
+  const child = spawn("ip", words, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, ...env } });
+  const log: RunningAgent["log"] = [];
+  const noise: string[] = [];
+  let rest = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) {
+      if (line.startsWith("{")) log.push(JSON.parse(line));
+      else noise.push(line);
+    }
+  });
+  const ended = once(child, "close").then(([code, signal]) => code ?? signal);
+  return { process: child, log, noise, ended };
+}
+
 async function podlane(main: string, ...words: string[]): Promise<Answer> {
   const child = spawn(process.execPath, [main, ...words], {
     stdio: ["ignore", "pipe", "pipe"],
@@ -149,7 +143,7 @@ async function podlane(main: string, ...words: string[]): Promise<Answer> {
   return { status, stdout, stderr };
 }
 
-function ip(...words: string[]): string {
+export function ip(...words: string[]): string {
   return execFileSync("ip", words, { encoding: "utf8" });
 }
 

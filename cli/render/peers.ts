@@ -19,7 +19,7 @@ export function renderPeers(peers: readonly NeighborSnapshot[], now: Now, paint:
       { title: "RECEIVED", align: "right", text: peer => sum(peer, "received") },
       { title: "ACCEPTED", align: "right", text: peer => sum(peer, "accepted") },
       { title: "SENT", align: "right", text: peer => sum(peer, "sent") },
-      { title: "REASON", text: peer => (peer.state === "Established" ? "" : peer.reason), tone: () => "dim" },
+      { title: "REASON", text: reasonOf, tone: () => "dim" },
     ],
     paint,
   );
@@ -144,6 +144,11 @@ function messageTable(peer: NeighborSnapshot, paint: Paint): string[] {
 
 function addressOf(peer: NeighborSnapshot): string {
   return peer.interface ? `${peer.address}%${peer.interface}` : peer.address;
+}
+
+function reasonOf({ state, reason, leaving }: NeighborSnapshot): string {
+  if (leaving) return "leaves when others carry its routes";
+  return state === "Established" ? "" : reason;
 }
 
 function stateTone(peer: Pick<NeighborSnapshot, "state">): Tone {

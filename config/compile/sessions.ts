@@ -211,6 +211,7 @@ function moldOf(molds: Molds, context: Context, fabric: Fabric, family: IpFamily
     },
     attributeOctetsLimit: LEAST_ATTRIBUTE_OCTETS,
     ...(fabric.spec.allowASSets ? { allowAsSets: true } : {}),
+    mesh: true,
     routeReflectorClient: client,
   };
   molds[place] = mold;

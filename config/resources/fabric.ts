@@ -182,7 +182,7 @@ export const fabricSpec = object(
       ),
     ),
     startupWait: integer(
-      "How long a starting agent waits for its neighbours' routes before it removes stale kernel routes. Seconds, 1..3600.",
+      "How long a starting agent waits for its neighbours' routes before it removes stale kernel routes; and, when the mesh changes to other reflectors or between types, how long sessions that it leaves out wait at most for others to carry their routes. Seconds, 1..3600.",
       1,
       3600,
       {
