@@ -261,7 +261,7 @@ export class Speaker {
   }
 
   sessions(): SessionCounts {
-    const wanted = [...this.#peers.values()].filter(({ config }) => !config.shutdown);
+    const wanted = [...this.#peers.values()].filter(({ config }) => !config.shutdown && !this.#handover.isLeaving(config.name));
     const established = wanted.filter(({ negotiated }) => negotiated);
     const complete = established.filter(peer => peer.complete);
     const adopted = this.#fib !== undefined && this.#opening?.restarting === true;
