@@ -31,6 +31,7 @@ import { routeMemory } from "./route-memory.ts";
 import { loadPlan, planPath, type SavedPlan, savePlan } from "./saved-plan.ts";
 import type { Serving } from "./serving.ts";
 import { ServingWatch } from "./serving-watch.ts";
+import type { NodeReport } from "./status/node-state.ts";
 import { Turns } from "./turns.ts";
 import { version } from "./version.ts";
 
@@ -202,6 +203,11 @@ export class Agent {
   /** Whether this node can serve pods. Each change is an event "serving". */
   serving(): Serving {
     return this.#serving.serving;
+  }
+
+  /** What the cluster is told. */
+  report(): NodeReport {
+    return { status: this.status(), neighbors: this.#speaker?.snapshot().neighbors ?? [], problems: this.problems(), plan: this.#plan };
   }
 
   status(): StatusView {

@@ -15,6 +15,7 @@ import { createLog, type LogFormat, type LogLevel } from "./log.ts";
 import type { MetricsOptions, MetricsParts, MetricsServer } from "./metrics/server.ts";
 import { openSource, SourceError, type SourceOptions } from "./open-source.ts";
 import { machineStops } from "./shutdown.ts";
+import { ClusterStatus } from "./status/cluster-status.ts";
 import { version } from "./version.ts";
 
 export interface RunOptions extends SourceOptions {
@@ -68,7 +69,8 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
   let api: ApiServer | undefined;
   let metrics: MetricsServer | undefined;
   const { promise: left, resolve: leave } = Promise.withResolvers<"leave">();
-  const { source, name: sourceName } = await openSource(options, log);
+  let status: ClusterStatus | undefined;
+  const { source, name: sourceName, cluster } = await openSource(options, log, node => status?.nodeSeen(node));
   const agent = new Agent(
     { node: options.node, sourceName, stateDirectory: options.state, cni: options.cni },
     {
@@ -78,10 +80,17 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
       faults,
       leave: () => leave("leave"),
       source,
-      publish: event => api?.events.publish(event),
       moreProblems: () => metrics?.problems() ?? [],
+      publish: event => {
+        api?.events.publish(event);
+        status?.happened(event);
+      },
     },
   );
+  if (cluster) {
+    const parts = { client: cluster.client, clock, log: log.child({ part: "status" }), random: Math.random };
+    status = new ClusterStatus({ node: options.node, namespace: cluster.namespace }, { ...parts, report: () => agent.report() });
+  }
   try {
     api = await startApi(options.socket, agent.backend(), log);
     log.info({ node: options.node, version, pid: process.pid, socket: options.socket }, `podlane ${version} starts on ${options.node}`);
@@ -89,6 +98,7 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
     process.on("SIGHUP", reload);
     if (options.metrics) metrics = await startMetrics(options.metrics, agent, { clock, log, faults });
     await agent.start();
+    status?.start();
     const cause = await Promise.race([stopping, left]);
     process.off("SIGHUP", reload);
     log.info({ cause }, `${cause}: ending; a second signal ends at once`);
@@ -96,6 +106,8 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
     const withdraws = cause === "leave" ? "asked for" : await withdrawal(options.onStop);
     if (withdraws === undefined) log.info({}, "neighbours in graceful restart keep this node's routes for the next agent");
     else log.info({}, `this node's routes are withdrawn: ${withdraws}`);
+    // While there is a connection to the API server: the agent closes it.
+    await status?.close();
     if (cause === "leave") await agent.takeBack();
     await Promise.all([api.close(REQUEST_GRACE), agent.close(withdraws !== undefined), metrics?.close()]);
     clearTimeout(bound);

@@ -7,6 +7,7 @@ import { ApiClient } from "../kubernetes/client.ts";
 import { inCluster } from "../kubernetes/credentials.ts";
 import { Http2Transport } from "../kubernetes/http2.ts";
 import { fromKubeconfig } from "../kubernetes/kubeconfig.ts";
+import type { ApiObject } from "../kubernetes/types.ts";
 import { systemClock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import { version } from "./version.ts";
@@ -21,8 +22,16 @@ export interface SourceOptions {
   apiServer?: string;
 }
 
-/** Rejects with a SourceError. */
-export async function openSource(options: SourceOptions, log: Logger): Promise<{ source: ResourceSource; name: string }> {
+export interface OpenedSource {
+  source: ResourceSource;
+  /** For people. */
+  name: string;
+  /** Where it is an API server. */
+  cluster?: { client: ApiClient; namespace: string };
+}
+
+/** Rejects with a SourceError. `selfSeen`: told of each version of the node's own Node object. */
+export async function openSource(options: SourceOptions, log: Logger, selfSeen: (node: ApiObject) => void): Promise<OpenedSource> {
   const { node, config, kubeconfig, apiServer } = options;
   if (config !== undefined) return { source: new DirectorySource(config), name: config };
   const { transport, namespace } = await access(kubeconfig, apiServer).catch((error: Error) => {
@@ -30,7 +39,8 @@ export async function openSource(options: SourceOptions, log: Logger): Promise<{
   });
   const client = new ApiClient(transport, version);
   const parts = { client, clock: systemClock, log: log.child({ part: "kubernetes" }), random: Math.random };
-  return { source: new KubernetesSource({ node, namespace, needs: neededNodes }, parts), name: client.server };
+  const source = new KubernetesSource({ node, namespace, needs: neededNodes, selfSeen }, parts);
+  return { source, name: client.server, cluster: { client, namespace } };
 }
 
 async function access(kubeconfig: string | undefined, apiServer: string | undefined) {

@@ -72,6 +72,10 @@ export interface NeighborSnapshot {
   reason: string;
   /** RFC 3339. */
   since: string;
+  /** RFC 3339: since when there is no session, whatever the attempts. Absent: it is established. */
+  downSince?: string;
+  /** By configuration: it is not wanted. */
+  shutdown?: true;
   /** It is wanted, and has been down for longer than its hold time. */
   overdue?: boolean;
   /** RFC 3339: when the next attempt is made, where one is planned. */

@@ -57,6 +57,8 @@ export function neighborSnapshot(peer: Peer, rib: Rib): NeighborSnapshot {
     state: session.state,
     reason: session.reason,
     since: new Date(session.since).toISOString(),
+    downSince: peer.downSince && new Date(peer.downSince.since).toISOString(),
+    shutdown: config.shutdown ? true : undefined,
     nextAttempt: session.nextAttempt === undefined ? undefined : new Date(session.nextAttempt).toISOString(),
     lastDown: down && {
       at: new Date(down.at).toISOString(),

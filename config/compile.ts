@@ -17,7 +17,7 @@ import { compilePolicies, reportPolicies } from "./compile/policies.ts";
 import { compileGuards } from "./compile/protect.ts";
 import { hasOtherRouterId, reportDuplicateRouterIds, routerIdOf } from "./compile/router-ids.ts";
 import { compileSessions, type Session } from "./compile/sessions.ts";
-import type { NodeFacts, NodePlan } from "./plan.ts";
+import type { NodeFacts, NodePlan, Problem } from "./plan.ts";
 import type { Fabric, Resources } from "./resources/kinds.ts";
 
 export interface Past {
@@ -49,6 +49,21 @@ export function compileCluster(resources: Resources, past: Past = { lastGood: no
   const routerIds = new Problems();
   reportDuplicateRouterIds({ nodes: cluster.nodes, problems: routerIds });
   return { cluster, routerIds };
+}
+
+/** What is wrong with the objects, whichever node asks. That of sessions, such as a Secret that is missing, the nodes find that have them. */
+export function clusterProblems({ cluster, routerIds }: CompiledCluster): Problem[] {
+  const problems = new Problems();
+  problems.include(cluster.problems);
+  problems.include(routerIds);
+  for (const asn of new Set([DEFAULT_ASN, ...cluster.nodes.map(node => node.asn)]))
+    problems.include(policyProblems(cluster, asn || DEFAULT_ASN));
+  return problems.list();
+}
+
+/** The nodes of each Fabric, by name. */
+export function fabricMembers({ cluster }: CompiledCluster): Map<string, string[]> {
+  return new Map([...cluster.members].map(([{ metadata }, { all }]) => [metadata.name, all.map(({ name }) => name)]));
 }
 
 /** Takes time for this node's sessions, and none for the others'. */

@@ -1,5 +1,5 @@
 /**
- * Holds the direction of imports (ARCHITECTURE.md): cli, lab -> agent -> config, cni, bgpd -> kernel -> net. Run as a program it
+ * Holds the direction of imports (ARCHITECTURE.md): cli, lab -> agent -> controller -> config, cni, bgpd -> kernel -> net. Run as a program it
  * checks every .ts file of the project and exits 1 with one line for each import that goes the wrong way.
  */
 import { dirname, join, normalize } from "node:path";
@@ -23,7 +23,8 @@ const mayImport: Record<string, readonly string[]> = {
   cni: ["kernel", "net", "platform"],
   kubernetes: ["net", "platform"],
   config: ["kubernetes", "net", "platform"],
-  agent: ["kubernetes", "config", "cni", "bgpd", "kernel", "net", "platform"],
+  controller: ["kubernetes", "config", "platform"],
+  agent: ["kubernetes", "controller", "config", "cni", "bgpd", "kernel", "net", "platform"],
   cli: ["kubernetes", "agent", "config", "cni", "bgpd", "kernel", "net", "platform"],
   lab: ["kubernetes", "agent", "cli", "config", "cni", "bgpd", "kernel", "net", "platform", "deploy"],
 };

@@ -84,4 +84,4 @@ export const advertisementSpec = object(
   },
 );
 
-export const advertisementStatus = plainStatus();
+export const advertisementStatus = plainStatus({});

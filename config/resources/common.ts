@@ -1,4 +1,5 @@
 /** Fields that several kinds share: addresses, prefixes, communities, selectors, timers, conditions. */
+import type { TProperties } from "typebox";
 import { Families } from "../../bgpd/family.ts";
 import { type CelRule, integer, keyed, labels, list, object, oneOf, optional, set, text } from "./schema.ts";
 
@@ -199,11 +200,12 @@ export const conditions = () =>
     16,
   );
 
-/** The status that the four configuration kinds share. */
-export const plainStatus = () =>
+/** The status that the configuration kinds share, and what one of them has besides. */
+export const plainStatus = <More extends TProperties>(more: More) =>
   object("Written by podlane.", {
     observedGeneration: optional(integer("metadata.generation that was last read.", 0, Number.MAX_SAFE_INTEGER)),
     conditions: optional(conditions()),
+    ...more,
   });
 
 export const communitySet = (description: string, item = community, maxItems = 32) => set(description, item(), maxItems);

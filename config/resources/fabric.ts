@@ -194,4 +194,7 @@ export const fabricSpec = object(
   { rules: [{ rule: "has(self.asn) != has(self.asnFrom)", message: "asn or asnFrom says the AS of the nodes: one of both is needed" }] },
 );
 
-export const fabricStatus = plainStatus();
+export const fabricStatus = plainStatus({
+  nodes: optional(integer("Nodes of this fabric.", 0, 2147483647)),
+  nodesReady: optional(integer("Nodes of it that serve pods.", 0, 2147483647)),
+});

@@ -31,6 +31,13 @@ export interface KindRow {
   status: TSchema;
 }
 
+const accepted: PrinterColumn = { name: "Accepted", type: "string", jsonPath: ".status.conditions[?(@.type=='Accepted')].status" };
+const resolved: PrinterColumn = {
+  name: "Resolved",
+  type: "string",
+  jsonPath: ".status.conditions[?(@.type=='ResolvedRefs')].status",
+  priority: 1,
+};
 const age: PrinterColumn = { name: "Age", type: "date", jsonPath: ".metadata.creationTimestamp" };
 
 export const Kinds = {
@@ -43,7 +50,11 @@ export const Kinds = {
     columns: [
       { name: "ASN", type: "integer", jsonPath: ".spec.asn" },
       { name: "Mesh", type: "string", jsonPath: ".spec.mesh.type" },
+      { name: "Nodes", type: "integer", jsonPath: ".status.nodes" },
+      { name: "Ready", type: "integer", jsonPath: ".status.nodesReady" },
+      accepted,
       { name: "Port", type: "integer", jsonPath: ".spec.listen.port", priority: 1 },
+      resolved,
       age,
     ],
     collection: "fabrics",
@@ -59,7 +70,9 @@ export const Kinds = {
     columns: [
       { name: "Mode", type: "string", jsonPath: ".spec.mode" },
       { name: "MTU", type: "integer", jsonPath: ".spec.mtu" },
+      accepted,
       { name: "Overlay", type: "string", jsonPath: ".spec.overlay", priority: 1 },
+      resolved,
       age,
     ],
     collection: "podNetworks",
@@ -75,9 +88,12 @@ export const Kinds = {
     columns: [
       { name: "Address", type: "string", jsonPath: ".spec.address" },
       { name: "ASN", type: "integer", jsonPath: ".spec.asn" },
-      { name: "Type", type: "string", jsonPath: ".spec.type" },
+      { name: "Sessions", type: "string", jsonPath: ".status.sessions" },
+      accepted,
+      { name: "Type", type: "string", jsonPath: ".spec.type", priority: 1 },
       { name: "From", type: "string", jsonPath: ".spec.from", priority: 1 },
       { name: "Shutdown", type: "boolean", jsonPath: ".spec.shutdown", priority: 1 },
+      resolved,
       age,
     ],
     collection: "peers",
@@ -90,7 +106,7 @@ export const Kinds = {
     singular: "policy",
     shortNames: ["bgppol"],
     description: "Ordered rules on routes, with examples of what they must do.",
-    columns: [age],
+    columns: [accepted, resolved, age],
     collection: "policies",
     spec: policySpec,
     status: policyStatus,
@@ -101,7 +117,7 @@ export const Kinds = {
     singular: "advertisement",
     shortNames: ["bgpadv"],
     description: "What the selected nodes announce to which peers.",
-    columns: [{ name: "Type", type: "string", jsonPath: ".spec.type" }, age],
+    columns: [{ name: "Type", type: "string", jsonPath: ".spec.type" }, accepted, resolved, age],
     collection: "advertisements",
     spec: advertisementSpec,
     status: advertisementStatus,
@@ -111,11 +127,17 @@ export const Kinds = {
     plural: "nodestates",
     singular: "nodestate",
     shortNames: ["pns"],
-    description: "What the agent of one node reports. The name is that of the node. No agent writes it yet: podlane status shows the same.",
+    description: "What the agent of one node reports, where it takes its objects from the API server. The name is that of the node.",
     columns: [
-      { name: "ASN", type: "integer", jsonPath: ".status.asn" },
-      { name: "RouterID", type: "string", jsonPath: ".status.routerID" },
+      { name: "Sessions", type: "string", jsonPath: ".status.summary.sessions" },
+      { name: "Routes", type: "integer", jsonPath: ".status.summary.routes" },
+      { name: "Problems", type: "integer", jsonPath: ".status.summary.errors", description: "Those that are errors." },
       { name: "Ready", type: "string", jsonPath: ".status.conditions[?(@.type=='Ready')].status" },
+      { name: "Reason", type: "string", jsonPath: ".status.conditions[?(@.type=='Ready')].message", priority: 1 },
+      { name: "Warnings", type: "integer", jsonPath: ".status.summary.warnings", priority: 1 },
+      { name: "ASN", type: "integer", jsonPath: ".status.asn", priority: 1 },
+      { name: "RouterID", type: "string", jsonPath: ".status.routerID", priority: 1 },
+      { name: "Version", type: "string", jsonPath: ".status.version", priority: 1 },
       { name: "Drain", type: "string", jsonPath: ".status.drain.state", priority: 1 },
       age,
     ],

@@ -53,4 +53,4 @@ export const podNetworkSpec = object("What is wanted.", {
   ),
 });
 
-export const podNetworkStatus = plainStatus();
+export const podNetworkStatus = plainStatus({});

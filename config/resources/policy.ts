@@ -171,4 +171,4 @@ export const policySpec = object("What is wanted.", {
   examples: optional(keyed("Checked whenever the policy is read; a failing one is a problem.", "name", example, 64)),
 });
 
-export const policyStatus = plainStatus();
+export const policyStatus = plainStatus({});

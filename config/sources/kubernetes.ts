@@ -4,6 +4,7 @@
  */
 import type { ApiClient } from "../../kubernetes/client.ts";
 import { type Collection, type Failure, ListWatch, type ListWatchParts } from "../../kubernetes/list-watch.ts";
+import type { ApiObject } from "../../kubernetes/types.ts";
 import type { Clock, Timer } from "../../platform/clock.ts";
 import type { Logger } from "../../platform/log.ts";
 import type { NodeNeeds } from "../compile/needs.ts";
@@ -21,6 +22,8 @@ export interface KubernetesOptions {
   /** Where the Secrets are. */
   namespace: string;
   needs(resources: Resources, node: string): NodeNeeds;
+  /** This node's own Node object as it is, each time that it comes. */
+  selfSeen?(node: ApiObject): void;
 }
 
 export interface KubernetesParts {
@@ -128,26 +131,29 @@ export class KubernetesSource implements ResourceSource {
       const collection = { path: `/apis/${apiVersion}/${plural}`, name: `${plural}.${GROUP}` };
       this.#kinds.set(kind, this.#follow(collection, new ObjectStore(apiVersion, kind)));
     }
-    this.#self = this.#followNodes({ fieldSelector: `metadata.name=${this.#options.node}` });
+    this.#self = this.#followNodes({ fieldSelector: `metadata.name=${this.#options.node}` }, this.#options.selfSeen);
     for (const { watch } of this.#followed()) watch.start();
   }
 
-  #follow(collection: Collection, store: ObjectStore): Followed {
+  #follow(collection: Collection, store: ObjectStore, seen?: (object: ApiObject) => void): Followed {
     const parts: ListWatchParts = this.#parts;
     const changed = (really: boolean) => {
       this.#dirty ||= really;
     };
     const watch = new ListWatch(collection, parts, {
-      set: object => changed(store.set(object)),
+      set: object => {
+        changed(store.set(object));
+        seen?.(object);
+      },
       delete: name => changed(store.delete(name)),
       settled: () => this.#changed(),
     });
     return { watch, store };
   }
 
-  #followNodes(selectors: { labelSelector?: string; fieldSelector?: string }): Followed {
+  #followNodes(selectors: { labelSelector?: string; fieldSelector?: string }, seen?: (node: ApiObject) => void): Followed {
     const collection = { path: "/api/v1/nodes", name: "nodes", page: NODES_OF_A_PAGE, ...selectors };
-    return this.#follow(collection, new ObjectStore("v1", "Node"));
+    return this.#follow(collection, new ObjectStore("v1", "Node"), seen);
   }
 
   #followed(): Followed[] {
