@@ -91,7 +91,7 @@ describe("usage", () => {
     const { status, stdout } = await podlane("--help");
     expect(status).toBe(0);
     const commands = [...stdout.matchAll(/^ {2}(?!help)(\w+) (?:\[options\]|<| )/gm)].map(match => match[1]);
-    expect(commands).toHaveLength(16);
+    expect(commands).toHaveLength(17);
     const helps = await Promise.all(commands.map(command => podlane(command, "--help")));
     for (const help of helps) {
       expect(help.status).toBe(0);
