@@ -30,7 +30,7 @@ export interface MetricsParts {
 }
 
 interface Limits {
-  /** Open connections at one time: some scrapers, and kubelet's probes. */
+  /** Open connections at one time: some scrapers, and kubelet's probes. One more costs whoever has most of them his oldest. */
   maxConnections: number;
   /** Milliseconds until a request must have come, and until its answer must be taken. */
   patience: number;
@@ -118,13 +118,9 @@ export class MetricsServer {
   }
 
   #listen(server: Server): void {
-    server.maxConnections = this.#limits.maxConnections;
     server.timeout = this.#limits.patience;
     server.on("clientError", refuseUnreadable);
-    server.on("connection", (socket: Socket) => {
-      this.#sockets.add(socket);
-      socket.once("close", () => this.#sockets.delete(socket));
-    });
+    server.on("connection", (socket: Socket) => this.#admit(socket));
     server.on("error", (error: NodeJS.ErrnoException) => {
       // One that listens goes on.
       if (server.listening) this.#parts.faults.note("metrics", error);
@@ -136,6 +132,17 @@ export class MetricsServer {
       if (this.#options.tls) this.#later(this.#limits.look, () => this.#lookAtCertificates());
     });
     this.#server = server;
+  }
+
+  /** Who opens more and more connections must not keep kubelet's probe out, which would end the agent. */
+  #admit(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+    if (this.#sockets.size <= this.#limits.maxConnections) return;
+    const byAddress = Map.groupBy(this.#sockets, ({ remoteAddress = "" }) => remoteAddress);
+    const [oldest] = [...byAddress.values()].reduce((most, some) => (some.length > most.length ? some : most));
+    this.#sockets.delete(oldest);
+    oldest.destroy();
   }
 
   #refused(error: NodeJS.ErrnoException): void {
