@@ -138,6 +138,23 @@ test("addresses are unique over networks, attachments within theirs", () => {
   expect(ledger.get(key(1))?.addresses).toEqual(["10.0.0.2/28"]);
 });
 
+test("of each range it is known how many addresses are used, rest and are free", () => {
+  const ledger = open(["10.0.0.0/29", "fd00::/64"]);
+  const usage = () => ledger.pools().map(pool => ledger.usage(pool));
+  reserve(ledger, 1);
+  reserve(ledger, 2);
+  ledger.release(key(1));
+  expect(usage()).toEqual([
+    { used: 1, resting: 1, free: 3 },
+    { used: 1, resting: 1, free: 65_532 },
+  ]);
+  now += quarantine;
+  expect(usage()[0]).toEqual({ used: 1, resting: 0, free: 4 });
+  // Nothing is free of a range that is the node's no more.
+  ledger.setRanges([parsePrefix("fd00::/64")]);
+  expect(usage()[0]).toEqual({ used: 1, resting: 0 });
+});
+
 test("a range that is gone stays until its last pod is gone, and its gateway is nobody's", () => {
   const ledger = open(["10.0.1.0/24"]);
   reserve(ledger, 1);
