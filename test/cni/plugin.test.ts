@@ -166,8 +166,8 @@ describe.each(["cc", "node"] as const)("built with %s", kind => {
       server.listen(socket);
       return { commands };
     }
-    /** The call is under way and has found nobody. */
-    const waits = () => new Promise(resolve => setTimeout(resolve, 500));
+    /** A call that began later has found nobody, and so has the one that waits. */
+    const waits = async () => expect(await call("STATUS", pod)).toMatchObject({ status: 1, json: { code: 50 } });
 
     test.each(["ADD", "CHECK", "GC"])("%s waits for a socket that is missing", async command => {
       const outcome = call(command, pod);
