@@ -30,6 +30,8 @@ import { renderUninstall } from "./render/uninstall.ts";
 import { renderValidation } from "./render/validation.ts";
 import type { Terminal } from "./terminal.ts";
 
+const NAME_THE_NODE = "name the node whose agent is to be asked";
+
 interface Options {
   socket: string;
   json?: boolean;
@@ -100,6 +102,7 @@ export async function problems(options: AskOptions & { exitCode?: boolean }, ter
 export async function plan(options: AskOptions & { config?: string }, terminal: Terminal): Promise<number> {
   const { config, node } = options;
   const dry = config !== undefined && node !== undefined;
+  if (dry) refuseApiOptions(options, "with --config", "files are planned here, for any node, and no agent is asked: leave it out");
   const view = dry
     ? await offline(async () => (await import("../agent/offline.ts")).planOffline(config, node))
     : await (await agent(options)).get<PlanView>("/v1/plan", { config: config && resolve(config) });
@@ -222,7 +225,7 @@ export async function version(options: Partial<AskOptions> & { cluster?: boolean
   const text = `podlane ${ownVersion}\nAPI ${api}, CustomResourceDefinitions of version ${ownVersion}\n`;
   if (all) return (await import("./cluster.ts")).versions(own, options, terminal);
   if (node === undefined) {
-    requireNode(options);
+    refuseApiOptions(options, "without --node", NAME_THE_NODE);
     return show(own, options, terminal, () => text);
   }
   const { version: theirs } = await (await agent({ ...options, socket: "" })).get<StatusView>("/v1/status");
@@ -234,13 +237,14 @@ export async function version(options: Partial<AskOptions> & { cluster?: boolean
 async function agent(options: AskOptions): Promise<AgentClient> {
   const { socket, node } = options;
   if (node !== undefined) return new AgentClient(await (await import("./remote.ts")).remoteAgent({ ...options, node }));
-  requireNode(options);
+  refuseApiOptions(options, "without --node", NAME_THE_NODE);
   return new AgentClient(socket);
 }
 
-function requireNode(options: Partial<AskOptions>): void {
+/** The API server is not asked, so that nobody should believe it was. */
+function refuseApiOptions(options: Partial<AskOptions>, where: "without --node" | "with --config", remedy: string): void {
   const alone = (["kubeconfig", "context", "namespace"] as const).find(name => options[name] !== undefined);
-  if (alone) throw new CliError(`--${alone} says nothing without --node`, "name the node whose agent is to be asked", 2);
+  if (alone) throw new CliError(`--${alone} says nothing ${where}`, remedy, 2);
 }
 
 /** A directory that cannot be read is an error of the caller's, in words. */

@@ -55,6 +55,7 @@ describe("usage", () => {
     [["peer", "a", "--refresh", "in", "--reset", "b"], "cannot be used with option"],
     [["peers", "--context", "a"], "--context says nothing without --node"],
     [["plan", "--config", ".", "--namespace", "a"], "--namespace says nothing without --node"],
+    [["plan", "--config", ".", "--node", "a", "--context", "b"], "--context says nothing with --config"],
     [["peers", "--node", "a", "--socket", "b"], "cannot be used with option '--socket <path>'"],
     [["version", "--node", "a", "--cluster"], "cannot be used with option '--cluster'"],
     [["version", "--context", "a"], "--context says nothing without --node"],

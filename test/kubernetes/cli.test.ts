@@ -115,6 +115,14 @@ describe("the cluster", () => {
       const { stdout } = await podlane(administrator, "version", "--cluster");
       expect(stdout).toMatch(/^podlane \d.*\nunknown {2}agents on all 3 nodes\n$/);
     });
+
+    test("is read in pages, also what has outlived its node", async () => {
+      const names = Array.from({ length: 450 }, (_, n) => `gone${n}`);
+      await Promise.all(names.map(name => create(states, { apiVersion, kind: "NodeState", metadata: { name } })));
+      const { nodes } = JSON.parse((await podlane(administrator, "cluster", "--json")).stdout);
+      const gone = nodes.filter((row: { orphaned?: boolean }) => row.orphaned).map((row: { name: string }) => row.name);
+      expect([nodes.length, gone]).toEqual([453, names]);
+    });
   });
 });
 
