@@ -1,6 +1,7 @@
 /** Looking at a lab: whether its checks hold, and everything that is worth showing of it. Demonstration, tests and --json use the same. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { awaitCondition } from "./check.ts";
+import { controlOf, silentPods } from "./engine/cluster.ts";
 import type { Lab, Progress } from "./engine/lab.ts";
 import type { PathView, SessionView } from "./engine/router-types.ts";
 import { until } from "./engine/system.ts";
@@ -49,6 +50,7 @@ export async function awaitChecks(lab: Lab, progress: Progress, abort?: AbortSig
       detail(`${time} ms`);
     });
   }
+  if (controlOf(lab.plan)) await awaitDeployment(lab, progress, within, abort);
 }
 
 /** Every cell of the matrix when the topology asks for it, else none. */
@@ -70,6 +72,19 @@ export async function awaitMatrix(lab: Lab, abort?: AbortSignal): Promise<Cell[]
   return cells;
 }
 
+/** Of a cluster's lab: nodes and routers reach every pod of the Deployment. */
+async function awaitDeployment(lab: Lab, progress: Progress, within: number, abort?: AbortSignal): Promise<void> {
+  await progress.step("the Deployment, asked by nodes and routers", async detail => {
+    let silent: string[] = [];
+    const all = async () => {
+      silent = await silentPods(lab.plan, pod => lab.podAddresses(pod));
+      return silent.length === 0;
+    };
+    if (!(await until(all, within * 1000, 200, abort))) throw new Error(silent.join("; "));
+    detail(`${lab.plan.pods.length} pods`);
+  });
+}
+
 export async function inspect(lab: Lab, matrix?: Cell[]): Promise<Inspection> {
   const problems: string[] = [];
   const asked = async <Value>(machine: string, work: Promise<Value[]>): Promise<Value[]> => {
@@ -82,7 +97,7 @@ export async function inspect(lab: Lab, matrix?: Cell[]): Promise<Inspection> {
   };
   const { machines, pods } = lab.plan;
   const sessions = await Promise.all(machines.map(machine => asked(machine.name, lab.sessions(machine))));
-  const routers = machines.filter(machine => machine.kind !== "node");
+  const routers = machines.filter(machine => machine.kind !== "node" && machine.kind !== "kubernetes");
   const shown = routers.length > 0 ? routers : machines.slice(0, 1);
   const learned = await Promise.all(
     shown.map(async machine => ({ machine: machine.name, paths: await asked(machine.name, lab.paths(machine)) })),

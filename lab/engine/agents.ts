@@ -59,6 +59,14 @@ async function answers(socket: string, pid: number): Promise<boolean> {
   }
 }
 
+/** Whether any agent does. */
+export function answersOn(folder: string, node: string): Promise<boolean> {
+  return ask<StatusView>(agentSocket(folder, node), "/v1/status").then(
+    () => true,
+    () => false,
+  );
+}
+
 /** GET on an agent's socket. Throws when there is no answer within 5 s, or one that is not 200. */
 function ask<View>(socket: string, path: string): Promise<View> {
   return new Promise((resolve, reject) => {

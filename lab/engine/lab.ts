@@ -6,9 +6,20 @@ import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { isDeepStrictEqual } from "node:util";
 import { stringify } from "yaml";
-import { type LabPlan, type MachinePlan, namespacePrefix, planLab } from "../topology/plan.ts";
+import { type LabPlan, type MachinePlan, namespacePrefix, planLab, type RouterMachine } from "../topology/plan.ts";
 import type { Topology } from "../topology/schema.ts";
 import { agentPaths, agentSessions, startAgent } from "./agents.ts";
+import {
+  agentProcesses,
+  applyObjects,
+  awaitAgent,
+  controlOf,
+  deployPods,
+  makeImages,
+  missingFor,
+  removeCluster,
+  startNode,
+} from "./cluster.ts";
 import { makeLinks, makeNamespaces, power } from "./network.ts";
 import { addPod, buildCniPlugin } from "./pods.ts";
 import { RouterKinds } from "./router-kinds.ts";
@@ -123,9 +134,10 @@ export class Lab {
     );
   }
 
-  /** Sends a signal to all programs of a machine and waits for their end (bounded). */
+  /** Sends a signal to all programs of a machine and waits for their end (bounded). Of a cluster's node only the agent, which its kubelet starts again. */
   async end(machine: MachinePlan, name: "SIGKILL" | "SIGTERM"): Promise<void> {
-    const ids = this.programs(machine).map(([, id]) => id);
+    const isPod = machine.kind === "node" && controlOf(this.plan) !== undefined;
+    const ids = isPod ? (await agentProcesses(machine)).map(pid => ({ pid, started: "" })) : this.programs(machine).map(([, id]) => id);
     for (const id of ids) signal(id, name);
     const gone = await until(() => ids.every(id => !isAlive(id)), 15_000, 5);
     if (!gone) throw new Error(`${machine.name} still runs 15 s after ${name}`);
@@ -137,7 +149,10 @@ export class Lab {
       this.state.processes[`${machine.name}/${program}`] = id;
       writeState(this.state);
     };
-    if (machine.kind === "node") await startAgent(machine, this.folder, record, abort);
+    if (machine.kind === "node" && controlOf(this.plan)) {
+      if (!this.running(machine).includes("machine")) await startNode(this.plan, machine, this.folder, record);
+      else await awaitAgent(machine, this.folder, abort);
+    } else if (machine.kind === "node") await startAgent(machine, this.folder, record, abort);
     else await startRouter(this.plan, machine, this.folder, record, abort);
   }
 
@@ -182,6 +197,8 @@ function parseKernelRoutes(text: string, defaultPrefix: string, hostLength: numb
  */
 export async function up(topology: Topology, options: UpOptions = {}): Promise<{ lab: Lab; action: UpAction; reason?: string }> {
   const progress = options.progress ?? silentProgress;
+  const missing = missingFor(topology);
+  if (missing !== undefined) throw new Error(`this topology cannot be built here: ${missing}`);
   const plan = planLab(topology, options.instance);
   const found = readState(plan.id);
   if (found !== undefined && busyWith(found)) {
@@ -224,12 +241,14 @@ function unusable(state: LabState, topology: Topology, plan: LabPlan): string | 
   if (!isDeepStrictEqual(state.topology, JSON.parse(JSON.stringify(topology)))) return "the topology has changed";
   const present = new Set(listNamespaces(namespacePrefix(plan.id)));
   const missing = plan.namespaces.filter(name => !present.has(name));
-  return missing.length > 0 ? `namespace ${missing.join(", ")} is gone` : undefined;
+  if (missing.length > 0) return `namespace ${missing.join(", ")} is gone`;
+  const lab = new Lab(state);
+  const dead = controlOf(plan) ? plan.machines.filter(machine => machine.kind !== "frr" && stopped(lab, machine).length > 0) : [];
+  return dead.length > 0 ? `${dead.map(({ name }) => name).join(", ")} of the cluster did not run` : undefined;
 }
 
 async function repair(lab: Lab, progress: Progress, abort?: AbortSignal): Promise<{ lab: Lab; action: UpAction; reason?: string }> {
-  const expected = (machine: MachinePlan) => (machine.kind === "node" ? ["agent"] : RouterKinds[machine.kind].programs);
-  const broken = lab.plan.machines.filter(machine => expected(machine).some(program => !lab.running(machine).includes(program)));
+  const broken = lab.plan.machines.filter(machine => stopped(lab, machine).length > 0);
   for (const machine of broken) {
     await progress.step(`start ${machine.name} again`, async () => {
       await lab.end(machine, "SIGKILL");
@@ -240,13 +259,24 @@ async function repair(lab: Lab, progress: Progress, abort?: AbortSignal): Promis
   return broken.length === 0 ? { lab, action: "kept" } : { lab, action: "repaired", reason: `${names} did not run` };
 }
 
+/** Programs of a machine that should run and do not. */
+function stopped(lab: Lab, machine: MachinePlan): string[] {
+  const ofNode = controlOf(lab.plan) ? ["machine"] : ["agent"];
+  const expected = machine.kind === "node" ? ofNode : RouterKinds[machine.kind].programs;
+  return expected.filter(program => !lab.running(machine).includes(program));
+}
+
 async function build(lab: Lab, progress: Progress, abort?: AbortSignal): Promise<void> {
   const { plan, state } = lab;
   writeState(state);
   const options = { signal: abort };
+  const control = controlOf(plan);
   await progress.step("network namespaces", async detail => {
-    await makeNamespaces(plan, options);
-    detail(`${plan.namespaces.length}`);
+    // Those of a cluster's pods are its container runtime's.
+    const pods = control ? plan.pods.map(({ namespace }) => namespace) : [];
+    const made = { ...plan, namespaces: plan.namespaces.filter(name => !pods.includes(name)) };
+    await makeNamespaces(made, options);
+    detail(`${made.namespaces.length}`);
   });
   await progress.step("links and addresses", async detail => {
     await makeLinks(plan, options);
@@ -260,14 +290,15 @@ async function build(lab: Lab, progress: Progress, abort?: AbortSignal): Promise
       detail(namesOf(routers.map(machine => `${machine.name} (${RouterKinds[machine.kind].title})`)));
     });
   }
-  if (nodes.length > 0) {
+  if (control) await buildCluster(lab, control, nodes, progress, abort);
+  else if (nodes.length > 0) {
     await progress.step("podlane agents", async detail => {
       writeObjects(lab);
       await each(nodes, machine => lab.start(machine, abort));
       detail(namesOf(nodes.map(machine => machine.name)));
     });
   }
-  if (plan.pods.length > 0) {
+  if (plan.pods.length > 0 && !control) {
     await progress.step("pods, attached by the CNI executable", async detail => {
       const plugin = await buildCniPlugin(`${STATE_ROOT}/${lab.id}/bin`);
       await each(plan.pods, async pod => {
@@ -280,6 +311,28 @@ async function build(lab: Lab, progress: Progress, abort?: AbortSignal): Promise
   state.phase = "up";
   state.owner = undefined;
   writeState(state);
+}
+
+async function buildCluster(
+  lab: Lab,
+  control: RouterMachine,
+  nodes: MachinePlan[],
+  progress: Progress,
+  abort?: AbortSignal,
+): Promise<void> {
+  const { plan, state, folder } = lab;
+  await progress.step("images, made here", async detail => detail(`${(await makeImages(lab.id)).length}`));
+  await progress.step("kubectl apply: nodes, podlane, objects", () => applyObjects(folder, control, plan.topology));
+  await progress.step("nodes: containerd, kubelet, kube-proxy", async detail => {
+    await each(nodes, machine => lab.start(machine, abort));
+    detail(namesOf(nodes.map(machine => machine.name)));
+  });
+  await progress.step("podlane agents, pods of the DaemonSet", () => each(nodes, machine => awaitAgent(machine, folder, abort)));
+  if (plan.pods.length === 0) return;
+  await progress.step("pods of a Deployment", async detail => {
+    Object.assign(state.pods, await deployPods(plan, folder, abort));
+    detail(`${plan.pods.length}`);
+  });
 }
 
 function namesOf(names: string[]): string {
@@ -327,6 +380,7 @@ async function remove(id: string): Promise<number> {
     for (const process of Object.values(state.processes)) signal(process, "SIGKILL");
   }
   const removed = await removeNamespaces(listNamespaces(namespacePrefix(id)));
+  await removeCluster(id);
   removeState(id);
   return removed;
 }

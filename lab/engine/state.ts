@@ -10,6 +10,8 @@ import { isAlive, type ProcessId } from "./system.ts";
 
 /** /run is emptied at boot, as are the namespaces. */
 export const STATE_ROOT = "/run/podlane-lab";
+/** Of what is too large for memory: images, and what nodes of a cluster keep in /var/lib. */
+const DATA_ROOT = "/var/tmp/podlane-lab";
 
 export interface LabState {
   version: 1;
@@ -39,6 +41,11 @@ export interface PodState {
 export function labFolder(id: string): string {
   if (!labIdPattern.test(id)) throw new Error(`"${id}" is no lab name`);
   return `${STATE_ROOT}/${id}`;
+}
+
+export function dataFolder(id: string): string {
+  if (!labIdPattern.test(id)) throw new Error(`"${id}" is no lab name`);
+  return `${DATA_ROOT}/${id}`;
 }
 
 /** Undefined when there is no such lab, or nothing readable of it is left. */

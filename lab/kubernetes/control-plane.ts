@@ -64,6 +64,12 @@ export class ApiServerAccess {
     });
   }
 
+  /** `kubectl apply`; resolves when the kinds that it defines can be used. */
+  async applyManifest(text: string): Promise<void> {
+    await this.kubectl(["apply", "--server-side", "-f", "-"], text);
+    await this.kubectl(["wait", "--for=condition=Established", "--timeout=60s", "customresourcedefinitions", "--all"]);
+  }
+
   /** Standard output. Rejects in kubectl's words. */
   kubectl(words: string[], stdin = ""): Promise<string> {
     const { netns, programs } = this.#plane;

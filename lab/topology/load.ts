@@ -234,6 +234,11 @@ function checkSubnet(path: string, text: string, members: Record<string, number>
 function checkRouters(topology: Topology, machines: ReadonlySet<string>, report: Report, known: Known): void {
   for (const [name, router] of Object.entries(topology.routers ?? {})) {
     const path = `routers.${name}`;
+    if (router.kind === "kubernetes") {
+      const { kind: _kind, description: _description, ...rest } = router;
+      for (const field of Object.keys(rest)) report(`${path}.${field}`, "is of routers; a control plane has none", "remove it");
+      continue;
+    }
     const short = router.asn !== undefined || router.neighbors !== undefined;
     if (short === (router.config !== undefined)) {
       report(path, short ? "has both `config` and a short form" : "has no configuration", "give either `asn` and `neighbors`, or `config`");

@@ -39,8 +39,8 @@ const RouterNeighbor = Type.Object(
 
 const Router = Type.Object(
   {
-    /** The rows of engine/router-kinds.ts, which does not compile with one too few. */
-    kind: Type.Enum(["frr", "bird"], { type: "string" }),
+    /** The rows of engine/router-kinds.ts, which does not compile with one too few. "kubernetes" is a control plane, whose nodes are those of the lab. */
+    kind: Type.Enum(["frr", "bird", "kubernetes"], { type: "string" }),
     /** Short form: the daemon's configuration is generated from these. */
     asn: Type.Optional(Asn),
     neighbors: Type.Optional(Type.Array(RouterNeighbor)),

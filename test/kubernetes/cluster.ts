@@ -3,7 +3,7 @@
  * or as deploy/podlane.yaml installs it. Nothing is pulled; nothing is left after close(), and what a killed test left is removed by the next.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, globSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildPlugin } from "../../cni/plugin/build.ts";
@@ -156,7 +156,7 @@ export class Cluster {
 
   /** podlane as deploy/podlane.yaml has it. The image is to be among those of the nodes. */
   async install(): Promise<void> {
-    await this.access.kubectl(["apply", "--server-side", "-f", manifest]);
+    await this.access.applyManifest(readFileSync(manifest, "utf8"));
   }
 
   /** Waits until every node is Ready. */
