@@ -117,13 +117,15 @@ function printInspection(inspection: Inspection): void {
 }
 
 function printHints(lab: Lab): void {
-  const router = lab.plan.machines.find(machine => machine.kind !== "node");
+  const kinds = new Set<string>(["node"]);
+  // One of each kind.
+  const routers = lab.plan.machines.filter(machine => !kinds.has(machine.kind) && kinds.add(machine.kind));
   const node = lab.plan.machines.find(machine => machine.kind === "node");
   const [pod] = lab.plan.pods;
   const lab_ = listStates().length > 1 ? `--lab ${lab.id} ` : "";
   const commands = [
     ...(node === undefined ? [] : [`exec ${lab_}${node.name} podlane peers`]),
-    ...(router === undefined ? [] : [`exec ${lab_}${router.name} ${RouterKinds[router.kind].example}`]),
+    ...routers.flatMap(({ name, kind }) => (kind === "node" ? [] : [`exec ${lab_}${name} ${RouterKinds[kind].example}`])),
     ...(pod === undefined ? [] : [`exec ${lab_}${pod.name} ip route`]),
     `status ${lab.id}`,
     `down ${lab.id}`,
@@ -256,7 +258,7 @@ function abortOnSignals(): AbortSignal {
 function program(): Command {
   const root = new Command("npm run lab --")
     .usage("[TOPOLOGY] [options] | COMMAND …")
-    .description("Topologies of real network namespaces with podlane, FRR and BIRD. See docs/lab.md.")
+    .description("Topologies of real network namespaces with podlane, FRR and BIRD, or a Kubernetes. See docs/lab.md.")
     .enablePositionalOptions()
     .exitOverride()
     .showHelpAfterError("(--help shows examples)")

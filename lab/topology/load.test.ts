@@ -53,7 +53,16 @@ describe("topology files", () => {
       /name: "Two_1" does not have the right form; wanted: at most 12 lower-case letters/,
     ],
     ["a wrong type", text => text.replace("title: Two routers", "title: [1]"), /title: must be text, not a list; write text here/],
-    ["an unknown router kind", text => text.replace("kind: frr", "kind: cisco"), /routers\.a\.kind: "cisco" is not one of frr, bird/],
+    [
+      "an unknown router kind",
+      text => text.replace("kind: frr", "kind: cisco"),
+      /routers\.a\.kind: "cisco" is not one of frr, bird, kubernetes/,
+    ],
+    [
+      "a control plane that speaks BGP",
+      text => text.replace("b: { kind: bird,", "b: { kind: kubernetes,"),
+      /routers\.b\.asn: is of routers; a control plane has none; remove it/,
+    ],
     [
       "a member that does not exist",
       text => text.replace("b: 1 }", "c: 1 }"),
