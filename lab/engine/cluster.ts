@@ -104,8 +104,8 @@ export async function awaitAgent(machine: MachinePlan, folder: string, abort?: A
 }
 
 /** Of a node's agent: what runs from the image. */
-export function agentProcesses(machine: MachinePlan): Promise<number[]> {
-  const pids = processesIn([machine.namespace]);
+export function agentProcesses({ namespace }: Pick<MachinePlan, "namespace">): Promise<number[]> {
+  const pids = processesIn([namespace]);
   return Promise.all(
     pids.map(async pid => ((await run("readlink", [`/proc/${pid}/exe`]).catch(() => "")).trim() === "/usr/bin/node" ? [pid] : [])),
   ).then(found => found.flat());

@@ -160,11 +160,15 @@ export class Cluster {
   }
 
   /** Waits until every node is Ready. */
-  async ready(): Promise<void> {
-    await until("every node is Ready", async () => {
-      const { items } = await this.api("GET", "/api/v1/nodes");
-      return items.every((node: Json) => node.status.conditions.some((one: Json) => one.type === "Ready" && one.status === "True"));
-    });
+  async ready(limit = 30_000): Promise<void> {
+    await until(
+      "every node is Ready",
+      async () => {
+        const { items } = await this.api("GET", "/api/v1/nodes");
+        return items.every((node: Json) => node.status.conditions.some((one: Json) => one.type === "Ready" && one.status === "True"));
+      },
+      limit,
+    );
   }
 
   /** What agents that are fed by files read: the Node objects as the API server has them, written as docs/kubernetes.md says. */
