@@ -138,4 +138,28 @@ describe("after kubectl apply", () => {
       expect(ping.log()).toMatch(/ 0% packet loss/);
     }
   });
+
+  test("deploy/uninstall.yaml leaves nothing of podlane on any node", async () => {
+    const kubectl = (...words: string[]) => cluster.access.kubectl(words);
+    await kubectl("delete", "deployments", "--all", "--wait=true");
+    for (const app of ["web", "during"])
+      await until(`the pods of ${app} are gone`, async () => (await cluster.pods(app)).length === 0, 60_000);
+    await kubectl("-n", "podlane-system", "delete", "daemonset", "podlane", "--cascade=foreground", "--timeout=60s");
+    await kubectl("apply", "-f", join(import.meta.dirname, "../../deploy/uninstall.yaml"));
+    await kubectl("-n", "podlane-system", "rollout", "status", "daemonset/podlane-uninstall", "--timeout=90s");
+    for (const node of cluster.nodes) {
+      const look =
+        "ip -o link show type bridge; ip route show proto 201; ip -6 route show proto 201; cat /var/lib/podlane/* /run/podlane/*; true";
+      expect(await node.must(["sh", "-c", look]), node.name).toBe("");
+      expect(await node.must(["ls", "/opt/cni/bin", "/etc/cni/net.d"])).toBe("/etc/cni/net.d:\n\n/opt/cni/bin:\nloopback\nportmap\n");
+    }
+    await kubectl(
+      "delete",
+      "-f",
+      join(import.meta.dirname, "../../deploy/uninstall.yaml"),
+      "-f",
+      join(import.meta.dirname, "../../deploy/podlane.yaml"),
+    );
+    expect(await kubectl("get", "customresourcedefinitions", "-o", "name")).toBe("");
+  });
 });
