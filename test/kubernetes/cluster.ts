@@ -257,7 +257,13 @@ export class ClusterNode extends KubernetesNode {
   }
 
   async attachments(): Promise<Json[]> {
-    return (await this.agent("/v1/attachments")).attachments;
+    let found: Json[] | undefined;
+    // One that is being replaced does not answer for a moment.
+    await until(`the agent of ${this.name} answers`, async () => {
+      found = (await this.agent("/v1/attachments"))?.attachments;
+      return found !== undefined;
+    });
+    return found!;
   }
 
   /** Every session is established and every other node's ranges are in the kernel. */
