@@ -30,8 +30,8 @@ export interface OpenedSource {
   cluster?: { client: ApiClient; namespace: string };
 }
 
-/** Rejects with a SourceError. `selfSeen`: told of each version of the node's own Node object. */
-export async function openSource(options: SourceOptions, log: Logger, selfSeen: (node: ApiObject) => void): Promise<OpenedSource> {
+/** Rejects with a SourceError. `selfSeen`: told of each version of the Node object of this node; undefined: it was deleted. */
+export async function openSource(options: SourceOptions, log: Logger, selfSeen: (node: ApiObject | undefined) => void): Promise<OpenedSource> {
   const { node, config, kubeconfig, apiServer } = options;
   if (config !== undefined) return { source: new DirectorySource(config), name: config };
   const { transport, namespace } = await access(kubeconfig, apiServer).catch((error: Error) => {

@@ -35,8 +35,8 @@ const LEASE_NAME = "podlane-controller";
 /** Milliseconds of quiet after a change, and between two looks at all objects: compiling them takes a turn of the event loop. */
 const QUIET = 1_000;
 const COMPILE_INTERVAL = 10_000;
-/** Whole Node objects are 10 to 50 kB each. */
-const NODES_OF_A_PAGE = 100;
+/** Objects of a page: whole Node objects are 10 to 50 kB each, a NodeState may be larger. */
+const PAGE = 100;
 
 export class Controller {
   readonly #parts: ControllerParts;
@@ -100,7 +100,7 @@ class Term {
         delete: name => this.#writer.gone(kind, name),
       });
     }
-    this.#followObjects({ path: "/api/v1/nodes", name: "nodes", page: NODES_OF_A_PAGE }, new ObjectStore("v1", "Node"), {
+    this.#followObjects({ path: "/api/v1/nodes", name: "nodes", page: PAGE }, new ObjectStore("v1", "Node"), {
       set: object => this.#nodeSeen(object),
       delete: name => {
         this.#nodes.delete(name);
@@ -108,7 +108,7 @@ class Term {
       },
     });
     this.#follow(
-      { path: `/apis/${apiVersion}/nodestates`, name: `nodestates.${GROUP}` },
+      { path: `/apis/${apiVersion}/nodestates`, name: `nodestates.${GROUP}`, page: PAGE },
       {
         set: object => void this.#reports.set(object.metadata.name, reportOf(object)),
         delete: name => void this.#reports.delete(name),

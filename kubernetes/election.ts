@@ -37,10 +37,11 @@ const LEASE = 15_000;
 const RENEW = 5_000;
 const RENEW_DEADLINE = 10_000;
 const RETRY = 2_000;
-/** Milliseconds for each candidate between the looks of one of them; the least and the longest. */
+/** Milliseconds for each candidate between the looks of one of them on average; the least and the longest, and how much longer one may be. */
 const LOOK_EACH = 1_000;
 const LOOK_LEAST = 10_000;
 const LOOK_LONGEST = 2 * 3_600_000;
+const LOOK_TAIL = 4;
 /** Milliseconds within which a live holder has renewed once. */
 const SECOND_LOOK = RENEW + RETRY;
 /** Milliseconds over which those that start at once come with their first look. */
@@ -148,7 +149,8 @@ export class Election {
     this.#awake = false;
     const candidates = Number(this.#lease?.metadata.annotations?.[CANDIDATES]) || 1;
     const mean = Math.min(Math.max(LOOK_LEAST, candidates * LOOK_EACH), LOOK_LONGEST);
-    return mean * (0.5 + this.#parts.random());
+    // Drawn as waiting times are, so that looks are spread evenly also after all were started at once.
+    return Math.max(RETRY, mean * Math.min(-Math.log(1 - this.#parts.random()), LOOK_TAIL));
   }
 
   #retry(): number {

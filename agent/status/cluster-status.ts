@@ -40,16 +40,15 @@ export class ClusterStatus {
     this.#controller.start();
   }
 
-  /** The Node object of this node, each time it comes. */
-  nodeSeen(node: ApiObject): void {
-    this.#happenings.nodeSeen(node.metadata.uid);
+  /** The Node object of this node, each time it comes; undefined: it was deleted. */
+  nodeSeen(node: ApiObject | undefined): void {
     this.#state.nodeSeen(node);
     this.#condition.nodeSeen(node);
   }
 
   /** What the agent publishes. */
   happened(event: EventView): void {
-    const happening = this.#happenings.of(event);
+    const happening = this.#happenings.of(event, this.#state.uids);
     if (happening) this.#events.record(happening);
     if (event.type === "serving") this.#condition.look();
     this.#state.changed();

@@ -46,8 +46,11 @@ export class NetworkCondition {
     this.#backoff = new Backoff({ first: FIRST_PAUSE, longest: LONGEST_PAUSE, random: parts.random });
   }
 
-  nodeSeen({ status }: ApiObject): void {
-    const { conditions = [] } = (status ?? {}) as { conditions?: NodeCondition[] };
+  /** undefined: it was deleted. */
+  nodeSeen(node: ApiObject | undefined): void {
+    this.#now = undefined;
+    if (!node) return;
+    const { conditions = [] } = (node.status ?? {}) as { conditions?: NodeCondition[] };
     const found = conditions.find(({ type }) => type === TYPE);
     this.#now = { status: found?.status, reason: found?.reason };
     this.look();

@@ -9,6 +9,7 @@ import { Backoff, TokenBucket } from "../../kubernetes/pace.ts";
 import type { ApiError, ApiObject } from "../../kubernetes/types.ts";
 import type { Clock, Timer } from "../../platform/clock.ts";
 import type { Logger } from "../../platform/log.ts";
+import type { Uids } from "./happenings.ts";
 import { detailOf, essenceOf, type FoundNodeState, type NodeReport, nodeStateOf } from "./node-state.ts";
 
 export interface StatusParts {
@@ -49,7 +50,7 @@ export class NodeStateWriter {
   /** Of the Node, which owns the object. */
   #uid: string | undefined;
   /** As the server has it; undefined: it must be made, or made ours. */
-  #object: { conditions: Condition[]; generation: number | undefined } | undefined;
+  #object: { uid: string | undefined; conditions: Condition[]; generation: number | undefined } | undefined;
   #written: Written | undefined;
   #timer: { at: number; timer: Timer } | undefined;
   #writing: Promise<void> | undefined;
@@ -63,10 +64,16 @@ export class NodeStateWriter {
     this.#path = `/apis/${apiVersion}/nodestates/${encodeURIComponent(node)}`;
   }
 
-  /** Another uid: the Node was deleted and made again, and with the old one goes what it owned. */
-  nodeSeen({ metadata }: ApiObject): void {
-    if (metadata.uid === undefined || metadata.uid === this.#uid) return;
-    this.#uid = metadata.uid;
+  /** Of the Node and of its NodeState, as far as they are known. */
+  get uids(): Uids {
+    return { Node: this.#uid, NodeState: this.#object?.uid };
+  }
+
+  /** Another uid: the Node was deleted and made again, and with the old one goes what it owned. undefined: it was deleted. */
+  nodeSeen(node: ApiObject | undefined): void {
+    const uid = node?.metadata.uid;
+    if (uid === this.#uid) return;
+    this.#uid = uid;
     this.#object = undefined;
     this.changed();
   }
@@ -158,7 +165,7 @@ export class NodeStateWriter {
       const owner = { apiVersion: "v1", kind: "Node", name: this.#node, uid };
       const made = await client.apply(this.#path, { ...object, metadata: { name: this.#node, ownerReferences: [owner] } });
       const { conditions = [] } = (made.status ?? {}) as { conditions?: Condition[] };
-      this.#object = { conditions, generation: made.metadata.generation };
+      this.#object = { uid: made.metadata.uid, conditions, generation: made.metadata.generation };
     }
     const known = this.#object;
     const timed = conditionsOf(conditions, known.conditions, clock.now(), known.generation);

@@ -3,8 +3,8 @@ import type { Static } from "typebox";
 import { conditions } from "./common.ts";
 import { flag, integer, list, object, oneOf, optional, text } from "./schema.ts";
 
-/** How many of each list are reported, and how long texts may be. */
-export const NodeStateLimits = { sessions: 512, announced: 256, problems: 64, podCIDRs: 16, reason: 1024, message: 1024 } as const;
+/** How many of each list are reported, and how long texts may be: all of it stays below the 1.5 MiB of an object in etcd. */
+export const NodeStateLimits = { sessions: 512, announced: 256, problems: 64, podCIDRs: 16, reason: 256, message: 1024 } as const;
 
 const counter = (description: string) => integer(description, 0, Number.MAX_SAFE_INTEGER);
 const time = (description: string) => text(`${description} RFC 3339.`, 40);

@@ -22,8 +22,8 @@ export interface KubernetesOptions {
   /** Where the Secrets are. */
   namespace: string;
   needs(resources: Resources, node: string): NodeNeeds;
-  /** This node's own Node object as it is, each time that it comes. */
-  selfSeen?(node: ApiObject): void;
+  /** This node's own Node object as it is, each time that it comes; undefined: it was deleted. */
+  selfSeen?(node: ApiObject | undefined): void;
 }
 
 export interface KubernetesParts {
@@ -135,7 +135,7 @@ export class KubernetesSource implements ResourceSource {
     for (const { watch } of this.#followed()) watch.start();
   }
 
-  #follow(collection: Collection, store: ObjectStore, seen?: (object: ApiObject) => void): Followed {
+  #follow(collection: Collection, store: ObjectStore, seen?: (object: ApiObject | undefined) => void): Followed {
     const parts: ListWatchParts = this.#parts;
     const changed = (really: boolean) => {
       this.#dirty ||= really;
@@ -145,13 +145,16 @@ export class KubernetesSource implements ResourceSource {
         changed(store.set(object));
         seen?.(object);
       },
-      delete: name => changed(store.delete(name)),
+      delete: name => {
+        changed(store.delete(name));
+        seen?.(undefined);
+      },
       settled: () => this.#changed(),
     });
     return { watch, store };
   }
 
-  #followNodes(selectors: { labelSelector?: string; fieldSelector?: string }, seen?: (node: ApiObject) => void): Followed {
+  #followNodes(selectors: { labelSelector?: string; fieldSelector?: string }, seen?: (node: ApiObject | undefined) => void): Followed {
     const collection = { path: "/api/v1/nodes", name: "nodes", page: NODES_OF_A_PAGE, ...selectors };
     return this.#follow(collection, new ObjectStore("v1", "Node"), seen);
   }

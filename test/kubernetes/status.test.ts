@@ -14,11 +14,12 @@ import { quietLog } from "../../platform/testing.ts";
 import { type ApiServer, missingApiServer, startApiServer } from "./api-server.ts";
 import { installCrds, uninstallCrds } from "./install-crds.ts";
 
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 120_000 });
+// A lease ends after 15 s, and much is written each 10 s only.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 });
 const missing = missingApiServer();
 const own = `/apis/${apiVersion}`;
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
-const wait = { timeout: 60_000, interval: 50 };
+const wait = { timeout: 90_000, interval: 50 };
 
 interface Opened {
   status: ClusterStatus;
