@@ -10,7 +10,7 @@ import { leftRoutes } from "../bgpd/forwarding.ts";
 import type { RoutePlace } from "../bgpd/platform.ts";
 import { changedSysctls, podBridges, podLinks, setBack, takeBackForwardRules } from "../cni/attach/leftovers.ts";
 import { hasForeignNetwork, uninstallPlugin } from "../cni/plugin/install.ts";
-import { openRtnetlink, RTPROT_PODLANE } from "../kernel/index.ts";
+import { makeSysctlWritable, openRtnetlink, RTPROT_PODLANE } from "../kernel/index.ts";
 import type { Rtnetlink } from "../kernel/types.ts";
 import { LockError, lockStateDirectory } from "./lock.ts";
 import { routeMemory } from "./route-memory.ts";
@@ -168,6 +168,8 @@ class Uninstaller {
     const changed = changedSysctls(state);
     // Who came after podlane found forwarding on, and relies on it.
     const needed = changed.length > 0 && hasForeignNetwork(cniConfDir);
+    // In a pod it is read-only, as for the agent.
+    if (changed.length > 0 && !dryRun) makeSysctlWritable();
     for (const entry of changed) {
       const name = `${entry.name.join(".")} = ${needed ? entry.value : entry.before}`;
       if (needed) this.#stays("sysctl", name, `another network is in ${cniConfDir}, which may need it; it was ${entry.before}`);

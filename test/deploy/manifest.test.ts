@@ -31,7 +31,14 @@ test("each object is there once, and what has a namespace says which", () => {
   const documents = parseAllDocuments(manifest());
   const found = objects(manifest());
   expect(found.size).toBe(documents.length);
-  const clusterWide = ["Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"];
+  const clusterWide = [
+    "Namespace",
+    "CustomResourceDefinition",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+  ];
   for (const { kind, metadata } of found.values()) expect(metadata.namespace === undefined).toBe(clusterWide.includes(kind));
 });
 

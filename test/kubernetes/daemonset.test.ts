@@ -123,6 +123,19 @@ describe("after kubectl apply", () => {
     expect(stdout).toMatch(/Seccomp:\s+2/);
   });
 
+  test("an agent writes the state of its own node and of no other", async () => {
+    const own = (name: string) => ["-n", "podlane-system", "get", "pods", "--field-selector", `spec.nodeName=${name}`, "-o", "name"];
+    const [pod] = (await cluster.access.kubectl(own("n1"))).trim().split("\n");
+    const bound = ["--bound-object-kind=Pod", `--bound-object-name=${pod.split("/")[1]}`];
+    const token = (await cluster.access.kubectl(["-n", "podlane-system", "create", "token", "podlane", ...bound])).trim();
+    const condition = { type: "NetworkUnavailable", status: "False", reason: "Test", message: "" };
+    const patch = JSON.stringify({ status: { conditions: [condition] } });
+    const write = (node: string) =>
+      cluster.access.kubectl(["--token", token, "patch", "node", node, "--subresource=status", "--type=strategic", "--patch", patch]);
+    await expect(write("n2")).rejects.toThrow(/the agent of n1 may not write the state of n2/);
+    expect(await write("n1")).toContain("patched");
+  });
+
   test("a rolling update of the agents loses no packet between pods, nor any new pod", async () => {
     const [one, two] = [pods.find(pod => pod.node === "n1")!, pods.find(pod => pod.node === "n2")!];
     const node = cluster.node("n1");

@@ -38,6 +38,8 @@ const paths: Record<string, string> = {
   ClusterRoleBinding: "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
   Role: "/apis/rbac.authorization.k8s.io/v1/namespaces/NAMESPACE/roles",
   RoleBinding: "/apis/rbac.authorization.k8s.io/v1/namespaces/NAMESPACE/rolebindings",
+  ValidatingAdmissionPolicy: "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+  ValidatingAdmissionPolicyBinding: "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
   DaemonSet: "/apis/apps/v1/namespaces/NAMESPACE/daemonsets",
 };
 
