@@ -197,8 +197,6 @@ function parseKernelRoutes(text: string, defaultPrefix: string, hostLength: numb
  */
 export async function up(topology: Topology, options: UpOptions = {}): Promise<{ lab: Lab; action: UpAction; reason?: string }> {
   const progress = options.progress ?? silentProgress;
-  const missing = missingFor(topology);
-  if (missing !== undefined) throw new Error(`this topology cannot be built here: ${missing}`);
   const plan = planLab(topology, options.instance);
   const found = readState(plan.id);
   if (found !== undefined && busyWith(found)) {
@@ -206,6 +204,8 @@ export async function up(topology: Topology, options: UpOptions = {}): Promise<{
   }
   const reason = found === undefined ? undefined : unusable(found, topology, plan);
   if (found !== undefined && reason === undefined) return repair(new Lab(found), progress, options.abort);
+  const missing = missingFor(topology);
+  if (missing !== undefined) throw new Error(`this topology cannot be built here: ${missing}`);
   const leftovers = listNamespaces(namespacePrefix(plan.id));
   if (found !== undefined || leftovers.length > 0) {
     await progress.step(`remove the old lab (${reason ?? "left by a crash"})`, () => remove(plan.id));
@@ -243,7 +243,7 @@ function unusable(state: LabState, topology: Topology, plan: LabPlan): string | 
   const missing = plan.namespaces.filter(name => !present.has(name));
   if (missing.length > 0) return `namespace ${missing.join(", ")} is gone`;
   const lab = new Lab(state);
-  const dead = controlOf(plan) ? plan.machines.filter(machine => machine.kind !== "frr" && stopped(lab, machine).length > 0) : [];
+  const dead = controlOf(plan) ? plan.machines.filter(machine => !isRouter(machine) && stopped(lab, machine).length > 0) : [];
   return dead.length > 0 ? `${dead.map(({ name }) => name).join(", ")} of the cluster did not run` : undefined;
 }
 
@@ -257,6 +257,11 @@ async function repair(lab: Lab, progress: Progress, abort?: AbortSignal): Promis
   }
   const names = broken.map(machine => machine.name).join(", ");
   return broken.length === 0 ? { lab, action: "kept" } : { lab, action: "repaired", reason: `${names} did not run` };
+}
+
+/** A router can be started again for itself; control plane and nodes of a cluster cannot. */
+function isRouter({ kind }: MachinePlan): boolean {
+  return kind !== "node" && kind !== "kubernetes";
 }
 
 /** Programs of a machine that should run and do not. */
