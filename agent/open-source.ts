@@ -31,7 +31,11 @@ export interface OpenedSource {
 }
 
 /** Rejects with a SourceError. `selfSeen`: told of each version of the Node object of this node; undefined: it was deleted. */
-export async function openSource(options: SourceOptions, log: Logger, selfSeen: (node: ApiObject | undefined) => void): Promise<OpenedSource> {
+export async function openSource(
+  options: SourceOptions,
+  log: Logger,
+  selfSeen: (node: ApiObject | undefined) => void,
+): Promise<OpenedSource> {
   const { node, config, kubeconfig, apiServer } = options;
   if (config !== undefined) return { source: new DirectorySource(config), name: config };
   const { transport, namespace } = await access(kubeconfig, apiServer).catch((error: Error) => {

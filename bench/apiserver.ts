@@ -6,9 +6,9 @@ import { type ChildProcess, fork } from "node:child_process";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { apiVersion } from "../config/resources/common.ts";
+import { until } from "../lab/kubernetes/until.ts";
 import { type ApiServer, missingApiServer, startApiServer } from "../test/kubernetes/api-server.ts";
 import { installCrds } from "../test/kubernetes/install-crds.ts";
-import { until } from "../lab/kubernetes/until.ts";
 import type { Said, Told } from "./apiserver-agents.ts";
 import { count, describeMachine, machine, nodeOptions, printTable, program, round, type Values } from "./common.ts";
 
