@@ -6,7 +6,7 @@
 import type { Faults } from "../bgpd/faults.ts";
 import { Forwarding } from "../bgpd/forwarding.ts";
 import type { RoutePlaces } from "../bgpd/platform.ts";
-import type { SessionCounts } from "../bgpd/snapshot.ts";
+import type { SessionCounts, SpeakerSnapshot } from "../bgpd/snapshot.ts";
 import { Speaker, type SpeakerEvent } from "../bgpd/speaker.ts";
 import { type LastGood, nothingGood } from "../config/compile/memory.ts";
 import { rangesOf } from "../config/compile/origins.ts";
@@ -207,13 +207,18 @@ export class Agent {
 
   /** What the cluster is told. */
   report(): NodeReport {
-    return { status: this.status(), neighbors: this.#speaker?.snapshot().neighbors ?? [], problems: this.problems(), plan: this.#plan };
+    const snapshot = this.#speaker?.snapshot();
+    const problems = this.problems();
+    return { status: this.#status(snapshot, problems), neighbors: snapshot?.neighbors ?? [], problems, plan: this.#plan };
   }
 
   status(): StatusView {
-    const problems = this.problems();
+    return this.#status(this.#speaker?.snapshot(), this.problems());
+  }
+
+  #status(snapshot: SpeakerSnapshot | undefined, problems: readonly Problem[]): StatusView {
     const errors = problems.filter(one => one.severity === "error").length;
-    const { neighbors, ...speaker } = this.#speaker?.snapshot() ?? {};
+    const { neighbors, ...speaker } = snapshot ?? {};
     const sessions = {
       established: neighbors?.filter(one => one.state === "Established").length ?? 0,
       configured: neighbors?.length ?? 0,

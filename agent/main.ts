@@ -89,7 +89,10 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
   );
   if (cluster) {
     const parts = { client: cluster.client, clock, log: log.child({ part: "status" }), random: Math.random };
-    status = new ClusterStatus({ node: options.node, namespace: cluster.namespace }, { ...parts, report: () => agent.report() });
+    status = new ClusterStatus(
+      { node: options.node, namespace: cluster.namespace },
+      { ...parts, report: () => agent.report(), serving: () => agent.serving() },
+    );
   }
   try {
     api = await startApi(options.socket, agent.backend(), log);

@@ -49,7 +49,10 @@ async function start(node: string, sessions: string[]): Promise<void> {
   const parts = { client, clock: systemClock, log: quietLog, random: Math.random };
   const lost = new Set<string>();
   const report = (): NodeReport => nodeReport(sessions.map(name => neighbor(name, lost.has(name) ? down : {})));
-  const status = new ClusterStatus({ node, namespace: credentials.namespace }, { ...parts, report });
+  const status = new ClusterStatus(
+    { node, namespace: credentials.namespace },
+    { ...parts, report, serving: () => report().status.serving },
+  );
   const selfSeen = (object: Parameters<ClusterStatus["nodeSeen"]>[0]) => status.nodeSeen(object);
   const source = new KubernetesSource({ node, namespace: credentials.namespace, needs: neededNodes, selfSeen }, parts);
   agents.set(node, { client, source, status, sessions, lost });

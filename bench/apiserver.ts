@@ -145,6 +145,8 @@ interface Phase {
   watchEvents: number;
   cpuPercent: number;
   residentMB: number;
+  /** Before the phase. */
+  formerMB: number;
   byKind: Record<string, number>;
 }
 
@@ -158,6 +160,7 @@ function difference(name: string, from: Reading, to: Reading, asked: number): Ph
     watchEvents: to.watchEvents - from.watchEvents,
     cpuPercent: round(((to.cpu - from.cpu) / seconds) * 100, 1),
     residentMB: round(to.residentMB, 0),
+    formerMB: round(from.residentMB, 0),
     byKind: Object.fromEntries(kinds.sort(([, a], [, b]) => b - a)),
   };
 }
@@ -237,7 +240,9 @@ function report(values: Values, facts: ReturnType<typeof machine>, nodes: number
     console.log(JSON.stringify({ bench: "apiserver", machine: facts, agents: nodes, phases }));
     return;
   }
-  console.log(`${describeMachine(facts)}\n${nodes} agents, two reflectors, racks of ${RACK}\n`);
+  console.log(
+    `${describeMachine(facts)}\n${nodes} agents, two reflectors, racks of ${RACK}; the API server had ${phases[0].formerMB} MB before\n`,
+  );
   printTable(
     ["phase", "seconds", "requests", "a second", "events of watches", "API server's CPU", "resident"],
     phases.map(one => [

@@ -67,8 +67,8 @@ export class Happenings {
   #serving(ready: boolean, note: string): Found | undefined {
     const before = this.#serves;
     this.#serves = ready;
-    // An agent that was just started serves nothing for a moment.
-    if (before === undefined && !ready) return undefined;
+    // An agent that was just started serves nothing for a moment, and then goes on.
+    if (before === undefined || before === ready) return undefined;
     const common = { action: "Serve", about: "", note };
     if (ready) return { about: "Node", happening: { ...common, type: "Normal", reason: "PodNetworkReady" } };
     return { about: "Node", happening: { ...common, type: "Warning", reason: "PodNetworkNotReady" } };

@@ -61,8 +61,8 @@ export class NetworkCondition {
     if (this.#closed || this.#writing || this.#pausing) return;
     this.#timer?.cancel();
     this.#timer = undefined;
-    const { clock, report } = this.#parts;
-    const { ready, reason } = report().status.serving;
+    const { clock, serving } = this.#parts;
+    const { ready, reason } = serving();
     const now = clock.monotonic();
     this.#unreadySince = ready ? undefined : (this.#unreadySince ?? now);
     if (!this.#now) return;

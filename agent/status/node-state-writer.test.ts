@@ -17,7 +17,14 @@ const node = (uid: string, conditions: object[] = []) => ({ metadata: { name: "n
 let clock: FakeClock;
 let api: MemoryApi;
 let report: NodeReport;
-const parts = () => ({ client: api as never, clock, log: quietLog, random: () => 0.5, report: () => report });
+const parts = () => ({
+  client: api as never,
+  clock,
+  log: quietLog,
+  random: () => 0.5,
+  report: () => report,
+  serving: () => report.status.serving,
+});
 
 beforeEach(() => {
   clock = new FakeClock();

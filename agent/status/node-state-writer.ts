@@ -19,6 +19,8 @@ export interface StatusParts {
   /** 0 up to 1. */
   random(): number;
   report(): NodeReport;
+  /** Of the report, where nothing else is wanted. */
+  serving(): NodeReport["status"]["serving"];
 }
 
 /** Milliseconds from a change to a write, at least and at most: a rack that dies is news for many nodes at once. */

@@ -54,7 +54,10 @@ describe("an agent tells the API server", () => {
     const client = new ApiClient(new Http2Transport(server.credentials()), "test");
     const parts = { client, clock: systemClock, log: quietLog, random: Math.random };
     const one = { client, report } as Opened;
-    one.status = new ClusterStatus({ node, namespace: "default" }, { ...parts, report: () => one.report });
+    one.status = new ClusterStatus(
+      { node, namespace: "default" },
+      { ...parts, report: () => one.report, serving: () => one.report.status.serving },
+    );
     const selfSeen = (object: Parameters<ClusterStatus["nodeSeen"]>[0]) => one.status.nodeSeen(object);
     one.source = new KubernetesSource({ node, namespace: "default", needs: neededNodes, selfSeen }, parts);
     opened.push(one);
