@@ -112,7 +112,9 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
     // While there is a connection to the API server: the agent closes it.
     await status?.close();
     if (cause === "leave") await agent.takeBack();
-    await Promise.all([api.close(REQUEST_GRACE), agent.close(withdraws !== undefined), metrics?.close()]);
+    // In this order: a DEL that is under way still writes the ledger down, and its pod would keep its addresses otherwise.
+    await Promise.all([api.close(REQUEST_GRACE), metrics?.close()]);
+    await agent.close(withdraws !== undefined);
     clearTimeout(bound);
     log.info({}, "ended; the kernel keeps its routes");
   } finally {
