@@ -22,6 +22,7 @@ const fields: Record<keyof NeighborConfig, { resets: string } | { attempts: stri
   ttlSecurity: { resets: "TTL security" },
   remoteAsn: { resets: "remote AS" },
   localAsn: { resets: "local AS" },
+  // One for another is taken over as it runs: isRekey().
   password: { resets: "password" },
   passive: { attempts: "passive" },
   holdTime: { resets: "hold time" },
@@ -74,12 +75,18 @@ export function resetReasons(
   const reasons = fieldNames.flatMap(name => {
     const field = fields[name];
     if (field === "live" || same(before[name], after[name])) return [];
+    if (name === "password" && session && isRekey(before, after)) return [];
     // While there is no session there is nothing to lose.
     if ("attempts" in field) return session ? [] : [`${field.attempts} changed`];
     return name === "remoteAsn" && session && isExpected(after.remoteAsn, session) ? [] : [`${field.resets} changed`];
   });
   if (!same(Object.keys(before.families).sort(), Object.keys(after.families).sort())) reasons.push("families changed");
   return reasons;
+}
+
+/** TCP MD5 can change its key in a running connection, and cannot begin or end there. */
+export function isRekey(before: Pick<NeighborConfig, "password">, after: Pick<NeighborConfig, "password">): boolean {
+  return before.password !== undefined && after.password !== undefined && before.password !== after.password;
 }
 
 /** The OPEN that came is right by the new configuration as well. */
@@ -89,7 +96,9 @@ function isExpected(wanted: NeighborConfig["remoteAsn"], { remoteAsn, internal }
 
 /** The new configuration as far as a session can have it that is not reset yet. */
 export function withoutResets(before: NeighborConfig, after: NeighborConfig): NeighborConfig {
-  const kept = fieldNames.flatMap(name => (fields[name] !== "live" && "resets" in (fields[name] as object) ? [[name, before[name]]] : []));
+  const isKept = (name: keyof NeighborConfig) =>
+    fields[name] !== "live" && "resets" in (fields[name] as object) && !(name === "password" && isRekey(before, after));
+  const kept = fieldNames.flatMap(name => (isKept(name) ? [[name, before[name]]] : []));
   const families = Object.entries(before.families).map(([family, settings]) => [family, after.families[family as Family] ?? settings]);
   return { ...after, ...Object.fromEntries(kept), families: Object.fromEntries(families) };
 }

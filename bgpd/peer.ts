@@ -5,7 +5,7 @@
 import { addressToUint32, contains, formatAddress, formatPrefix, maskAddress, parseAddress, sameOctets } from "../net/address.ts";
 import type { Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
-import { type OpenedWith, policyKey, same } from "./apply.ts";
+import { isRekey, type OpenedWith, policyKey, same } from "./apply.ts";
 import type { NeighborConfig, SpeakerConfig } from "./config.ts";
 import { Families, type Family, type FamilyIndex, FamilyIndexes, FamilyTable, familyIndex, type PerFamily, perFamily } from "./family.ts";
 import type { NextHopTracker } from "./fib/types.ts";
@@ -159,6 +159,10 @@ export class Peer implements SessionListener {
     if (!this.slot || !this.negotiated) return same(before, config) ? [] : ["settings changed"];
     const { slot } = this;
     this.session.reconfigure(config);
+    if (config.password !== undefined && isRekey(before, config)) {
+      this.session.rekey(config.password);
+      done.push("password changed in the running connection: the neighbour has its hold time to follow");
+    }
     slot.imports = this.#importRules();
     slot.origin = config.origin;
     if (slot.client !== config.routeReflectorClient) {

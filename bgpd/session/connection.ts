@@ -88,6 +88,11 @@ export class Connection implements WireHandler {
     return this.#wire.write(octets);
   }
 
+  /** Throws SystemCallError. */
+  rekey(password: string): void {
+    if (!this.#closed) this.#wire?.rekey?.(password);
+  }
+
   /** No event follows. Resolves when TCP is done, which is bounded. */
   close(notification?: NotificationMessage): Promise<void> {
     if (this.#closed) return Promise.resolve();

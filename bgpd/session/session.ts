@@ -149,6 +149,19 @@ class BgpSession implements AcceptingSession {
     else this.#dispatch({ type: "Reset", reason: `reset: ${reason}`, notification: cease(CeaseSubcode.AdministrativeReset, reason) });
   }
 
+  /**
+   * The neighbour's segments are dropped until it has the key, too, and ours by it: TCP sends them again, so that nothing is lost when both change within
+   * the hold time.
+   */
+  rekey(password: string): void {
+    this.#options.transport.rekey?.(password);
+    try {
+      for (const { connection } of Object.values(this.#sides)) connection?.rekey(password);
+    } catch (error) {
+      this.reset(`the TCP MD5 key cannot be changed: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
   reconfigure({ passive, connectRetryTime, keepaliveTime: wanted, remoteAsn }: NeighborConfig): void {
     Object.assign(this.#openSettings, { keepaliveTime: wanted, remoteAsn });
     this.#dispatch({ type: "Reconfigure", passive, connectRetryTime, keepaliveTime: holdTime => keepaliveTime(holdTime, wanted) });

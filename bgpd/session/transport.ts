@@ -3,7 +3,7 @@
  * which the NOTIFICATION has really arrived. TTL: 1 to a directly connected external neighbour, 255 with GTSM (RFC 5082) and inside the AS.
  */
 import type { Socket } from "node:net";
-import { connectSocket, descriptorOf, setMinTtl, setTtl, setUserTimeout } from "../../kernel/index.ts";
+import { connectSocket, descriptorOf, setMd5Key, setMinTtl, setTtl, setUserTimeout } from "../../kernel/index.ts";
 import { type Address, familyOf, parseAddress } from "../../net/address.ts";
 import { type Clock, sliceOf } from "../../platform/clock.ts";
 import type { NeighborConfig } from "../config.ts";
@@ -34,7 +34,11 @@ export interface TransportOptions {
 export function tcpTransport(options: TransportOptions): Transport {
   const { config, localAsn, clock, netns, suspects = () => [] } = options;
   const address = parseAddress(config.address);
+  let { password } = config;
   return {
+    rekey(next) {
+      password = next;
+    },
     connect(handler) {
       try {
         const socket = connectSocket({
@@ -45,7 +49,7 @@ export function tcpTransport(options: TransportOptions): Transport {
           localAddress: config.localAddress === undefined ? undefined : parseAddress(config.localAddress),
           tos: BGP_TOS,
           userTimeout: userTimeout(config),
-          md5: config.password === undefined ? [] : [{ address, key: config.password }],
+          md5: password === undefined ? [] : [{ address, key: password }],
           ...hopLimits(config, localAsn),
         });
         return new TcpWire(socket, { address, port: config.port }, handler, clock, config);
@@ -171,6 +175,12 @@ class TcpWire implements Wire {
     if (this.#backlog) return;
     if (this.#end !== undefined) this.#lost(this.#end);
     else this.#socket.resume();
+  }
+
+  rekey(password: string): void {
+    const fd = descriptorOf(this.#socket);
+    // Without one it has ended, and says so.
+    if (fd !== undefined) setMd5Key(fd, { address: this.remote.address, key: password });
   }
 
   close(last?: Uint8Array): Promise<void> {

@@ -75,6 +75,8 @@ export interface Session {
   abandon(): Promise<void>;
   /** Takes over what needs no other connection and no other OPEN: passive, the connect retry and keepalive times, who may answer. */
   reconfigure(config: NeighborConfig): void;
+  /** Another TCP MD5 key for the connection that there is, and for later ones. */
+  rekey(password: string): void;
   /** Cease/4 Administrative Reset, then connects again; ends every hold-down. */
   reset(reason: string): void;
   /** Established only. Queues whole messages; false = no more until writable(). The session owns the octets from here on. `updates`, for the counters, is the number of UPDATEs in it. */

@@ -26,6 +26,8 @@ export interface Wire {
   readonly remote: Endpoint;
   /** Keeps the octets until they are sent. false = no more until writable(). */
   write(octets: Uint8Array): boolean;
+  /** From now on segments bear this TCP MD5 key, and none with another is taken. Throws SystemCallError. Absent: no kernel below. */
+  rekey?(password: string): void;
   /** Sends `last` after all that is queued, half-closes, and takes in what still comes, so that the kernel does not discard `last` by a reset. Resolves when the connection is gone: bounded. */
   close(last?: Uint8Array): Promise<void>;
 }
@@ -33,6 +35,8 @@ export interface Wire {
 export interface Transport {
   /** Throws only what a wrong configuration causes; a failed attempt is reported by closed(), later. */
   connect(handler: WireHandler): Wire;
+  /** Attempts from now on use this TCP MD5 key. */
+  rekey?(password: string): void;
   /** What the kernel dropped without a word since mark(), where that can explain a session that stays down. */
   readonly drops?: { mark(): void; hint(state: SessionState): string | undefined };
 }

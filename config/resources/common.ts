@@ -142,7 +142,7 @@ export const timers = () =>
 
 export const passwordSecretRef = () =>
   object(
-    "The Secret that holds the TCP MD5 key (RFC 2385), in the agent's own namespace. While it is missing the session stays shut down.",
+    "The Secret that holds the TCP MD5 key (RFC 2385), in the agent's own namespace. While it is missing the session stays shut down. Another key in it is taken over by the running session, which goes on if the neighbour changes its own within the hold time.",
     {
       name: objectName("Name of the Secret."),
       key: text("Key within the Secret.", 253, { minLength: 1, pattern: "^[-._a-zA-Z0-9]+$", default: "password" }),
