@@ -3,7 +3,7 @@
  * a second one at once; SIGHUP reloads. However it ends, the kernel keeps forwarding.
  */
 import { Faults, guardedClock, guardedKernel } from "../bgpd/faults.ts";
-import { checkRequirements, makeSysctlWritable, openKernel } from "../kernel/index.ts";
+import { checkRequirements, forbidCoreDumps, makeSysctlWritable, openKernel } from "../kernel/index.ts";
 import { systemClock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import { Agent } from "./agent.ts";
@@ -40,6 +40,7 @@ export async function runAgent(options: RunOptions): Promise<number> {
   const log = createLog(options.logLevel, options.logFormat ?? (process.stderr.isTTY ? "pretty" : "json"));
   const faults = new Faults(systemClock, log);
   survive(faults, log);
+  if (!forbidCoreDumps()) log.warn({}, "a core dump of this process would hold passwords, and cannot be forbidden");
   const missing = checkRequirements({ netAdmin: true, sysAdmin: true, links: ["veth", "bridge"] });
   for (const sentence of missing) log.error({}, sentence);
   if (missing.length > 0) return 1;

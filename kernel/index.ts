@@ -3,6 +3,7 @@
 export { type KernelAccess, type KernelOptions, openKernel } from "./access.ts";
 export * as constants from "./constants.ts";
 export { RTPROT_PODLANE } from "./constants.ts";
+export { forbidCoreDumps } from "./coredump.ts";
 export { NetlinkError, SystemCallError } from "./error.ts";
 export { tryLock } from "./flock.ts";
 export { bind, socket } from "./libc.ts";
