@@ -57,7 +57,11 @@ test("who wants no metrics loads nothing for them", () => {
   expect(holding).toHaveLength(1);
   const [name] = holding;
   const others = readdirSync(built).filter(file => file.endsWith(".js") && file !== name);
-  const imports = others.flatMap(file => readFileSync(join(built, file), "utf8").match(new RegExp(`.*${name}.*`, "g")) ?? []);
+  const imports = others.flatMap(file =>
+    readFileSync(join(built, file), "utf8")
+      .split("\n")
+      .filter(line => line.includes(name)),
+  );
   expect(imports).toHaveLength(1);
   expect(imports[0]).toContain(`await import("./${name}")`);
 });
