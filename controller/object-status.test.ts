@@ -65,9 +65,9 @@ describe("the status of objects", () => {
   });
 
   test("says of each object what it names in vain, also where several name it", () => {
-    expect(of("Peer", "tor-b").conditions).toEqual(["True Accepted", "False InheritanceFailed"]);
-    expect(of("Peer", "tor-c").conditions).toEqual(["True Accepted", "False ReferenceNotFound"]);
-    expect(of("Peer", "tor-d").conditions).toEqual(["True Accepted", "False ReferenceNotFound"]);
+    expect(of("Peer", "tor-b").conditions).toEqual(["False InheritanceFailed", "False InheritanceFailed"]);
+    expect(of("Peer", "tor-c").conditions).toEqual(["False ReferenceNotFound", "False ReferenceNotFound"]);
+    expect(of("Peer", "tor-d").conditions).toEqual(["False ReferenceNotFound", "False ReferenceNotFound"]);
     expect(statusOf("Peer", "tor-d", findings, summary).conditions[1].message).toMatch(
       /^spec\.import\.policies\[0\]: there is no Policy gone.*\. create the policy, or take the name out$/,
     );

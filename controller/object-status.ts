@@ -65,7 +65,7 @@ export function statusOf(kind: string, name: string, { problems, members }: Obje
 export const statusKinds = kindRows.filter(({ spec }) => spec !== undefined);
 
 function accepted(problems: readonly Problem[]): FoundCondition {
-  const fault = problems.find(one => one.severity === "error" && !isReference(one));
+  const fault = problems.find(one => one.severity === "error");
   if (!fault) return { type: "Accepted", status: "True", reason: "Accepted", message: "it is used as it stands" };
   return { type: "Accepted", status: "False", reason: fault.reason, message: textOf(fault) };
 }

@@ -163,12 +163,12 @@ describe("an agent tells the API server", () => {
     await vi.waitFor(async () => expect((await peer()).status?.sessions).toBe("2/2"), wait);
     await vi.waitFor(async () => expect(await fabric()).toMatchObject({ nodes: 2, nodesReady: 1 }), wait);
     const first = await peer();
-    expect(conditionOf(first, "Accepted")).toMatchObject({ status: "True", observedGeneration: 1 });
+    expect(conditionOf(first, "Accepted")).toMatchObject({ status: "False", reason: "ReferenceNotFound", observedGeneration: 1 });
     expect(conditionOf(first, "ResolvedRefs")).toMatchObject({ status: "False", reason: "ReferenceNotFound" });
     const rules = [{ result: "Accept" }];
     await create(`${own}/policies`, { apiVersion, kind: "Policy", metadata: { name: "gone" }, spec: { rules } });
     await vi.waitFor(async () => expect(conditionOf(await peer(), "ResolvedRefs")).toMatchObject({ status: "True" }), wait);
-    expect(conditionOf(await peer(), "Accepted")).toEqual(conditionOf(first, "Accepted"));
+    expect(conditionOf(await peer(), "Accepted")).toMatchObject({ status: "True" });
     // Only one of them has written.
     const lease = await get(`${LEASES}/podlane-controller`);
     const leader = both.findIndex((_, i) => lease.spec.holderIdentity.startsWith(`n${i + 1}_`));
