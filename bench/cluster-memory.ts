@@ -2,8 +2,7 @@
  * Resident memory of an agent that has its objects from a real API server, at rest: as one of three nodes in a full mesh, and as one of thousands, a client of
  * reflectors, with the pod subnets of all nodes in its table and its kernel. Nodes have the size that they have in real clusters.
  */
-import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -12,7 +11,8 @@ import { apiVersion } from "../config/resources/common.ts";
 import { build } from "../scripts/build.ts";
 import { type ApiServer, startApiServer } from "../test/kubernetes/api-server.ts";
 import { installCrds } from "../test/kubernetes/install-crds.ts";
-import { describeMachine, list, machine, needRoot, nodeOptions, printTable, program, round, type Values } from "./common.ts";
+import { describeMachine, list, machine, needRoot, printTable, program, round, type Values } from "./common.ts";
+import { create, given, runInside, startInCluster } from "./inside.ts";
 
 const USAGE = `usage: npm run bench -- cluster-memory [--nodes N,…] [--json]
 
@@ -23,8 +23,6 @@ Needs root (it makes network namespaces), and kube-apiserver and etcd (CONTRIBUT
 
 /** Seconds that an agent may take to come to rest. */
 const PATIENCE = 180;
-/** Says to the second process of this program that it is in the namespace. */
-const INSIDE = "PODLANE_BENCH_INSIDE";
 /** Objects that are made at once. */
 const BATCH = 50;
 /** Prefixes that one Advertisement takes. */
@@ -98,28 +96,12 @@ async function writeCluster(server: ApiServer, nodes: number): Promise<void> {
   if (nodes > 3) await create(server, `/apis/${apiVersion}/fabrics`, fabric);
 }
 
-async function create(server: ApiServer, path: string, object: object): Promise<void> {
-  const { status, body } = await server.call("POST", path, object);
-  if (status !== 201) throw new Error(`${path}: ${status} ${JSON.stringify(body)}`);
-}
-
 /** In the namespace of the measured agent, so that the API server is on its loopback. */
 async function inside(pair: Pick<Pair, "folder" | "kernelRoutes" | "state" | "socket">, main: string, nodes: number): Promise<number> {
   const server = await startApiServer({ watchCache: true });
-  const account = join(pair.folder, "account");
-  mkdirSync(account);
-  const credentials = server.credentials();
-  writeFileSync(join(account, "namespace"), "default");
-  writeFileSync(join(account, "token"), await credentials.token());
-  writeFileSync(join(account, "ca.crt"), await credentials.certificateAuthority());
   await writeCluster(server, nodes);
-  const words = ["agent", "--node", "node1", "--kubernetes", "--state", pair.state(0), "--socket", pair.socket(0), "--log-level", "error"];
-  const mounted = "/var/run/secrets/kubernetes.io/serviceaccount";
-  const script = `mount -t tmpfs none /run && mkdir -p ${mounted} && cp ${account}/* ${mounted} && exec "$@"`;
-  const agent = spawn("unshare", ["-m", "sh", "-c", script, "sh", process.execPath, ...nodeOptions, main, ...words], {
-    env: { ...process.env, PODLANE_API_SERVER: credentials.server },
-    stdio: ["ignore", "inherit", "inherit"],
-  });
+  const words = ["--node", "node1", "--state", pair.state(0), "--socket", pair.socket(0)];
+  const agent = await startInCluster(main, pair.folder, server, words);
   try {
     return await atRest(agent.pid!, () => pair.kernelRoutes(0).length >= nodes - 1);
   } finally {
@@ -143,15 +125,8 @@ async function atRest(pid: number, isComplete: () => boolean): Promise<number> {
 
 function measure(main: string, nodes: number): Promise<number> {
   return withPair(main, nodes, pair => {
-    const given = JSON.stringify({ folder: pair.folder, names: pair.names, main, nodes });
-    const words = ["netns", "exec", pair.names[0], process.execPath, ...nodeOptions, import.meta.filename];
-    const { status, stdout } = spawnSync("ip", words, {
-      env: { ...process.env, [INSIDE]: given },
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    const megabytes = Number(stdout.trim().split("\n").at(-1));
-    if (status !== 0 || !Number.isFinite(megabytes)) throw new Error(`the agent in a cluster of ${nodes} could not be measured`);
+    const megabytes = Number(runInside(import.meta.filename, pair.names[0], { folder: pair.folder, names: pair.names, main, nodes }));
+    if (!Number.isFinite(megabytes)) throw new Error(`the agent in a cluster of ${nodes} could not be measured`);
     return megabytes;
   });
 }
@@ -190,8 +165,9 @@ async function run(values: Values): Promise<void> {
   );
 }
 
-if (process.env[INSIDE]) {
-  const { folder, names, main, nodes } = JSON.parse(process.env[INSIDE]);
+const task = given<{ folder: string; names: [string, string]; main: string; nodes: number }>();
+if (task) {
+  const { folder, names, main, nodes } = task;
   const seen = { folder, names, state: Pair.prototype.state, socket: Pair.prototype.socket, kernelRoutes: Pair.prototype.kernelRoutes };
   console.log(await inside(seen, main, nodes));
 } else if (import.meta.main) await program("cluster-memory", USAGE, { nodes: { type: "string" } }, run);

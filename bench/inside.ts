@@ -1,0 +1,46 @@
+/** Parts of a benchmark that run in the namespace of the agent under test, so that the API server is on its loopback. */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { ApiServer } from "../test/kubernetes/api-server.ts";
+import { nodeOptions } from "./common.ts";
+
+/** Says to the second process of a program that it is in the namespace. */
+const INSIDE = "PODLANE_BENCH_INSIDE";
+
+/** Runs this program again in a namespace, with what it is given there, and returns its last line. */
+export function runInside(program: string, namespace: string, given: object): string {
+  const words = ["netns", "exec", namespace, process.execPath, ...nodeOptions, program];
+  const env = { ...process.env, [INSIDE]: JSON.stringify(given) };
+  const { status, stdout } = spawnSync("ip", words, { env, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+  if (status !== 0) throw new Error("what runs in the namespace failed");
+  return stdout.trim().split("\n").at(-1) ?? "";
+}
+
+/** What runInside() gave; undefined: this is the first process. */
+export function given<T>(): T | undefined {
+  const text = process.env[INSIDE];
+  return text === undefined ? undefined : JSON.parse(text);
+}
+
+/** An agent as in a pod: its ServiceAccount is where the kubelet puts it, in a mount namespace of its own. */
+export async function startInCluster(main: string, folder: string, server: ApiServer, words: string[]): Promise<ChildProcess> {
+  const account = join(folder, "account");
+  mkdirSync(account);
+  const credentials = server.credentials();
+  writeFileSync(join(account, "namespace"), "default");
+  writeFileSync(join(account, "token"), await credentials.token());
+  writeFileSync(join(account, "ca.crt"), await credentials.certificateAuthority());
+  const mounted = "/var/run/secrets/kubernetes.io/serviceaccount";
+  const script = `mount -t tmpfs none /run && mkdir -p ${mounted} && cp ${account}/* ${mounted} && exec "$@"`;
+  const all = [...nodeOptions, main, "agent", "--kubernetes", ...words, "--log-format", "json", "--log-level", "error"];
+  return spawn("unshare", ["-m", "sh", "-c", script, "sh", process.execPath, ...all], {
+    env: { ...process.env, PODLANE_API_SERVER: credentials.server },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+}
+
+export async function create(server: ApiServer, path: string, object: object): Promise<void> {
+  const { status, body } = await server.call("POST", path, object);
+  if (status !== 201) throw new Error(`${path}: ${status} ${JSON.stringify(body)}`);
+}
