@@ -40,15 +40,15 @@ async function read(options: Options): Promise<ClusterView> {
     `the API server ${client.server} knows no NodeStates`,
     "install podlane's CustomResourceDefinitions: kubectl apply -f deploy/podlane.yaml; or --context names another cluster",
   );
-  const [states, nodes] = await Promise.all([
-    all(client, `/apis/${apiVersion}/nodestates`, STATES, "objects", () => new ClusterReport()).catch(error => {
-      throw explainApiError(error, client.server, "list nodestates.podlane.io", missing);
-    }),
-    all(client, "/api/v1/nodes", NODES, "metadata", () => new Names()).catch(error => {
-      throw explainApiError(error, client.server, "list nodes");
-    }),
-  ]);
-  return states.result(nodes.names);
+  const nodes = all(client, "/api/v1/nodes", NODES, "metadata", () => new Names()).catch(error => {
+    throw explainApiError(error, client.server, "list nodes");
+  });
+  // Of two refusals the other one is told, whichever came first.
+  nodes.catch(() => {});
+  const states = await all(client, `/apis/${apiVersion}/nodestates`, STATES, "objects", () => new ClusterReport()).catch(error => {
+    throw explainApiError(error, client.server, "list nodestates.podlane.io", missing);
+  });
+  return states.result((await nodes).names);
 }
 
 class Names {

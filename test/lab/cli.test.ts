@@ -28,7 +28,7 @@ test("help shows examples", async () => {
 });
 
 test.each([
-  [["nonsense"], /there is no topology "nonsense": name a YAML file, or one of loopbacks, loopbacksrr, mesh, rack, reflector/],
+  [["nonsense"], /there is no topology "nonsense": name a YAML file, or one of kubernetes, loopbacks, loopbacksrr, mesh, rack, reflector/],
   [["rack", "--nonsense"], /unknown option '--nonsense'/],
   [["rack", "--instance", "Not Allowed"], /cannot name a lab/],
   [["down", "nonsense"], /no lab "nonsense" is there/],
