@@ -17,6 +17,8 @@ interface Output {
 
 export interface Daemon {
   name: string;
+  /** What was started. */
+  words: readonly string[];
   /** Exit code or signal; resolves when it has ended. */
   ended: Promise<unknown>;
   running(): boolean;
@@ -130,9 +132,21 @@ export class Machine {
       process.kill(await onlyChild(child.pid!), signal);
       await ended;
     };
-    const daemon: Daemon = { name, ended, running, kill, log: () => readFileSync(file, "utf8") };
+    const daemon: Daemon = { name, words, ended, running, kill, log: () => readFileSync(file, "utf8") };
     this.#daemons.add(daemon);
     return daemon;
+  }
+
+  /** The one that was started last by that name. */
+  daemon(name: string): Daemon {
+    const found = [...this.#daemons].findLast(one => one.name === name);
+    if (!found) throw new Error(`the machine ${this.netns} has no ${name}`);
+    return found;
+  }
+
+  /** Starts anew what has ended. */
+  again(name: string): Daemon {
+    return this.start(name, [...this.daemon(name).words]);
   }
 
   /** The ends of all daemons' logs, for a test that failed. */

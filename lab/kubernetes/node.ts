@@ -57,8 +57,15 @@ export class KubernetesNode extends Machine {
       },
     );
     for (const image of images) await this.must(["ctr", "-n", "k8s.io", "images", "import", image], { limit: 120_000 });
-    const common = [`--kubeconfig=${kubeconfig}`, `--hostname-override=${this.name}`];
-    this.start("kubelet", [join(programs, "kubelet"), ...common, `--config=${folder}/kubelet.yaml`, `--node-ip=${addresses}`]);
-    this.start("kube-proxy", [join(programs, "kube-proxy"), ...common, ...proxyFlags]);
+    this.startKubelet();
+    const proxy = [join(programs, "kube-proxy"), `--kubeconfig=${kubeconfig}`, `--hostname-override=${this.name}`];
+    this.start("kube-proxy", [...proxy, ...proxyFlags]);
+  }
+
+  /** `name`: of the Node object. */
+  startKubelet(name = this.name): void {
+    const { folder, addresses, programs, kubeconfig } = this.#node;
+    const flags = [`--kubeconfig=${kubeconfig}`, `--hostname-override=${name}`, `--config=${folder}/kubelet.yaml`];
+    this.start("kubelet", [join(programs, "kubelet"), ...flags, `--node-ip=${addresses}`]);
   }
 }
