@@ -22,6 +22,7 @@ import { ApiError } from "./api/error.ts";
 import type { ApiBackend } from "./api/routes.ts";
 import type { EventView, PlanView, ReloadView, StatusView } from "./api/views.ts";
 import { CniFiles, type CniFilesOptions } from "./cni-files.ts";
+import { Departures } from "./departures.ts";
 import { nodeFacts } from "./facts.ts";
 import { Gateways, readGateways } from "./gateways.ts";
 import type { Figures, MetricsSubject } from "./metrics/figures.ts";
@@ -71,6 +72,8 @@ const HELD_DELAY = 100;
 const SERVING_DELAY = 50;
 /** Milliseconds until a node that is not in a good list of nodes is believed to be deleted. */
 const ABSENCE_CONFIRMED = 10_000;
+/** Nodes that are gone whose pod subnets are remembered. */
+const MAX_GONE = 100;
 /** Milliseconds between sweeps for attachments whose pod is gone. */
 const SWEEP_INTERVAL = 60_000;
 /** Milliseconds of a turn of the event loop from which on it is told. */
@@ -113,6 +116,9 @@ export class Agent {
   readonly #reloads = new Set<string[]>();
   /** Clock.monotonic() since when the list of nodes is good and this node is not in it. */
   #absentSince: number | undefined;
+  readonly #departures = new Departures(ABSENCE_CONFIRMED);
+  /** NodeFacts.rangesBefore, with nodes that are gone: who comes back has pods with addresses of its former subnet. */
+  #ranges: NonNullable<NodeFacts["rangesBefore"]> = {};
   #closed = false;
   readonly #turns: Turns;
 
@@ -358,7 +364,7 @@ export class Agent {
     }
     this.#lastGood ??= this.#savedLastGood();
     const facts = { ...this.#facts, rangesBefore: this.#rangesBefore() };
-    const { plan, lastGood } = compileFrom(this.#resources, facts, {
+    const { plan, lastGood } = compileFrom(this.#withDeparting(), facts, {
       lastGood: this.#lastGood,
       unread: unreadObjects(this.#sourceProblems),
     });
@@ -370,6 +376,12 @@ export class Agent {
     // Which addresses pods hold beside the ranges is known once these are applied.
     if (this.#heldChanged()) return;
     this.#logProblems(this.problems());
+  }
+
+  #withDeparting(): Resources {
+    const { resources, wait } = this.#departures.keep(this.#resources, this.#options.node, this.#parts.clock.monotonic());
+    if (wait !== undefined) this.#later("departures", wait, () => this.#recompute());
+    return resources;
   }
 
   /** What the objects of a directory would come to, here and now: with the node's facts, and what it falls back to. Nothing is done. */
@@ -412,7 +424,11 @@ export class Agent {
   #rangesBefore(): NodeFacts["rangesBefore"] {
     try {
       const plan = this.#plan ?? loadPlan(planPath(this.#options.stateDirectory), this.#options.node)?.plan;
-      return rangesOf(plan?.speaker?.origins);
+      const now = rangesOf(plan?.speaker?.origins);
+      if (!now) return undefined;
+      const gone = Object.entries(this.#ranges).filter(([name]) => !Object.hasOwn(now, name));
+      this.#ranges = { ...Object.fromEntries(gone.slice(-MAX_GONE)), ...now };
+      return this.#ranges;
     } catch (error) {
       this.#parts.log.warn({}, `former pod subnets of nodes are not known: ${(error as Error).message}`);
       return undefined;
@@ -458,14 +474,23 @@ export class Agent {
       this.#absentSince = undefined;
       return text;
     }
-    // At the start there is nothing to take back from anybody.
-    if (!this.#plan) return undefined;
+    // One that never had a part in BGP has nothing to take back from anybody.
+    if (!this.#plan && !this.#savedPart()) return undefined;
     this.#absentSince ??= clock.monotonic();
     const left = this.#absentSince + ABSENCE_CONFIRMED - clock.monotonic();
     if (left <= 0) return undefined;
     this.#later("absence", left, () => this.#recompute());
     const sure = this.#parts.source.authoritative ? "" : ", though other nodes are there";
     return `${text}${sure}: its routes are withdrawn in ${Math.ceil(left / 1000)} s unless it comes back`;
+  }
+
+  /** The plan on the disk has a part in BGP: the agent was restarted, and neighbours may keep its routes. */
+  #savedPart(): boolean {
+    try {
+      return loadPlan(planPath(this.#options.stateDirectory), this.#options.node)?.plan.speaker !== undefined;
+    } catch {
+      return false;
+    }
   }
 
   /** False: there is none. */

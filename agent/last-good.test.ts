@@ -170,3 +170,19 @@ test("a plan of other objects says first which sessions they would reset, and do
   expect(await sessions()).toEqual(before);
   expect((await pair.podlane(0, "plan", "--config", join(pair.folder, "absent"))).stderr).toContain("absent");
 });
+
+test("an agent that starts while its node is deleted keeps what it had until that is sure", async () => {
+  pair.write("nodes.yaml", nodes());
+  const [agent] = [pair.start(0), pair.start(1)];
+  await expect.poll(() => pair.kernelRoutes(0), within).toContain("10.244.2.0/24");
+  const [, second] = nodes().split("\n---\n");
+  agent.process.kill("SIGKILL");
+  await agent.ended;
+  pair.write("nodes.yaml", second);
+  pair.start(0);
+  await expect
+    .poll(async () => (await problems()).map(one => one.message).join("\n"), within)
+    .toMatch(/its routes are withdrawn in \d+ s unless it comes back: using the last good plan/);
+  expect(pair.kernelRoutes(0)).toContain("10.244.2.0/24");
+  await expect.poll(() => pair.kernelRoutes(0), within).not.toContain("10.244.2.0/24");
+});
