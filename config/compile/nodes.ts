@@ -134,7 +134,7 @@ function reportDuplicateAddresses(resources: Resources, problems: Problems): voi
           `Node/${node.metadata.name}`,
           "status.addresses",
           `InternalIP ${text} is that of node ${first} too`,
-          "give each node its own address",
+          "give each node its own address; if one is the former name of the other, delete that Node",
         );
       }
     }
