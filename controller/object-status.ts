@@ -76,7 +76,7 @@ function resolved(object: string, problems: readonly Problem[], { references }: 
   const told = references.get(object);
   if (!told) return { type: "ResolvedRefs", status: "True", reason: "ResolvedRefs", message: "all that it names is there" };
   const message = `${told.nodes > 1 ? `${told.nodes} nodes, ${told.first} first` : told.first}: ${told.message}`;
-  return { type: "ResolvedRefs", status: "False", reason: told.reason, message: message.slice(0, MAX_MESSAGE) };
+  return { type: "ResolvedRefs", status: "False", reason: told.reason, message: cut(message) };
 }
 
 function isReference({ reason, cause, object }: Problem): boolean {
@@ -84,5 +84,10 @@ function isReference({ reason, cause, object }: Problem): boolean {
 }
 
 function textOf({ field, message, remedy }: Problem): string {
-  return `${field ? `${field}: ` : ""}${message}. ${remedy}`.slice(0, MAX_MESSAGE);
+  return cut(`${field ? `${field}: ` : ""}${message}. ${remedy}`);
+}
+
+/** Half a character would come back as another one, and be written again and again. */
+function cut(text: string): string {
+  return text.slice(0, MAX_MESSAGE).replace(/[\uD800-\uDBFF]$/, "");
 }

@@ -63,9 +63,11 @@ export class ApiClient {
   }
 
   /** "metadata": without spec and status, as PartialObjectMetadata. */
-  async list(path: string, query: Query, what: "objects" | "metadata" = "objects"): Promise<ApiList> {
-    const list = (await this.#call("GET", path, query, undefined, what === "metadata" ? METADATA : {})) as Partial<ApiList>;
-    return { metadata: list.metadata ?? {}, items: list.items ?? [] };
+  async list(path: string, query: Query, what: "objects" | "metadata" = "objects", signal?: AbortSignal): Promise<ApiList> {
+    const accept = what === "metadata" ? METADATA : {};
+    const list = (await this.#call("GET", path, query, undefined, accept, signal)) as Partial<ApiList> | null;
+    if (!Array.isArray(list?.items) || typeof list.metadata !== "object") throw new ApiError(0, "Malformed", "the answer is no list");
+    return { metadata: list.metadata, items: list.items };
   }
 
   /** Server-side apply: what we said before and do not say any more is removed. `force`: others gave these fields values, and they are ours. */
@@ -133,8 +135,10 @@ export class ApiClient {
     query: Query,
     body?: { type: string; value: object },
     accept: Record<string, string> = {},
+    ended?: AbortSignal,
   ): Promise<unknown> {
-    const signal = AbortSignal.timeout(REQUEST_TIMEOUT);
+    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT);
+    const signal = ended ? AbortSignal.any([timeout, ended]) : timeout;
     try {
       const headers = body ? { ...accept, "content-type": body.type } : accept;
       const text = body && JSON.stringify(body.value);
@@ -143,7 +147,8 @@ export class ApiClient {
       if (response.status >= 300) throw refusal(response, answer);
       return JSON.parse(answer);
     } catch (error) {
-      throw signal.aborted ? new ApiError(0, "Timeout", `no answer within ${REQUEST_TIMEOUT / 1000} s`) : asApiError(error);
+      if (ended?.aborted) throw ended.reason;
+      throw timeout.aborted ? new ApiError(0, "Timeout", `no answer within ${REQUEST_TIMEOUT / 1000} s`) : asApiError(error);
     }
   }
 

@@ -33,7 +33,7 @@ export class Http2Transport implements Transport {
 
   async send(request: TransportRequest): Promise<TransportResponse> {
     const token = await this.#credentials.token();
-    const session = await this.#connected();
+    const session = await unlessEnded(this.#connected(), request.signal);
     request.signal.throwIfAborted();
     const stream = session.request(
       {
@@ -97,6 +97,16 @@ export class Http2Transport implements Transport {
     keepAlive(session, this.#times);
     return session;
   }
+}
+
+/** Who does not want the answer any more does not wait for the connection. */
+function unlessEnded<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const end = () => reject(signal.reason);
+    if (signal.aborted) end();
+    signal.addEventListener("abort", end, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", end));
+  });
 }
 
 function keepAlive(session: ClientHttp2Session, { ping, pong }: ConnectionTimes): void {

@@ -178,7 +178,7 @@ export class ListWatch {
     let version: string | undefined;
     do {
       const query = { ...this.#query, limit: this.collection.page ?? PAGE, continue: next };
-      const list = await this.#parts.client.list(this.collection.path, query);
+      const list = await this.#parts.client.list(this.collection.path, query, "objects", this.#abort.signal);
       if (this.#closed) return;
       for (const object of list.items) {
         seen.add(object.metadata.name);

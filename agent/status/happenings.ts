@@ -14,6 +14,9 @@ interface Found {
   happening: Omit<Happening, "regarding">;
 }
 
+/** What the speaker says of a session that it ends for good. */
+const REMOVED = "stopped";
+
 export class Happenings {
   readonly #node: string;
   /** Neighbours that have a session, or had one until now. */
@@ -54,6 +57,11 @@ export class Happenings {
 
   #session(name: string, up: boolean, { text, reason }: EventView): Found | undefined {
     const before = this.#sessions.get(name);
+    // Taken out of the plan: nothing is lost that is wanted.
+    if (reason === REMOVED) {
+      this.#sessions.delete(name);
+      return undefined;
+    }
     if (up) this.#sessions.set(name, "up");
     else if (before !== undefined) this.#sessions.set(name, "lost");
     const common = { action: "Peer", about: name };

@@ -78,12 +78,16 @@ export const largeCommunityPattern = () =>
     rules: [inRange("part", 4294967295)],
   });
 
+/** As Kubernetes has them: the API server refuses a list with any other. */
+const LABEL_KEY = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+const LABEL_VALUE = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+
 const expression = object(
   "One requirement on labels.",
   {
-    key: text("Label key.", 317, { minLength: 1 }),
+    key: text("Label key.", 317, { minLength: 1, pattern: LABEL_KEY }),
     operator: oneOf("In, NotIn: against `values`. Exists, DoesNotExist: of the key.", ["In", "NotIn", "Exists", "DoesNotExist"]),
-    values: optional(list("For In and NotIn.", text("Label value.", 63), 16)),
+    values: optional(list("For In and NotIn.", text("Label value.", 63, { pattern: LABEL_VALUE }), 16)),
   },
   {
     rules: [
@@ -98,7 +102,7 @@ const expression = object(
 /** The label selector of Kubernetes: all requirements must hold; `{}` selects everything. */
 export const selector = (description: string) =>
   object(`${description} \`{}\` selects all.`, {
-    matchLabels: optional(labels("Labels that must be there with exactly these values.", 32)),
+    matchLabels: optional(labels("Labels that must be there with exactly these values.", 32, { pattern: LABEL_VALUE })),
     matchExpressions: optional(list("Requirements, all of which must hold.", expression, 16)),
   });
 
@@ -142,7 +146,7 @@ export const timers = () =>
 
 export const passwordSecretRef = () =>
   object(
-    "The Secret that holds the TCP MD5 key (RFC 2385), in the agent's own namespace. While it is missing the session stays shut down. Another key in it is taken over by the running session, which goes on if the neighbour changes its own within the hold time.",
+    "The Secret that holds the TCP MD5 key (RFC 2385), in the agent's own namespace. While it is missing, a session that never had a key stays shut down, and one that had keeps it, as the reference may be a slip of the pen: to take a key back, change it. Another key in it is taken over by the running session, which goes on if the neighbour changes its own within the hold time.",
     {
       name: objectName("Name of the Secret."),
       key: text("Key within the Secret.", 253, { minLength: 1, pattern: "^[-._a-zA-Z0-9]+$", default: "password" }),

@@ -106,8 +106,13 @@ export function object<Properties extends TProperties>(description: string, prop
 }
 
 /** A map from text to text. */
-export function labels(description: string, maxProperties: number, options: Extra & { maxLength?: number } = {}) {
-  return Type.Record(Type.String(), Type.String({ maxLength: options.maxLength ?? 63 }), { description, maxProperties, ...extra(options) });
+export function labels(description: string, maxProperties: number, options: Extra & { maxLength?: number; pattern?: string } = {}) {
+  const { maxLength = 63, pattern } = options;
+  return Type.Record(Type.String(), Type.String({ maxLength, ...(pattern !== undefined && { pattern }) }), {
+    description,
+    maxProperties,
+    ...extra(options),
+  });
 }
 
 /**

@@ -45,6 +45,9 @@ const RELOAD_BOUND = 10_000;
 const NODES_OF_A_PAGE = 100;
 /** So many selectors for nodes are a watch each; more are all nodes. */
 const MAX_SELECTORS = 8;
+/** A connection carries some hundred streams. Where more Secrets are needed, all of the namespace are followed, and those that are needed are used. */
+const MAX_SECRET_WATCHES = 32;
+const ALL_SECRETS = "";
 
 /** A collection with what is known of it. */
 interface Followed {
@@ -62,7 +65,11 @@ export class KubernetesSource implements ResourceSource {
   /** Other nodes, by selector; those that are not needed any more stay until the new ones are known. */
   #nodes = new Map<string, Followed>();
   #nextNodes: Map<string, Followed> | undefined;
+  /** Selectors that the server does not take, such as one with a key that is none: all nodes are followed, and the plan says what they select. */
+  readonly #refused = new Set<string>();
   readonly #secrets = new Map<string, Followed>();
+  /** Of those that are needed, in order. */
+  #secretNames: readonly string[] = [];
   #listener: ResourceListener | undefined;
   #waiting: { resolve(): void; reject(error: Error): void } | undefined;
   #timer: Timer | undefined;
@@ -199,16 +206,20 @@ export class KubernetesSource implements ResourceSource {
   #needSecrets(own: Resources): void {
     const { node, namespace } = this.#options;
     const names = neededSecrets(own, own.nodes.get(node)?.metadata.labels ?? {});
+    this.#dirty ||= names.join() !== this.#secretNames.join();
+    this.#secretNames = names;
+    const watched = names.length > MAX_SECRET_WATCHES ? [ALL_SECRETS] : names;
     for (const [name, { watch }] of this.#secrets) {
-      if (names.includes(name)) continue;
+      if (watched.includes(name)) continue;
       this.#secrets.delete(name);
       this.#dirty = true;
       void watch.close();
     }
-    for (const name of names) {
+    for (const name of watched) {
       if (this.#secrets.has(name)) continue;
       const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/secrets`;
-      const collection = { path, name: `Secret ${namespace}/${name}`, fieldSelector: `metadata.name=${name}` };
+      const one = { name: `Secret ${namespace}/${name}`, fieldSelector: `metadata.name=${name}` };
+      const collection = { path, ...(name === ALL_SECRETS ? { name: `Secrets of ${namespace}` } : one) };
       const followed = this.#follow(collection, new ObjectStore("v1", "Secret"));
       this.#secrets.set(name, followed);
       followed.watch.start();
@@ -218,7 +229,8 @@ export class KubernetesSource implements ResourceSource {
   #needNodes(own: Resources): void {
     const needs = this.#options.needs(own, this.#options.node);
     const selectors = needs === "all" ? [""] : needs.selectors.map(labelSelectorText);
-    const wanted = new Set(selectors.length > MAX_SELECTORS ? [""] : selectors);
+    for (const [selector, { watch }] of this.#nextNodes ?? []) if (watch.failed?.error.status === 400) this.#refused.add(selector);
+    const wanted = new Set(selectors.length > MAX_SELECTORS || selectors.some(one => this.#refused.has(one)) ? [""] : selectors);
     const isSame = (nodes: ReadonlyMap<string, Followed>) => nodes.size === wanted.size && [...wanted].every(one => nodes.has(one));
     if (!this.#nextNodes && isSame(this.#nodes)) return;
     if (!this.#nextNodes || !isSame(this.#nextNodes)) this.#beginNodes(wanted);
@@ -252,13 +264,18 @@ export class KubernetesSource implements ResourceSource {
     return self && kinds && secrets && !this.#nextNodes;
   }
 
+  /** For nodes or Secrets that the present objects need and that are not known yet. */
+  #isWaiting(): boolean {
+    return this.#nextNodes !== undefined || [...this.#secrets.values()].some(({ watch }) => !watch.synced && !watch.failed);
+  }
+
   #deliver(): void {
     const problems = [...this.#watchProblems(), ...this.#followed().flatMap(({ store }) => [...store.problems()])];
     const text = JSON.stringify(problems);
     if (this.#resources && !this.#dirty && text === this.#delivered) return;
     this.#delivered = text;
     // Other objects may need other nodes, and these are not known yet.
-    if (!this.#resources || !this.#nextNodes) this.#resources = this.#collect();
+    if (!this.#resources || !this.#isWaiting()) this.#resources = this.#collect();
     this.#listener?.(this.#resources, problems);
     this.#waiting?.resolve();
   }
@@ -267,7 +284,8 @@ export class KubernetesSource implements ResourceSource {
     this.#dirty = false;
     // Of a node that two watches show, the first is used: that of its own.
     const order = [...this.#kinds.values(), ...(this.#self ? [this.#self] : []), ...this.#nodes.values(), ...this.#secrets.values()];
-    const { resources } = collect(order.flatMap(({ store }): AnyResource[] => [...store.objects()]));
+    const isUsed = ({ kind, metadata }: AnyResource) => kind !== "Secret" || this.#secretNames.includes(metadata.name);
+    const { resources } = collect(order.flatMap(({ store }): AnyResource[] => [...store.objects()].filter(isUsed)));
     return this.#nodes.has("") ? resources : { ...resources, partialNodes: true };
   }
 
@@ -299,8 +317,7 @@ export class KubernetesSource implements ResourceSource {
       const secret = one.names.every(name => name.startsWith("Secret ")) && one.names.length === 1;
       const object = secret ? `Secret/${one.names[0].split("/")[1]}` : "API server";
       const effect = one.synced ? `; what was known stays in force since ${new Date(one.failure.since).toISOString()}` : "";
-      // What a Secret said is remembered as long as it "is there and cannot be read".
-      return { severity: secret ? "error" : "warning", reason, object, field: "", message: `${message}${effect}`, remedy };
+      return { severity: "warning", reason, object, field: "", message: `${message}${effect}`, remedy };
     });
   }
 }

@@ -2,9 +2,6 @@
 import { selects } from "../compile/context.ts";
 import type { Resources, Selector } from "../resources/kinds.ts";
 
-/** Watches that a node may come to. */
-const MAX_SECRETS = 64;
-
 /** Names, in order. `labels`: of the node. */
 export function neededSecrets({ fabrics, peers }: Pick<Resources, "fabrics" | "peers">, labels: Record<string, string>): string[] {
   const chosen = (selector: Selector | undefined) => selector !== undefined && selects(selector, labels);
@@ -24,5 +21,5 @@ export function neededSecrets({ fabrics, peers }: Pick<Resources, "fabrics" | "p
       if (one.spec.passwordSecretRef) names.add(one.spec.passwordSecretRef.name);
     }
   }
-  return [...names].sort().slice(0, MAX_SECRETS);
+  return [...names].sort();
 }

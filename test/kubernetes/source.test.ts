@@ -237,6 +237,43 @@ describe.each([
     expect(one.deliveries.at(-1)?.resources.partialNodes).toBeUndefined();
   });
 
+  test("are followed though a selector is one that the server does not take", async () => {
+    for (const number of [1, 2]) await create("/api/v1/nodes", node(`n${number}`, number));
+    const one = open();
+    await one.start();
+    const mesh = { type: "RouteReflectors", routeReflectors: { nodeSelector: { matchLabels: { "no key": "x" } } } };
+    await create(`${own}/fabrics`, { apiVersion, kind: "Fabric", metadata: { name: "all" }, spec: { nodeSelector: {}, asn: 64512, mesh } });
+    await settled(one, ({ nodes, fabrics, partialNodes }) =>
+      expect([[...nodes.keys()].sort(), fabrics.size, partialNodes]).toEqual([["n1", "n2"], 1, undefined]),
+    );
+  });
+
+  test("name a Secret only once it is known whether it is there", async () => {
+    const one = open();
+    await create("/api/v1/nodes", node("n1", 1));
+    await one.start();
+    await create("/api/v1/namespaces/default/secrets", { metadata: { name: "late" }, stringData: { password: "x" } });
+    await create(`${own}/peers`, peer("tor", { ...plain, passwordSecretRef: { name: "late" } }));
+    await settled(one, ({ peers }) => expect(peers.has("tor")).toBe(true));
+    for (const { resources } of one.deliveries) if (resources.peers.has("tor")) expect([...resources.secrets.keys()]).toEqual(["late"]);
+  });
+
+  test("of Secrets in great number are all known", async () => {
+    await create("/api/v1/nodes", node("n1", 1));
+    const names = Array.from({ length: 70 }, (_, i) => `s${i}`);
+    await Promise.all(
+      names.map(async (name, i) => {
+        await create("/api/v1/namespaces/default/secrets", { metadata: { name }, stringData: { password: name } });
+        const spec = { ...plain, address: `198.51.100.${i}`, passwordSecretRef: { name } };
+        await create(`${own}/peers`, peer(`tor-${i}`, spec));
+      }),
+    );
+    await create("/api/v1/namespaces/default/secrets", { metadata: { name: "theirs" }, stringData: { password: "never" } });
+    const one = open();
+    await one.start();
+    expect([...one.deliveries[0].resources.secrets.keys()].sort()).toEqual([...names].sort());
+  });
+
   test("are listed again when asked", async () => {
     await create(`${own}/peers`, peer("tor", plain));
     const one = open();
