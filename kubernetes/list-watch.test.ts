@@ -95,6 +95,14 @@ async function listed(names: string[], version: string, from = 0): Promise<Reque
   return following;
 }
 
+/** Says that the store is still the one of `version`, and returns the watch that goes on. */
+async function sameStore(version: string, at: number): Promise<Request> {
+  const asked = await next(at);
+  expect(asked.query.get("limit")).toBe("1");
+  asked.answer(200, { metadata: { resourceVersion: version }, items: [] });
+  return next(at + 1);
+}
+
 describe("a watch", () => {
   test("begins with what is there, as events", async () => {
     watch.start();
@@ -113,7 +121,7 @@ describe("a watch", () => {
     await expect.poll(() => watch.synced).toBe(true);
     stream.end();
     // It ended at once, which is no good reason to begin at once.
-    expect((await next(1)).query.get("resourceVersion")).toBe("9");
+    expect((await sameStore("9", 1)).query.get("resourceVersion")).toBe("9");
     expect(pauses).toEqual([750]);
   });
 
@@ -149,7 +157,7 @@ describe("a watch", () => {
     await saying("+a", "+b");
     stream.write('{"type":"ADDED","object":{"metadata":{"name":"c"');
     stream.close(2);
-    expect((await next(3)).query.get("resourceVersion")).toBe("6");
+    expect((await sameStore("7", 3)).query.get("resourceVersion")).toBe("6");
     expect(said).toEqual(["+a", "+b"]);
   });
 
@@ -175,9 +183,48 @@ describe("a watch", () => {
     watch.start();
     const { stream } = await listed(["a"], "5");
     stream.end();
-    (await next(3)).answer(410, { reason: "Gone", message: "too old" });
-    await listed([], "50", 4);
+    (await sameStore("5", 3)).answer(410, { reason: "Gone", message: "too old" });
+    await listed([], "50", 5);
     expect(said).toEqual(["+a", "-a"]);
+  });
+
+  test("of a store that was emptied deletes nothing until it is asked to list again", async () => {
+    watch.start();
+    const { stream } = await listed(["a", "b"], "500");
+    stream.write(`${JSON.stringify({ type: "ERROR", object: { code: 410, message: "too old" } })}\n`);
+    (await next(3)).answer(200, { metadata: { resourceVersion: "20" }, items: [{ metadata: { name: "c", resourceVersion: "1" } }] });
+    // Again, as versions of that store are those of other objects.
+    const again = await listed(["b", "c"], "21", 4);
+    await saying("+a", "+b", "+c", "+b", "+c");
+    expect([...watch.missing]).toEqual(["a"]);
+    again.event("DELETED", "b", "22");
+    again.event("ADDED", "d", "23");
+    await saying("+a", "+b", "+c", "+b", "+c", "-b", "+d");
+    watch.relist();
+    await listed(["c", "d"], "24", 6);
+    await expect.poll(() => [...watch.missing]).toEqual([]);
+    expect(said.slice(7)).toEqual(["+d", "-a"]);
+  });
+
+  test("that was lost asks first whether the store is still the same", async () => {
+    watch.start();
+    const { stream } = await listed(["a"], "500");
+    stream.end();
+    (await next(3)).answer(503, "starting");
+    (await next(4)).answer(200, { metadata: { resourceVersion: "20" }, items: [] });
+    (await next(5)).answer(200, { metadata: { resourceVersion: "20" }, items: [{ metadata: { name: "b", resourceVersion: "10" } }] });
+    await listed(["b"], "20", 6);
+    expect([...watch.missing]).toEqual(["a"]);
+    expect(said).toEqual(["+a", "+b", "+b"]);
+  });
+
+  test("that hears of an older version than it knows lists again", async () => {
+    watch.start();
+    const { event } = await listed(["a"], "500");
+    event("MODIFIED", "a", "30");
+    (await next(3)).answer(200, { metadata: { resourceVersion: "30" }, items: [{ metadata: { name: "a", resourceVersion: "30" } }] });
+    await listed(["a"], "30", 4);
+    await saying("+a", "+a", "+a");
   });
 
   test.each<[string, string | Buffer]>([
@@ -190,7 +237,7 @@ describe("a watch", () => {
     watch.start();
     const { stream } = await listed(["a"], "5");
     stream.write(octets);
-    expect((await next(3)).query.get("resourceVersion")).toBe("5");
+    expect((await sameStore("5", 3)).query.get("resourceVersion")).toBe("5");
     expect(pauses).toHaveLength(1);
     expect(said).toEqual(["+a"]);
   });
@@ -220,7 +267,7 @@ describe("a watch", () => {
     const { stream } = await listed(["a"], "5");
     sessions[0].goaway();
     stream.end();
-    await next(3);
+    await sameStore("5", 3);
     expect(sessions).toHaveLength(2);
   });
 });

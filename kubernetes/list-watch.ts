@@ -59,11 +59,17 @@ export class ListWatch {
   /** Resource version by name. */
   readonly #known = new Map<string, string>();
   #resourceVersion: string | undefined;
+  /** The newest resource version that the collection had. */
+  #newest = -1;
+  /** Known, and not there since the server's store went back: nobody deleted them. */
+  readonly #missing = new Set<string>();
   #synced = false;
   #lists = 0;
   #failed: Failure | undefined;
   #heardAt: number;
   #failures = 0;
+  /** The watch did not end by its time: who answers next may have another store. */
+  #wasLost = false;
   #hasBookmarks = false;
   /** The server refused `sendInitialEvents`. */
   #pagesOnly = false;
@@ -89,6 +95,11 @@ export class ListWatch {
     return this.#lists;
   }
 
+  /** Names of objects that are kept, though they are not there since the server's store was emptied or is an older one. Nobody deleted them. */
+  get missing(): ReadonlySet<string> {
+    return this.#missing;
+  }
+
   /** Why there is no watch now. */
   get failed(): Failure | undefined {
     return this.#failed;
@@ -103,8 +114,10 @@ export class ListWatch {
     this.#running ??= this.#run();
   }
 
-  /** Lists again, and at once if it waits. */
+  /** Lists again, and at once if it waits. What is not there then is gone. */
   relist(): void {
+    this.#missing.clear();
+    this.#newest = -1;
     this.#resourceVersion = undefined;
     this.#abort.abort(new ApiError(0, "Relist", "asked to list again"));
     this.#pause?.skip();
@@ -142,8 +155,11 @@ export class ListWatch {
     if (error.expired && this.#resourceVersion !== undefined) {
       log.debug({ collection: this.collection.name }, `listing again: ${error.message}`);
       this.#resourceVersion = undefined;
-      if (this.#failures++ === 0) return;
+      return;
     }
+    // See #hasSameStore().
+    if (error.reason === "Silent") this.#resourceVersion = undefined;
+    this.#wasLost = true;
     this.#failures++;
     if (!this.#failed || this.#failed.error.message !== error.message) {
       this.#failed = { since: this.#failed?.since ?? clock.now(), error };
@@ -214,7 +230,19 @@ export class ListWatch {
   }
 
   async #watch(): Promise<void> {
+    if (this.#wasLost && !(await this.#hasSameStore())) {
+      this.#resourceVersion = undefined;
+      return;
+    }
     await this.#follow({ resourceVersion: this.#resourceVersion }, event => this.#event(event));
+  }
+
+  /** A watch would not tell: from a version that the store has not reached yet it hears nothing, not even bookmarks. */
+  async #hasSameStore(): Promise<boolean> {
+    const { metadata } = await this.#parts.client.list(this.collection.path, { ...this.#query, limit: 1 });
+    this.#wasLost = false;
+    const version = numberOf(metadata.resourceVersion);
+    return version < 0 || version >= this.#newest;
   }
 
   async #follow(query: Query, event: (event: WatchEvent) => void): Promise<void> {
@@ -226,8 +254,11 @@ export class ListWatch {
     // A watch that was accepted says nothing while nothing changes.
     const opened = () => this.#opened();
     await client.watch(this.collection.path, { query: all, signal: this.#abort.signal, idle, event, opened });
+    const lasted = this.#parts.clock.monotonic() - started;
+    // A server that is killed ends it like one that ends it.
+    if (lasted < timeoutSeconds * 1000) this.#wasLost = true;
     // A server, or something before it, that ends each watch at once must not be asked without a pause.
-    if (this.#parts.clock.monotonic() - started < 1000) throw new ApiError(0, "EndedEarly", "the watch ended as soon as it began");
+    if (lasted < 1000) throw new ApiError(0, "EndedEarly", "the watch ended as soon as it began");
   }
 
   #opened(): void {
@@ -242,6 +273,8 @@ export class ListWatch {
     this.#heard();
     this.#failures = 0;
     const { name, resourceVersion } = object.metadata;
+    if (numberOf(resourceVersion) < this.#newest) throw new ApiError(410, "Expired", "the server's store is an older one");
+    this.#newest = Math.max(this.#newest, numberOf(resourceVersion));
     if (type === "BOOKMARK") this.#hasBookmarks = true;
     else if (type === "DELETED") this.#delete(name);
     else this.#set(object);
@@ -251,17 +284,21 @@ export class ListWatch {
 
   #set(object: ApiObject): void {
     const { name, resourceVersion = "" } = object.metadata;
+    this.#missing.delete(name);
     if (resourceVersion !== "" && this.#known.get(name) === resourceVersion) return;
     this.#known.set(name, resourceVersion);
     this.#listener.set(object);
   }
 
   #delete(name: string): void {
+    this.#missing.delete(name);
     if (this.#known.delete(name)) this.#listener.delete(name);
   }
 
   #complete(seen: ReadonlySet<string>, version: string | undefined): void {
-    for (const name of [...this.#known.keys()]) if (!seen.has(name)) this.#delete(name);
+    this.#wasLost = false;
+    this.#checkStore(seen, version);
+    for (const name of [...this.#known.keys()]) if (!seen.has(name) && !this.#missing.has(name)) this.#delete(name);
     this.#resourceVersion = version;
     this.#synced = true;
     this.#lists++;
@@ -271,9 +308,26 @@ export class ListWatch {
     this.#listener.settled();
   }
 
+  /** A store that went back was emptied, or restored from a backup. What it lacks nobody deleted, and a version may be that of another object now. */
+  #checkStore(seen: ReadonlySet<string>, version: string | undefined): void {
+    const before = this.#newest;
+    this.#newest = numberOf(version);
+    if (this.#newest >= before || this.#newest < 0) return;
+    for (const name of this.#known.keys()) {
+      if (!seen.has(name)) this.#missing.add(name);
+      this.#known.set(name, "");
+    }
+    throw new ApiError(0, "Relist", "the server's store is an older one");
+  }
+
   #heard(): void {
     this.#heardAt = this.#parts.clock.monotonic();
   }
+}
+
+/** Resource versions are etcd's revisions. -1: none, or none that can be compared. */
+function numberOf(version: string | undefined): number {
+  return version !== undefined && /^\d{1,15}$/.test(version) ? Number(version) : -1;
 }
 
 /** An ERROR event holds a metav1.Status. */

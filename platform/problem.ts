@@ -86,6 +86,7 @@ export const Reasons = [
   "SelectsNothing",
   "SessionDown",
   "SessionsLost",
+  "StoreWentBack",
   "TemplateReferenced",
   "UnknownAnnotation",
   "UnknownField",

@@ -49,6 +49,9 @@ const MAX_SELECTORS = 8;
 const MAX_SECRET_WATCHES = 32;
 const ALL_SECRETS = "";
 
+/** Objects that one problem names. */
+const MAX_NAMES = 5;
+
 /** A collection with what is known of it. */
 interface Followed {
   watch: ListWatch;
@@ -312,13 +315,31 @@ export class KubernetesSource implements ResourceSource {
 
   #watchProblems(): Problem[] {
     const { server } = this.#parts.client;
-    return this.#failures().map(one => {
+    const failed = this.#failures().map((one): Problem => {
       const { reason, message, remedy } = describe(server, one);
       const secret = one.names.every(name => name.startsWith("Secret ")) && one.names.length === 1;
       const object = secret ? `Secret/${one.names[0].split("/")[1]}` : "API server";
       const effect = one.synced ? `; what was known stays in force since ${new Date(one.failure.since).toISOString()}` : "";
       return { severity: "warning", reason, object, field: "", message: `${message}${effect}`, remedy };
     });
+    return [...failed, ...this.#missingProblems()];
+  }
+
+  #missingProblems(): Problem[] {
+    const names = this.#followed().flatMap(({ watch }) => [...watch.missing].map(name => `${watch.collection.name.split(".")[0]} ${name}`));
+    if (names.length === 0) return [];
+    const all = [...new Set(names)].sort();
+    const some = all.length > MAX_NAMES ? `${all.slice(0, MAX_NAMES).join(", ")} and ${all.length - MAX_NAMES} more` : all.join(", ");
+    return [
+      {
+        severity: "warning",
+        reason: "StoreWentBack",
+        object: "API server",
+        field: "",
+        message: `its store was emptied, or is an older one, and lacks what nobody deleted: ${some}; what they said stays in force`,
+        remedy: "restore or create them; if they are to be gone: podlane reload on each node",
+      },
+    ];
   }
 }
 

@@ -40,6 +40,8 @@ export interface ApiServer {
   kill(): Promise<void>;
   /** The API server at the same port. */
   restart(): Promise<void>;
+  /** Both end, `change` is given the folder with etcd's data, and both start again. */
+  changeStore(change: (data: string) => void): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -62,7 +64,8 @@ export async function startApiServer({ watchCache = false, tokens = [] }: ApiSer
     const assets = process.env.KUBEBUILDER_ASSETS ?? unpack(folder);
     const [client, peer, secure] = await freePorts(3);
     await writeCredentials(folder, tokens);
-    children.push(run(folder, join(assets, "etcd"), etcdFlags(folder, client, peer)));
+    const startEtcd = () => children.push(run(folder, join(assets, "etcd"), etcdFlags(folder, client, peer)));
+    startEtcd();
     const restart = async () => {
       children.push(run(folder, join(assets, "kube-apiserver"), apiFlags(folder, client, secure, watchCache)));
       await ready(folder, secure, children);
@@ -80,6 +83,12 @@ export async function startApiServer({ watchCache = false, tokens = [] }: ApiSer
       }),
       kill: async () => end(children.pop()!),
       restart,
+      changeStore: async change => {
+        for (const child of children.splice(0).reverse()) await end(child);
+        change(join(folder, "etcd"));
+        startEtcd();
+        await restart();
+      },
       stop,
     };
   } catch (error) {
