@@ -118,8 +118,8 @@ test("is what the agents need, and nothing else", async () => {
 
 test("is not to read a Secret of another namespace, to make a pod or to remove a node", async () => {
   const core = { group: "", subresource: "", namespaced: true };
-  expect(await may("podlane", { ...core, resource: "secrets" }, "get", "kube-system")).toBe(false);
+  expect(await may("podlane", { ...core, resource: "secrets" }, "list", "kube-system")).toBe(false);
   expect(await may("podlane", { ...core, resource: "pods" }, "create", "podlane-system")).toBe(false);
   expect(await may("podlane", { ...core, resource: "nodes" }, "delete", "")).toBe(false);
-  expect(await may("podlane", { ...core, resource: "secrets" }, "get", "podlane-system")).toBe(true);
+  expect(await may("podlane", { ...core, resource: "secrets" }, "list", "podlane-system")).toBe(true);
 });
