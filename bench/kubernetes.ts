@@ -46,6 +46,8 @@ interface Figures {
   reached: number;
   pods: number;
   agents?: Agents;
+  /** From the start of a fourth node's kubelet until the others route to its pods. */
+  joined?: number;
 }
 
 async function main(values: Values): Promise<void> {
@@ -82,7 +84,8 @@ async function measure(side: Side, image: string, pods: number): Promise<Figures
     const ready = since();
     await until("the pods of all nodes reach each other", () => allReached(cluster), BOUND);
     const reached = since();
-    return { side, ready, reached, ...(await start(cluster, pods)) };
+    const started = await start(cluster, pods);
+    return { side, ready, reached, ...started, ...(side === "podlane" && { joined: await joinNode(cluster) }) };
   } finally {
     await cluster.close();
   }
@@ -101,6 +104,18 @@ async function start(cluster: Cluster, pods: number): Promise<Pick<Figures, "pod
   const cpu = after.reduce((sum, { cpuSeconds }, at) => sum + cpuSeconds - before[at].cpuSeconds, 0);
   const largest = (all: typeof after) => Math.max(...all.map(({ peakMB }) => peakMB));
   return { pods: seconds, agents: { cpu, before: largest(before), peak: largest(after) } };
+}
+
+async function joinNode(cluster: Cluster): Promise<number> {
+  const others = [...cluster.nodes];
+  const node = await cluster.join();
+  let ranges: string[] = [];
+  await until("the others route to the new node's pods", async () => {
+    ranges = ranges.length > 0 ? ranges : ((await cluster.api("GET", `/api/v1/nodes/${node.name}`)).spec?.podCIDRs ?? []);
+    const routes = await Promise.all(others.map(one => one.must(["sh", "-c", "ip route; ip -6 route"])));
+    return ranges.length > 0 && routes.every(text => ranges.every(range => text.includes(`${range} `)));
+  });
+  return (performance.now() - node.kubeletStarted) / 1000;
 }
 
 async function deploy(cluster: Cluster, app: string, replicas: number): Promise<void> {
@@ -175,6 +190,8 @@ function print(head: string, figures: readonly Figures[], pods: number): void {
       return [side, ...(["ready", "reached", "pods"] as const).map(name => seconds(median(mine.map(one => one[name]))))];
     }),
   );
+  const joined = figures.flatMap(one => one.joined ?? []);
+  console.log(`\nfrom the start of a fourth node's kubelet until all others route to its pods: ${seconds(median(joined))}`);
   const agents = figures.flatMap(one => one.agents ?? []);
   const of = (name: keyof Agents, digits: number) => round(median(agents.map(one => one[name])), digits);
   console.log(

@@ -16,7 +16,7 @@ const [name, ...rest] = process.argv.slice(2);
 
 if (name === undefined || name === "--help") {
   console.log("benchmarks (npm run bench -- NAME [ARGUMENTS]):\n");
-  for (const [one, text] of benchmarks) console.log(`  ${one.padEnd(14)}${text}`);
+  for (const [one, text] of benchmarks) console.log(`  ${one.padEnd(16)}${text}`);
   if (benchmarks.size === 0) console.log("  none in bench/");
 } else if (benchmarks.has(name)) {
   const { status, signal } = spawnSync(process.execPath, [join(folder, `${name}.ts`), ...rest], { stdio: "inherit" });

@@ -154,6 +154,14 @@ export class Cluster {
     for (const node of this.nodes) await until(`all sessions of ${node.name} are up`, () => node.converged(), 30_000);
   }
 
+  /** One node more, booted; its kubelet has been started. */
+  async join(): Promise<ClusterNode> {
+    const node = new ClusterNode(this, this.nodes.length + 1);
+    this.nodes.push(node);
+    await node.up();
+    return node;
+  }
+
   /** podlane as deploy/podlane.yaml has it. The image is to be among those of the nodes. */
   async install(): Promise<void> {
     await this.access.applyManifest(readFileSync(manifest, "utf8"));
@@ -193,6 +201,8 @@ export class ClusterNode extends KubernetesNode {
   readonly #cluster: Cluster;
   #agent: Daemon | undefined;
   #lives = 0;
+  /** When the kubelet was started last, of performance.now(). */
+  kubeletStarted = 0;
 
   constructor(cluster: Cluster, number: number) {
     const name = `n${number}`;
@@ -210,6 +220,11 @@ export class ClusterNode extends KubernetesNode {
     });
     this.octet = octet;
     this.#cluster = cluster;
+  }
+
+  override start(name: string, words: string[], netns?: string): Daemon {
+    if (name === "kubelet") this.kubeletStarted = performance.now();
+    return super.start(name, words, netns);
   }
 
   override async up(): Promise<void> {
