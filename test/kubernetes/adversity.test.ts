@@ -75,6 +75,7 @@ function ready({ status, metadata }: any): boolean {
 }
 
 async function killAgent(node: ClusterNode): Promise<void> {
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: a shell's.
   const kill = 'for one in /proc/[0-9]*; do [ "$(readlink $one/exe)" = /usr/bin/node ] && kill -9 ${one#/proc/}; done; true';
   const before = (await node.agent("/v1/status"))?.startedAt;
   await node.must(["sh", "-c", kill]);
