@@ -275,8 +275,23 @@ test("a clock that is a day ahead costs nothing, and shows in the times alone", 
     await cluster.access.kubectl(["-n", "podlane-system", "delete", "pod", "--field-selector", "spec.nodeName=n1", "--wait=true"]);
     await until("another agent answers", async () => ((await startedAt()) ?? before) !== before, 60_000);
   };
-  const data = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(dayAhead)}` };
-  await cluster.api("POST", "/api/v1/namespaces/podlane-system/configmaps", { metadata: { name: "podlane" }, data });
+  // Pods have the new template when they are made anew, and only that of n1 is.
+  const patch = (...operations: object[]) =>
+    cluster.access.kubectl([
+      "-n",
+      "podlane-system",
+      "patch",
+      "daemonset",
+      "podlane",
+      "--type=json",
+      `--patch=${JSON.stringify(operations)}`,
+    ]);
+  const variables = "/spec/template/spec/containers/0/env";
+  const shifted = { name: "NODE_OPTIONS", value: `--import=data:text/javascript,${encodeURIComponent(dayAhead)}` };
+  await patch(
+    { op: "replace", path: "/spec/updateStrategy", value: { type: "OnDelete" } },
+    { op: "add", path: `${variables}/0`, value: shifted },
+  );
   await replaceAgent();
   await settled();
   await followed();
@@ -286,8 +301,9 @@ test("a clock that is a day ahead costs nothing, and shows in the times alone", 
   const before = await renewed();
   await until("somebody holds the Lease", async () => (await renewed()) !== before, 90_000);
   await witness.look();
-  await cluster.api("DELETE", "/api/v1/namespaces/podlane-system/configmaps/podlane");
+  await patch({ op: "remove", path: `${variables}/0` });
   await replaceAgent();
+  await patch({ op: "replace", path: "/spec/updateStrategy", value: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: 1 } } });
   await settled();
   await followed();
   const cost = await tell("clock of n1 a day ahead, its agent replaced twice", witness);

@@ -113,7 +113,8 @@ describe("events", () => {
     const { items } = await cluster.api("GET", `${pods}?fieldSelector=spec.nodeName%3Dn1`);
     await cluster.api("DELETE", `${pods}/${items[0].metadata.name}`);
     await following.ended;
-    expect(following.log()).toMatch(/podlane: .*(ended|failed|broke off).*exit code 1/s);
+    // The last: the relay ran, and had not come to the agent yet.
+    expect(following.log()).toMatch(/podlane: .*(ended|failed|broke off|no agent runs here).*exit code 1/s);
   });
 });
 
