@@ -6,6 +6,7 @@
 import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { ApiClient, Query } from "./client.ts";
+import { Backoff } from "./pace.ts";
 import { ApiError, type ApiObject, type WatchEvent } from "./types.ts";
 
 export interface Collection {
@@ -44,7 +45,7 @@ export interface Failure {
 
 const PAGE = 500;
 /** Milliseconds: the first pause after a failure, and the longest. Each is drawn anew, as thousands of agents lose the same server at once. */
-const FIRST_PAUSE = 500;
+const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 30_000;
 /** Seconds of one watch, from, and up to twice as much: as long as the server would choose. */
 const WATCH_TIME = 1800;
@@ -67,7 +68,7 @@ export class ListWatch {
   #lists = 0;
   #failed: Failure | undefined;
   #heardAt: number;
-  #failures = 0;
+  readonly #backoff: Backoff;
   /** The watch did not end by its time: who answers next may have another store. */
   #wasLost = false;
   #hasBookmarks = false;
@@ -83,6 +84,7 @@ export class ListWatch {
     this.#parts = parts;
     this.#listener = listener;
     this.#heardAt = parts.clock.monotonic();
+    this.#backoff = new Backoff({ first: FIRST_PAUSE, longest: LONGEST_PAUSE, random: parts.random });
   }
 
   /** All objects have been said once. */
@@ -145,7 +147,7 @@ export class ListWatch {
   }
 
   async #recover(error: ApiError): Promise<void> {
-    const { clock, log, random } = this.#parts;
+    const { clock, log } = this.#parts;
     if (error.reason === "Relist") return;
     if (this.#resourceVersion === undefined && !this.#pagesOnly && (error.status === 400 || error.status === 422)) {
       this.#pagesOnly = true;
@@ -160,14 +162,12 @@ export class ListWatch {
     // See #hasSameStore().
     if (error.reason === "Silent") this.#resourceVersion = undefined;
     this.#wasLost = true;
-    this.#failures++;
     if (!this.#failed || this.#failed.error.message !== error.message) {
       this.#failed = { since: this.#failed?.since ?? clock.now(), error };
       log.debug({ collection: this.collection.name, status: error.status }, `cannot be followed: ${error.message}`);
       this.#listener.settled();
     }
-    const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** Math.min(this.#failures, 10));
-    await this.#wait(Math.max(error.retryAfter ?? 0, longest / 2) + (random() * longest) / 2);
+    await this.#wait(this.#backoff.next(error));
   }
 
   #wait(milliseconds: number): Promise<void> {
@@ -271,7 +271,7 @@ export class ListWatch {
   #event({ type, object }: WatchEvent): void {
     if (type === "ERROR") throw statusOf(object);
     this.#heard();
-    this.#failures = 0;
+    this.#backoff.reset();
     const { name, resourceVersion } = object.metadata;
     if (numberOf(resourceVersion) < this.#newest) throw new ApiError(410, "Expired", "the server's store is an older one");
     this.#newest = Math.max(this.#newest, numberOf(resourceVersion));
@@ -303,7 +303,7 @@ export class ListWatch {
     this.#synced = true;
     this.#lists++;
     this.#failed = undefined;
-    this.#failures = 0;
+    this.#backoff.reset();
     this.#heard();
     this.#listener.settled();
   }

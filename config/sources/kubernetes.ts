@@ -82,6 +82,8 @@ export class KubernetesSource implements ResourceSource {
   #resources: Resources | undefined;
   /** Something that objects say has changed since the last delivery. */
   #dirty = true;
+  /** While reload() waits for new lists. */
+  #reloaded: (() => void) | undefined;
   #closed = false;
 
   constructor(options: KubernetesOptions, parts: KubernetesParts) {
@@ -121,7 +123,6 @@ export class KubernetesSource implements ResourceSource {
     this.#reloaded = undefined;
     this.#tell();
   }
-  #reloaded: (() => void) | undefined;
 
   age(): number {
     return Math.max(0, ...this.#followed().map(({ watch }) => watch.age));

@@ -7,14 +7,9 @@ import { generateKeyPairSync } from "node:crypto";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
+import { type Answer, answerOf, contentType } from "./answer.ts";
 import { apiFlags, etcdFlags, kubeconfig, managerFlags } from "./configuration.ts";
 import { until } from "./until.ts";
-
-export interface Answer {
-  status: number;
-  // biome-ignore lint/suspicious/noExplicitAny: whatever JSON the API server answers.
-  body: any;
-}
 
 export interface ControlPlane {
   /** Its own. */
@@ -46,22 +41,8 @@ export class ApiServerAccess {
 
   /** As the administrator. Rejects while nobody answers. */
   call(method: string, path: string, body?: object): Promise<Answer> {
-    const type = method === "PATCH" ? "application/merge-patch+json" : "application/json";
-    const socketPath = socketOf(this.#plane);
-    return new Promise((resolve, reject) => {
-      const sent = request({ socketPath, method, path, headers: { "content-type": type } }, response => {
-        const chunks: Buffer[] = [];
-        response.on("data", chunk => chunks.push(chunk));
-        response.on("error", reject);
-        response.on("end", () => {
-          const text = Buffer.concat(chunks).toString();
-          const json = response.headers["content-type"]?.includes("json");
-          resolve({ status: response.statusCode ?? 0, body: json ? JSON.parse(text) : text });
-        });
-      });
-      sent.on("error", reject);
-      sent.end(body && JSON.stringify(body));
-    });
+    const headers = { "content-type": contentType(method) };
+    return answerOf(request({ socketPath: socketOf(this.#plane), method, path, headers }), body);
   }
 
   /** `kubectl apply`; resolves when the kinds that it defines can be used. */

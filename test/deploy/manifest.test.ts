@@ -27,6 +27,13 @@ test("deploy/podlane.yaml and deploy/uninstall.yaml are generated from the base:
   expect(manifest()).toContain(`image: ${imageName}\n`);
 });
 
+test("the agent knows each flag that the manifest gives it", () => {
+  const help = execFileSync(process.execPath, [join(root, "cli/main.ts"), "agent", "--help"], { encoding: "utf8" });
+  const flags = [...manifest().matchAll(/^ +- (--[a-z-]+)/gm)].map(match => match[1]);
+  expect(flags).toContain("--kubernetes");
+  for (const flag of flags) expect(help).toContain(`  ${flag} `);
+});
+
 test("each object is there once, and what has a namespace says which", () => {
   const documents = parseAllDocuments(manifest());
   const found = objects(manifest());

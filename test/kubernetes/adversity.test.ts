@@ -2,12 +2,10 @@
  * What goes wrong in clusters, and what it costs on podlane: packets, sessions, routes. One cluster, podlane as its DaemonSet; each test mends what it
  * did. Needs root on Linux.
  */
-import { execFileSync } from "node:child_process";
 import { renameSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, expect, onTestFailed, test, vi } from "vitest";
-import { makeImage } from "../../deploy/image.ts";
 import { missingCluster } from "../../lab/kubernetes/programs.ts";
 import { webServer } from "../../lab/kubernetes/tools-image.ts";
 import { until } from "../../lab/kubernetes/until.ts";
@@ -25,11 +23,7 @@ let cluster: Cluster;
 
 beforeAll(async () => {
   if (missing) return;
-  const folder = execFileSync("mktemp", ["-d"], { encoding: "utf8" }).trim();
-  const image = join(folder, "podlane.tar");
-  await makeImage(image, false);
-  cluster = await Cluster.start(3, { network: "none", images: [image] });
-  execFileSync("rm", ["-r", folder]);
+  cluster = await Cluster.startWithImage(3);
   await cluster.install();
   await cluster.ready(60_000);
   const selector = { matchLabels: { app: "web" } };
@@ -216,7 +210,9 @@ test("a node that is deleted and added again with another range keeps its pods, 
   await witness.begin(await settled());
   await node.daemon("kubelet").kill("SIGTERM");
   await cluster.api("DELETE", "/api/v1/nodes/n3");
-  await delay(2000);
+  await until("the node knows that it is gone", async () =>
+    JSON.stringify(await node.agent("/v1/problems")).includes("there is no Node object"),
+  );
   await witness.look();
   node.startKubelet();
   const after = await registered("n3");

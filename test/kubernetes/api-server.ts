@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Credentials } from "../../kubernetes/credentials.ts";
+import { type Answer, answerOf, contentType } from "../../lab/kubernetes/answer.ts";
 import { sharedFile } from "../shared.ts";
 
 const packed = sharedFile("kubernetes", "unpack");
@@ -23,12 +24,6 @@ export function missingApiServer(): string | undefined {
   if (assets) return existsSync(join(assets, "kube-apiserver")) ? undefined : `no kube-apiserver in KUBEBUILDER_ASSETS=${assets}`;
   if (packed.exists) return undefined;
   return "no kube-apiserver: set KUBEBUILDER_ASSETS to a folder that holds kube-apiserver and etcd (setup-envtest makes one)";
-}
-
-export interface Answer {
-  status: number;
-  // biome-ignore lint/suspicious/noExplicitAny: whatever JSON the API server answers.
-  body: any;
 }
 
 export interface ApiServer {
@@ -183,20 +178,6 @@ async function ready(folder: string, port: number, children: ChildProcess[]): Pr
 }
 
 function call(port: number, ca: Buffer, method: string, path: string, body?: unknown): Promise<Answer> {
-  const type = method === "PATCH" ? "application/merge-patch+json" : "application/json";
-  const headers = { authorization: "Bearer test", "content-type": type, accept: "application/json" };
-  return new Promise((resolve, reject) => {
-    const sent = request({ host: "127.0.0.1", port, path, method, ca, headers }, response => {
-      const chunks: Buffer[] = [];
-      response.on("data", chunk => chunks.push(chunk));
-      response.on("error", reject);
-      response.on("end", () => {
-        const text = Buffer.concat(chunks).toString();
-        const json = response.headers["content-type"]?.includes("json");
-        resolve({ status: response.statusCode ?? 0, body: json ? JSON.parse(text) : text });
-      });
-    });
-    sent.on("error", reject);
-    sent.end(body === undefined ? undefined : JSON.stringify(body));
-  });
+  const headers = { authorization: "Bearer test", "content-type": contentType(method), accept: "application/json" };
+  return answerOf(request({ host: "127.0.0.1", port, path, method, ca, headers }), body);
 }

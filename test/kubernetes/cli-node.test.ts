@@ -2,13 +2,12 @@
  * `podlane --node` against the agents of a cluster of real containerd and kubelet: through the API server and the kubelet into the agent's container, and as a plugin
  * of a real kubectl. Needs root on Linux.
  */
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFailed, test, vi } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { version } from "../../agent/version.ts";
-import { imageName, makeImage } from "../../deploy/image.ts";
+import { imageName } from "../../deploy/image.ts";
 import { manifest } from "../../deploy/manifests.ts";
 import { missingCluster } from "../../lab/kubernetes/programs.ts";
 import { until } from "../../lab/kubernetes/until.ts";
@@ -24,14 +23,7 @@ let plugins: string;
 
 beforeAll(async () => {
   if (missing) return;
-  const folder = mkdtempSync(join(tmpdir(), "podlane-image-"));
-  try {
-    const image = join(folder, "podlane.tar");
-    await makeImage(image, false);
-    cluster = await Cluster.start(2, { network: "none", images: [image] });
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  cluster = await Cluster.startWithImage(2);
   plugins = join(cluster.folder, "plugins");
   mkdirSync(plugins);
   symlinkSync(join(root, "scripts/podlane"), join(plugins, "kubectl-podlane"));

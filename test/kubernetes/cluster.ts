@@ -7,6 +7,7 @@ import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wri
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildPlugin } from "../../cni/plugin/build.ts";
+import { makeImage } from "../../deploy/image.ts";
 import { type ApiServerAccess, startControlPlane } from "../../lab/kubernetes/control-plane.ts";
 import { listGroups, removeGroups } from "../../lab/kubernetes/groups.ts";
 import { type Daemon, Machine } from "../../lab/kubernetes/machine.ts";
@@ -59,6 +60,18 @@ export class Cluster {
       const logs = cluster.logs();
       await cluster.close();
       throw new Error(`the cluster does not start: ${(error as Error).message}\n${logs}`, { cause: error });
+    }
+  }
+
+  /** With nodes that have podlane's image, made here, and no network: install() brings it. */
+  static async startWithImage(count: number): Promise<Cluster> {
+    const folder = mkdtempSync(join(tmpdir(), "podlane-image-"));
+    try {
+      const image = join(folder, "podlane.tar");
+      await makeImage(image, false);
+      return await Cluster.start(count, { network: "none", images: [image] });
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
     }
   }
 

@@ -2,12 +2,9 @@
  * podlane as `kubectl apply -f deploy/podlane.yaml` installs it in a cluster of real containerd, kubelet and kube-proxy: the agents are pods of the image made here,
  * configured by custom resources. Needs root on Linux.
  */
-import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFailed, test, vi } from "vitest";
-import { makeImage } from "../../deploy/image.ts";
-import { manifest } from "../../deploy/manifests.ts";
 import type { Machine } from "../../lab/kubernetes/machine.ts";
 import { missingCluster } from "../../lab/kubernetes/programs.ts";
 import { webServer } from "../../lab/kubernetes/tools-image.ts";
@@ -17,29 +14,17 @@ import { startTor, torObjects } from "./tor.ts";
 
 // Much longer than on a quiet machine.
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 240_000 });
-const missing = missingCluster() ?? (existsSync("/usr/lib/frr/bgpd") ? unknownFlags() : "the router is FRR: install frr");
+const missing = missingCluster() ?? (existsSync("/usr/lib/frr/bgpd") ? undefined : "the router is FRR: install frr");
 const apps = "/apis/apps/v1/namespaces/default/deployments";
 /** capabilities(7): NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SYS_ADMIN. */
 const capabilities = [10, 12, 13, 21];
-
-/** Those of the manifest that this agent does not know. */
-function unknownFlags(): string | undefined {
-  const help = execFileSync(process.execPath, [join(import.meta.dirname, "../../cli/main.ts"), "agent", "--help"], { encoding: "utf8" });
-  const flags = [...manifest().matchAll(/^ +- (--[a-z-]+)/gm)].map(match => match[1]);
-  const unknown = flags.filter(flag => !help.includes(`  ${flag} `));
-  return unknown.length > 0 ? `the agent has no ${unknown.join(", ")}` : undefined;
-}
 
 let cluster: Cluster;
 let tor: Machine;
 
 beforeAll(async () => {
   if (missing) return;
-  const folder = execFileSync("mktemp", ["-d"], { encoding: "utf8" }).trim();
-  const image = join(folder, "podlane.tar");
-  await makeImage(image, false);
-  cluster = await Cluster.start(3, { network: "none", images: [image] });
-  execFileSync("rm", ["-r", folder]);
+  cluster = await Cluster.startWithImage(3);
   tor = await startTor(cluster);
   await cluster.install();
   await cluster.access.kubectl(["apply", "-f", "-"], torObjects.map(object => JSON.stringify(object)).join("\n---\n"));
@@ -78,13 +63,7 @@ async function deploy(app: string): Promise<Web[]> {
   );
   const attached = new Map<string, string>();
   for (const node of cluster.nodes) {
-    // In an update it is away for a moment.
-    let answer: { attachments: { netns: string; pod: { uid: string } }[] } | undefined;
-    await until(`the agent of ${node.name} answers`, async () => {
-      answer = await node.agent("/v1/attachments");
-      return answer !== undefined;
-    });
-    for (const one of answer?.attachments ?? []) attached.set(one.pod.uid, one.netns);
+    for (const one of await node.attachments()) attached.set(one.pod.uid, one.netns);
   }
   return (await cluster.pods(app)).map(({ metadata, spec, status }) => ({
     name: metadata.name,
