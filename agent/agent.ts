@@ -9,7 +9,6 @@ import type { RoutePlaces } from "../bgpd/platform.ts";
 import type { SessionCounts, SpeakerSnapshot } from "../bgpd/snapshot.ts";
 import { Speaker, type SpeakerEvent } from "../bgpd/speaker.ts";
 import { type LastGood, nothingGood } from "../config/compile/memory.ts";
-import { rangesOf } from "../config/compile/origins.ts";
 import { compileFrom } from "../config/compile.ts";
 import { type NodeFacts, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import { emptyResources, type Resources } from "../config/resources/kinds.ts";
@@ -26,13 +25,17 @@ import { Departures } from "./departures.ts";
 import { nodeFacts } from "./facts.ts";
 import { Gateways, readGateways } from "./gateways.ts";
 import type { Figures, MetricsSubject } from "./metrics/figures.ts";
+import { NamedTimers } from "./named-timers.ts";
 import { planView, readDirectory } from "./offline.ts";
+import { PlanMemory } from "./plan-memory.ts";
 import { Pods } from "./pods.ts";
+import { ProblemLog } from "./problem-log.ts";
 import { routeMemory } from "./route-memory.ts";
-import { loadPlan, planPath, type SavedPlan, savePlan } from "./saved-plan.ts";
+import type { SavedPlan } from "./saved-plan.ts";
 import type { Serving } from "./serving.ts";
 import { ServingWatch } from "./serving-watch.ts";
 import type { NodeReport } from "./status/node-state.ts";
+import { statusView } from "./status-view.ts";
 import { Turns } from "./turns.ts";
 import { version } from "./version.ts";
 
@@ -72,8 +75,6 @@ const HELD_DELAY = 100;
 const SERVING_DELAY = 50;
 /** Milliseconds until a node that is not in a good list of nodes is believed to be deleted. */
 const ABSENCE_CONFIRMED = 10_000;
-/** Nodes that are gone whose pod subnets are remembered. */
-const MAX_GONE = 100;
 /** Milliseconds between sweeps for attachments whose pod is gone. */
 const SWEEP_INTERVAL = 60_000;
 /** Milliseconds of a turn of the event loop from which on it is told. */
@@ -88,10 +89,12 @@ export class Agent {
   #looking: Promise<void> | undefined;
   readonly #serving: ServingWatch;
   readonly #cniFiles: CniFiles | undefined;
+  readonly #problemLog: ProblemLog;
   readonly #startedAt: number;
-  readonly #timers = new Map<string, { cancel(): void }>();
+  readonly #timers: NamedTimers;
   #stopWatching: () => void = () => {};
   readonly #places: RoutePlaces;
+  readonly #memory: PlanMemory;
   #leftRoutes: Forwarding | undefined;
   #speaker: Speaker | undefined;
   /** One that still says goodbye to its neighbours; until it has, its port is taken. */
@@ -117,21 +120,21 @@ export class Agent {
   /** Clock.monotonic() since when the list of nodes is good and this node is not in it. */
   #absentSince: number | undefined;
   readonly #departures = new Departures(ABSENCE_CONFIRMED);
-  /** NodeFacts.rangesBefore, with nodes that are gone: who comes back has pods with addresses of its former subnet. */
-  #ranges: NonNullable<NodeFacts["rangesBefore"]> = {};
   #closed = false;
   readonly #turns: Turns;
 
   constructor(options: AgentOptions, parts: AgentParts) {
     this.#options = options;
     this.#parts = parts;
+    this.#timers = new NamedTimers(parts.clock);
+    this.#problemLog = new ProblemLog(parts.log, (text, problem) => this.#publish("problem", text, problem));
     this.#startedAt = parts.clock.now();
     this.#turns = new Turns(this.#startedAt);
     this.#pods = new Pods(options.stateDirectory, {
       ...parts,
       mended: texts => this.#publish("mended", texts.join("; ")),
       serving: () => this.#serving.look(),
-      heldChanged: () => this.#soon("held", HELD_DELAY, () => this.#heldChanged()),
+      heldChanged: () => this.#timers.soon("held", HELD_DELAY, () => this.#heldChanged()),
     });
     this.#serving = new ServingWatch({
       clock: parts.clock,
@@ -143,6 +146,7 @@ export class Agent {
     const cni = { clock, log, ready: () => this.#serving.serving.ready, mended: (text: string) => this.#publish("mended", text) };
     this.#cniFiles = options.cni && new CniFiles(options.cni, cni);
     this.#places = routeMemory(options, parts.log);
+    this.#memory = new PlanMemory(options, parts.log);
     this.#gateways = new Gateways({ ...parts, ours: () => this.#protocols(), changed: () => this.#factsChanged() });
     this.#facts = this.#readFacts();
   }
@@ -151,14 +155,14 @@ export class Agent {
   async start(): Promise<void> {
     this.#stopWatching = this.#parts.kernel.watch(events => {
       if (events.some(event => event.type === "address" || event.type === "overrun"))
-        this.#later("facts", FACTS_DELAY, () => this.#factsChanged());
+        this.#timers.later("facts", FACTS_DELAY, () => this.#factsChanged());
       // Who flushes addresses, reloads sysctls or takes links down means no harm, and pods are cut off all the same.
-      this.#soon("pods", PODS_DELAY, () => this.#lookAtPods());
+      this.#timers.soon("pods", PODS_DELAY, () => this.#lookAtPods());
     }, nodeTopics);
     await this.#startSource();
     await this.#looking;
     this.#cniFiles?.look();
-    this.#later("sweep", SWEEP_INTERVAL, () => this.#sweep());
+    this.#timers.later("sweep", SWEEP_INTERVAL, () => this.#sweep());
     this.#nextTurns();
   }
 
@@ -191,7 +195,7 @@ export class Agent {
     this.#turns.close();
     this.#serving.close();
     this.#cniFiles?.close();
-    for (const timer of this.#timers.values()) timer.cancel();
+    this.#timers.close();
     this.#stopWatching();
     this.#gateways.close();
     await this.#parts.source.close();
@@ -223,30 +227,17 @@ export class Agent {
   }
 
   #status(snapshot: SpeakerSnapshot | undefined, problems: readonly Problem[]): StatusView {
-    const errors = problems.filter(one => one.severity === "error").length;
-    const { neighbors, ...speaker } = snapshot ?? {};
-    const sessions = {
-      established: neighbors?.filter(one => one.state === "Established").length ?? 0,
-      configured: neighbors?.length ?? 0,
-      overdue: neighbors?.filter(one => one.overdue).map(one => one.name) ?? [],
-    };
-    return {
+    const { ready, reason } = this.serving();
+    const appliedAt = this.#appliedAt === undefined ? {} : { appliedAt: new Date(this.#appliedAt).toISOString() };
+    const found = {
       node: this.#options.node,
-      version,
-      pid: process.pid,
-      memory: memory(),
       turns: this.#turns.view(this.#parts.clock.now()),
       startedAt: new Date(this.#startedAt).toISOString(),
-      config: {
-        source: this.#options.sourceName,
-        inUse: this.#inUse,
-        ...(this.#appliedAt !== undefined && { appliedAt: new Date(this.#appliedAt).toISOString() }),
-      },
-      ...(isSpeaking(speaker) && { speaker: { ...speaker, sessions } }),
+      config: { source: this.#options.sourceName, inUse: this.#inUse, ...appliedAt },
       attachments: this.#pods.attachments().length,
-      serving: { ready: this.#serving.serving.ready, reason: this.#serving.serving.reason },
-      problems: { errors, warnings: problems.length - errors },
+      serving: { ready, reason },
     };
+    return statusView(found, snapshot, problems);
   }
 
   problems(): Problem[] {
@@ -325,8 +316,8 @@ export class Agent {
         agentProblem("ConfigurationUnreadable", "configuration", message, `it is tried again every ${SOURCE_RETRY / 1000} s`),
       ];
       if (!this.#plan) this.#useSavedPlan("the configuration cannot be read");
-      this.#logProblems(this.problems());
-      this.#later("source", SOURCE_RETRY, () => void this.#startSource());
+      this.#problemLog.see(this.problems());
+      this.#timers.later("source", SOURCE_RETRY, () => void this.#startSource());
     }
   }
 
@@ -335,7 +326,7 @@ export class Agent {
     this.#resources = resources;
     this.#hasResources = true;
     this.#sourceProblems = problems;
-    this.#timers.get("source")?.cancel();
+    this.#timers.cancel("source");
     if (!namesGateways(resources)) this.#gateways.close();
     else if (!this.#gateways.known) {
       const { faults } = this.#parts;
@@ -359,11 +350,11 @@ export class Agent {
   #recompute(): void {
     const obstacle = this.#obstacle();
     if (obstacle !== undefined && this.#keepLastGood(obstacle)) {
-      this.#logProblems(this.problems());
+      this.#problemLog.see(this.problems());
       return;
     }
-    this.#lastGood ??= this.#savedLastGood();
-    const facts = { ...this.#facts, rangesBefore: this.#rangesBefore() };
+    this.#lastGood ??= this.#memory.lastGood();
+    const facts = { ...this.#facts, rangesBefore: this.#memory.rangesBefore(this.#plan) };
     const { plan, lastGood } = compileFrom(this.#withDeparting(), facts, {
       lastGood: this.#lastGood,
       unread: unreadObjects(this.#sourceProblems),
@@ -375,12 +366,12 @@ export class Agent {
     this.#apply(plan, "source");
     // Which addresses pods hold beside the ranges is known once these are applied.
     if (this.#heldChanged()) return;
-    this.#logProblems(this.problems());
+    this.#problemLog.see(this.problems());
   }
 
   #withDeparting(): Resources {
     const { resources, wait } = this.#departures.keep(this.#resources, this.#options.node, this.#parts.clock.monotonic());
-    if (wait !== undefined) this.#later("departures", wait, () => this.#recompute());
+    if (wait !== undefined) this.#timers.later("departures", wait, () => this.#recompute());
     return resources;
   }
 
@@ -389,9 +380,9 @@ export class Agent {
     const { resources, problems } = await readDirectory(directory).catch((error: Error) => {
       throw new ApiError(400, error.message, "name a directory that the agent can read");
     });
-    const past = { lastGood: this.#lastGood ?? this.#savedLastGood(), unread: unreadObjects(problems) };
+    const past = { lastGood: this.#lastGood ?? this.#memory.lastGood(), unread: unreadObjects(problems) };
     const gateways = namesGateways(resources) ? await this.#gatewaysNow() : undefined;
-    const { plan } = compileFrom(resources, { ...this.#facts, gateways, rangesBefore: this.#rangesBefore() }, past);
+    const { plan } = compileFrom(resources, { ...this.#facts, gateways, rangesBefore: this.#memory.rangesBefore(this.#plan) }, past);
     const changes = this.#speaker && plan.speaker ? this.#speaker.preview(plan.speaker) : undefined;
     return { ...planView({ ...plan, problems: underCauses(problems, plan.problems) }), changes };
   }
@@ -402,15 +393,6 @@ export class Agent {
     return this.#gateways.known ?? (await read().catch(() => undefined));
   }
 
-  /** Of the run before this one. That its file cannot be used is said where it is needed. */
-  #savedLastGood(): LastGood {
-    try {
-      return loadPlan(planPath(this.#options.stateDirectory), this.#options.node)?.lastGood ?? nothingGood();
-    } catch {
-      return nothingGood();
-    }
-  }
-
   /** True: all was compiled again. */
   #heldChanged(): boolean {
     const held = this.#pods.held();
@@ -418,21 +400,6 @@ export class Agent {
     this.#facts = { ...this.#facts, held: held.length > 0 ? held : undefined };
     if (this.#hasResources) this.#recompute();
     return this.#hasResources;
-  }
-
-  /** By the plan that is in force; at the start by that on disk, as a change of the ranges is remembered nowhere else. */
-  #rangesBefore(): NodeFacts["rangesBefore"] {
-    try {
-      const plan = this.#plan ?? loadPlan(planPath(this.#options.stateDirectory), this.#options.node)?.plan;
-      const now = rangesOf(plan?.speaker?.origins);
-      if (!now) return undefined;
-      const gone = Object.entries(this.#ranges).filter(([name]) => !Object.hasOwn(now, name));
-      this.#ranges = { ...Object.fromEntries(gone.slice(-MAX_GONE)), ...now };
-      return this.#ranges;
-    } catch (error) {
-      this.#parts.log.warn({}, `former pod subnets of nodes are not known: ${(error as Error).message}`);
-      return undefined;
-    }
   }
 
   /** False: there is nothing to keep. */
@@ -475,29 +442,20 @@ export class Agent {
       return text;
     }
     // One that never had a part in BGP has nothing to take back from anybody.
-    if (!this.#plan && !this.#savedPart()) return undefined;
+    if (!this.#plan && !this.#memory.hadPart()) return undefined;
     this.#absentSince ??= clock.monotonic();
     const left = this.#absentSince + ABSENCE_CONFIRMED - clock.monotonic();
     if (left <= 0) return undefined;
-    this.#later("absence", left, () => this.#recompute());
+    this.#timers.later("absence", left, () => this.#recompute());
     const sure = this.#parts.source.authoritative ? "" : ", though other nodes are there";
     return `${text}${sure}: its routes are withdrawn in ${Math.ceil(left / 1000)} s unless it comes back`;
-  }
-
-  /** The plan on the disk has a part in BGP: the agent was restarted, and neighbours may keep its routes. */
-  #savedPart(): boolean {
-    try {
-      return loadPlan(planPath(this.#options.stateDirectory), this.#options.node)?.plan.speaker !== undefined;
-    } catch {
-      return false;
-    }
   }
 
   /** False: there is none. */
   #useSavedPlan(reason: string): boolean {
     let saved: SavedPlan | undefined;
     try {
-      saved = loadPlan(planPath(this.#options.stateDirectory), this.#options.node);
+      saved = this.#memory.load();
     } catch (error) {
       const message = (error as Error).message;
       this.#agentProblems = [
@@ -530,9 +488,9 @@ export class Agent {
     this.#inUse = from;
     if (from === "source") this.#savedAt = undefined;
     if (!same) this.#appliedAt = this.#parts.clock.now();
-    this.#soon("serving", SERVING_DELAY, () => this.#serving.look());
+    this.#timers.soon("serving", SERVING_DELAY, () => this.#serving.look());
     // The bridge's own address is left out of the facts, and the plan says which bridge that is.
-    this.#later("facts", FACTS_DELAY, () => this.#factsChanged());
+    this.#timers.later("facts", FACTS_DELAY, () => this.#factsChanged());
     if (from === "source" && (!same || this.#unsaved)) this.#save(plan);
   }
 
@@ -584,7 +542,7 @@ export class Agent {
 
   #save(plan: NodePlan): void {
     try {
-      savePlan(planPath(this.#options.stateDirectory), plan, this.#lastGood ?? nothingGood(), new Date(this.#parts.clock.now()));
+      this.#memory.save(plan, this.#lastGood ?? nothingGood(), this.#parts.clock.now());
     } catch (error) {
       const message = `the last good plan cannot be saved: ${(error as Error).message}`;
       this.#parts.log.error({}, message);
@@ -612,7 +570,7 @@ export class Agent {
   }
 
   #nextTurns(): void {
-    this.#later("turns", SWEEP_INTERVAL, () => {
+    this.#timers.later("turns", SWEEP_INTERVAL, () => {
       const longest = this.#turns.next(this.#parts.clock.now());
       const text = `the event loop stood still for ${longest} ms: no session was served meanwhile`;
       if (longest >= STANDSTILL) this.#parts.log.warn({ longest }, text);
@@ -624,8 +582,8 @@ export class Agent {
     this.#lookAtPods();
     this.#cniFiles?.look();
     // Some problems come with time, such as a session that stays down.
-    this.#logProblems(this.problems());
-    void this.#pods.sweep().finally(() => this.#later("sweep", SWEEP_INTERVAL, () => this.#sweep()));
+    this.#problemLog.see(this.problems());
+    void this.#pods.sweep().finally(() => this.#timers.later("sweep", SWEEP_INTERVAL, () => this.#sweep()));
   }
 
   #speakerEvent(event: SpeakerEvent): void {
@@ -633,7 +591,7 @@ export class Agent {
       const { type, neighbor, state, reason } = event;
       this.#publish(type, `${neighbor}: ${state} (${reason})`, { neighbor, state, reason });
     } else if (event.type === "converged") this.#publish(event.type, event.reason);
-    this.#soon("serving", SERVING_DELAY, () => this.#serving.look());
+    this.#timers.soon("serving", SERVING_DELAY, () => this.#serving.look());
   }
 
   #lookAtPods(): void {
@@ -650,38 +608,6 @@ export class Agent {
 
   #publish(type: string, text: string, fields: object = {}): void {
     this.#parts.publish({ at: new Date(this.#parts.clock.now()).toISOString(), type, text, ...fields });
-  }
-
-  /** Each once, while it lasts. */
-  readonly #logged = new Set<string>();
-  #logProblems(problems: readonly Problem[]): void {
-    const now = new Set(problems.map(one => JSON.stringify(one)));
-    for (const old of this.#logged) if (!now.has(old)) this.#logged.delete(old);
-    for (const problem of problems) {
-      const key = JSON.stringify(problem);
-      if (this.#logged.has(key)) continue;
-      this.#logged.add(key);
-      const { severity, reason, object, field, place, message, remedy } = problem;
-      const text = `${[object, field].filter(Boolean).join(" ")}: ${message}`;
-      this.#parts.log[severity === "error" ? "error" : "warn"]({ reason, place, remedy }, text);
-      this.#publish("problem", text, { severity, reason, object, field, remedy });
-    }
-  }
-
-  /** One timer for each name; while it runs, others are one with it. */
-  #soon(name: string, milliseconds: number, run: () => void): void {
-    if (this.#timers.has(name)) return;
-    this.#later(name, milliseconds, () => {
-      this.#timers.delete(name);
-      run();
-    });
-  }
-
-  /** One timer for each name; a new one replaces the old. */
-  #later(name: string, milliseconds: number, run: () => void): void {
-    this.#timers.get(name)?.cancel();
-    if (this.#closed) return;
-    this.#timers.set(name, this.#parts.clock.after(milliseconds, run));
   }
 
   #requireSpeaker(): Speaker {
@@ -712,14 +638,4 @@ function agentProblem(reason: Reason, object: string, message: string, remedy: s
 
 function withoutProblems({ problems: _, ...plan }: NodePlan): Omit<NodePlan, "problems"> {
   return plan;
-}
-
-function isSpeaking(speaker: object): speaker is Omit<NonNullable<StatusView["speaker"]>, "sessions"> {
-  return "asn" in speaker;
-}
-
-/** Octets, as Node counts them. */
-function memory(): StatusView["memory"] {
-  const { rss: resident, heapTotal, heapUsed, external } = process.memoryUsage();
-  return { resident, heapTotal, heapUsed, external };
 }
