@@ -179,6 +179,19 @@ describe("a watch", () => {
     expect(watch.failed).toBeUndefined();
   });
 
+  test("that is too old again as soon as it was listed is begun anew after a pause", async () => {
+    watch.start();
+    const expire = ({ stream }: Request) => stream.write('{"type":"ERROR","object":{"code":410}}\n');
+    expire(await listed(["a"], "5"));
+    expire(await listed(["a"], "6", 3));
+    expect(pauses).toEqual([]);
+    expire(await listed(["a"], "7", 5));
+    const { event } = await listed(["a"], "8", 7);
+    expect(pauses).toHaveLength(2);
+    event("ADDED", "b", "9");
+    await saying("+a", "+b");
+  });
+
   test("that is too old, said by its status, lists again", async () => {
     watch.start();
     const { stream } = await listed(["a"], "5");

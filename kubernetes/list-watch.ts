@@ -69,6 +69,8 @@ export class ListWatch {
   #failed: Failure | undefined;
   #heardAt: number;
   readonly #backoff: Backoff;
+  /** How often it was too old since anything was heard by a watch. */
+  #expiries = 0;
   /** The watch did not end by its time: who answers next may have another store. */
   #wasLost = false;
   #hasBookmarks = false;
@@ -157,6 +159,8 @@ export class ListWatch {
     if (error.expired && this.#resourceVersion !== undefined) {
       log.debug({ collection: this.collection.name }, `listing again: ${error.message}`);
       this.#resourceVersion = undefined;
+      // A server that forgets again what it has just said must not be asked without a pause.
+      if (this.#expiries++ > 0) await this.#wait(this.#backoff.next(error));
       return;
     }
     // See #hasSameStore().
@@ -271,10 +275,11 @@ export class ListWatch {
   #event({ type, object }: WatchEvent): void {
     if (type === "ERROR") throw statusOf(object);
     this.#heard();
-    this.#backoff.reset();
     const { name, resourceVersion } = object.metadata;
     if (numberOf(resourceVersion) < this.#newest) throw new ApiError(410, "Expired", "the server's store is an older one");
     this.#newest = Math.max(this.#newest, numberOf(resourceVersion));
+    this.#backoff.reset();
+    this.#expiries = 0;
     if (type === "BOOKMARK") this.#hasBookmarks = true;
     else if (type === "DELETED") this.#delete(name);
     else this.#set(object);
