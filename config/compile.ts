@@ -19,6 +19,7 @@ import { hasOtherRouterId, reportDuplicateRouterIds, routerIdOf } from "./compil
 import { compileSessions, type Session } from "./compile/sessions.ts";
 import type { NodeFacts, NodePlan, Problem } from "./plan.ts";
 import type { Fabric, Resources } from "./resources/kinds.ts";
+import type { ServicesPlan } from "./services/types.ts";
 
 export interface Past {
   lastGood: LastGood;
@@ -76,12 +77,12 @@ export function compileNode({ cluster, routerIds }: CompiledCluster, facts: Node
   if (hasOtherRouterId(context)) reportDuplicateRouterIds(context);
   else problems.include(routerIds);
   const pods = compilePods(context);
-  const speaker = self.fabric ? compileSpeaker(context, self.fabric, pods) : undefined;
+  const { speaker, services } = self.fabric ? compileSpeaker(context, self.fabric, pods) : {};
   problems.include(policyProblems(cluster, self.asn || DEFAULT_ASN));
   reportHeld(context, speaker !== undefined);
   const readiness = self.fabric && { readiness: { ...self.fabric.spec.readiness } };
   return {
-    plan: { node: facts.name, speaker, pods, ...readiness, problems: problems.list() },
+    plan: { node: facts.name, speaker, pods, ...readiness, ...(services && { services }), problems: problems.list() },
     lastGood: () => cluster.memory.with(memory),
   };
 }
@@ -104,20 +105,20 @@ function missingNode({ name }: NodeFacts, problems: Problems): NodeView {
   return { name, labels: {}, annotations: {}, address: {}, canonical: {}, podCidrs: [], asn: 0, reflects: false };
 }
 
-function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): SpeakerConfig {
+function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): { speaker: SpeakerConfig; services: ServicesPlan | undefined } {
   const { self, facts } = context;
   const { spec } = fabric;
   const origins = compileOrigins(context, fabric);
   const sessions = compileSessions(context, fabric);
   const guards = compileGuards(context, fabric, pods);
   const named = compilePolicies(context, fabric, sessions, guards);
-  const { networks, lists, hears, policies: permits } = compileAdvertisements(context, sessions, named.lists);
+  const { networks, services, lists, hears, policies: permits } = compileAdvertisements(context, fabric, sessions, named.lists);
   const policies = { ...named.policies, ...permits };
   const roleOf = origins && ((session: Session) => roleAt(context, fabric, session));
   reportLonelyFamilies(context, fabric);
   if (origins) reportUnbelieved(context, fabric, origins, networks, hears);
   const { clusterID } = spec.mesh.routeReflectors ?? {};
-  return {
+  const speaker = {
     asn: self.asn,
     routerId: routerIdOf(self, facts),
     ...(clusterID && self.reflects ? { clusterId: clusterID } : {}),
@@ -133,6 +134,7 @@ function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): Speake
     ...(origins ? { origins } : {}),
     startupWait: spec.startupWait,
   };
+  return { speaker, services };
 }
 
 /** A node more or less is no other arrangement, a reflector is. */

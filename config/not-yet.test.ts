@@ -20,8 +20,6 @@ const uses: Record<string, string> = {
   "PodNetwork.overlay": object("PodNetwork", "overlay: Always"),
   "PodNetwork.masquerade.mode": object("PodNetwork", "masquerade: { mode: External }"),
   "Peer.interface": object("Peer", "asn: 65001, interface: eth0"),
-  "Advertisement.type": object("Advertisement", "type: Service, service: { addresses: [ClusterIP], selector: {} }, mesh: true"),
-  "Advertisement.service": object("Advertisement", "type: Service, service: { addresses: [ExternalIP], selector: {} }, mesh: true"),
 };
 
 test.each(Object.entries(uses))("the use of %s is a problem with a remedy", (path, text) => {

@@ -3,6 +3,7 @@ import type { SpeakerConfig } from "../bgpd/config.ts";
 import type { PodPlan } from "../cni/types.ts";
 import type { IpFamily } from "../net/address.ts";
 import type { Problem } from "../platform/problem.ts";
+import type { ServicesPlan } from "./services/types.ts";
 
 export type { Problem };
 
@@ -13,6 +14,7 @@ export interface NodePlan {
   pods: PodPlan;
   /** Absent: without sessions to wait for, as without BGP. */
   readiness?: ReadinessPlan;
+  services?: ServicesPlan;
   problems: Problem[];
 }
 

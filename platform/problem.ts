@@ -62,6 +62,7 @@ export const Reasons = [
   "NoOwnNextHop",
   "NoPodSubnet",
   "NoSession",
+  "NodeExcluded",
   "NodeNotFound",
   "NodeSetupFailed",
   "NodeValueUnusable",

@@ -1,13 +1,15 @@
 /** What this node originates, and which external peers may hear it: an Advertisement permits exactly its own prefixes (RFC 8212). */
 import type { NetworkConfig } from "../../bgpd/config.ts";
 import { formatAddress, formatPrefix, maskAddress, parseAddress, parsePrefix } from "../../net/address.ts";
-import type { Advertisement } from "../resources/kinds.ts";
+import type { Advertisement, Fabric } from "../resources/kinds.ts";
+import type { ServicesPlan } from "../services/types.ts";
 import { type Announcement, byName, type Cluster, type Context, compareText, type ResolvedPeer, selects, someOf } from "./context.ts";
 import { announcedHeld } from "./held.ts";
 import { astray } from "./memory.ts";
 import type { Lists } from "./neighbors.ts";
 import { type Grant, type Item, permit } from "./permits.ts";
 import { lengthOf, terminal } from "./policies.ts";
+import { compileServices } from "./services.ts";
 import type { Session } from "./sessions.ts";
 
 /** Whom each Advertisement selects, in the order of their names. */
@@ -43,9 +45,10 @@ export function resolveAdvertisements(cluster: Pick<Cluster, "resources" | "node
 /** Networks of this node; and the export policies that let them out, who asks them after those in `before`, and who hears what. */
 export function compileAdvertisements(
   context: Context,
+  fabric: Fabric,
   sessions: readonly Session[],
   before: Lists,
-): { networks: NetworkConfig[] } & ReturnType<typeof permit> {
+): { networks: NetworkConfig[]; services: ServicesPlan | undefined } & ReturnType<typeof permit> {
   const { self } = context;
   const networks = new Map<string, NetworkConfig>();
   for (const { prefix, source } of self.podCidrs) {
@@ -58,7 +61,13 @@ export function compileAdvertisements(
   const grants = own.flatMap(({ advertisement, peers }) => announce(context, advertisement, peers, sessions, networks) ?? []);
   const permitted = permit(context, grants, sessions, before);
   reportSilentPeers(context, sessions, new Set(own.flatMap(({ peers }) => [...peers])));
-  return { networks: [...networks.values()].sort((a, b) => compareText(a.prefix, b.prefix)), ...permitted };
+  const heard = new Set(grants.map(({ name }) => name));
+  const services = compileServices(
+    context,
+    fabric,
+    own.map(({ advertisement }) => advertisement).filter(({ metadata }) => heard.has(metadata.name)),
+  );
+  return { networks: [...networks.values()].sort((a, b) => compareText(a.prefix, b.prefix)), services, ...permitted };
 }
 
 /** Peers that selector or names choose, by name. */
@@ -119,7 +128,9 @@ function announce(
   if (!sessions.some(({ peer }) => (peer ? peers.has(peer) : mesh))) return undefined;
   const items = itemsOf(context, object, spec);
   for (const item of items) addNetwork(networks, item, object);
-  return items.length > 0 ? { name: metadata.name, attributes: spec.attributes ?? {}, items, peers, mesh } : undefined;
+  const dynamic = spec.type === "Service";
+  if (items.length === 0 && !dynamic) return undefined;
+  return { name: metadata.name, attributes: spec.attributes ?? {}, items, peers, mesh, ...(dynamic ? { dynamic } : {}) };
 }
 
 function itemsOf(context: Context, object: string, spec: Advertisement["spec"]): Item[] {
@@ -152,13 +163,6 @@ function itemsOf(context: Context, object: string, spec: Advertisement["spec"]):
         discard,
       }));
     case "Service":
-      problems.error(
-        "NotSupported",
-        object,
-        "spec.type",
-        "type Service is not supported yet: nothing is announced",
-        "announce the addresses with type Static until then",
-      );
       return [];
   }
 }

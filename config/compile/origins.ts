@@ -14,10 +14,11 @@ import {
 import { compilePrefixList } from "../../bgpd/policy/index.ts";
 import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { NodeFacts } from "../plan.ts";
-import type { Fabric } from "../resources/kinds.ts";
-import { byName, type Cluster, type Context, compareText, type NodeView, type ResolvedPeer } from "./context.ts";
+import type { Advertisement, Fabric } from "../resources/kinds.ts";
+import { parseRange, prefixesOf } from "../services/ranges.ts";
+import { byName, type Cluster, type Context, compareText, maxLength, type NodeView, type ResolvedPeer } from "./context.ts";
 import type { Additions } from "./neighbors.ts";
-import { compileRange } from "./policies.ts";
+import { compileRange, lengthOf } from "./policies.ts";
 import { hasOtherRouterId, routerIdOf } from "./router-ids.ts";
 import { isExternal, type Session } from "./sessions.ts";
 
@@ -49,10 +50,12 @@ function originsOf(cluster: Cluster, fabric: Fabric): OriginsConfig | undefined 
   if (mesh.accept?.length) lists[common] = mesh.accept.map(compileRange);
   for (const peer of cluster.peers) lists[`Peer/${peer.name}`] = takenIn(cluster, peer);
   for (const { metadata, spec } of byName(cluster.resources.advertisements)) {
-    if (spec.mesh && spec.type === "Static")
+    if (!spec.mesh) continue;
+    if (spec.type === "Static")
       lists[`Advertisement/${metadata.name}`] = (spec.static?.prefixes ?? []).map(({ prefix }) =>
         compileRange({ prefix: canonical(prefix) }),
       );
+    if (spec.type === "Service") lists[`Advertisement/${metadata.name}`] = serviceRanges(cluster, fabric, spec);
   }
   const members = cluster.members.get(fabric)?.all ?? [];
   const nodes = members.map(node => originOf(cluster, node, common in lists ? [common] : []));
@@ -101,9 +104,29 @@ function originOf(cluster: Cluster, node: NodeView, common: readonly string[]): 
     lists: [
       ...common,
       ...from.map(({ name }) => `Peer/${name}`),
-      ...announced.filter(({ spec }) => spec.type === "Static").map(({ metadata }) => `Advertisement/${metadata.name}`),
+      ...announced
+        .filter(({ spec }) => spec.type === "Static" || spec.type === "Service")
+        .map(({ metadata }) => `Advertisement/${metadata.name}`),
     ],
   };
+}
+
+/** Where addresses of Services may lie: what the pools and the service ranges say. Others take external addresses by spec.mesh.accept only. */
+function serviceRanges({ resources }: Cluster, fabric: Fabric, { service, aggregation }: Advertisement["spec"]): PrefixRangeConfig[] {
+  const kinds = service?.addresses ?? [];
+  const pools = kinds.includes("LoadBalancerIP")
+    ? byName(resources.addressPools).flatMap(({ spec }) => spec.addresses.flatMap(poolPrefixes))
+    : [];
+  const clusters = kinds.includes("ClusterIP")
+    ? [...(fabric.spec.serviceCIDRs ?? []), ...byName(resources.podNetworks).flatMap(({ spec }) => spec.serviceCIDRs ?? [])]
+    : [];
+  const covering = [...pools, ...clusters].map(canonical).flatMap(prefix => [prefix, ...aggregateOf(prefix, aggregation)]);
+  return [...new Set(covering)].map(prefix => ({ prefix, ge: lengthOf(prefix), le: maxLength(prefix) }));
+}
+
+function poolPrefixes(text: string): string[] {
+  const range = parseRange(text);
+  return range ? prefixesOf(range) : [];
 }
 
 /** Not those that other nodes have now; only the latest ones. */

@@ -22,6 +22,8 @@ export interface Grant {
   name: string;
   attributes: NonNullable<Advertisement["spec"]["attributes"]>;
   items: Item[];
+  /** What it announces comes and goes without this plan: addresses of Services, of either family. */
+  dynamic?: boolean;
   peers: ReadonlySet<ResolvedPeer>;
   /** The mesh hears it as well. */
   mesh: boolean;
@@ -62,7 +64,7 @@ export function permit(
       heard.map(({ name }) => `Advertisement/${name}`),
     );
     for (const family of Families) {
-      const here = heard.filter(grant => itemsOf(grant, family).length > 0);
+      const here = heard.filter(grant => grant.dynamic || itemsOf(grant, family).length > 0);
       if (here.length === 0 || !group.some(({ neighbor }) => neighbor.families[family])) continue;
       const added = [...sharedPolicies(context, here, family, policies), ...here.map(grant => policyName([grant]))];
       for (const { neighbor } of group) {
@@ -98,6 +100,10 @@ function sharedPolicies(context: Context, heard: readonly Grant[], family: Famil
     sets.set(name, set);
     set.items.push(items.get(prefix) as Item);
   }
+  for (const grants of combinations(heard.filter(({ dynamic }) => dynamic))) {
+    const name = policyName(grants);
+    sets.set(name, sets.get(name) ?? { grants, items: [] });
+  }
   for (const [name, set] of sets) {
     policies[name] ??= announcing(set.grants);
     reportContradictions(context, set.grants, set.items);
@@ -105,6 +111,16 @@ function sharedPolicies(context: Context, heard: readonly Grant[], family: Famil
   // What more of them announce is asked about first: what fewer do is true of it as well.
   const bySize = [...sets].sort(([a, one], [b, other]) => other.grants.length - one.grants.length || compareText(a, b));
   return bySize.map(([name]) => name);
+}
+
+/** Advertisements of Services that may announce one address together: each set of these has a policy, and there are 2^n of them. */
+const MAX_TOGETHER = 5;
+
+/** Of two and more. Which of them occur is not known yet. */
+function combinations(grants: readonly Grant[]): Grant[][] {
+  let sets: Grant[][] = [[]];
+  for (const grant of grants.slice(0, MAX_TOGETHER)) sets = sets.flatMap(set => [set, [...set, grant]]);
+  return sets.filter(({ length }) => length > 1);
 }
 
 function itemsOf({ items }: Grant, family: Family): Item[] {
@@ -144,7 +160,7 @@ function reportContradictions({ problems }: Context, grants: readonly Grant[], i
     for (const other of grants) {
       const [used, ignored] = [first.attributes[field], other.attributes[field]];
       if (ignored === undefined || ignored === used) continue;
-      const what = someOf(items.map(({ prefix }) => prefix).sort(compareText));
+      const what = items.length > 0 ? someOf(items.map(({ prefix }) => prefix).sort(compareText)) : "what both select";
       problems.error(
         "AttributesContradict",
         `Advertisement/${other.name}`,

@@ -1,6 +1,6 @@
 /** Advertisement: what the selected nodes announce to which peers. */
 import { community, communitySet, interfaceName, largeCommunity, objectName, plainStatus, prefix, selector } from "./common.ts";
-import { flag, integer, keyed, notYet, object, oneOf, optional, set } from "./schema.ts";
+import { flag, integer, keyed, object, oneOf, optional, set, text } from "./schema.ts";
 
 const attributes = object("Attributes of what is announced, towards the selected peers.", {
   communities: optional(communitySet("Communities (RFC 1997) to add.", community)),
@@ -19,6 +19,40 @@ const aggregation = object(
   { rules: [{ rule: "has(self.ipv4) || has(self.ipv6)", message: "give ipv4, ipv6 or both" }] },
 );
 
+/** What annotations of a Service may say of its own announcement, where the Advertisement lets them. */
+export const ServiceAnnotations = ["Communities", "LargeCommunities", "LocalPref", "MED", "Prepend"] as const;
+
+const service = object("For type Service. An address is announced from the nodes where a packet to it reaches an endpoint.", {
+  addresses: set("Which addresses.", oneOf("Kind of address.", ["ClusterIP", "ExternalIP", "LoadBalancerIP"]), 3, { minItems: 1 }),
+  selector: selector("The Services, by their labels."),
+  namespaceSelector: optional(selector("The namespaces of the Services, by their labels. Absent: all.")),
+  loadBalancerClasses: optional(
+    set("Only Services whose spec.loadBalancerClass is one of these. Absent: all.", text("A class.", 317, { minLength: 1 }), 16),
+  ),
+  withoutEndpoints: oneOf(
+    "Withdraw: an address without a ready endpoint is not announced. Keep: from where traffic policy Cluster applies it is announced all the same, and its packets are answered by the node's proxy.",
+    ["Withdraw", "Keep"],
+    { default: "Withdraw" },
+  ),
+  excludedNodes: oneOf(
+    "Respect: a node with the label node.kubernetes.io/exclude-from-external-load-balancers announces no external and no load-balancer address. Ignore: it does.",
+    ["Respect", "Ignore"],
+    { default: "Respect" },
+  ),
+  linkBandwidth: oneOf(
+    "Endpoints: routes carry a link bandwidth community (draft-ietf-idr-link-bandwidth) in proportion to the ready endpoints of the Service on the node, so that a router that looks at it gives each endpoint the same share. None: they carry none.",
+    ["None", "Endpoints"],
+    { default: "None" },
+  ),
+  annotations: optional(
+    set(
+      "What a Service may say of its own routes: podlane.io/communities, podlane.io/large-communities (lists with commas), podlane.io/local-pref, podlane.io/med, podlane.io/prepend. Absent: nothing.",
+      oneOf("What may be said.", [...ServiceAnnotations]),
+      ServiceAnnotations.length,
+    ),
+  ),
+});
+
 const staticPrefix = object("A prefix to originate.", {
   prefix: prefix("The prefix."),
   discard: flag("Install a discard route for it on the node, so that what no more specific route covers is dropped there.", false),
@@ -34,12 +68,9 @@ export const advertisementSpec = object(
   "What is wanted.",
   {
     nodeSelector: selector("The nodes that announce."),
-    type: notYet(
-      oneOf(
-        "PodCIDR: the node's pod subnets. Interface: addresses of named interfaces. Static: given prefixes. Service: addresses of services.",
-        ["PodCIDR", "Interface", "Static", "Service"],
-      ),
-      "Service",
+    type: oneOf(
+      "PodCIDR: the node's pod subnets. Interface: addresses of named interfaces. Static: given prefixes. Service: addresses of Services.",
+      ["PodCIDR", "Interface", "Static", "Service"],
     ),
     interface: optional(
       object("For type Interface.", {
@@ -50,14 +81,7 @@ export const advertisementSpec = object(
       }),
     ),
     static: optional(object("For type Static.", { prefixes: keyed("What to announce.", "prefix", staticPrefix, 256, { minItems: 1 }) })),
-    service: optional(
-      notYet(
-        object("For type Service.", {
-          addresses: set("Which addresses.", oneOf("Kind of address.", ["ClusterIP", "ExternalIP", "LoadBalancerIP"]), 3, { minItems: 1 }),
-          selector: selector("The services, by their labels."),
-        }),
-      ),
-    ),
+    service: optional(service),
     peerSelector: optional(selector("The peers that hear it, by labels of the Peer objects.")),
     peers: optional(
       set("The peers that hear it, by name; together with peerSelector: either suffices.", objectName("Name of a Peer."), 64),

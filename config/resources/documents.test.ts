@@ -69,7 +69,7 @@ describe("what a problem says", () => {
     [
       "a foreign kind",
       "apiVersion: apps/v1\nkind: Deployment\n",
-      'a.yaml, document 1, line 2:7: error: a.yaml kind: kind "Deployment" with apiVersion "apps/v1" is not known. known are podlane.io Fabric, PodNetwork, Peer, Policy, Advertisement, and v1 Node, Secret',
+      'a.yaml, document 1, line 2:7: error: a.yaml kind: kind "Deployment" with apiVersion "apps/v1" is not known. known are podlane.io Fabric, PodNetwork, Peer, Policy, Advertisement, AddressPool, and v1 Node, Secret',
     ],
     [
       "a name that is none",

@@ -141,6 +141,17 @@ const readiness = object(
   },
 );
 
+const services = object(
+  "When the node's proxy for Services can take packets: their addresses are announced from then on. Where it does not answer, they are after `timeout`.",
+  {
+    proxyHealthPort: integer("Port of kube-proxy's health server on the node (healthzBindAddress); 0: it is not asked.", 0, 65535, {
+      default: 10256,
+    }),
+    timeout: integer("How long an answer is awaited until addresses are announced without it. Seconds, 0..3600.", 0, 3600, { default: 30 }),
+  },
+  { default: {} },
+);
+
 export const fabricSpec = object(
   "What is wanted.",
   {
@@ -190,6 +201,7 @@ export const fabricSpec = object(
       },
     ),
     readiness,
+    services,
   },
   { rules: [{ rule: "has(self.asn) != has(self.asnFrom)", message: "asn or asnFrom says the AS of the nodes: one of both is needed" }] },
 );

@@ -1,5 +1,6 @@
 /** The table of kinds: names, columns and schemas. A new kind is one row here, from which its type and its place in Resources follow. */
 import type { Static, TSchema } from "typebox";
+import { addressPoolSpec, addressPoolStatus } from "./address-pool.ts";
 import { advertisementSpec, advertisementStatus } from "./advertisement.ts";
 import type { apiVersion } from "./common.ts";
 import { CoreKinds, type Metadata } from "./core.ts";
@@ -122,6 +123,27 @@ export const Kinds = {
     spec: advertisementSpec,
     status: advertisementStatus,
   },
+  AddressPool: {
+    kind: "AddressPool",
+    plural: "addresspools",
+    singular: "addresspool",
+    shortNames: ["pap"],
+    description: "Addresses that Services of type LoadBalancer get.",
+    columns: [
+      { name: "Auto", type: "boolean", jsonPath: ".spec.autoAssign" },
+      { name: "Used4", type: "integer", jsonPath: ".status.ipv4.used" },
+      { name: "Free4", type: "integer", jsonPath: ".status.ipv4.free" },
+      { name: "Used6", type: "integer", jsonPath: ".status.ipv6.used" },
+      { name: "Free6", type: "integer", jsonPath: ".status.ipv6.free" },
+      accepted,
+      { name: "Priority", type: "integer", jsonPath: ".spec.priority", priority: 1 },
+      { name: "Class", type: "string", jsonPath: ".spec.loadBalancerClass", priority: 1 },
+      age,
+    ],
+    collection: "addressPools",
+    spec: addressPoolSpec,
+    status: addressPoolStatus,
+  },
   NodeState: {
     kind: "NodeState",
     plural: "nodestates",
@@ -164,6 +186,7 @@ export type PodNetwork = Podlane<"PodNetwork">;
 export type Peer = Podlane<"Peer">;
 export type Policy = Podlane<"Policy">;
 export type Advertisement = Podlane<"Advertisement">;
+export type AddressPool = Podlane<"AddressPool">;
 
 export type Selector = NonNullable<Fabric["spec"]["nodeSelector"]>;
 

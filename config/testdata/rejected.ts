@@ -460,6 +460,27 @@ export const rejected: Rejected[] = [
     message: /not for type Static/,
   },
   {
+    what: "a pool's range with bits beyond its length",
+    kind: "AddressPool",
+    spec: { addresses: ["192.0.2.1/24"] },
+    field: "spec.addresses[0]",
+    message: /no bits set beyond/,
+  },
+  {
+    what: "a pool's range with three ends",
+    kind: "AddressPool",
+    spec: { addresses: ["192.0.2.1-192.0.2.5-192.0.2.9"] },
+    field: "spec.addresses[0]",
+    message: /or a range/,
+  },
+  {
+    what: "a pool's range of two families",
+    kind: "AddressPool",
+    spec: { addresses: ["192.0.2.1-2001:db8::1"] },
+    field: "spec.addresses[0]",
+    message: /of one family/,
+  },
+  {
     what: "prepend 17 times",
     kind: "Advertisement",
     spec: advertisement({ attributes: { prepend: 17 } }),
