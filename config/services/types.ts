@@ -38,6 +38,15 @@ export interface EndpointCounts {
 
 export type Endpoints = Readonly<Record<IpFamily, EndpointCounts>>;
 
+/** Who knows the Services and what their endpoints come to on this node. */
+export interface ServiceLookup {
+  services(): Iterable<ServiceView>;
+  service(key: string): ServiceView | undefined;
+  endpoints(key: string): Endpoints;
+  /** undefined: there is no such namespace, or it is not known. */
+  namespaceLabels(name: string): Record<string, string> | undefined;
+}
+
 /** An Advertisement of type Service on a node that it selects. Plain JSON, part of the plan. */
 export interface ServiceRule {
   /** "Advertisement/vips" */

@@ -2,7 +2,7 @@
 
 export interface Rejected {
   what: string;
-  kind: "Fabric" | "PodNetwork" | "Peer" | "Policy" | "Advertisement";
+  kind: "Fabric" | "PodNetwork" | "Peer" | "Policy" | "Advertisement" | "AddressPool";
   spec: Record<string, unknown>;
   /** Field that the problem of the file names. */
   field: string;
