@@ -28,8 +28,15 @@ export async function installCrds(server: Pick<ApiServer, "call">): Promise<void
   }
 }
 
+/** A server that has just started takes its time until it knows what it serves, and removes nothing before. */
+const REMOVAL = 90_000;
+
 export async function uninstallCrds(server: Pick<ApiServer, "call">): Promise<void> {
   for (const { plural } of kindRows) await server.call("DELETE", `${DEFINITIONS}/${plural}.podlane.io`);
   for (const { plural } of kindRows)
-    await until(`${plural} are gone`, async () => (await server.call("GET", `${DEFINITIONS}/${plural}.podlane.io`)).status === 404);
+    await until(
+      `${plural} are gone`,
+      async () => (await server.call("GET", `${DEFINITIONS}/${plural}.podlane.io`)).status === 404,
+      REMOVAL,
+    );
 }
