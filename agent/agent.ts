@@ -11,7 +11,7 @@ import { Speaker, type SpeakerEvent } from "../bgpd/speaker.ts";
 import { type LastGood, nothingGood } from "../config/compile/memory.ts";
 import { compileFrom } from "../config/compile.ts";
 import { type NodeFacts, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
-import { emptyResources, type Resources } from "../config/resources/kinds.ts";
+import { type AnyResource, emptyResources, type Resources } from "../config/resources/kinds.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
 import { type KernelAccess, RTPROT_PODLANE } from "../kernel/index.ts";
 import type { Clock } from "../platform/clock.ts";
@@ -23,6 +23,7 @@ import type { EventView, PlanView, ReloadView, StatusView } from "./api/views.ts
 import { CniFiles, type CniFilesOptions } from "./cni-files.ts";
 import { Departures } from "./departures.ts";
 import { nodeFacts } from "./facts.ts";
+import { complete, ownObjects } from "./former-objects.ts";
 import { Gateways, readGateways } from "./gateways.ts";
 import type { Figures, MetricsSubject } from "./metrics/figures.ts";
 import { NamedTimers } from "./named-timers.ts";
@@ -102,6 +103,11 @@ export class Agent {
   #resources: Resources = emptyResources();
   /** The source was read at least once. */
   #hasResources = false;
+  /** Those of ours that are in force, and their JSON. */
+  #objects: AnyResource[] | undefined;
+  #objectsInForce = "";
+  /** See complete(). */
+  #lacking = false;
   #facts: NodeFacts;
   #plan: NodePlan | undefined;
   /** What objects that cannot be used fall back to. Read from the disk before the first compile. */
@@ -321,9 +327,11 @@ export class Agent {
     }
   }
 
-  #take(resources: Resources, problems: Problem[]): void {
+  #take(given: Resources, found: Problem[]): void {
     if (this.#closed) return;
+    const { resources, problems, lacking } = complete(given, found, this.#objects ?? this.#memory.objects());
     this.#resources = resources;
+    this.#lacking = lacking;
     this.#hasResources = true;
     this.#sourceProblems = problems;
     this.#timers.cancel("source");
@@ -359,7 +367,10 @@ export class Agent {
       lastGood: this.#lastGood,
       unread: unreadObjects(this.#sourceProblems),
     });
-    this.#unsaved ||= JSON.stringify(lastGood) !== JSON.stringify(this.#lastGood);
+    this.#objects = ownObjects(this.#resources);
+    const objects = JSON.stringify(this.#objects);
+    this.#unsaved ||= JSON.stringify(lastGood) !== JSON.stringify(this.#lastGood) || objects !== this.#objectsInForce;
+    this.#objectsInForce = objects;
     this.#lastGood = lastGood;
     this.#agentProblems = [];
     this.#compileProblems = plan.problems;
@@ -421,9 +432,8 @@ export class Agent {
       const absent = this.#absence();
       if (absent !== undefined) return absent;
     }
-    // A running agent has the last good version of every object; one that starts does not, and must not drop what it cannot read.
-    const unread = this.#sourceProblems.some(one => one.severity === "error");
-    if (unread && this.#inUse !== "source") return "some objects cannot be read";
+    // A running agent has the last good version of every object; one that starts must not drop what it does not know.
+    if (this.#lacking && this.#inUse !== "source") return "some objects cannot be read";
     return undefined;
   }
 
@@ -542,7 +552,8 @@ export class Agent {
 
   #save(plan: NodePlan): void {
     try {
-      this.#memory.save(plan, this.#lastGood ?? nothingGood(), this.#parts.clock.now());
+      const saved = { plan, lastGood: this.#lastGood ?? nothingGood(), objects: this.#objects };
+      this.#memory.save(saved, this.#parts.clock.now());
     } catch (error) {
       const message = `the last good plan cannot be saved: ${(error as Error).message}`;
       this.#parts.log.error({}, message);

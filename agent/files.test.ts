@@ -51,7 +51,7 @@ describe("the saved plan", () => {
     const path = planPath(folder);
     expect(loadPlan(path, "node1")).toBeUndefined();
     writeFileSync(`${path}.new`, "half", { mode: 0o644 });
-    savePlan(path, plan, nothingGood(), new Date("2026-01-02T03:04:05Z"));
+    savePlan(path, { plan, lastGood: nothingGood() }, new Date("2026-01-02T03:04:05Z"));
     expect(loadPlan(path, "node1")).toEqual({
       savedAt: "2026-01-02T03:04:05.000Z",
       plan: { ...plan, problems: [] },
@@ -93,7 +93,7 @@ describe("the saved plan", () => {
 
   test("is refused in words when it is another node's, cut off or foreign", () => {
     const path = planPath(folder);
-    savePlan(path, plan, nothingGood(), new Date());
+    savePlan(path, { plan, lastGood: nothingGood() }, new Date());
     expect(() => loadPlan(path, "node2")).toThrow('is the plan of node "node1", not of "node2"');
     writeFileSync(path, readFileSync(path, "utf8").slice(0, 40));
     expect(() => loadPlan(path, "node1")).toThrow(`${path} cannot be read`);

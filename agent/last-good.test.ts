@@ -76,6 +76,40 @@ test("a template that is renamed ends no session, neither at once nor after a re
   await expect.poll(problems, within).toEqual([]);
 });
 
+test("an object that cannot be read is as it was, also after a restart, while others change and what was never in force stays out", async () => {
+  const world = (template: object, port: number) =>
+    [
+      object("Fabric", "all", { nodeSelector: {}, asn: 64512, mesh: { type: "None" }, forwarding: { metric: port } }),
+      object("Peer", "base", { template: true, ...common, ...template }),
+      object("Peer", "one", peer(1, "base")),
+      object("Peer", "two", peer(2, "base")),
+      object("Advertisement", "pods", { nodeSelector: {}, type: "PodCIDR", peerSelector: {} }),
+    ].join("\n---\n");
+  pair.write("nodes.yaml", nodes());
+  pair.write("objects.yaml", world({}, 7));
+  const [agent] = [pair.start(0), pair.start(1)];
+  await expect.poll(() => pair.kernelRoutes(0), within).toContain("10.244.2.0/24");
+
+  agent.process.kill("SIGTERM");
+  await agent.ended;
+  const newer = object("Policy", "newer", { rules: [{ result: "Accept", since: "a later version" }] });
+  pair.write("objects.yaml", `${world({ novelty: true }, 8)}\n---\n${newer}`);
+  pair.start(0);
+  await expect
+    .poll(problems, within)
+    .toContainEqual(
+      expect.objectContaining({ object: "Peer/base", message: expect.stringContaining("its last good version stays in force") }),
+    );
+  await expect.poll(sessions, within).toEqual([expect.stringMatching(/^two Established /)]);
+  expect(await problems()).toContainEqual(expect.objectContaining({ object: "Policy/newer" }));
+  expect(await problems()).not.toContainEqual(expect.objectContaining({ reason: "ConfigurationHeld" }));
+  await expect.poll(async () => (await pair.ask<PlanView>(0, "plan"))?.speaker?.fib.metric, within).toBe(8);
+
+  pair.write("objects.yaml", world({}, 8));
+  await pair.podlane(0, "reload");
+  await expect.poll(problems, within).toEqual([]);
+});
+
 test("names that are mistyped end no session and take no route, neither at once nor after a restart", async () => {
   const world = (policy: string, key: string, heard: string) =>
     [

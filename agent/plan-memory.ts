@@ -2,6 +2,7 @@
 import { type LastGood, nothingGood } from "../config/compile/memory.ts";
 import { rangesOf } from "../config/compile/origins.ts";
 import type { NodeFacts, NodePlan } from "../config/plan.ts";
+import type { AnyResource } from "../config/resources/kinds.ts";
 import type { Logger } from "../platform/log.ts";
 import { loadPlan, planPath, type SavedPlan, savePlan } from "./saved-plan.ts";
 
@@ -27,8 +28,17 @@ export class PlanMemory {
   }
 
   /** Throws what the file system throws. */
-  save(plan: NodePlan, lastGood: LastGood, now: number): void {
-    savePlan(this.#path, plan, lastGood, new Date(now));
+  save(saved: Omit<SavedPlan, "savedAt">, now: number): void {
+    savePlan(this.#path, saved, new Date(now));
+  }
+
+  /** Those of ours that were in force in the run before this one. undefined: not known. */
+  objects(): AnyResource[] | undefined {
+    try {
+      return this.load()?.objects;
+    } catch {
+      return undefined;
+    }
   }
 
   /** Of the run before this one. That its file cannot be used is said where it is needed. */

@@ -8,13 +8,17 @@ import type { NetworkConfig, SpeakerConfig } from "../bgpd/config.ts";
 import { type LastGood, readLastGood } from "../config/compile/memory.ts";
 import { endOf } from "../config/compile/sessions.ts";
 import type { NodePlan } from "../config/plan.ts";
+import type { AnyResource } from "../config/resources/kinds.ts";
 import { replaceFile } from "./atomic-file.ts";
+import { readObjects } from "./former-objects.ts";
 
 export interface SavedPlan {
   /** RFC 3339. */
   savedAt: string;
   plan: NodePlan;
   lastGood: LastGood;
+  /** Of ours, that were in force. Absent: not known. */
+  objects?: AnyResource[];
 }
 
 const FORMAT = 1;
@@ -26,8 +30,8 @@ export function planPath(stateDirectory: string): string {
 }
 
 /** Throws what the file system throws, such as ENOSPC; the old file is then still there. */
-export function savePlan(path: string, plan: NodePlan, lastGood: LastGood, now: Date): void {
-  replaceFile(path, JSON.stringify({ format: FORMAT, savedAt: now.toISOString(), plan: { ...plan, problems: [] }, lastGood }));
+export function savePlan(path: string, { plan, lastGood, objects }: Omit<SavedPlan, "savedAt">, now: Date): void {
+  replaceFile(path, JSON.stringify({ format: FORMAT, savedAt: now.toISOString(), plan: { ...plan, problems: [] }, lastGood, objects }));
 }
 
 /** undefined where there is none. Throws an Error in words when it cannot be used. */
@@ -35,7 +39,7 @@ export function loadPlan(path: string, node: string): SavedPlan | undefined {
   const found = statSync(path, { throwIfNoEntry: false });
   if (!found) return undefined;
   if (found.size > MAX_OCTETS) throw new Error(`${path} has ${found.size} octets, more than a plan can have`);
-  let saved: { format?: unknown; savedAt?: unknown; plan?: Partial<NodePlan>; lastGood?: unknown };
+  let saved: { format?: unknown; savedAt?: unknown; plan?: Partial<NodePlan>; lastGood?: unknown; objects?: unknown };
   try {
     saved = JSON.parse(readFileSync(path, "utf8"));
   } catch (error) {
@@ -48,10 +52,13 @@ export function loadPlan(path: string, node: string): SavedPlan | undefined {
   if (plan.node !== node) throw new Error(`${path} is the plan of node "${plan.node}", not of "${node}"`);
   const lastGood = saved.lastGood === undefined ? fromPlan(plan as NodePlan) : readLastGood(saved.lastGood);
   if (plan.speaker) bySource(plan.speaker);
+  const { speaker, pods, readiness, services } = plan;
+  const objects = readObjects(saved.objects);
   return {
     savedAt: saved.savedAt,
-    plan: { node, speaker: plan.speaker, pods: plan.pods, ...(plan.readiness && { readiness: plan.readiness }), problems: [] },
+    plan: { node, speaker, pods, ...(readiness && { readiness }), ...(services && { services }), problems: [] },
     lastGood,
+    ...(objects && { objects }),
   };
 }
 
