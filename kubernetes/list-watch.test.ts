@@ -71,7 +71,7 @@ function open(port: number, times?: ConstructorParameters<typeof Http2Transport>
     { client, clock, log: quiet, random: () => 0.5 },
     {
       set: ({ metadata }) => void said.push(`+${metadata.name}`),
-      delete: name => void said.push(`-${name}`),
+      delete: key => void said.push(`-${key}`),
       settled() {},
     },
   );
@@ -217,6 +217,22 @@ describe("a watch", () => {
     await listed(["c", "d"], "24", 6);
     await expect.poll(() => [...watch.missing]).toEqual([]);
     expect(said.slice(7)).toEqual(["+d", "-a"]);
+  });
+
+  test("keeps objects of one name apart by their namespaces, in events as in lists", async () => {
+    watch.start();
+    (await next(0)).answer(422, { reason: "Invalid", message: "sendInitialEvents is forbidden" });
+    const of = (namespace: string, resourceVersion: string) => ({ metadata: { namespace, name: "web", resourceVersion } });
+    (await next(1)).answer(200, { metadata: { resourceVersion: "7" }, items: [of("a", "5"), of("b", "5"), of("c", "5")] });
+    const { event, stream } = await next(2);
+    event("DELETED", "web", "8", { namespace: "b" });
+    await saying("+web", "+web", "+web", "-b/web");
+    stream.write('{"type":"ERROR","object":{"code":410}}\n');
+    (await next(3)).answer(200, { metadata: { resourceVersion: "9" }, items: [of("c", "5")] });
+    await saying("+web", "+web", "+web", "-b/web", "-a/web");
+    (await next(4)).stream.write('{"type":"ERROR","object":{"code":410}}\n');
+    (await next(5)).answer(200, { metadata: { resourceVersion: "4" }, items: [] });
+    await expect.poll(() => [...watch.missing]).toEqual(["c/web"]);
   });
 
   test("that was lost asks first whether the store is still the same", async () => {

@@ -21,10 +21,10 @@ export interface Collection {
 }
 
 export interface CollectionListener {
-  /** An object is there, or is another one now. */
+  /** An object is there, or is another one now. Its key is "namespace/name", or its name where it has no namespace. */
   set(object: ApiObject): void;
   /** It was deleted. */
-  delete(name: string): void;
+  delete(key: string): void;
   /** All that are there have been said, or the state changed. */
   settled(): void;
 }
@@ -57,7 +57,7 @@ export class ListWatch {
   readonly collection: Collection;
   readonly #parts: ListWatchParts;
   readonly #listener: CollectionListener;
-  /** Resource version by name. */
+  /** Resource version by key. */
   readonly #known = new Map<string, string>();
   #resourceVersion: string | undefined;
   /** The newest resource version that the collection had. */
@@ -99,7 +99,7 @@ export class ListWatch {
     return this.#lists;
   }
 
-  /** Names of objects that are kept, though they are not there since the server's store was emptied or is an older one. Nobody deleted them. */
+  /** Keys of objects that are kept, though they are not there since the server's store was emptied or is an older one. Nobody deleted them. */
   get missing(): ReadonlySet<string> {
     return this.#missing;
   }
@@ -201,7 +201,7 @@ export class ListWatch {
       const list = await this.#parts.client.list(this.collection.path, query, "objects", this.#abort.signal);
       if (this.#closed) return;
       for (const object of list.items) {
-        seen.add(object.metadata.name);
+        seen.add(keyOf(object));
         this.#set(object);
       }
       next = list.metadata.continue || undefined;
@@ -224,11 +224,11 @@ export class ListWatch {
         this.#hasBookmarks = true;
         this.#complete(seen, metadata.resourceVersion);
       } else if (event.type === "ADDED" || event.type === "MODIFIED") {
-        seen.add(metadata.name);
+        seen.add(keyOf(event.object));
         this.#set(event.object);
       } else if (event.type === "DELETED") {
-        seen.delete(metadata.name);
-        this.#delete(metadata.name);
+        seen.delete(keyOf(event.object));
+        this.#delete(keyOf(event.object));
       }
     });
   }
@@ -275,35 +275,36 @@ export class ListWatch {
   #event({ type, object }: WatchEvent): void {
     if (type === "ERROR") throw statusOf(object);
     this.#heard();
-    const { name, resourceVersion } = object.metadata;
+    const { resourceVersion } = object.metadata;
     if (numberOf(resourceVersion) < this.#newest) throw new ApiError(410, "Expired", "the server's store is an older one");
     this.#newest = Math.max(this.#newest, numberOf(resourceVersion));
     this.#backoff.reset();
     this.#expiries = 0;
     if (type === "BOOKMARK") this.#hasBookmarks = true;
-    else if (type === "DELETED") this.#delete(name);
+    else if (type === "DELETED") this.#delete(keyOf(object));
     else this.#set(object);
     if (resourceVersion) this.#resourceVersion = resourceVersion;
     if (type !== "BOOKMARK") this.#listener.settled();
   }
 
   #set(object: ApiObject): void {
-    const { name, resourceVersion = "" } = object.metadata;
-    this.#missing.delete(name);
-    if (resourceVersion !== "" && this.#known.get(name) === resourceVersion) return;
-    this.#known.set(name, resourceVersion);
+    const key = keyOf(object);
+    const { resourceVersion = "" } = object.metadata;
+    this.#missing.delete(key);
+    if (resourceVersion !== "" && this.#known.get(key) === resourceVersion) return;
+    this.#known.set(key, resourceVersion);
     this.#listener.set(object);
   }
 
-  #delete(name: string): void {
-    this.#missing.delete(name);
-    if (this.#known.delete(name)) this.#listener.delete(name);
+  #delete(key: string): void {
+    this.#missing.delete(key);
+    if (this.#known.delete(key)) this.#listener.delete(key);
   }
 
   #complete(seen: ReadonlySet<string>, version: string | undefined): void {
     this.#wasLost = false;
     this.#checkStore(seen, version);
-    for (const name of [...this.#known.keys()]) if (!seen.has(name) && !this.#missing.has(name)) this.#delete(name);
+    for (const key of [...this.#known.keys()]) if (!seen.has(key) && !this.#missing.has(key)) this.#delete(key);
     this.#resourceVersion = version;
     this.#synced = true;
     this.#lists++;
@@ -318,9 +319,9 @@ export class ListWatch {
     const before = this.#newest;
     this.#newest = numberOf(version);
     if (this.#newest >= before || this.#newest < 0) return;
-    for (const name of this.#known.keys()) {
-      if (!seen.has(name)) this.#missing.add(name);
-      this.#known.set(name, "");
+    for (const key of this.#known.keys()) {
+      if (!seen.has(key)) this.#missing.add(key);
+      this.#known.set(key, "");
     }
     throw new ApiError(0, "Relist", "the server's store is an older one");
   }
@@ -328,6 +329,11 @@ export class ListWatch {
   #heard(): void {
     this.#heardAt = this.#parts.clock.monotonic();
   }
+}
+
+/** "namespace/name", or the name alone of what has no namespace. */
+function keyOf({ metadata: { namespace, name } }: ApiObject): string {
+  return namespace ? `${namespace}/${name}` : name;
 }
 
 /** Resource versions are etcd's revisions. -1: none, or none that can be compared. */

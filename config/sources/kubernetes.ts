@@ -156,8 +156,9 @@ export class KubernetesSource implements ResourceSource {
         changed(store.set(object));
         seen?.(object);
       },
-      delete: name => {
-        changed(store.delete(name));
+      delete: key => {
+        // Secrets are all of one namespace.
+        changed(store.delete(key.slice(key.indexOf("/") + 1)));
         seen?.(undefined);
       },
       settled: () => this.#changed(),
