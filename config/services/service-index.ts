@@ -121,6 +121,11 @@ export class ServiceIndex implements ServiceLookup {
     if (this.#namespaces.delete(name)) this.#namespaceChanged(name);
   }
 
+  /** They are not known any more. */
+  forgetNamespaces(): void {
+    for (const name of [...this.#namespaces.keys()]) this.deleteNamespace(name);
+  }
+
   /** Everything that is not among these is gone: after a reading of all. */
   keepOnly(services: ReadonlySet<string>, slices: ReadonlySet<string>, namespaces: ReadonlySet<string>): void {
     for (const key of [...this.#serviceOf.keys()]) if (!slices.has(key)) this.deleteSlice(key);
