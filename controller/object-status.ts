@@ -62,7 +62,7 @@ export function statusOf(kind: string, name: string, { problems, members }: Obje
 }
 
 /** Kinds that have such a status. */
-export const statusKinds = kindRows.filter(({ spec }) => spec !== undefined);
+export const statusKinds = kindRows.filter(({ collection }) => collection !== undefined);
 
 function accepted(problems: readonly Problem[]): FoundCondition {
   const fault = problems.find(one => one.severity === "error");

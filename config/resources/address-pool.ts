@@ -1,6 +1,6 @@
-/** AddressPool: addresses that Services of type LoadBalancer get. */
-import { plainStatus, selector } from "./common.ts";
-import { flag, integer, object, optional, set, text } from "./schema.ts";
+/** AddressPool: addresses that Services of type LoadBalancer get. AddressClaim: one that is given away. */
+import { address, objectName, plainStatus, selector } from "./common.ts";
+import { flag, integer, keyed, object, optional, set, text } from "./schema.ts";
 
 /** No IPv4 or IPv6 address holds a "-". */
 const range = text("A prefix such as 192.0.2.0/24, or the first and the last address: 192.0.2.10-192.0.2.20.", 91, {
@@ -54,3 +54,27 @@ const usage = (family: string) =>
   optional(object(`${family} addresses.`, { used: count("Assigned."), free: count("Not assigned; at most 9007199254740991 is told.") }));
 
 export const addressPoolStatus = plainStatus({ ipv4: usage("IPv4"), ipv6: usage("IPv6") });
+
+/** Services that may share an address. */
+export const MAX_SHARING = 256;
+
+export const addressClaimSpec = object("Which address, and whose it is.", {
+  address: address("The address. The claim has its name: 192.0.2.1, or all eight groups of an IPv6 address with - between them."),
+  pool: objectName("The AddressPool that it was taken from."),
+  services: keyed(
+    "The Services that have it; several that share it. None: it is kept from being given away.",
+    "uid",
+    object("A Service.", {
+      namespace: text("Its namespace.", 63, { minLength: 1 }),
+      name: text("Its name.", 253, { minLength: 1 }),
+      uid: text("Its uid.", 128, { minLength: 1 }),
+      resourceVersion: optional(
+        text(
+          "The version of the Service to which the address was last to be written: while it has this version, somebody may be writing.",
+          64,
+        ),
+      ),
+    }),
+    MAX_SHARING,
+  ),
+});

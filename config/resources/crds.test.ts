@@ -26,7 +26,7 @@ function* walk(schema: SchemaNode, path: string): Generator<[string, SchemaNode]
 
 test("everything is bounded and described", () => {
   for (const { kind, spec, status } of kindRows) {
-    for (const [path, node] of [...(spec ? walk(spec, `${kind}.spec`) : []), ...walk(status, `${kind}.status`)]) {
+    for (const [path, node] of [...(spec ? walk(spec, `${kind}.spec`) : []), ...(status ? walk(status, `${kind}.status`) : [])]) {
       if (!path.endsWith(".*")) expect(node.description, path).toBeTruthy();
       if (node.type === "string") expect(node.enum ?? node.maxLength, path).toBeDefined();
       if (node.type === "integer") expect([typeof node.minimum, typeof node.maximum], path).toEqual(["number", "number"]);

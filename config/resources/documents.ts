@@ -112,12 +112,12 @@ export function checkObject(value: unknown): { object?: AnyResource; name?: stri
   const { kind } = value;
   const row = kindRows.find(({ kind: known }) => known === kind);
   const core = coreKinds.get(String(kind));
-  if ((!row?.spec && !core) || value.apiVersion !== (core ? "v1" : apiVersion)) return { faults: [unknownKind(value)] };
+  if ((!row?.collection && !core) || value.apiVersion !== (core ? "v1" : apiVersion)) return { faults: [unknownKind(value)] };
 
   const metadata = readMetadata(value.metadata, faults);
   const name = metadata && `${kind}/${metadata.name}`;
   if (!metadata) return { faults };
-  if (row?.spec) return { name, ...checkOwnKind(row.kind, row.spec, value, metadata, faults) };
+  if (row?.collection && row.spec) return { name, ...checkOwnKind(row.kind, row.spec, value, metadata, faults) };
   const object = core?.read(value, metadata, faults);
   return { name, faults, ...(faults.length === 0 ? { object } : {}) };
 }
@@ -141,10 +141,10 @@ function checkOwnKind(kind: string, schema: TSchema, value: Record<string, unkno
 }
 
 function unknownKind({ apiVersion: version, kind }: Record<string, unknown>): Fault {
-  const own = kindRows.filter(row => row.spec).map(row => row.kind);
+  const own = kindRows.filter(row => row.collection).map(row => row.kind);
   const names = [...own, ...coreKinds.keys()];
   const said = `kind ${show(kind)} with apiVersion ${show(version)}`;
-  if (kindRows.some(row => row.kind === kind && !row.spec)) {
+  if (kindRows.some(row => row.kind === kind && !row.collection)) {
     return {
       path: ["kind"],
       reason: "UnknownKind",

@@ -1,6 +1,6 @@
 /** The table of kinds: names, columns and schemas. A new kind is one row here, from which its type and its place in Resources follow. */
 import type { Static, TSchema } from "typebox";
-import { addressPoolSpec, addressPoolStatus } from "./address-pool.ts";
+import { addressClaimSpec, addressPoolSpec, addressPoolStatus } from "./address-pool.ts";
 import { advertisementSpec, advertisementStatus } from "./advertisement.ts";
 import type { apiVersion } from "./common.ts";
 import { CoreKinds, type Metadata } from "./core.ts";
@@ -26,10 +26,10 @@ export interface KindRow {
   shortNames: string[];
   description: string;
   columns: PrinterColumn[];
-  /** Where its objects stand in Resources. Absent, as `spec`, where they are not read (NodeState). */
+  /** Where its objects stand in Resources. Absent where nobody but podlane writes them (NodeState, AddressClaim): they are not read as configuration. */
   collection?: string;
   spec?: TSchema;
-  status: TSchema;
+  status?: TSchema;
 }
 
 const accepted: PrinterColumn = { name: "Accepted", type: "string", jsonPath: ".status.conditions[?(@.type=='Accepted')].status" };
@@ -144,6 +144,22 @@ export const Kinds = {
     spec: addressPoolSpec,
     status: addressPoolStatus,
   },
+  AddressClaim: {
+    kind: "AddressClaim",
+    plural: "addressclaims",
+    singular: "addressclaim",
+    shortNames: ["pac"],
+    description:
+      "An address that is given away: who creates it has the address for the Service. podlane writes it; one without Services keeps the address from being given to any.",
+    columns: [
+      { name: "Address", type: "string", jsonPath: ".spec.address" },
+      { name: "Pool", type: "string", jsonPath: ".spec.pool" },
+      { name: "Namespace", type: "string", jsonPath: ".spec.services[0].namespace" },
+      { name: "Service", type: "string", jsonPath: ".spec.services[0].name", description: "The first of them." },
+      age,
+    ],
+    spec: addressClaimSpec,
+  },
   NodeState: {
     kind: "NodeState",
     plural: "nodestates",
@@ -171,7 +187,7 @@ export const kindRows: readonly KindRow[] = Object.values(Kinds);
 
 type Rows = typeof Kinds;
 /** Kinds that are read. */
-type ReadKind = { [K in keyof Rows]: Rows[K] extends { spec: TSchema } ? K : never }[keyof Rows];
+type ReadKind = { [K in keyof Rows]: Rows[K] extends { collection: string; spec: TSchema } ? K : never }[keyof Rows];
 
 /** An object after validation: defaults are filled in. */
 interface Podlane<K extends ReadKind> {
@@ -187,6 +203,7 @@ export type Peer = Podlane<"Peer">;
 export type Policy = Podlane<"Policy">;
 export type Advertisement = Podlane<"Advertisement">;
 export type AddressPool = Podlane<"AddressPool">;
+export type AddressClaimSpec = Static<Rows["AddressClaim"]["spec"]>;
 
 export type Selector = NonNullable<Fabric["spec"]["nodeSelector"]>;
 

@@ -42,7 +42,7 @@ function definition(row: KindRow) {
           name: VERSION,
           served: true,
           storage: true,
-          subresources: { status: {} },
+          ...(row.status ? { subresources: { status: {} } } : {}),
           additionalPrinterColumns: row.columns,
           schema: { openAPIV3Schema: rootSchema(row) },
         },
@@ -61,7 +61,7 @@ function rootSchema({ description, spec, status }: KindRow) {
       kind: { type: "string" },
       metadata: { type: "object" },
       ...(spec ? { spec: structural(spec) } : {}),
-      status: structural(status),
+      ...(status ? { status: structural(status) } : {}),
     },
   };
 }

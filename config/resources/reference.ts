@@ -26,7 +26,7 @@ function intro(): string {
 function section({ kind, description, spec, status }: KindRow): string {
   const lines = [`## ${kind}`, description];
   if (spec) lines.push(table(spec, "spec"), rules(spec));
-  else lines.push(table(status, "status"));
+  else if (status) lines.push(table(status, "status"));
   return lines.filter(Boolean).join("\n\n");
 }
 

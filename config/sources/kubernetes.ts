@@ -137,8 +137,8 @@ export class KubernetesSource implements ResourceSource {
   }
 
   #open(): void {
-    for (const { kind, plural, spec } of kindRows) {
-      if (!spec) continue;
+    for (const { kind, plural, collection: isRead } of kindRows) {
+      if (isRead === undefined) continue;
       const collection = { path: `/apis/${apiVersion}/${plural}`, name: `${plural}.${GROUP}` };
       this.#kinds.set(kind, this.#follow(collection, new ObjectStore(apiVersion, kind)));
     }
