@@ -1,6 +1,6 @@
 /** What a new configuration means for a running neighbour: nothing, a soft change, or a reset — and why, in words. Pure. */
 import { parseAddress, parsePrefix } from "../net/address.ts";
-import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import type { NeighborConfig, NetworkConfig, SpeakerConfig } from "./config.ts";
 import { Families, type Family } from "./family.ts";
 import { compilePolicies } from "./policy/index.ts";
 import { compilePrefixList } from "./policy/prefix-list.ts";
@@ -51,10 +51,7 @@ export function checkConfig(config: SpeakerConfig): void {
     for (const range of ranges) parsePrefix(range);
   }
   for (const list of Object.values(config.origins?.lists ?? {})) compilePrefixList(list);
-  for (const { prefix, nextHop } of config.networks) {
-    parsePrefix(prefix);
-    if (nextHop !== undefined) parseAddress(nextHop);
-  }
+  for (const network of config.networks) checkNetwork(network);
   for (const { address, localAddress, families } of config.neighbors) {
     parseAddress(address);
     if (localAddress !== undefined) parseAddress(localAddress);
@@ -64,6 +61,12 @@ export function checkConfig(config: SpeakerConfig): void {
       }
     }
   }
+}
+
+/** Throws AddressError. */
+export function checkNetwork({ prefix, nextHop }: Pick<NetworkConfig, "prefix" | "nextHop">): void {
+  parsePrefix(prefix);
+  if (nextHop !== undefined) parseAddress(nextHop);
 }
 
 /** Names of what changed so that the session must be reset; empty = it may stay. `session`: the one there is. */

@@ -119,14 +119,28 @@ export interface NetworkConfig {
   source: string;
   /** Absent: the session's own address. */
   nextHop?: string;
-  attributes?: AttributesToSet & Partial<Record<CommunityField, string[]>>;
-  /** Install a blackhole (discard) route in the kernel for it: aggregates and pod ranges, so that unassigned addresses do not loop. */
-  discard: boolean;
+  attributes?: NetworkAttributes;
+  /**
+   * Install a blackhole (discard) route in the kernel for it: aggregates and pod ranges, so that unassigned addresses do not loop. "transit": one that
+   * only takes packets which come from others, so that what this node sends itself is routed, and translated, as if it were not there.
+   */
+  discard: boolean | "transit";
   /** The objects that announce it, for policies (PolicyMatch.sources). Absent: `source` alone. */
   sources?: string[];
   /** Only neighbours that hear one of its sources (NeighborConfig.hears) may be told. Absent: all may (their export policy still applies). */
   restricted?: boolean;
 }
+
+/** `nextHop` has no effect: NetworkConfig.nextHop says it. */
+export interface NetworkAttributes extends AttributesToSet, Partial<Record<CommunityField, string[]>> {
+  /** How often our own AS stands in front once more, towards external neighbours: an internal one would take it for a loop. At most MAX_PREPEND. */
+  prepend?: number;
+  /** Octets per second, or a weight: what it means is between us and the neighbours (draft-ietf-idr-link-bandwidth). */
+  linkBandwidth?: number;
+}
+
+/** An AS path that is longer is dropped by many. */
+export const MAX_PREPEND = 32;
 
 export const RouteKinds = ["pod", "service", "interface", "static", "aggregate", "learned"] as const;
 export type RouteKind = (typeof RouteKinds)[number];

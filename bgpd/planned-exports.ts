@@ -3,7 +3,7 @@
  * export policies, with the attributes that it gets. What is learned from others and passed on is not in it. Pure.
  */
 import { parsePrefix } from "../net/address.ts";
-import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import type { NeighborConfig, NetworkConfig, SpeakerConfig } from "./config.ts";
 import { Families, type Family, FamilyTable, familyIndex, forwardingFamily } from "./family.ts";
 import { DEFAULT_LOCAL_PREF } from "./message/attribute-table.ts";
 import { attributesView } from "./message/format.ts";
@@ -11,7 +11,8 @@ import type { AttributesView } from "./message/types.ts";
 import { type AsPathSegment, type PathAttributes, SegmentType } from "./message/types.ts";
 import { compilePolicies } from "./policy/index.ts";
 import type { CompiledPolicy } from "./policy/types.ts";
-import { attributesOf, mayBeTold, sourcesOf } from "./rib/local-routes.ts";
+import { mayBeTold, sourcesOf } from "./rib/local-routes.ts";
+import { attributesOf, toldAttributes } from "./rib/network-attributes.ts";
 
 export interface PlannedExport {
   neighbor: string;
@@ -22,15 +23,20 @@ export interface PlannedExport {
   withheld: { prefix: string; reason: string }[];
 }
 
-/** One for each neighbour and family, in the order of the configuration. Throws PolicyError for policies that compile() would not make. */
-export function plannedExports(config: SpeakerConfig): PlannedExport[] {
+/**
+ * One for each neighbour and family, in the order of the configuration. `beside`: networks that are announced besides (Speaker.changeNetworks). Throws PolicyError for policies that
+ * compile() would not make.
+ */
+export function plannedExports(config: SpeakerConfig, beside: readonly NetworkConfig[] = []): PlannedExport[] {
+  const taken = new Set(config.networks.map(({ prefix }) => prefix));
+  const networks = [...config.networks, ...beside.filter(({ prefix }) => !taken.has(prefix))];
   return config.neighbors.flatMap(neighbor =>
     Families.filter(family => neighbor.families[family]).map(family => {
       const announced: PlannedExport["announced"] = [];
       const withheld: PlannedExport["withheld"] = [];
       const external = isExternal(neighbor, config);
       const policy = policyOf(config, neighbor, family, external);
-      for (const network of config.networks) {
+      for (const network of networks) {
         if (forwardingFamily(network.prefix.includes(":") ? 6 : 4) !== familyIndex(family)) continue;
         const { prefix, kind, source } = network;
         if (!mayBeTold(network, neighbor.hears)) {
@@ -40,7 +46,7 @@ export function plannedExports(config: SpeakerConfig): PlannedExport[] {
         const asn = neighbor.localAsn ?? config.asn;
         const result = policy.evaluate({
           prefix: parsePrefix(prefix),
-          attributes: attributesOf(network),
+          attributes: toldAttributes(attributesOf(network), network.attributes ?? {}, { external, asn }),
           neighbor: neighbor.name,
           kind,
           sources: sourcesOf(network),

@@ -4,9 +4,9 @@
  */
 import { addressToUint32, parseAddress, parsePrefix } from "../net/address.ts";
 import type { Timer } from "../platform/clock.ts";
-import { checkConfig, globalResetReasons, resetReasons, same, withoutResets } from "./apply.ts";
+import { checkConfig, checkNetwork, globalResetReasons, resetReasons, same, withoutResets } from "./apply.ts";
 import { boundedLog } from "./bounded-log.ts";
-import type { NeighborConfig, SpeakerConfig } from "./config.ts";
+import type { NeighborConfig, NetworkConfig, SpeakerConfig } from "./config.ts";
 import { speakerCounters } from "./counters.ts";
 import { downProblems, isOverdue } from "./down-problems.ts";
 import { explain } from "./explain.ts";
@@ -79,6 +79,8 @@ export class Speaker {
   #config: SpeakerConfig | undefined;
   #wanted: SpeakerConfig | undefined;
   readonly #handover: Handover;
+  /** Networks beside a configuration that has not come yet. */
+  #early = new Map<string, NetworkConfig>();
   #rib: Rib;
   #forwarding: Forwarding | undefined;
   #fib: Fib | undefined;
@@ -136,6 +138,22 @@ export class Speaker {
     return report;
   }
 
+  /**
+   * Networks that come and go beside SpeakerConfig.networks, by prefix; undefined: no more. Each costs what it costs alone, and one that is as it was
+   * costs nothing. apply() leaves them as they are; where it has the prefix as well, its own network is in force. Throws AddressError, and then nothing
+   * has changed.
+   */
+  changeNetworks(changes: ReadonlyMap<string, NetworkConfig | undefined>): void {
+    for (const [prefix, network] of changes) checkNetwork({ ...network, prefix });
+    const named = new Map([...changes].map(([prefix, network]) => [prefix, network && { ...network, prefix }]));
+    if (this.#config) this.#rib.changeNetworks(named);
+    else
+      for (const [prefix, network] of named) {
+        if (network) this.#early.set(prefix, network);
+        else this.#early.delete(prefix);
+      }
+  }
+
   /** Something that went on ends, as others have taken over. */
   #handedOver(): void {
     if (this.#closed || !this.#wanted) return;
@@ -167,6 +185,8 @@ export class Speaker {
     });
     const resets = this.#endSessions(config, report, gently);
     this.#rib.setNetworks(config.networks);
+    if (!before) this.#rib.changeNetworks(this.#early);
+    this.#early.clear();
     for (const neighbor of config.neighbors) this.#applyNeighbor(neighbor, config, report);
     this.#startSessions();
     const now = new Set(this.#resets.start([...resets.keys()], this.#peers.size));

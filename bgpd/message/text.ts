@@ -3,6 +3,7 @@
  * registry "BGP Well-known Communities" (RFC 1997, 3765, 7611, 7999, 8326, 9494).
  */
 import { hexOf } from "../../net/octets.ts";
+import { formatLinkBandwidth } from "./link-bandwidth.ts";
 import { readUint16, readUint32 } from "./octets.ts";
 import { type AsPathSegment, type Origin, SegmentType } from "./types.ts";
 
@@ -66,8 +67,10 @@ export function parseLargeCommunity(text: string): [number, number, number] | un
   return [fields[0], fields[1], fields[2]];
 }
 
-/** "rt:65001:100", "soo:192.0.2.1:7" where the kind is known, else "0x" and 16 digits (RFC 4360, RFC 5668). */
+/** "rt:65001:100", "soo:192.0.2.1:7", "lb:65001:125000" where the kind is known, else "0x" and 16 digits (RFC 4360, RFC 5668). */
 export function formatExtendedCommunity(octets: Uint8Array): string {
+  const bandwidth = formatLinkBandwidth(octets);
+  if (bandwidth) return bandwidth;
   const kind = extendedKind(octets[1]);
   switch (octets[0] & 0xbf) {
     case 0x00:

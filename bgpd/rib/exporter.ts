@@ -4,7 +4,7 @@
  * set, because a full table has far fewer sets than prefixes.
  */
 import { isLinkLocal, sameOctets } from "../../net/address.ts";
-import type { RouteKind } from "../config.ts";
+import type { NetworkAttributes, RouteKind } from "../config.ts";
 import { AttributeCode, DEFAULT_LOCAL_PREF } from "../message/attribute-table.ts";
 import { asPathContains, asPathHasSet, buildAttributes, CommunityFlag, OversizeError } from "../message/attributes.ts";
 import { attributeValue } from "../message/canonical.ts";
@@ -14,6 +14,7 @@ import type { CompiledPolicy, DecidingRule, TraceStep } from "../policy/types.ts
 import type { AttributeSets } from "../table/attribute-sets.ts";
 import { grown } from "../table/growth.ts";
 import { GivenOut } from "./given-out.ts";
+import { toldAttributes } from "./network-attributes.ts";
 import { type Rewrite, rewriteAttributes } from "./rewrite.ts";
 import { LOCAL_SLOT } from "./slots.ts";
 import type { RibTable } from "./table.ts";
@@ -47,6 +48,8 @@ export interface LocalRoutes {
   sources(path: number): readonly string[];
   /** The operator set MED or the next hop on the route itself. */
   keepsMed(path: number): boolean;
+  /** What the operator gave it, in words. */
+  given(path: number): NetworkAttributes | undefined;
 }
 
 /** What keeps a path from a neighbour before policy is asked, the policy or its default, and what is in the way behind it. */
@@ -173,13 +176,14 @@ export class Exporter {
       removePrivateAsn: this.rules.removePrivateAsn && !internal,
     };
     if (internal && source && !source.external) rewrite.reflect = { originatorId: source.routerId, clusterId: this.rules.clusterId };
-    let octets = this.#attributes.octets(from);
+    const told = local ? this.#told(path, from) : undefined;
+    let octets = told ? buildAttributes(told) : this.#attributes.octets(from);
     let reason = "accepted by default";
     let rule: DecidingRule | undefined;
     let policyNextHop: Uint8Array | undefined;
     if (policy.trivial === "reject") return { attributes: 0, step: "Default", reason: this.#evaluate(prefix, path, trace).decidedBy };
     if (policy.trivial === undefined) {
-      const input = this.#policyInput(from, rewrite.dropMed && !local);
+      const input = told ?? this.#policyInput(from, rewrite.dropMed && !local);
       const result = this.#evaluate(prefix, path, trace, input);
       reason = result.decidedBy;
       rule = result.rule;
@@ -285,6 +289,14 @@ export class Exporter {
   #hasAsSet(attributes: number): boolean {
     const table = this.#attributes;
     return asPathHasSet(table.buffer(attributes), table.start(attributes), table.end(attributes));
+  }
+
+  /** Of a route of our own: with what is added for these neighbours; undefined where that is nothing. */
+  #told(path: number, from: number): PathAttributes | undefined {
+    const given = this.#locals.given(path);
+    if (given?.prepend === undefined && given?.linkBandwidth === undefined) return undefined;
+    const { internal, localAsn } = this.rules;
+    return toldAttributes(this.#attributes.parse(from), given, { external: !internal, asn: localAsn });
   }
 
   /** A MED learned from another AS is not policy's business any more: it would never be sent (RFC 4271 section 5.1.4). */

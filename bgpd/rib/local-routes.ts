@@ -1,43 +1,88 @@
-/** The routes this speaker originates: paths of slot 0, kept in step with the configuration. */
-import { parseAddress, parsePrefix } from "../../net/address.ts";
-import type { NetworkConfig, RouteKind } from "../config.ts";
-import { CommunityKinds, NumberKinds } from "../message/attribute-table.ts";
+/**
+ * The routes this speaker originates: paths of slot 0. Some are of the configuration and are brought in step as a whole; others come and go beside it one
+ * by one, ten thousand of them, and each costs what it costs alone. Where both have a prefix the configuration's is in force and the other waits.
+ */
+import { parsePrefix } from "../../net/address.ts";
+import type { NetworkAttributes, NetworkConfig, RouteKind } from "../config.ts";
 import { buildAttributes } from "../message/attributes.ts";
-import { Origin, type PathAttributes } from "../message/types.ts";
 import type { AttributeSets } from "../table/attribute-sets.ts";
 import type { LocalRoutes } from "./exporter.ts";
+import { attributesOf } from "./network-attributes.ts";
 import { LOCAL_SLOT } from "./slots.ts";
 import type { RibTable } from "./table.ts";
+
+/** Hears of prefixes whose network changed. */
+type Touched = (prefix: number) => void;
+
+interface Duplicate {
+  prefix: string;
+  used: string;
+  ignored: string;
+}
 
 export class LocalTable implements LocalRoutes {
   readonly #table: RibTable;
   readonly #attributes: AttributeSets;
+  /** In force. */
   readonly #byPrefix = new Map<string, NetworkConfig>();
+  /** Those beside the configuration, in force or not. */
+  readonly #beside = new Map<string, NetworkConfig>();
+  #configured: ReadonlyMap<string, NetworkConfig> = new Map();
   readonly #byPath = new Map<number, NetworkConfig>();
-  /** Networks without effect, because another one of the same prefix is taken. */
-  duplicates: { prefix: string; used: string; ignored: string }[] = [];
+  /** Within the configuration. */
+  #duplicates: Duplicate[] = [];
+  /** Prefixes that both have. */
+  readonly #waiting = new Set<string>();
 
   constructor(table: RibTable) {
     this.#table = table;
     this.#attributes = table.attributes;
   }
 
-  /** Brings the table in step. Of several networks with one prefix the one whose source comes first by name is taken. `touched` hears of prefixes whose configuration changed, also where their attributes did not. */
-  set(networks: readonly NetworkConfig[], now: number, touched: (prefix: number) => void): void {
+  /** Networks without effect, because another one of the same prefix is taken. */
+  get duplicates(): Duplicate[] {
+    const waiting = [...this.#waiting].map(prefix => {
+      return { prefix, used: this.#configured.get(prefix)!.source, ignored: this.#beside.get(prefix)!.source };
+    });
+    return [...this.#duplicates, ...waiting];
+  }
+
+  /** Brings the table in step with the configuration. Of several networks with one prefix the one whose source comes first by name is taken. `touched` hears of prefixes whose configuration changed, also where their attributes did not. */
+  set(networks: readonly NetworkConfig[], now: number, touched: Touched): void {
     const wanted = new Map<string, NetworkConfig>();
-    this.duplicates = [];
+    this.#duplicates = [];
     for (const network of inOrder(networks)) {
       const { prefix, source: ignored } = network;
       const used = wanted.get(prefix)?.source;
       if (used === undefined) wanted.set(prefix, network);
-      else this.duplicates.push({ prefix, used, ignored });
+      else this.#duplicates.push({ prefix, used, ignored });
     }
-    for (const text of this.#byPrefix.keys()) if (!wanted.has(text)) this.#remove(text);
-    for (const [text, network] of wanted) {
-      const known = this.#byPrefix.get(text);
-      if (known && JSON.stringify(known) === JSON.stringify(network)) continue;
-      this.#put(text, network, now, touched);
+    const former = this.#configured;
+    this.#configured = wanted;
+    for (const text of former.keys()) if (!wanted.has(text)) this.#settle(text, now, touched);
+    for (const text of wanted.keys()) this.#settle(text, now, touched);
+  }
+
+  /** Those beside the configuration: what each of these prefixes is from now on, undefined = no more. */
+  change(changes: Iterable<readonly [string, NetworkConfig | undefined]>, now: number, touched: Touched): void {
+    for (const [text, network] of changes) {
+      if (network) this.#beside.set(text, network);
+      else this.#beside.delete(text);
+      this.#settle(text, now, touched);
     }
+  }
+
+  /** Brings one prefix to what is wanted of it. */
+  #settle(text: string, now: number, touched: Touched): void {
+    const configured = this.#configured.get(text);
+    const beside = this.#beside.get(text);
+    if (configured && beside) this.#waiting.add(text);
+    else this.#waiting.delete(text);
+    const wanted = configured ?? beside;
+    const known = this.#byPrefix.get(text);
+    if (!wanted) {
+      if (known) this.#remove(text);
+    } else if (!known || JSON.stringify(known) !== JSON.stringify(wanted)) this.#put(text, wanted, now, touched);
   }
 
   network(path: number): NetworkConfig | undefined {
@@ -57,11 +102,15 @@ export class LocalTable implements LocalRoutes {
     return network ? sourcesOf(network) : [];
   }
 
+  given(path: number): NetworkAttributes | undefined {
+    return this.#byPath.get(path)?.attributes;
+  }
+
   keepsMed(path: number): boolean {
     return this.#byPath.get(path)?.attributes?.med !== undefined;
   }
 
-  #put(text: string, network: NetworkConfig, now: number, touched: (prefix: number) => void): void {
+  #put(text: string, network: NetworkConfig, now: number, touched: Touched): void {
     const prefix = this.#table.prefixes.internPrefix(parsePrefix(text));
     const octets = buildAttributes(attributesOf(network));
     const id = this.#attributes.intern(octets, 0, octets.length);
@@ -95,29 +144,4 @@ function inOrder(networks: readonly NetworkConfig[]): NetworkConfig[] {
   // Written out once for each, and not once for each comparison.
   const keyed = networks.map(network => ({ network, key: `${network.source} ${JSON.stringify(network)}` }));
   return keyed.sort((a, b) => (a.key < b.key ? -1 : Number(a.key > b.key))).map(({ network }) => network);
-}
-
-const origins = { igp: Origin.Igp, egp: Origin.Egp, incomplete: Origin.Incomplete };
-
-/** What cannot be read was told with the configuration, and is left out. */
-function readable<T>(parse: (text: string) => T, text: string): T | [] {
-  try {
-    return parse(text);
-  } catch {
-    return [];
-  }
-}
-
-/** Those that a network starts with. */
-export function attributesOf(network: NetworkConfig): PathAttributes {
-  const set = network.attributes ?? {};
-  return {
-    origin: origins[set.origin ?? "igp"],
-    asPath: [],
-    nextHop: network.nextHop ? parseAddress(network.nextHop) : new Uint8Array(),
-    ...Object.fromEntries(NumberKinds.map(({ field }) => [field, set[field]])),
-    ...Object.fromEntries(
-      CommunityKinds.map(({ attribute, parse }) => [attribute, set[attribute]?.flatMap(text => readable(parse, text))]),
-    ),
-  };
 }

@@ -143,11 +143,24 @@ export class Rib {
   setNetworks(networks: readonly NetworkConfig[]): void {
     for (const family of FamilyIndexes) {
       const own = networks.filter(network => forwardingFamily(network.prefix.includes(":") ? 6 : 4) === family);
-      this.locals[family].set(own, this.now(), prefix => {
-        for (const group of this.groups[family].values()) group.mark(prefix);
-      });
+      this.locals[family].set(own, this.now(), this.#marker(family));
     }
     this.kick();
+  }
+
+  /** Networks beside those of setNetworks(), by prefix; undefined: no more. */
+  changeNetworks(changes: ReadonlyMap<string, NetworkConfig | undefined>): void {
+    const own = perFamily((): [string, NetworkConfig | undefined][] => []);
+    for (const change of changes) own[forwardingFamily(change[0].includes(":") ? 6 : 4)].push(change);
+    for (const family of FamilyIndexes)
+      if (own[family].length > 0) this.locals[family].change(own[family], this.now(), this.#marker(family));
+    this.kick();
+  }
+
+  #marker(family: FamilyIndex): (prefix: number) => void {
+    return prefix => {
+      for (const group of this.groups[family].values()) group.mark(prefix);
+    };
   }
 
   /** From now on kernel routes are written to another FIB, all of them, or to none. */
