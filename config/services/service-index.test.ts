@@ -59,7 +59,8 @@ test("slices may come before their Service, outlive it, and change to another on
   const { index, heard } = started();
   index.setSlice(slice("a", [endpoint("10.244.1.2", "n1")]));
   index.settle();
-  expect(heard).toEqual([]);
+  // Nothing but that all was told.
+  expect(heard).toEqual([[]]);
   index.setService(service());
   expect(index.endpoints("shop/web")[4].localReady).toBe(1);
   index.deleteService("shop/web");
@@ -106,4 +107,13 @@ test("what a reading of all does not have is gone", () => {
     0,
     undefined,
   ]);
+});
+
+test("the first settling is heard even where there is nothing: from then on what is not there is known not to be", () => {
+  const { index, heard } = started();
+  expect(index.complete).toBe(false);
+  index.settle();
+  index.settle();
+  expect(index.complete).toBe(true);
+  expect(heard).toEqual([[]]);
 });

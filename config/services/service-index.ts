@@ -26,6 +26,7 @@ export class ServiceIndex implements ServiceLookup {
   readonly #namespaces = new Map<string, { labels: Record<string, string>; text: string }>();
   readonly #changed = new Set<string>();
   #listener: ((changed: ReadonlySet<string>) => void) | undefined;
+  #complete = false;
 
   constructor(node: string | undefined) {
     this.#node = node;
@@ -133,9 +134,15 @@ export class ServiceIndex implements ServiceLookup {
     for (const name of [...this.#namespaces.keys()]) if (!namespaces.has(name)) this.deleteNamespace(name);
   }
 
-  /** Tells what has changed since. */
+  /** All that the source has was told, at least once: what is not in here is not there. */
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  /** Tells what has changed since; the first time, which comes when all was told, also where that is nothing. */
   settle(): void {
-    if (this.#changed.size === 0) return;
+    if (this.#changed.size === 0 && this.#complete) return;
+    this.#complete = true;
     const changed = new Set(this.#changed);
     this.#changed.clear();
     this.#listener?.(changed);

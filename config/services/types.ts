@@ -97,14 +97,19 @@ export type Link = (typeof Links)[number];
 export interface AddressVerdict {
   service: string;
   kind: AddressKind;
+  /** "": it has none of this kind. */
   address: string;
   announced: boolean;
   /** Advertisements that announce it, by name: "Advertisement/vips". */
   sources: string[];
   /** Where it is not announced. */
   link?: Link;
-  /** Why it is, or is not: in words, and what to do. */
+  /** Why it is, or is not, in words. */
   message: string;
+  /** What to do where it is not. */
+  remedy?: string;
+  /** What the Service's annotations say without effect. */
+  notes?: string[];
 }
 
 /** What a node originates for Services. Plain JSON. */

@@ -1,6 +1,7 @@
 /** Where objects come from. All sources yield the same Resources; compile() does not know which one it was. */
 import type { Problem } from "../plan.ts";
 import type { Resources } from "../resources/kinds.ts";
+import type { ServiceIndex } from "../services/service-index.ts";
 
 export type ResourceListener = (resources: Resources, problems: Problem[]) => void;
 
@@ -9,6 +10,8 @@ export interface ResourceSource {
   start(listener: ResourceListener): Promise<void>;
   /** Reads everything again now (SIGHUP); the listener is called if something changed. */
   reload(): Promise<void>;
+  /** Services and their endpoints, followed while the objects ask for them. It settles as soon as all were read. Absent: the source has none. */
+  readonly services?: ServiceIndex;
   /** What it does not show is not there: it cannot be that a file was not copied yet. */
   readonly authoritative?: boolean;
   /** Milliseconds since it last heard that what it said is still so. Absent: it sees all that happens. */
