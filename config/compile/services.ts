@@ -1,11 +1,8 @@
 /** Advertisements of type Service -> what the node does about Services: rules, by which their addresses are announced as they come and go (services/). */
 import { formatPrefix, parsePrefix } from "../../net/address.ts";
 import type { Advertisement, Fabric } from "../resources/kinds.ts";
-import type { ServiceRule, ServicesPlan } from "../services/types.ts";
+import { EXCLUDED_LABEL, type ServiceRule, type ServicesPlan } from "../services/types.ts";
 import { type Context, compareText } from "./context.ts";
-
-/** The label by which Kubernetes keeps a node out of load balancing from outside. */
-const EXCLUDED_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 /** `heard`: of this node, with a listener. undefined: there is none. */
 export function compileServices(context: Context, fabric: Fabric, heard: readonly Advertisement[]): ServicesPlan | undefined {
@@ -21,7 +18,7 @@ export function compileServices(context: Context, fabric: Fabric, heard: readonl
   };
 }
 
-function ruleOf(source: string, spec: Advertisement["spec"], service: NonNullable<Advertisement["spec"]["service"]>): ServiceRule {
+export function ruleOf(source: string, spec: Advertisement["spec"], service: NonNullable<Advertisement["spec"]["service"]>): ServiceRule {
   const { addresses, selector, namespaceSelector, loadBalancerClasses, annotations = [] } = service;
   return {
     source,

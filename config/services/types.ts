@@ -2,6 +2,9 @@
 import type { IpFamily } from "../../net/address.ts";
 import type { Advertisement, Selector } from "../resources/kinds.ts";
 
+/** The label by which Kubernetes keeps a node out of load balancing from outside. */
+export const EXCLUDED_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers";
+
 export type TrafficPolicy = "Cluster" | "Local";
 export type AddressKind = NonNullable<Advertisement["spec"]["service"]>["addresses"][number];
 export type ServiceAnnotation = NonNullable<NonNullable<Advertisement["spec"]["service"]>["annotations"]>[number];
