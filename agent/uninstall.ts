@@ -155,8 +155,11 @@ class Uninstaller {
     const { state, dryRun } = this.#options;
     const log = { warn: (_fields: object, text: string) => void this.#notes.push(text), error() {} };
     const places = routeMemory({ stateDirectory: state }, log).read();
-    for (const { table, protocol, routes } of await leftRoutes(this.#netlink, places, !dryRun))
-      this.#say("routes", `${routes} in table ${tableName(table)} with protocol ${protocol}`);
+    for (const { table, protocol, routes, rules } of await leftRoutes(this.#netlink, places, !dryRun)) {
+      const where = `table ${tableName(table)} with protocol ${protocol}`;
+      if (routes > 0) this.#say("routes", `${routes} in ${where}`);
+      if (rules > 0) this.#say("rules", `${rules} policy rules for ${where}`);
+    }
     const usual: RoutePlace = { table: MAIN_TABLE, protocol: RTPROT_PODLANE };
     if (places.some(({ table, protocol }) => table === usual.table && protocol === usual.protocol)) return;
     for (const { routes } of await leftRoutes(this.#netlink, [usual], false))

@@ -3,6 +3,7 @@ import type { Rtnetlink } from "../kernel/types.ts";
 import { formatPrefix, isPrefix, maskAddress, type Prefix, parseAddress, parsePrefix } from "../net/address.ts";
 import { FamilyTable, forwardingFamily } from "./family.ts";
 import { hopsText } from "./fib/hops.ts";
+import { transitTable } from "./fib/transit-rules.ts";
 import type { Fib, NextHopTracker } from "./fib/types.ts";
 import { conflictText, kernelAnswer, ownerOf } from "./kernel-answer.ts";
 import type { Peer } from "./peer.ts";
@@ -133,6 +134,10 @@ function kernelPart({ fib, tracker, place, linkName }: Modules, prefix: Prefix):
   if (!fib) return { installed: false, text: "this speaker writes no kernel routes", others };
   const entry = fib.installed(prefix);
   if (!entry) return { installed: false, text: others.length > 0 ? "not from us; others hold it" : "not in the kernel", others };
+  if (entry.type === "blackhole" && entry.transit) {
+    const text = `blackhole for packets of others (table ${transitTable(prefix)}): what no proxy translates is discarded; packets of this node do not meet it`;
+    return { installed: true, text, others };
+  }
   if (entry.type === "blackhole") return { installed: true, text: "blackhole (discards what no longer prefix takes)", others };
   return { installed: true, text: hopsText(entry.nextHops, linkName), others };
 }

@@ -9,7 +9,9 @@ import type { Logger } from "../platform/log.ts";
 import type { FibConfig } from "./config.ts";
 import type { Faults } from "./faults.ts";
 import { createFib } from "./fib/fib.ts";
-import { type RoutePlace, removePlace, samePlace } from "./fib/route-places.ts";
+import { type RoutePlace, removePlace, rulesAt, samePlace } from "./fib/route-places.ts";
+import { TransitDiscards } from "./fib/transit-discards.ts";
+import { isTransitTable } from "./fib/transit-rules.ts";
 import type { Fib } from "./fib/types.ts";
 import type { RoutePlaces } from "./platform.ts";
 
@@ -29,7 +31,7 @@ const RETRY = 10_000;
 export class Forwarding {
   readonly #options: ForwardingOptions;
   #config: FibConfig | undefined;
-  #fib: Fib | undefined;
+  #fib: TransitDiscards | undefined;
   /** All places where routes of ours may be. */
   #places: readonly RoutePlace[];
   /** Of the configuration in use. */
@@ -80,11 +82,24 @@ export class Forwarding {
     this.#remember([]);
   }
 
-  #create({ table, protocol, metric }: FibConfig): Fib {
-    const former = this.#places;
-    this.#remember([{ table, protocol }, ...former.filter(place => !samePlace(place, { table, protocol }))]);
+  #create({ table, protocol, metric }: FibConfig): TransitDiscards {
     const { kernel, clock, log, faults } = this.#options;
-    return createFib({ kernel, clock, log, faults, table, protocol, metric, former });
+    const former = this.#places;
+    const open = (number: number, places: readonly RoutePlace[]) =>
+      createFib({ kernel, clock, log, faults, table: number, protocol, metric, former: places });
+    this.#add({ table, protocol });
+    return new TransitDiscards({
+      ...{ netlink: kernel.netlink, clock, log, protocol, former, open },
+      main: open(
+        table,
+        former.filter(place => !isTransitTable(place.table)),
+      ),
+      used: number => this.#add({ table: number, protocol }),
+    });
+  }
+
+  #add(place: RoutePlace): void {
+    this.#remember([place, ...this.#places.filter(other => !samePlace(other, place))]);
   }
 
   async #sweep(overtaken: () => boolean): Promise<void> {
@@ -92,7 +107,8 @@ export class Forwarding {
     if (this.#fib) await this.#fib.sweep();
     else for (const place of this.#places) await removePlace(kernel.netlink, place, overtaken);
     if (overtaken()) return;
-    this.#remember(this.#config?.enabled ? [{ table: this.#config.table, protocol: this.#config.protocol }] : []);
+    const { enabled = false, table = 0, protocol = 0 } = this.#config ?? {};
+    this.#remember(enabled ? [table, ...(this.#fib?.tables() ?? [])].map(number => ({ table: number, protocol })) : []);
     moved();
   }
 
@@ -103,18 +119,23 @@ export class Forwarding {
   }
 }
 
-/** Routes of ours that are in the kernel at these places while no speaker runs, and their numbers; `remove`: they go. Rejects with NetlinkError. */
+/**
+ * Routes of ours that are in the kernel at these places while no speaker runs, and rules that lead there, and their numbers; `remove`: they go. Rejects
+ * with NetlinkError.
+ */
 export async function leftRoutes(
   netlink: Rtnetlink,
   places: readonly RoutePlace[],
   remove: boolean,
-): Promise<(RoutePlace & { routes: number })[]> {
-  const found: (RoutePlace & { routes: number })[] = [];
+): Promise<(RoutePlace & { routes: number; rules: number })[]> {
+  const found: (RoutePlace & { routes: number; rules: number })[] = [];
   for (const place of places) {
     let routes = 0;
     for (const chunk of netlink.routes(place)) routes += chunk.length;
-    if (remove && routes > 0) await removePlace(netlink, place, () => false);
-    if (routes > 0) found.push({ ...place, routes });
+    const rules = rulesAt(netlink, place).length;
+    if (routes + rules === 0) continue;
+    if (remove) await removePlace(netlink, place, () => false);
+    found.push({ ...place, routes, rules });
   }
   return found;
 }

@@ -84,16 +84,17 @@ function isOurs(protocol: number, table: number, place: KernelQuestion["place"])
 
 /** Whether a packet of this node to the address, without a mark and of any source, meets it. Its packets come in by "lo" (ip-rule(8)). */
 function takesAll(rule: Rule, address: Address): boolean {
-  const { source, inputInterface = "lo", outputInterface, mark = 0, otherSelectors = false } = rule;
-  const selects = (source?.length ?? 0) > 0 || inputInterface !== "lo" || outputInterface !== undefined || mark !== 0 || otherSelectors;
-  return !selects && mayTake(rule, address);
+  const { source, inputInterface = "lo", outputInterface, mark = 0, inverted = false, otherSelectors = false } = rule;
+  const more = (source?.length ?? 0) > 0 || outputInterface !== undefined || mark !== 0;
+  return !(more || inputInterface !== "lo" || inverted || otherSelectors) && mayTake(rule, address);
 }
 
-function mayTake({ destination }: Rule, address: Address): boolean {
-  return destination === undefined || contains(destination, address);
+function mayTake({ destination, inverted = false }: Rule, address: Address): boolean {
+  return inverted || destination === undefined || contains(destination, address);
 }
 
-function ruleText({ priority, source, destination, inputInterface, outputInterface, mark, otherSelectors, table }: Rule): string {
+function ruleText(rule: Rule): string {
+  const { priority, source, destination, inputInterface, outputInterface, mark, inverted, otherSelectors, table } = rule;
   const words: string[] = [];
   if (source) words.push(`from ${formatPrefix(source)}`);
   if (destination) words.push(`to ${formatPrefix(destination)}`);
@@ -101,5 +102,6 @@ function ruleText({ priority, source, destination, inputInterface, outputInterfa
   if (outputInterface !== undefined) words.push(`out by ${outputInterface}`);
   if (mark !== undefined) words.push(`mark 0x${mark.toString(16)}`);
   if (otherSelectors) words.push("and more");
-  return `${priority} (${words.join(", ") || "all packets"} → ${table === 0 ? "no single table" : `table ${tableName(table)}`})`;
+  const selected = words.join(", ") || "all packets";
+  return `${priority} (${inverted ? `all but ${selected}` : selected} → ${table === 0 ? "no single table" : `table ${tableName(table)}`})`;
 }

@@ -66,10 +66,12 @@ export function describeNeighbour(neighbour: Neighbour, nameOf: NameOf): string 
 
 export function describeRule(rule: Rule): string {
   const words = [`IPv${rule.family} rule ${rule.priority}`];
+  if (rule.inverted) words.push("not");
   if (rule.source !== undefined) words.push(`from ${address(rule.source.address)}/${rule.source.length}`);
   if (rule.destination !== undefined) words.push(`to ${address(rule.destination.address)}/${rule.destination.length}`);
   if (rule.inputInterface !== undefined) words.push(`iif ${rule.inputInterface}`);
   if (rule.outputInterface !== undefined) words.push(`oif ${rule.outputInterface}`);
   if (rule.mark !== undefined) words.push(`fwmark 0x${rule.mark.toString(16)}`);
-  return `${words.join(" ")} lookup ${rule.table}`;
+  const suppressed = rule.suppressPrefixLength === undefined ? "" : ` suppress_prefixlength ${rule.suppressPrefixLength}`;
+  return `${words.join(" ")} lookup ${rule.table}${suppressed}`;
 }

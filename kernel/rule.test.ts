@@ -15,6 +15,8 @@ interface IpRule {
   fwmark?: string;
   table?: string;
   protocol?: string;
+  not?: null;
+  suppress_prefixlen?: number;
 }
 
 describeKernel("rules", () => {
@@ -50,6 +52,31 @@ describeKernel("rules", () => {
     expect(netlink.rules(4).map(rule => rule.priority)).toEqual(json<IpRule>("rule show").map(rule => rule.priority));
     netlink.deleteRule(four);
     netlink.deleteRule(six);
+    expect([...netlink.rules(4), ...netlink.rules(6)].some(rule => rule.protocol === RTPROT_PODLANE)).toBe(false);
+  });
+
+  test("one that takes what does not match, and one that passes short routes over", () => {
+    const { netlink, json } = testNetns();
+    const rules = ([4, 6] as const).flatMap((family): Rule[] => {
+      const common = { family, table: 254, protocol: RTPROT_PODLANE, inverted: true, inputInterface: "lo" };
+      return [
+        { ...common, priority: 900, suppressPrefixLength: 0 },
+        { ...common, priority: 901, table: 20179 },
+      ];
+    });
+    for (const rule of rules) netlink.addRule(rule);
+    for (const family of [4, 6] as const) {
+      expect(json<IpRule>(`-${family} rule show priority 900`)).toMatchObject([
+        { not: null, iif: "lo", table: "main", suppress_prefixlen: 0 },
+      ]);
+      expect(json<IpRule>(`-${family} rule show priority 901`)).toMatchObject([{ not: null, iif: "lo", table: "20179" }]);
+      const found = netlink.rules(family).filter(rule => rule.protocol === RTPROT_PODLANE);
+      expect(found).toEqual(rules.filter(rule => rule.family === family));
+    }
+    const [first, ...others] = rules;
+    expect(() => netlink.addRule(first)).toThrow(/^add IPv4 rule 900 not iif lo lookup 254 suppress_prefixlength 0: .*\(EEXIST\)$/);
+    netlink.deleteRule(first);
+    for (const rule of others) netlink.deleteRule(rule);
     expect([...netlink.rules(4), ...netlink.rules(6)].some(rule => rule.protocol === RTPROT_PODLANE)).toBe(false);
   });
 

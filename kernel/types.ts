@@ -158,7 +158,11 @@ export interface Rule {
   outputInterface?: string;
   mark?: number;
   protocol?: number;
-  /** It selects by more, or by the opposite, of what is here: "not", a DS field, ports, users, tunnels, a VRF. */
+  /** "not": it takes what all that is selected here leaves. */
+  inverted?: boolean;
+  /** A route of the table that is no longer than this is passed over (unless it discards), and the next rule is asked. */
+  suppressPrefixLength?: number;
+  /** It selects by more than what is here: a DS field, ports, users, tunnels, a VRF. */
   otherSelectors?: boolean;
 }
 

@@ -82,7 +82,10 @@ export interface NextHopTracker {
 }
 
 /** What the FIB is asked to hold for a prefix. */
-export type FibEntry = { type: "unicast"; nextHops: NextHop[] } | { type: "blackhole" };
+export type FibEntry =
+  | { type: "unicast"; nextHops: NextHop[] }
+  /** `transit`: for packets of others alone. */
+  | { type: "blackhole"; transit?: true };
 
 /**
  * The wanted state of the kernel table for our protocol number. want() may be called often: only the last wish per prefix is written, in

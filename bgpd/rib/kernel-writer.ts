@@ -10,8 +10,9 @@ import type { RibTable } from "./table.ts";
 
 const NOTHING = 0;
 const DISCARD = 1;
+const TRANSIT = 2;
 /** Keys from here on: one next hop, its id added. */
-const SINGLE = 2;
+const SINGLE = 3;
 /** Keys from here on: a set of next hops. */
 const SETS = 0x80000000;
 /** Sets that are remembered: a neighbour that changes its next hops for ever must not fill the memory. */
@@ -46,14 +47,21 @@ export class KernelWriter {
     const before = this.#wanted[prefix];
     if (best === 0 && before === NOTHING) return false;
     const ids = carryingNextHops(this.#table, this.#locals, prefix, best);
-    const key = ids === "discard" ? DISCARD : ids.length === 0 ? NOTHING : ids.length === 1 ? SINGLE + ids[0] : this.#setKey(ids);
+    const key = this.#key(ids);
     if (key === before && !hopsTouched) return false;
     this.#wanted[prefix] = key;
     const text = this.#table.prefixes.prefix(prefix);
     if (key === NOTHING) this.#fib.want(text, undefined);
     else if (ids === "discard") this.#fib.want(text, { type: "blackhole" });
+    else if (ids === "transit") this.#fib.want(text, { type: "blackhole", transit: true });
     else this.#fib.want(text, { type: "unicast", nextHops: this.#hops(ids) });
     return true;
+  }
+
+  #key(ids: ReturnType<typeof carryingNextHops>): number {
+    if (ids === "discard") return DISCARD;
+    if (ids === "transit") return TRANSIT;
+    return ids.length === 0 ? NOTHING : ids.length === 1 ? SINGLE + ids[0] : this.#setKey(ids);
   }
 
   #setKey(ids: number[]): number {

@@ -8,12 +8,15 @@ import { LOCAL_SLOT } from "./slots.ts";
 import type { RibTable } from "./table.ts";
 
 /**
- * Next-hop ids of the paths that carry traffic, ascending; "discard" for a range of ours; none where nothing is to be installed. Call after
- * the decision or evaluate() of the prefix.
+ * Next-hop ids of the paths that carry traffic, ascending; "discard" for a range of ours, or "transit" where that is for packets of others alone; none
+ * where nothing is to be installed. Call after the decision or evaluate() of the prefix.
  */
-export function carryingNextHops(table: RibTable, locals: LocalTable, prefix: number, best: number): number[] | "discard" {
+export function carryingNextHops(table: RibTable, locals: LocalTable, prefix: number, best: number): number[] | "discard" | "transit" {
   if (best === 0) return [];
-  if (table.pathSlot[best] === LOCAL_SLOT) return locals.network(best)?.discard ? "discard" : [];
+  if (table.pathSlot[best] === LOCAL_SLOT) {
+    const { discard = false } = locals.network(best) ?? {};
+    return discard === true ? "discard" : discard || [];
+  }
   const single = table.head[prefix] === best && table.pathNext[best] === 0;
   const paths = single ? [best] : table.multipathSet(best);
   return paths.map(path => table.attributes.nextHop[table.pathAttributes[path]]).sort((a, b) => a - b);
@@ -48,6 +51,8 @@ export class LocRibRoutes implements OwnRoutes {
     const table = this.#tables[f];
     // Where a decision waits, this is what it will be.
     const ids = carryingNextHops(table, this.#locals[f], prefix, table.evaluate(prefix));
+    // It concerns nothing that this node sends itself.
+    if (ids === "transit") return [];
     // Id 0: none; the tracker's own are one lower.
     return ids === "discard" ? ids : ids.filter(id => id > 0).map(id => id - 1);
   }

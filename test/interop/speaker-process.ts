@@ -4,7 +4,7 @@
  * log as JSON lines on stderr; it ends with its stdin. Its driver is speaker.ts beside it.
  */
 import { createInterface } from "node:readline";
-import type { SpeakerConfig } from "../../bgpd/config.ts";
+import type { NetworkConfig, SpeakerConfig } from "../../bgpd/config.ts";
 import { type CloseOptions, type RouteFilter, Speaker } from "../../bgpd/speaker.ts";
 import { openKernel } from "../../kernel/index.ts";
 import { systemClock } from "../../platform/clock.ts";
@@ -31,6 +31,8 @@ const speaker = new Speaker({
 
 const methods = {
   apply: (config: SpeakerConfig) => speaker.apply(config),
+  changeNetworks: (changes: [string, NetworkConfig | null][]) =>
+    speaker.changeNetworks(new Map(changes.map(([prefix, network]) => [prefix, network ?? undefined]))),
   snapshot: () => speaker.snapshot(),
   routes: (filter?: RouteFilter) => speaker.routes(filter),
   problems: () => speaker.problems(),

@@ -46,6 +46,7 @@ export class SpeakerProcess {
   readonly started: Promise<void>;
 
   apply: Call<"apply"> = (...params) => this.#ask("apply", params);
+  changeNetworks: Call<"changeNetworks"> = (...params) => this.#ask("changeNetworks", params);
   snapshot: Call<"snapshot"> = () => this.#ask("snapshot", []);
   routes: Call<"routes"> = (...params) => this.#ask("routes", params);
   explain: Call<"explain"> = (...params) => this.#ask("explain", params);
