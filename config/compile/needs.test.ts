@@ -5,7 +5,7 @@ import { readDocuments } from "../resources/documents.ts";
 import { collect, type Resources } from "../resources/kinds.ts";
 import { selects } from "./context.ts";
 import { type LastGood, nothingGood, readLastGood } from "./memory.ts";
-import { neededNodes } from "./needs.ts";
+import { neededNodes, neededServices } from "./needs.ts";
 
 const rr = { matchLabels: { role: "rr" } };
 const worker = { matchLabels: { role: "worker" } };
@@ -174,5 +174,27 @@ describe("with the reflectors alone", () => {
     const { plan } = compileFrom(moved, facts, { lastGood, unread: new Set() });
     expect(plan.pods.podCidrs).toEqual(["10.9.2.0/24"]);
     expect(plan.problems).toEqual([]);
+  });
+});
+
+describe("Services are needed", () => {
+  const service = { addresses: ["LoadBalancerIP"], selector: {} };
+  const vips = (spec: object = {}, more: object = {}) =>
+    podlane("Advertisement", "vips", { nodeSelector: worker, type: "Service", service: { ...service, ...more }, mesh: true, ...spec });
+  test.each<[string, object[], ReturnType<typeof neededServices>]>([
+    ["by a node that announces some", [vips()], { namespaces: false }],
+    ["with labels of namespaces where one looks at them", [vips({}, { namespaceSelector: {} })], { namespaces: true }],
+    ["by no node that is not selected", [vips({ nodeSelector: rr })], undefined],
+    [
+      "by no node with other Advertisements",
+      [podlane("Advertisement", "pods", { nodeSelector: {}, type: "PodCIDR", mesh: true })],
+      undefined,
+    ],
+  ])("%s", (_, objects, needs) => {
+    expect(neededServices(resourcesOf(...nodes, ...objects), "n1")).toEqual(needs);
+  });
+
+  test("by a node without a Node object, that may have been selected", () => {
+    expect(neededServices(resourcesOf(node(2), vips({ nodeSelector: rr })), "n1")).toEqual({ namespaces: false });
   });
 });

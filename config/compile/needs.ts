@@ -1,6 +1,6 @@
 /**
  * Which Node objects compile() needs besides the node's own, so that an agent watches no more of them: five thousand nodes that watch each other
- * are 25 million events. Rather too many than too few: with a list that is too short sessions would end.
+ * are 25 million events. Rather too many than too few: with a list that is too short sessions would end. And whether a node needs to know Services.
  */
 import type { Fabric, Resources, Selector } from "../resources/kinds.ts";
 import { byName, selects } from "./context.ts";
@@ -23,6 +23,19 @@ export function neededNodes(resources: Resources, self: string): NodeNeeds {
   const possible = own.length > 0 ? own : fabrics;
   const needs = possible.map(fabric => meshNeeds(resources, fabric, labels, own.length > 0));
   return needs.includes("all") ? "all" : { selectors: needs.flatMap(one => (one === "all" ? [] : one.selectors)) };
+}
+
+/** `namespaces`: their labels as well. */
+export interface ServiceNeeds {
+  namespaces: boolean;
+}
+
+/** undefined: no Advertisement of type Service is for this node. One without a Node object may have been selected before. */
+export function neededServices({ nodes, advertisements }: Resources, self: string): ServiceNeeds | undefined {
+  const node = nodes.get(self);
+  const isOwn = (selector: Selector) => !node || selects(selector, node.metadata.labels ?? {});
+  const own = [...advertisements.values()].flatMap(({ spec }) => (spec.service && isOwn(spec.nodeSelector) ? [spec.service] : []));
+  return own.length > 0 ? { namespaces: own.some(({ namespaceSelector }) => namespaceSelector !== undefined) } : undefined;
 }
 
 function meshNeeds({ nodes, partialNodes }: Resources, { spec }: Fabric, labels: Record<string, string>, isMember: boolean): NodeNeeds {

@@ -1,20 +1,24 @@
 /**
- * Objects from the API server: our kinds, this node's Node and as many others as the topology needs, and the Secrets that this node's sessions name. What was
- * last heard stays in force while the server is away; nothing is delivered before all of it was heard once.
+ * Objects from the API server: our kinds, this node's Node and as many others as the topology needs, and the Secrets that this node's sessions name; Services
+ * while an Advertisement of this node is for them. What was last heard stays in force while the server is away; nothing is delivered before all of it was
+ * heard once.
  */
 import type { ApiClient } from "../../kubernetes/client.ts";
-import { type Collection, type Failure, ListWatch, type ListWatchParts } from "../../kubernetes/list-watch.ts";
+import { type Collection, ListWatch, type ListWatchParts } from "../../kubernetes/list-watch.ts";
 import type { ApiObject } from "../../kubernetes/types.ts";
-import type { Clock, Timer } from "../../platform/clock.ts";
+import type { Clock } from "../../platform/clock.ts";
 import type { Logger } from "../../platform/log.ts";
-import type { NodeNeeds } from "../compile/needs.ts";
-import type { Problem } from "../plan.ts";
+import { type NodeNeeds, neededServices } from "../compile/needs.ts";
 import { apiVersion, GROUP } from "../resources/common.ts";
 import { type AnyResource, collect, kindRows, type Resources } from "../resources/kinds.ts";
+import { ServiceIndex } from "../services/service-index.ts";
+import { Gatherer } from "./gatherer.ts";
 import { labelSelectorText } from "./label-selector.ts";
 import { neededSecrets } from "./needed-secrets.ts";
 import { ObjectStore } from "./object-store.ts";
+import { ServiceWatches } from "./service-watches.ts";
 import type { ResourceListener, ResourceSource } from "./source.ts";
+import { failureText, watchProblems } from "./watch-problems.ts";
 
 export interface KubernetesOptions {
   /** Name of this node. */
@@ -49,9 +53,6 @@ const MAX_SELECTORS = 8;
 const MAX_SECRET_WATCHES = 32;
 const ALL_SECRETS = "";
 
-/** Objects that one problem names. */
-const MAX_NAMES = 5;
-
 /** A collection with what is known of it. */
 interface Followed {
   watch: ListWatch;
@@ -60,6 +61,8 @@ interface Followed {
 
 export class KubernetesSource implements ResourceSource {
   readonly authoritative = true;
+  /** Empty while this node announces none. */
+  readonly services: ServiceIndex;
   readonly #options: KubernetesOptions;
   readonly #parts: KubernetesParts;
   /** Kinds of our own, by kind. */
@@ -73,10 +76,10 @@ export class KubernetesSource implements ResourceSource {
   readonly #secrets = new Map<string, Followed>();
   /** Of those that are needed, in order. */
   #secretNames: readonly string[] = [];
+  #services: ServiceWatches | undefined;
   #listener: ResourceListener | undefined;
   #waiting: { resolve(): void; reject(error: Error): void } | undefined;
-  #timer: Timer | undefined;
-  #firstChange: number | undefined;
+  readonly #gatherer: Gatherer;
   #delivered = "";
   /** What was delivered last. */
   #resources: Resources | undefined;
@@ -89,6 +92,8 @@ export class KubernetesSource implements ResourceSource {
   constructor(options: KubernetesOptions, parts: KubernetesParts) {
     this.#options = options;
     this.#parts = parts;
+    this.services = new ServiceIndex(options.node);
+    this.#gatherer = new Gatherer(parts.clock, { quiet: QUIET, longest: LONGEST }, () => this.#tell());
   }
 
   /** Rejects at the first failure, or when the server is slow; it is tried for ever all the same, and may be started again to wait further. */
@@ -101,7 +106,7 @@ export class KubernetesSource implements ResourceSource {
     const patience = this.#parts.clock.after(PATIENCE, () => reject(new Error(this.#whyNot())));
     try {
       if (first) this.#open();
-      else if (this.#failures().length > 0) reject(new Error(this.#whyNot()));
+      else if (this.#blocking() !== undefined) reject(new Error(this.#whyNot()));
       await promise;
     } finally {
       patience.cancel();
@@ -110,13 +115,13 @@ export class KubernetesSource implements ResourceSource {
   }
 
   async reload(): Promise<void> {
-    const all = this.#followed();
+    const all = this.#watches();
     const { promise, resolve } = Promise.withResolvers<void>();
     const bound = this.#parts.clock.after(RELOAD_BOUND, resolve);
-    const before = all.map(({ watch }) => watch.lists);
-    for (const { watch } of all) watch.relist();
+    const before = all.map(watch => watch.lists);
+    for (const watch of all) watch.relist();
     this.#reloaded = () => {
-      if (all.every(({ watch }, i) => watch.failed || watch.lists > before[i])) resolve();
+      if (all.every((watch, i) => watch.failed || watch.lists > before[i])) resolve();
     };
     await promise;
     bound.cancel();
@@ -125,14 +130,15 @@ export class KubernetesSource implements ResourceSource {
   }
 
   age(): number {
-    return Math.max(0, ...this.#followed().map(({ watch }) => watch.age));
+    const services = this.#services?.watches.filter(({ synced }) => synced) ?? [];
+    return Math.max(0, ...[...this.#followed().map(({ watch }) => watch), ...services].map(watch => watch.age));
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#timer?.cancel();
+    this.#gatherer.cancel();
     this.#waiting?.reject(new Error("the source was closed"));
-    await Promise.all(this.#followed().map(({ watch }) => watch.close()));
+    await Promise.all([...this.#followed().map(({ watch }) => watch.close()), this.#services?.close()]);
     this.#parts.client.close();
   }
 
@@ -176,24 +182,23 @@ export class KubernetesSource implements ResourceSource {
     return [...this.#kinds.values(), ...self, ...this.#nodes.values(), ...(this.#nextNodes?.values() ?? []), ...this.#secrets.values()];
   }
 
+  #watches(): ListWatch[] {
+    return [...this.#followed().map(({ watch }) => watch), ...(this.#services?.watches ?? [])];
+  }
+
   /** Gathers what comes at once. */
   #changed(): void {
     if (this.#closed) return;
     this.#reloaded?.();
-    const { clock } = this.#parts;
-    const now = clock.monotonic();
-    this.#firstChange ??= now;
-    this.#timer?.cancel();
-    this.#timer = clock.after(Math.max(0, Math.min(QUIET, this.#firstChange + LONGEST - now)), () => this.#tell());
+    this.#gatherer.changed();
   }
 
   #tell(): void {
     if (this.#closed) return;
-    this.#timer?.cancel();
-    this.#firstChange = undefined;
+    this.#gatherer.cancel();
     this.#settleNeeds();
     if (!this.#isComplete()) {
-      if (this.#failures().length > 0) this.#waiting?.reject(new Error(this.#whyNot()));
+      if (this.#blocking() !== undefined) this.#waiting?.reject(new Error(this.#whyNot()));
       if (!this.#resources) return;
     }
     this.#deliver();
@@ -206,6 +211,7 @@ export class KubernetesSource implements ResourceSource {
     const own = { ...known, partialNodes: true };
     this.#needSecrets(own);
     this.#needNodes(own);
+    this.#needServices(own);
   }
 
   #needSecrets(own: Resources): void {
@@ -247,6 +253,23 @@ export class KubernetesSource implements ResourceSource {
     this.#dirty = true;
   }
 
+  #needServices(own: Resources): void {
+    // One that cannot be read may be in force in a plan that was saved.
+    const isUnread = this.#kinds.get("Advertisement")?.store.hasUnread;
+    const needs = isUnread ? { namespaces: true } : neededServices(own, this.#options.node);
+    if (!needs) {
+      if (!this.#services) return;
+      void this.#services.close();
+      this.#services = undefined;
+      this.services.keepOnly(new Set(), new Set(), new Set());
+      this.services.settle();
+    } else if (this.#services) this.#services.setNamespaces(needs.namespaces);
+    else {
+      this.#services = new ServiceWatches(this.services, this.#parts, { ...needs, changed: () => this.#changed() });
+      this.#services.start();
+    }
+  }
+
   #beginNodes(wanted: ReadonlySet<string>): void {
     for (const [selector, { watch }] of this.#nextNodes ?? [])
       if (!wanted.has(selector) && this.#nodes.get(selector)?.watch !== watch) void watch.close();
@@ -266,16 +289,22 @@ export class KubernetesSource implements ResourceSource {
     const self = this.#self?.watch.synced === true;
     const kinds = [...this.#kinds.values()].every(({ watch }) => watch.synced);
     const secrets = [...this.#secrets.values()].every(({ watch }) => watch.synced || watch.failed);
-    return self && kinds && secrets && !this.#nextNodes;
+    return self && kinds && secrets && !this.#nextNodes && this.#services?.ready !== false;
   }
 
-  /** For nodes or Secrets that the present objects need and that are not known yet. */
+  /** For nodes, Secrets or Services that the present objects need and that are not known yet. */
   #isWaiting(): boolean {
-    return this.#nextNodes !== undefined || [...this.#secrets.values()].some(({ watch }) => !watch.synced && !watch.failed);
+    return (
+      this.#nextNodes !== undefined ||
+      this.#services?.ready === false ||
+      [...this.#secrets.values()].some(({ watch }) => !watch.synced && !watch.failed)
+    );
   }
 
   #deliver(): void {
-    const problems = [...this.#watchProblems(), ...this.#followed().flatMap(({ store }) => [...store.problems()])];
+    const followed = this.#followed().map(({ watch }) => watch);
+    const failed = watchProblems(this.#parts.client.server, followed, this.#services?.watches ?? []);
+    const problems = [...failed, ...this.#followed().flatMap(({ store }) => [...store.problems()])];
     const text = JSON.stringify(problems);
     if (this.#resources && !this.#dirty && text === this.#delivered) return;
     this.#delivered = text;
@@ -294,87 +323,13 @@ export class KubernetesSource implements ResourceSource {
     return this.#nodes.has("") ? resources : { ...resources, partialNodes: true };
   }
 
-  /** Collections of which there is no news now, by the failure that they share. */
-  #failures(): { failure: Failure; names: string[]; synced: boolean }[] {
-    const found = new Map<string, { failure: Failure; names: string[]; synced: boolean }>();
-    for (const { watch } of this.#followed()) {
-      const { failed, synced } = watch;
-      if (!failed) continue;
-      const { status, message } = failed.error;
-      const key = `${synced} ${status === 404 ? "404" : status === 0 || status >= 500 ? "away" : message}`;
-      const known = found.get(key);
-      if (known) known.names.push(watch.collection.name);
-      else found.set(key, { failure: failed, names: [watch.collection.name], synced });
-    }
-    return [...found.values()];
+  /** What fails of that which the first delivery waits for. */
+  #blocking(): string | undefined {
+    const services = this.#services?.ready === false ? this.#services.watches : [];
+    return failureText(this.#parts.client.server, [...this.#followed().map(({ watch }) => watch), ...services]);
   }
 
   #whyNot(): string {
-    const failures = this.#failures();
-    if (failures.length === 0) return `the API server ${this.#parts.client.server} has not sent all objects yet`;
-    return failures.map(one => `${describe(this.#parts.client.server, one).message}`).join("; ");
-  }
-
-  #watchProblems(): Problem[] {
-    const { server } = this.#parts.client;
-    const failed = this.#failures().map((one): Problem => {
-      const { reason, message, remedy } = describe(server, one);
-      const secret = one.names.every(name => name.startsWith("Secret ")) && one.names.length === 1;
-      const object = secret ? `Secret/${one.names[0].split("/")[1]}` : "API server";
-      const effect = one.synced ? `; what was known stays in force since ${new Date(one.failure.since).toISOString()}` : "";
-      return { severity: "warning", reason, object, field: "", message: `${message}${effect}`, remedy };
-    });
-    return [...failed, ...this.#missingProblems()];
-  }
-
-  #missingProblems(): Problem[] {
-    const names = this.#followed().flatMap(({ watch }) => [...watch.missing].map(name => `${watch.collection.name.split(".")[0]} ${name}`));
-    if (names.length === 0) return [];
-    const all = [...new Set(names)].sort();
-    const some = all.length > MAX_NAMES ? `${all.slice(0, MAX_NAMES).join(", ")} and ${all.length - MAX_NAMES} more` : all.join(", ");
-    return [
-      {
-        severity: "warning",
-        reason: "StoreWentBack",
-        object: "API server",
-        field: "",
-        message: `its store was emptied, or is an older one, and lacks what nobody deleted: ${some}; what they said stays in force`,
-        remedy: "restore or create them; if they are to be gone: podlane reload on each node",
-      },
-    ];
-  }
-}
-
-function describe(
-  server: string,
-  { failure, names }: { failure: Failure; names: string[] },
-): Pick<Problem, "reason" | "message" | "remedy"> {
-  const { status, message } = failure.error;
-  const what = [...new Set(names)].join(", ");
-  switch (status) {
-    case 401:
-      return {
-        reason: "AccessDenied",
-        message: `the API server does not know us: ${message}`,
-        remedy: "see the token of the service account; it is read anew at each try",
-      };
-    case 403:
-      return {
-        reason: "AccessDenied",
-        message: `the API server refuses ${what}: ${message}`,
-        remedy: "apply the ClusterRole of deploy/podlane.yaml; it is tried again by itself",
-      };
-    case 404:
-      return {
-        reason: "KindNotInstalled",
-        message: `the API server has no ${what}`,
-        remedy: "apply the CustomResourceDefinitions in crds/; it is tried again by itself",
-      };
-    default:
-      return {
-        reason: "ApiServerUnreachable",
-        message: `${what} cannot be followed at ${server}: ${message}`,
-        remedy: "see that the API server runs and that this node reaches it; it is tried again by itself",
-      };
+    return this.#blocking() ?? `the API server ${this.#parts.client.server} has not sent all objects yet`;
   }
 }

@@ -65,6 +65,11 @@ export class ObjectStore {
     for (const { good } of this.#entries.values()) if (good) yield good;
   }
 
+  /** There is an object that was never a good one since this began. */
+  get hasUnread(): boolean {
+    return [...this.#entries.values()].some(({ good }) => !good);
+  }
+
   *problems(): Generator<Problem> {
     for (const { problems } of this.#entries.values()) yield* problems;
   }

@@ -71,7 +71,7 @@ export class ServiceWatches {
 
   /** All that can be had was said once: the server refuses the rest, or has failed to give it for some time. */
   get ready(): boolean {
-    return this.watches.every(({ synced, failed }) => synced || (failed && (isRefusal(failed) || !this.#isPatient)));
+    return this.watches.every(watch => watch.synced || isRefused(watch) || (watch.failed && !this.#isPatient));
   }
 
   get failures(): Failure[] {
@@ -139,6 +139,6 @@ export class ServiceWatches {
 }
 
 /** Not known to the server, or not for us: as with roles of an older version. */
-function isRefusal({ error: { status } }: Failure): boolean {
-  return status === 403 || status === 404;
+export function isRefused({ failed }: ListWatch): boolean {
+  return failed?.error.status === 403 || failed?.error.status === 404;
 }

@@ -20,9 +20,17 @@ const expected: Record<string, string[]> = {
   ...Object.fromEntries(
     kinds.flatMap(kind => [[` podlane.io/${kind}`, read] as const, [` podlane.io/${kind}/status`, ["patch"]] as const]),
   ),
+  " podlane.io/addresspools": read,
   " podlane.io/nodestates": [...read, "create", "patch"],
   " podlane.io/nodestates/status": ["patch"],
   " /nodes": read,
+  " /namespaces": read,
+  ...Object.fromEntries(
+    namespaces.flatMap(name => [
+      [`${name} /services`, read],
+      [`${name} discovery.k8s.io/endpointslices`, read],
+    ]),
+  ),
   " /nodes/status": ["patch"],
   "podlane-system /secrets": read,
   "podlane-system coordination.k8s.io/leases": ["get", "create", "update"],
@@ -79,7 +87,7 @@ async function resources(): Promise<Resource[]> {
       found.set(`${group}/${name}`, { group, resource, subresource, namespaced });
     }
   }
-  for (const resource of [...kinds, "nodestates"])
+  for (const resource of [...kinds, "addresspools", "nodestates"])
     for (const subresource of ["", "status"])
       found.set(`podlane.io/${resource}/${subresource}`, { group: "podlane.io", resource, subresource, namespaced: false });
   return [...new Map([...found.values()].map(one => [`${one.group}/${one.resource}/${one.subresource}`, one])).values()];
