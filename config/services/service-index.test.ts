@@ -34,10 +34,17 @@ test("endpoints of all slices count once, conditions that are null mean ready, a
     4: { localReady: 1, localServing: 2, anyReady: true, anyServing: true },
     6: { localReady: 0, localServing: 0, anyReady: false, anyServing: false },
   });
+});
+
+test("who looks at the whole cluster sees on which nodes endpoints are ready, each once", () => {
+  const index = new ServiceIndex(undefined);
+  index.setSlice(slice("a", [endpoint("10.244.1.2", "n1"), endpoint("10.244.2.2", "n2"), { addresses: ["10.244.9.9"] }]));
+  index.setSlice(slice("b", [endpoint("10.244.1.2", "n1"), endpoint("10.244.3.2", "n3", { ready: false })]));
   expect([...index.readyByNode("shop/web", 4)]).toEqual([
     ["n1", 1],
     ["n2", 1],
   ]);
+  expect(index.endpoints("shop/web")[4]).toEqual({ localReady: 0, localServing: 0, anyReady: true, anyServing: true });
 });
 
 test("a change that changes nothing is told to nobody", () => {

@@ -2,28 +2,41 @@
  * Services with what their endpoints come to on this node, kept in step object by object: one endpoint that changes costs one Service. Who listens hears of
  * a Service only when something that is read of it is another one.
  */
+import { isDeepStrictEqual } from "node:util";
 import type { IpFamily } from "../../net/address.ts";
-import { keyOf, type RawObject, readLabels, readService, readSlice, type SliceView } from "./read.ts";
-import type { Endpoints, ServiceLookup, ServiceView } from "./types.ts";
+import { type EndpointView, keyOf, type RawObject, readLabels, readService, readSlice, type SliceView } from "./read.ts";
+import type { EndpointCounts, Endpoints, ServiceLookup, ServiceView } from "./types.ts";
 
 interface Entry {
+  key: string;
   view?: ServiceView;
-  /** JSON of it. */
-  text: string;
-  slices: Map<string, SliceView>;
+  slices: StoredSlice[];
   endpoints: Endpoints;
 }
 
-const nothing = { localReady: 0, localServing: 0, anyReady: false, anyServing: false };
+/** Of a slice what is asked for. With 50,000 endpoints in a cluster an agent keeps its own alone. */
+interface StoredSlice {
+  key: string;
+  family: IpFamily;
+  anyReady: boolean;
+  anyServing: boolean;
+  /** Of this node; where there is none, those of any node that are ready. */
+  endpoints: EndpointView[];
+}
+
+const nothing: EndpointCounts = { localReady: 0, localServing: 0, anyReady: false, anyServing: false };
+/** What most Services come to on a node of many. */
+const elsewhere: EndpointCounts = { localReady: 0, localServing: 0, anyReady: true, anyServing: true };
 const noEndpoints: Endpoints = { 4: nothing, 6: nothing };
+const onlyElsewhere: Endpoints = { 4: elsewhere, 6: nothing };
 
 export class ServiceIndex implements ServiceLookup {
   /** undefined: of none, as for what looks at the whole cluster. */
   readonly #node: string | undefined;
   readonly #entries = new Map<string, Entry>();
   /** The Service of each slice. */
-  readonly #serviceOf = new Map<string, string>();
-  readonly #namespaces = new Map<string, { labels: Record<string, string>; text: string }>();
+  readonly #entryOf = new Map<string, Entry>();
+  readonly #namespaces = new Map<string, Record<string, string>>();
   readonly #changed = new Set<string>();
   #listener: ((changed: ReadonlySet<string>) => void) | undefined;
   #complete = false;
@@ -44,11 +57,11 @@ export class ServiceIndex implements ServiceLookup {
     return this.#entries.get(key)?.endpoints ?? noEndpoints;
   }
 
-  /** Nodes with ready endpoints, and how many, each counted once. */
+  /** Nodes with ready endpoints, and how many, each counted once: for who looks at the whole cluster. An index of a node has that node alone. */
   readyByNode(key: string, family: IpFamily): Map<string, number> {
     const seen = new Set<string>();
     const counts = new Map<string, number>();
-    for (const slice of this.#entries.get(key)?.slices.values() ?? []) {
+    for (const slice of this.#entries.get(key)?.slices ?? []) {
       if (slice.family !== family) continue;
       for (const { address, node, ready } of slice.endpoints) {
         if (!ready || node === undefined || seen.has(address)) continue;
@@ -60,7 +73,7 @@ export class ServiceIndex implements ServiceLookup {
   }
 
   namespaceLabels(name: string): Record<string, string> | undefined {
-    return this.#namespaces.get(name)?.labels;
+    return this.#namespaces.get(name);
   }
 
   /** Replaces the one before. It hears keys of Services that are new, gone or others. */
@@ -71,10 +84,8 @@ export class ServiceIndex implements ServiceLookup {
   setService(object: RawObject): void {
     const view = readService(object);
     const entry = this.#entry(view.key);
-    const text = JSON.stringify(view);
-    if (entry.text === text) return;
+    if (isDeepStrictEqual(entry.view, view)) return;
     entry.view = view;
-    entry.text = text;
     this.#changed.add(view.key);
   }
 
@@ -82,39 +93,39 @@ export class ServiceIndex implements ServiceLookup {
     const entry = this.#entries.get(key);
     if (!entry?.view) return;
     delete entry.view;
-    entry.text = "";
     this.#changed.add(key);
-    this.#forget(key, entry);
+    this.#forget(entry);
   }
 
   setSlice(object: RawObject): void {
     const key = keyOf(object);
     const slice = readSlice(object);
-    const before = this.#serviceOf.get(key);
-    if (before !== undefined && before !== slice?.service) this.deleteSlice(key);
+    const before = this.#entryOf.get(key);
+    if (before && before.key !== slice?.service) this.deleteSlice(key);
     if (!slice) return;
     const entry = this.#entry(slice.service);
-    entry.slices.set(key, slice);
-    this.#serviceOf.set(key, slice.service);
-    this.#count(slice.service, entry);
+    const stored = this.#stored(key, slice);
+    const at = entry.slices.findIndex(one => one.key === key);
+    if (at < 0) entry.slices.push(stored);
+    else entry.slices[at] = stored;
+    this.#entryOf.set(key, entry);
+    this.#count(entry);
   }
 
   deleteSlice(key: string): void {
-    const service = this.#serviceOf.get(key);
-    const entry = service === undefined ? undefined : this.#entries.get(service);
-    if (service === undefined || !entry) return;
-    this.#serviceOf.delete(key);
-    entry.slices.delete(key);
-    this.#count(service, entry);
-    this.#forget(service, entry);
+    const entry = this.#entryOf.get(key);
+    if (!entry) return;
+    this.#entryOf.delete(key);
+    entry.slices = entry.slices.filter(one => one.key !== key);
+    this.#count(entry);
+    this.#forget(entry);
   }
 
   setNamespace(object: RawObject): void {
     const labels = readLabels(object);
-    const text = JSON.stringify(labels);
     const { name } = object.metadata;
-    if (this.#namespaces.get(name)?.text === text) return;
-    this.#namespaces.set(name, { labels, text });
+    if (isDeepStrictEqual(this.#namespaces.get(name), labels)) return;
+    this.#namespaces.set(name, labels);
     this.#namespaceChanged(name);
   }
 
@@ -129,7 +140,7 @@ export class ServiceIndex implements ServiceLookup {
 
   /** Everything that is not among these is gone: after a reading of all. */
   keepOnly(services: ReadonlySet<string>, slices: ReadonlySet<string>, namespaces: ReadonlySet<string>): void {
-    for (const key of [...this.#serviceOf.keys()]) if (!slices.has(key)) this.deleteSlice(key);
+    for (const key of [...this.#entryOf.keys()]) if (!slices.has(key)) this.deleteSlice(key);
     for (const key of [...this.#entries.keys()]) if (!services.has(key)) this.deleteService(key);
     for (const name of [...this.#namespaces.keys()]) if (!namespaces.has(name)) this.deleteNamespace(name);
   }
@@ -151,40 +162,59 @@ export class ServiceIndex implements ServiceLookup {
   #entry(key: string): Entry {
     let entry = this.#entries.get(key);
     if (!entry) {
-      entry = { text: "", slices: new Map(), endpoints: noEndpoints };
+      entry = { key, slices: [], endpoints: noEndpoints };
       this.#entries.set(key, entry);
     }
     return entry;
   }
 
-  #forget(key: string, { view, slices }: Entry): void {
-    if (!view && slices.size === 0) this.#entries.delete(key);
+  #forget({ key, view, slices }: Entry): void {
+    if (!view && slices.length === 0) this.#entries.delete(key);
+  }
+
+  #stored(key: string, { family, endpoints }: SliceView): StoredSlice {
+    const isKept = (one: EndpointView) => (this.#node === undefined ? one.ready && one.node !== undefined : one.node === this.#node);
+    return {
+      key,
+      family,
+      anyReady: endpoints.some(({ ready }) => ready),
+      anyServing: endpoints.some(({ ready, serving }) => ready || serving),
+      endpoints: endpoints.filter(isKept),
+    };
   }
 
   #namespaceChanged(name: string): void {
     for (const [key, { view }] of this.#entries) if (view?.namespace === name) this.#changed.add(key);
   }
 
-  #count(key: string, entry: Entry): void {
-    const endpoints: Endpoints = { 4: this.#countsOf(entry, 4), 6: this.#countsOf(entry, 6) };
-    if (JSON.stringify(endpoints) === JSON.stringify(entry.endpoints)) return;
-    entry.endpoints = endpoints;
-    if (entry.view) this.#changed.add(key);
+  #count(entry: Entry): void {
+    const [four, six] = [this.#countsOf(entry, 4), this.#countsOf(entry, 6)];
+    const { endpoints } = entry;
+    if (isSame(four, endpoints[4]) && isSame(six, endpoints[6])) return;
+    entry.endpoints = four === elsewhere && six === nothing ? onlyElsewhere : { 4: four, 6: six };
+    if (entry.view) this.#changed.add(entry.key);
   }
 
-  #countsOf({ slices }: Entry, family: IpFamily) {
+  #countsOf({ slices }: Entry, family: IpFamily): EndpointCounts {
     const [ready, serving] = [new Set<string>(), new Set<string>()];
     let [anyReady, anyServing] = [false, false];
-    for (const slice of slices.values()) {
+    for (const slice of slices) {
       if (slice.family !== family) continue;
+      anyReady ||= slice.anyReady;
+      anyServing ||= slice.anyServing;
+      if (this.#node === undefined) continue;
       for (const one of slice.endpoints) {
-        anyReady ||= one.ready;
-        anyServing ||= one.ready || one.serving;
-        if (this.#node === undefined || one.node !== this.#node) continue;
         if (one.ready) ready.add(one.address);
         if (one.ready || one.serving) serving.add(one.address);
       }
     }
-    return { localReady: ready.size, localServing: serving.size, anyReady, anyServing };
+    const counts = { localReady: ready.size, localServing: serving.size, anyReady, anyServing };
+    // Of ten thousand Services most have the same ones.
+    return [nothing, elsewhere].find(one => isSame(one, counts)) ?? counts;
   }
+}
+
+function isSame(a: EndpointCounts, b: EndpointCounts): boolean {
+  const local = a.localReady === b.localReady && a.localServing === b.localServing;
+  return local && a.anyReady === b.anyReady && a.anyServing === b.anyServing;
 }

@@ -14,8 +14,6 @@ export interface ResourceSource {
   readonly services?: ServiceIndex;
   /** What it does not show is not there: it cannot be that a file was not copied yet. */
   readonly authoritative?: boolean;
-  /** Services and their endpoints, where the source has them. */
-  readonly services?: ServiceIndex;
   /** Milliseconds since it last heard that what it said is still so. Absent: it sees all that happens. */
   age?(): number;
   close(): Promise<void>;
