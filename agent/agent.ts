@@ -33,6 +33,7 @@ import { Pods } from "./pods.ts";
 import { ProblemLog } from "./problem-log.ts";
 import { routeMemory } from "./route-memory.ts";
 import type { SavedPlan } from "./saved-plan.ts";
+import { Services } from "./services.ts";
 import type { Serving } from "./serving.ts";
 import { ServingWatch } from "./serving-watch.ts";
 import type { NodeReport } from "./status/node-state.ts";
@@ -89,6 +90,7 @@ export class Agent {
   /** A first look at the gateways, before which there is no plan. */
   #looking: Promise<void> | undefined;
   readonly #serving: ServingWatch;
+  readonly #services: Services;
   readonly #cniFiles: CniFiles | undefined;
   readonly #problemLog: ProblemLog;
   readonly #startedAt: number;
@@ -149,6 +151,12 @@ export class Agent {
       changed: serving => this.#servingChanged(serving),
     });
     const { clock, log } = parts;
+    this.#services = new Services(options, {
+      ...parts,
+      index: parts.source.services,
+      speaker: () => this.#speaker,
+      serving: () => this.#serving.serving,
+    });
     const cni = { clock, log, ready: () => this.#serving.serving.ready, mended: (text: string) => this.#publish("mended", text) };
     this.#cniFiles = options.cni && new CniFiles(options.cni, cni);
     this.#places = routeMemory(options, parts.log);
@@ -200,6 +208,7 @@ export class Agent {
     this.#closed = true;
     this.#turns.close();
     this.#serving.close();
+    this.#services.close();
     this.#cniFiles?.close();
     this.#timers.close();
     this.#stopWatching();
@@ -241,6 +250,7 @@ export class Agent {
       startedAt: new Date(this.#startedAt).toISOString(),
       config: { source: this.#options.sourceName, inUse: this.#inUse, ...appliedAt },
       attachments: this.#pods.attachments().length,
+      services: this.#services.announced,
       serving: { ready, reason },
     };
     return statusView(found, snapshot, problems);
@@ -256,6 +266,7 @@ export class Agent {
     yield this.#parts.moreProblems?.() ?? [];
     yield this.#pods.problems();
     yield this.#serving.problems();
+    yield this.#services.problems();
     yield this.#cniFiles?.problems() ?? [];
     if (this.#speaker) yield* this.#speaker.findProblems();
   }
@@ -285,6 +296,7 @@ export class Agent {
       lateness: this.#turns.lateness(),
       speaker: this.#speaker && { ...this.#speaker.overview(), ...this.#speaker.counters() },
       calls: { underway: this.#pods.calls.underway, verbs: this.#pods.calls.view() },
+      services: this.#services.figures(),
       attachments: this.#pods.attachments(),
       ranges: this.#pods.ranges(),
     };
@@ -296,7 +308,10 @@ export class Agent {
       status: () => this.status(),
       peers: () => this.#speaker?.snapshot().neighbors ?? [],
       routes: filter => this.#requireSpeaker().routes(filter),
-      explain: prefix => this.#requireSpeaker().explain(prefix),
+      ...this.#services.queries(
+        () => this.#requireSpeaker(),
+        () => this.#resources,
+      ),
       problems: () => this.problems(),
       plan: () => planView({ ...this.#requirePlan(), problems: this.problems() }),
       preview: directory => this.#preview(directory),
@@ -484,6 +499,7 @@ export class Agent {
     if (!same) {
       try {
         this.#applySpeaker(plan);
+        this.#services.apply(plan.services);
         this.#pods.apply(plan.pods);
       } catch (error) {
         this.#parts.log.error({ err: error }, "the plan could not be applied");
@@ -541,7 +557,9 @@ export class Agent {
   /** What was asked for in the meantime is done now. */
   #left(): void {
     this.#leaving = undefined;
-    if (!this.#closed && this.#plan?.speaker && !this.#speaker) this.#applySpeaker(this.#plan);
+    if (this.#closed || !this.#plan?.speaker || this.#speaker) return;
+    this.#applySpeaker(this.#plan);
+    this.#services.apply(this.#plan.services);
   }
 
   #done(text: string): void {
@@ -614,6 +632,7 @@ export class Agent {
     const text = ready ? `this node serves pods: ${reason}` : `this node does not serve pods: ${reason}`;
     this.#parts.log[ready ? "info" : "warn"]({ ready }, text);
     this.#publish("serving", text, { ready, reason, limited });
+    this.#services.look();
     this.#cniFiles?.look();
   }
 

@@ -4,12 +4,14 @@ import type { Rtnetlink } from "../kernel/types.ts";
 import { formatAddress, isAddress, isLinkLocal } from "../net/address.ts";
 
 const SCOPE_HOST = 254;
+/** Where kube-proxy in mode ipvs puts the addresses of all Services: not the node's own, and each change of one would be one of the facts. */
+const IPVS_DEVICE = "kube-ipvs0";
 /** IFA_F_TEMPORARY (privacy addresses change all the time), IFA_F_DADFAILED, IFA_F_TENTATIVE (linux/if_addr.h). */
 const UNUSABLE = 0x01 | 0x08 | 0x40;
 
 /**
  * Addresses that others can reach the node by, in the kernel's order. Left out: loopback's own, link-local and temporary ones, and those
- * of `podBridge`, which are the pods' gateway and not the node's.
+ * of `podBridge`, which are the pods' gateway and not the node's, and those of Services.
  */
 export function nodeFacts(
   name: string,
@@ -20,7 +22,7 @@ export function nodeFacts(
   const names = new Map(netlink.links().map(link => [link.index, link.name]));
   const addresses = netlink.addresses().flatMap(one => {
     const device = names.get(one.ifindex);
-    if (device === undefined || device === podBridge) return [];
+    if (device === undefined || device === podBridge || device === IPVS_DEVICE) return [];
     if (one.scope === SCOPE_HOST || (one.flags & UNUSABLE) !== 0 || isLinkLocal(one.address)) return [];
     return [{ interface: device, address: formatAddress(one.address), prefixLength: one.prefixLength }];
   });

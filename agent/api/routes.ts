@@ -3,14 +3,25 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { isAbsolute } from "node:path";
 import { Families } from "../../bgpd/family.ts";
 import type { RouteFilter } from "../../bgpd/route-list.ts";
-import type { Explanation, NeighborSnapshot } from "../../bgpd/snapshot.ts";
+import type { NeighborSnapshot } from "../../bgpd/snapshot.ts";
 import { type CniAnswer, serveCni } from "../../cni/http.ts";
 import type { RawRequest } from "../../cni/protocol/request.ts";
 import type { AttachmentView } from "../../cni/types.ts";
 import type { Problem } from "../../config/plan.ts";
+import type { ServicesQuery } from "../services/queries.ts";
 import { ApiError } from "./error.ts";
 import { readBody, readChoice, readInteger, readPrefix, readQuery, type Target } from "./request.ts";
-import type { AttachmentsView, PeersView, PlanView, ProblemsView, ReloadView, RoutesView, StatusView } from "./views.ts";
+import type {
+  AttachmentsView,
+  ExplainView,
+  PeersView,
+  PlanView,
+  ProblemsView,
+  ReloadView,
+  RoutesView,
+  ServicesView,
+  StatusView,
+} from "./views.ts";
 
 /** What the agent offers to the API. */
 export interface ApiBackend {
@@ -18,7 +29,8 @@ export interface ApiBackend {
   peers(): NeighborSnapshot[];
   /** Throws ApiError 409 while no BGP is configured. */
   routes(filter: RouteFilter): Promise<RoutesView>;
-  explain(prefix: string): Explanation;
+  explain(prefix: string): ExplainView;
+  services(query: ServicesQuery): ServicesView;
   problems(): Problem[];
   plan(): PlanView;
   /** What the objects of a directory would come to here. Rejects with ApiError where it cannot be read. */
@@ -72,6 +84,14 @@ export const apiRoutes: ApiRoute[] = [
     if (query.prefix === undefined) throw new ApiError(400, 'parameter "prefix" is missing', "ask for /v1/explain?prefix=ADDRESS/LENGTH");
     return backend.explain(readPrefix(query.prefix));
   }),
+  get("/v1/services", ["name", "namespace", "limit", "after"], ({ name, namespace, limit, after }, backend) =>
+    backend.services({
+      ...(name !== undefined && { name }),
+      ...(namespace !== undefined && { namespace }),
+      ...(after !== undefined && { after }),
+      limit: limit === undefined ? DEFAULT_LIMIT : readInteger("limit", limit, 1, MAX_LIMIT),
+    }),
+  ),
   get("/v1/problems", [], (_query, backend) => ({ problems: backend.problems() }) satisfies ProblemsView),
   get("/v1/plan", ["config"], ({ config }, backend) => {
     if (config === undefined) return backend.plan();

@@ -35,6 +35,7 @@ const asked: {
   reset?: [string, string];
   refresh?: [string, string];
   cni?: { env: object; stdin: string };
+  services?: object;
 } = {};
 const empty = { open: 0, update: 0, notification: 0, keepalive: 0, routeRefresh: 0 };
 const neighbor: NeighborSnapshot = {
@@ -65,6 +66,10 @@ const backend: ApiBackend = {
   routes: async filter => {
     asked.filter = filter;
     return { routes: [], total: 0 };
+  },
+  services: query => {
+    asked.services = query;
+    return { node: "node1", known: "source", announced: 0, counts: {}, services: [], total: 0 };
   },
   explain: prefix => ({
     prefix,
@@ -145,6 +150,7 @@ describe("a bad request", () => {
     ["PUT", "/v1/events", 405, "PUT is not possible here"],
     ["GET", "/v1/%zz", 400, "the path has a percent sign that encodes nothing"],
     ["GET", "/v1/peers?all=1", 400, 'unknown parameter "all"'],
+    ["GET", "/v1/services?limit=10001", 400, 'limit "10001" is not a whole number from 1 to 10000'],
     ["GET", "/v1/events?since=1", 400, 'unknown parameter "since"'],
     ["GET", "/v1/routes?limit=1&limit=2", 400, 'parameter "limit" is given twice'],
     ["GET", "/v1/routes?limit=0", 400, 'limit "0" is not a whole number from 1 to 10000'],
@@ -233,6 +239,10 @@ describe("a good request", () => {
     expect(asked.filter).toEqual({ prefix: "10.0.0.0/8", family: "ipv4-unicast", neighbor: "tor/a b", limit: 7 });
     await send("GET", "/v1/routes");
     expect(asked.filter).toEqual({ limit: 100 });
+    await send("GET", "/v1/services?name=shop/web&namespace=shop&limit=7&after=shop/a");
+    expect(asked.services).toEqual({ name: "shop/web", namespace: "shop", limit: 7, after: "shop/a" });
+    await send("GET", "/v1/services");
+    expect(asked.services).toEqual({ limit: 100 });
     expect((await send("POST", "/v1/peers/tor%2Fa%20b/reset?reason=new%20cable")).status).toBe(200);
     expect(asked.reset).toEqual(["tor/a b", "new cable"]);
     expect((await send("POST", "/v1/peers/tor%2Fa%20b/refresh?direction=out")).status).toBe(200);

@@ -2,9 +2,10 @@
 
 import type { PlannedExport } from "../../bgpd/planned-exports.ts";
 import type { RouteList } from "../../bgpd/route-list.ts";
-import type { ApplyReport, NeighborSnapshot, SpeakerSnapshot } from "../../bgpd/snapshot.ts";
+import type { ApplyReport, Explanation, NeighborSnapshot, SendStep, SpeakerSnapshot } from "../../bgpd/snapshot.ts";
 import type { AttachmentView } from "../../cni/types.ts";
 import type { NodePlan, Problem } from "../../config/plan.ts";
+import type { AddressVerdict, ServiceView } from "../../config/services/types.ts";
 import type { TurnsView } from "../turns.ts";
 
 /** Every answer with status 400 or more. */
@@ -48,6 +49,8 @@ export interface StatusView {
   /** Absent: the plan has no BGP. */
   speaker?: Omit<SpeakerSnapshot, "neighbors"> & { sessions: SessionsView };
   attachments: number;
+  /** Prefixes that are originated for Services. */
+  services: number;
   /** Whether the node can serve pods, and why. */
   serving: { ready: boolean; reason: string };
   problems: { errors: number; warnings: number };
@@ -66,6 +69,41 @@ export interface AttachmentsView {
 }
 
 export type RoutesView = RouteList;
+
+/** With whose address it is. */
+export interface ExplainView extends Explanation {
+  /** Services that have it, and what comes of it on this node. */
+  services?: AddressVerdict[];
+  /** AddressPools that hold it, and in which range. */
+  pools?: { pool: string; range: string }[];
+}
+
+export interface ServicesView {
+  node: string;
+  /**
+   * "source": Services are known; "saved": they have not been read since the start, and what was announced before still is; "none": nobody asks for them,
+   * as no Advertisement of type Service selects the node.
+   */
+  known: "source" | "saved" | "none";
+  /** Prefixes that are originated for Services. */
+  announced: number;
+  /** Addresses of all Services by what comes of them: "announced", or the first broken link. */
+  counts: Record<string, number>;
+  /** By namespace and name. */
+  services: ServiceDetails[];
+  /** How many fit, on all pages. */
+  total: number;
+  /** Absent on the last page. */
+  next?: string;
+}
+
+export interface ServiceDetails extends Pick<ServiceView, "type" | "externalTrafficPolicy" | "internalTrafficPolicy"> {
+  /** "namespace/name" */
+  service: string;
+  verdicts: AddressVerdict[];
+  /** What is originated for it, and who is told. Absent: it was not asked for by name. */
+  routes?: { prefix: string; sent: { neighbor: string; advertised: boolean; step: SendStep; reason: string }[] }[];
+}
 
 export interface ReloadView {
   /** One line for each thing done. */

@@ -5,6 +5,7 @@ import type { AttachmentView, RangeView } from "../../cni/types.ts";
 import type { Problem } from "../../platform/problem.ts";
 import type { StatusView } from "../api/views.ts";
 import type { CniCallsView } from "../cni-calls.ts";
+import type { ServiceFigures } from "../services.ts";
 import type { Lateness, TurnsView } from "../turns.ts";
 
 export interface Figures {
@@ -24,6 +25,8 @@ export interface Figures {
   lateness: Lateness;
   /** Absent: the plan has no BGP. */
   speaker?: Omit<SpeakerSnapshot, "neighbors"> & SpeakerCounters;
+  /** Absent: it announces none. */
+  services?: ServiceFigures;
   calls: { underway: number; verbs: CniCallsView[] };
   attachments: AttachmentView[];
   ranges: RangeView[];

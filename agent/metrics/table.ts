@@ -3,12 +3,14 @@ import { AgentRows } from "./agent-rows.ts";
 import { PodRows } from "./pod-rows.ts";
 import { RouteRows } from "./route-rows.ts";
 import type { Row } from "./row.ts";
+import { ServiceRows } from "./service-rows.ts";
 import { SessionRows } from "./session-rows.ts";
 
 export const MetricSections: Readonly<Record<string, readonly Row[]>> = {
   "The agent": AgentRows,
   Sessions: SessionRows,
   Routes: RouteRows,
+  Services: ServiceRows,
   Pods: PodRows,
 };
 

@@ -64,6 +64,7 @@ export async function figures(change: Partial<Figures> = {}): Promise<Figures> {
       undecided: byFamily(0),
       unsent: byFamily(0),
     },
+    services: { addresses: { announced: 2, NoEndpoints: 1 }, proxy: "Ready" },
     calls: { underway: 0, verbs: calls.view() },
     attachments: [],
     ranges: [{ prefix: "10.244.1.0/24", used: 3, resting: 1, free: 249 }],

@@ -39,6 +39,7 @@ export function nodeStateOf(report: NodeReport): FoundNodeState {
       wanted: wanted.length,
       routes: Object.values(tables ?? {}).reduce((sum, { best }) => sum + best, 0),
       announced: networks.length,
+      services: status.services,
       ...status.problems,
     },
     ...(speaker && { asn: speaker.asn, routerID: speaker.routerId }),

@@ -55,6 +55,7 @@ export function nodeReport(neighbors: NeighborSnapshot[], given: { ready?: boole
         sessions: { established: 0, configured: 0, overdue: [] },
       },
       attachments: 0,
+      services: 0,
       serving: { ready, reason: ready ? "the routes are in" : "all 2 sessions are gone for more than 60 s" },
       problems: { errors: problems.filter(({ severity }) => severity === "error").length, warnings: 0 },
     },

@@ -221,6 +221,7 @@ export const status: StatusView = {
     converged: false,
     sessions: { established: 1, configured: 2, overdue: ["tor-b"] },
   },
+  services: 0,
   attachments: 12,
   serving: { ready: true, reason: "the routes are in" },
   problems: { errors: 1, warnings: 1 },

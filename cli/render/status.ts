@@ -16,6 +16,7 @@ export function renderStatus(status: StatusView, now: number, paint: Paint): str
       ["routes", speaker && tables(speaker.tables)],
       ["kernel", speaker?.fib && kernel(speaker, paint)],
       ["pods", `${count(status.attachments)} attached`],
+      ["services", status.services ? `${count(status.services)} prefixes announced` : undefined],
       ["serves pods", serves(status.serving, paint)],
       ["event loop", `longest turn ${status.turns.longest} ms, ${duration(now - Date.parse(status.turns.at))} ago`],
       ["problems", problemCount(problems, paint)],

@@ -51,6 +51,7 @@ export const nodeStateStatus = object("Written by the agent.", {
       wanted: counter("Sessions that are wanted."),
       routes: counter("Routes in use, of all address families."),
       announced: counter("Prefixes that the node announces of its own."),
+      services: optional(counter("Prefixes that the node announces for Services.")),
       errors: counter("Problems that are errors."),
       warnings: counter("Problems that are warnings."),
     }),

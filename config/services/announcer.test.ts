@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { ServiceAnnotations } from "../resources/advertisement.ts";
 import { ServiceAnnouncer } from "./announcer.ts";
 import type { RawObject } from "./read.ts";
 import { ServiceIndex } from "./service-index.ts";
@@ -312,22 +313,21 @@ test("only routes of policy Local have a weight: behind Cluster all endpoints ar
 
 const annotations = (values: Record<string, string>) =>
   Object.fromEntries(Object.entries(values).map(([name, text]) => [`podlane.io/${name}`, text]));
-const all = ["Communities", "LargeCommunities", "LocalPref", "MED", "Prepend"] as const;
 
 test.each([
   [
     "all that may be said",
     { communities: "65001:1, no-export", "large-communities": "65001:1:2", "local-pref": "0", med: "4294967295", prepend: "16" },
-    all,
+    ServiceAnnotations,
     { communities: ["65001:1", "no-export"], largeCommunities: ["65001:1:2"], localPref: 0, med: 4294967295, prepend: 16 },
     0,
   ],
   ["what is not allowed", { med: "1", prepend: "2" }, ["Prepend"], { prepend: 2 }, 1],
-  ["a community that is none", { communities: "65536:1" }, all, undefined, 1],
-  ["an empty list", { communities: "" }, all, undefined, 1],
-  ["too many", { communities: Array.from({ length: 33 }, (_, i) => `1:${i}`).join(",") }, all, undefined, 1],
-  ["numbers out of range", { "local-pref": "4294967296", med: "-1", prepend: "17" }, all, undefined, 3],
-  ["no number", { prepend: "0", med: "1e3", "large-communities": "1:2" }, all, undefined, 3],
+  ["a community that is none", { communities: "65536:1" }, ServiceAnnotations, undefined, 1],
+  ["an empty list", { communities: "" }, ServiceAnnotations, undefined, 1],
+  ["too many", { communities: Array.from({ length: 33 }, (_, i) => `1:${i}`).join(",") }, ServiceAnnotations, undefined, 1],
+  ["numbers out of range", { "local-pref": "4294967296", med: "-1", prepend: "17" }, ServiceAnnotations, undefined, 3],
+  ["no number", { prepend: "0", med: "1e3", "large-communities": "1:2" }, ServiceAnnotations, undefined, 3],
 ] as const)("annotations: %s", (_what, values, allowed, attributes, notes) => {
   const lookup = index(service({ annotations: annotations(values) }), slice("web", [["n1", ready]]));
   const { announcer, changes } = started(lookup, plan([rule({ annotations: [...allowed] })]));
@@ -382,6 +382,7 @@ const step = fc.oneof(
     endpoints: fc.array(fc.tuple(fc.constantFrom("n1", "n2"), fc.constantFrom(...conditions)), { maxLength: 3 }),
   }),
   fc.record({ do: fc.constant("confirm" as const), name: fc.constantFrom(...names), yes: fc.boolean() }),
+  fc.record({ do: fc.constant("gates" as const), proxy: fc.boolean(), node: fc.constantFrom("", "y", "z") }),
   fc.record({
     do: fc.constant("plan" as const),
     excluded: fc.boolean(),
@@ -420,7 +421,7 @@ test("in small steps it comes to the same as from scratch, and tells nothing tha
           if (one.yes) confirmed.add(`shop/${one.name}`);
           else confirmed.delete(`shop/${one.name}`);
           take(announcer.change([`shop/${one.name}`]));
-        } else {
+        } else if (one.do === "plan") {
           const made = one.lengths.map((length, i) =>
             rule({
               source: `Advertisement/${i}`,
@@ -432,7 +433,12 @@ test("in small steps it comes to the same as from scratch, and tells nothing tha
           );
           rules = plan(made, { ...(one.excluded ? { excluded: "label" } : {}), attached: one.attached ? ["192.0.3.0/25"] : [] });
           gates = { confirmed: key => confirmed.has(key), ...(one.proxy ? { proxy: "x" } : {}), ...(one.node ? { node: "y" } : {}) };
+          // The plan at once; what the data path says of itself Service by Service.
           take(announcer.use(rules, gates));
+        }
+        if (one.do === "gates") {
+          gates = { confirmed: key => confirmed.has(key), ...(one.proxy ? { proxy: "x" } : {}), ...(one.node ? { node: one.node } : {}) };
+          for (const key of announcer.open(gates)) take(announcer.change([key]));
         }
         lookup.settle();
         const anew = started(lookup, rules, gates).announcer;

@@ -52,9 +52,16 @@ export class ServiceAnnouncer {
     this.#plan = plan;
     this.#gates = gates;
     if (moved) this.#attached = new Attached(plan?.attached ?? []);
-    const keys = new Set(this.#told.keys());
-    for (const { key } of this.#lookup.services()) keys.add(key);
-    return this.#judge(keys, moved ? new Set(this.#origins.keys()) : new Set());
+    return this.#judge(this.#all(), moved ? new Set(this.#origins.keys()) : new Set());
+  }
+
+  /** From now on, with the plan as it is. Returns the Services for which change() is due, so that it can be called for some at a time. */
+  open(gates: Gates): Iterable<string> {
+    const before = this.#gates;
+    this.#gates = gates;
+    const isSame = (["node", "proxy", "ineligible"] as const).every(gate => (before[gate] === undefined) === (gates[gate] === undefined));
+    // Other words alone are told by whoever asks.
+    return isSame ? [] : this.#all();
   }
 
   /** These Services have changed, or what the proxy says of them. */
@@ -92,6 +99,12 @@ export class ServiceAnnouncer {
   /** What it adds to what is originated: prefixes, each once. */
   prefixes(key: string): string[] {
     return (this.#told.get(key)?.contributions ?? []).map(({ prefix }) => prefix);
+  }
+
+  #all(): Set<string> {
+    const keys = new Set(this.#told.keys());
+    for (const { key } of this.#lookup.services()) keys.add(key);
+    return keys;
   }
 
   #judge(keys: Iterable<string>, touched: Set<string>): ServiceRouteChanges {

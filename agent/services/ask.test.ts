@@ -1,0 +1,62 @@
+/** Against a real server on this machine's loopback. */
+import { createServer, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, expect, test } from "vitest";
+import { FakeClock } from "../../bgpd/testing/fake-clock.ts";
+import { systemClock } from "../../platform/clock.ts";
+import { askLoopback, jsonOf } from "./ask.ts";
+import { ProxyWatch } from "./proxy-watch.ts";
+
+let server: Server | undefined;
+afterEach(() => {
+  server?.closeAllConnections();
+  server?.close();
+});
+
+async function listen(answer: (response: ServerResponse, path: string) => void): Promise<number> {
+  server = createServer((request, response) => answer(response, request.url ?? ""));
+  await new Promise<void>(resolve => server?.listen(0, "127.0.0.1", resolve));
+  return (server.address() as AddressInfo).port;
+}
+
+test("an answer comes with its status and text", async () => {
+  const port = await listen((response, path) => response.writeHead(503).end(`{"path": "${path}"}`));
+  const { status, body } = await askLoopback(systemClock)(port, "/healthz");
+  expect([status, jsonOf(body)]).toEqual([503, { path: "/healthz" }]);
+  expect([jsonOf("null"), jsonOf("{")]).toEqual([undefined, undefined]);
+});
+
+test("where nothing listens, and where an answer is too long, that is said", async () => {
+  const port = await listen(response => response.end("x".repeat(1 << 20)));
+  await expect(askLoopback(systemClock)(port, "/")).rejects.toThrow("more than 65536 octets");
+  await new Promise(resolve => server?.close(resolve));
+  await expect(askLoopback(systemClock)(port, "/")).rejects.toThrow("nothing listens there");
+});
+
+test("who does not answer, or not to the end, is left after a second", async () => {
+  const { promise: asked, resolve } = Promise.withResolvers<void>();
+  const port = await listen(response => {
+    response.write("half");
+    resolve();
+  });
+  const clock = new FakeClock();
+  const answer = askLoopback(clock)(port, "/");
+  const outcome = expect(answer).rejects.toThrow("not answered within 1 s");
+  await asked;
+  clock.advance(1000);
+  await outcome;
+  expect(clock.pending).toBe(0);
+});
+
+test("a proxy that comes up is found by its own answer", async () => {
+  let well = false;
+  const port = await listen(response => response.writeHead(well ? 200 : 503).end());
+  const clock = new FakeClock();
+  const watch = new ProxyWatch({ clock, ask: askLoopback(systemClock), changed() {} });
+  watch.follow({ rules: [], attached: [], proxyHealthPort: port, timeout: 30 });
+  await expect.poll(() => watch.gates.proxy).toContain("status 503");
+  well = true;
+  clock.advance(1000);
+  await expect.poll(() => [watch.gates, watch.state]).toEqual([{}, "Ready"]);
+  watch.close();
+});

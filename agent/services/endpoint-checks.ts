@@ -1,0 +1,136 @@
+/**
+ * Services of traffic policy Local are announced once the node's proxy says, on the port that Kubernetes gave each for this (healthCheckNodePort), that it
+ * has endpoints of it here: it does so after its rules are in the kernel. Asked often at first, for a moment of waiting is a moment without the
+ * endpoint; bounded, so that a proxy without such ports holds nothing up for good.
+ */
+import type { Clock, Timer } from "../../platform/clock.ts";
+import type { Problem } from "../../platform/problem.ts";
+import { type Ask, jsonOf } from "./ask.ts";
+
+export interface EndpointChecksParts {
+  clock: Clock;
+  ask: Ask;
+  /** These are waited for no more. */
+  confirmed(service: string): void;
+}
+
+interface Waiting {
+  port: number;
+  since: number;
+  /** Clock.monotonic() of the next question. */
+  due: number;
+  asked: boolean;
+}
+
+/** Questions at once. */
+const AT_ONCE = 16;
+/** Milliseconds between questions about one Service: at first, for so long, and then. */
+const SOON = 50;
+const SOON_FOR = 1000;
+const LATER = 1000;
+/** Services that a problem names. */
+const NAMED = 5;
+
+export class EndpointChecks {
+  readonly #parts: EndpointChecksParts;
+  readonly #waiting = new Map<string, Waiting>();
+  /** "said": by the proxy; "assumed": it did not say so in time. */
+  readonly #confirmed = new Map<string, "said" | "assumed">();
+  #underway = 0;
+  #timer: Timer | undefined;
+  #timeout = 0;
+  #closed = false;
+
+  constructor(parts: EndpointChecksParts) {
+    this.#parts = parts;
+  }
+
+  /** Services whose endpoints here the proxy has confirmed. */
+  confirmed(): string[] {
+    return [...this.#confirmed].flatMap(([service, how]) => (how === "said" ? [service] : []));
+  }
+
+  has(service: string): boolean {
+    return this.#confirmed.has(service);
+  }
+
+  /** An agent before this one announced them, since this machine was started. */
+  assume(services: Iterable<string>): void {
+    for (const service of services) this.#confirmed.set(service, "said");
+  }
+
+  /** Its endpoints here are gone: the next ones are asked about again. */
+  forget(service: string): void {
+    this.#confirmed.delete(service);
+  }
+
+  /** With their ports; others are not asked about any more. `timeout`: seconds. */
+  want(services: ReadonlyMap<string, number>, timeout: number): void {
+    this.#timeout = timeout * 1000;
+    const now = this.#parts.clock.monotonic();
+    for (const [service, { port }] of this.#waiting) if (services.get(service) !== port) this.#waiting.delete(service);
+    for (const [service, port] of services)
+      if (!this.#waiting.has(service)) this.#waiting.set(service, { port, since: now, due: now, asked: false });
+    this.#look();
+  }
+
+  problems(): Problem[] {
+    const names = [...this.#confirmed].flatMap(([service, how]) => (how === "assumed" ? [service] : []));
+    if (names.length === 0) return [];
+    const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
+    return [
+      {
+        severity: "warning",
+        reason: "ProxyUnreachable",
+        object: "services",
+        field: "spec.healthCheckNodePort",
+        message: `the node's proxy does not say that it has taken over endpoints of ${names.slice(0, NAMED).join(", ")}${more}: they are announced without its word since ${this.#timeout / 1000} s are over`,
+        remedy: "see the log of kube-proxy on this node; a proxy that does not serve healthCheckNodePort costs this wait each time",
+      },
+    ];
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+  }
+
+  #look(): void {
+    if (this.#closed) return;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    const now = this.#parts.clock.monotonic();
+    let next = Infinity;
+    for (const [service, one] of this.#waiting) {
+      if (one.asked) continue;
+      if (one.due > now) next = Math.min(next, one.due);
+      else if (now - one.since >= this.#timeout) this.#confirm(service, "assumed");
+      else if (this.#underway < AT_ONCE) void this.#ask(service, one);
+    }
+    // Where all places are taken, the next answer looks again.
+    if (next < Infinity) this.#timer = this.#parts.clock.after(Math.max(0, next - now), () => this.#look());
+  }
+
+  async #ask(service: string, one: Waiting): Promise<void> {
+    one.asked = true;
+    this.#underway++;
+    const has = await this.#parts.ask(one.port, "/").then(
+      ({ body }) => Number(jsonOf(body)?.localEndpoints ?? 0) > 0,
+      () => false,
+    );
+    this.#underway--;
+    one.asked = false;
+    if (this.#closed) return;
+    const now = this.#parts.clock.monotonic();
+    const wait = now - one.since < SOON_FOR ? SOON : LATER;
+    one.due = Math.min(now + wait, Math.max(now, one.since + this.#timeout));
+    if (has && this.#waiting.get(service) === one) this.#confirm(service, "said");
+    this.#look();
+  }
+
+  #confirm(service: string, how: "said" | "assumed"): void {
+    this.#waiting.delete(service);
+    this.#confirmed.set(service, how);
+    this.#parts.confirmed(service);
+  }
+}
