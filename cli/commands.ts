@@ -4,6 +4,7 @@ import { isAbsolute, resolve } from "node:path";
 import type {
   AttachmentsView,
   EventView,
+  ExplainView,
   PeersView,
   PlanView,
   ProblemsView,
@@ -13,7 +14,6 @@ import type {
 } from "../agent/api/views.ts";
 import type { RunningAgent, UninstallOptions } from "../agent/uninstall.ts";
 import { version as ownVersion } from "../agent/version.ts";
-import type { Explanation } from "../bgpd/snapshot.ts";
 import type { InstallReport } from "../cni/plugin/install.ts";
 import type { ApiOptions } from "./api-access.ts";
 import { AgentClient } from "./client.ts";
@@ -79,7 +79,7 @@ export async function routes(
 }
 
 export async function explain(prefix: string, options: AskOptions, terminal: Terminal): Promise<void> {
-  const view = await (await agent(options)).get<Explanation>("/v1/explain", { prefix });
+  const view = await (await agent(options)).get<ExplainView>("/v1/explain", { prefix });
   show(view, options, terminal, () => renderExplanation(view, terminal.paint));
 }
 

@@ -57,6 +57,11 @@ describe("usage", () => {
     [["plan", "--config", ".", "--namespace", "a"], "--namespace says nothing without --node"],
     [["plan", "--config", ".", "--node", "a", "--context", "b"], "--context says nothing with --config"],
     [["peers", "--node", "a", "--socket", "b"], "cannot be used with option '--socket <path>'"],
+    [["services", "--limit", "0"], "It is a whole number from 1 to 10000."],
+    [["services", "--context", "a"], "--context says nothing without --node or --all-nodes"],
+    [["services", "--agents-namespace", "a"], "--agents-namespace says nothing without --node or --all-nodes"],
+    [["services", "--all-nodes", "--node", "a"], "cannot be used with option"],
+    [["services", "shop/web", "--namespace", "a"], "give the namespace once"],
     [["version", "--node", "a", "--cluster"], "cannot be used with option '--cluster'"],
     [["version", "--context", "a"], "--context says nothing without --node"],
     [["agent", "--node", "a"], "nothing says where the objects are"],
@@ -92,7 +97,7 @@ describe("usage", () => {
     const { status, stdout } = await podlane("--help");
     expect(status).toBe(0);
     const commands = [...stdout.matchAll(/^ {2}(?!help)(\w+) (?:\[options\]|<| )/gm)].map(match => match[1]);
-    expect(commands).toHaveLength(17);
+    expect(commands).toHaveLength(18);
     const helps = await Promise.all(commands.map(command => podlane(command, "--help")));
     for (const help of helps) {
       expect(help.status).toBe(0);

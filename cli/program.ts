@@ -179,6 +179,23 @@ function buildProgram(name: string, terminal: Terminal, setExitCode: (code: numb
     .addArgument(new Argument("<prefix>", "a prefix, or an address: then the prefix that covers it").argParser(readPrefix))
     .action(async (prefix, options) => (await commands()).explain(prefix, options, terminal));
 
+  ask("services [name]", "Show what becomes of the addresses of Services on a node: announced, or why not.", [
+    ["podlane services", "a table of all addresses"],
+    ["podlane services web -n shop", "one Service: why, who is told, and what to do"],
+    ["podlane services shop/web --node n1", "the same on another node, from a workstation"],
+    ["podlane services shop/web --all-nodes", "which nodes announce it, a line each"],
+    ["podlane services --json | jq '.services[].verdicts[] | select(.link == \"NoEndpoints\").service'", "those without a ready endpoint"],
+  ])
+    .addOption(new Option("-n, --namespace <name>", "only Services of this namespace"))
+    .addOption(new Option("--limit <number>", "how many Services to show on a page, 1 to 10000").argParser(readLimit).default(100))
+    .option("--after <service>", "the page that begins after this one, NAMESPACE/NAME")
+    .addOption(new Option("--node <name>", "ask the agent of this node, through the API server, with your own rights").conflicts("socket"))
+    .addOption(new Option("--all-nodes", "ask the agents of all nodes so, and show a line for each").conflicts(["socket", "node"]))
+    .option("--agents-namespace <name>", "with --node and --all-nodes: where the agents' pods are (default: podlane-system)")
+    .addOption(kubeconfigOption())
+    .addOption(contextOption())
+    .action(async (name, options) => (await import("./services.ts")).services(name, options, terminal));
+
   askAny("pods", "List the pods of this node with their addresses and interfaces.", [
     ["podlane pods", "a table"],
     ["podlane pods | grep 10.244.1.7", "whose address this is"],

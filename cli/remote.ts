@@ -71,6 +71,25 @@ export async function remoteAgent(options: RemoteOptions): Promise<RemoteAgent> 
   };
 }
 
+/** Names of the nodes that have an agent's pod. Throws CliError. */
+export async function agentNodes(options: Omit<RemoteOptions, "node">): Promise<string[]> {
+  const { client } = await openApi(options);
+  const namespace = options.namespace ?? NAMESPACE;
+  const names = new Set<string>();
+  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods`;
+  try {
+    let next: string | undefined;
+    do {
+      const { items, metadata } = await client.list(path, { labelSelector: LABEL, limit: MAX_PODS, continue: next });
+      for (const { spec } of agentsOf(items as Pod[])) if (spec?.nodeName !== undefined) names.add(spec.nodeName);
+      next = metadata.continue || undefined;
+    } while (next !== undefined);
+  } catch (error) {
+    throw explainApiError(error, client.server, `list pods in namespace ${namespace}`);
+  }
+  return [...names];
+}
+
 async function findPod(client: ApiClient, namespace: string, node: string): Promise<Pod> {
   const pods = await listPods(client, namespace, node);
   const running = pods.find(pod => pod.metadata.deletionTimestamp === undefined && isRunning(pod)) ?? pods.find(isRunning);
@@ -95,10 +114,14 @@ async function listPods(client: ApiClient, namespace: string, node?: string): Pr
   const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods`;
   try {
     const { items } = await client.list(path, { labelSelector: LABEL, fieldSelector, limit: MAX_PODS });
-    return (items as Pod[]).filter(({ metadata }) => (metadata.labels?.[COMPONENT] ?? "agent") === "agent");
+    return agentsOf(items as Pod[]);
   } catch (error) {
     throw explainApiError(error, client.server, `list pods in namespace ${namespace}`);
   }
+}
+
+function agentsOf(pods: readonly Pod[]): Pod[] {
+  return pods.filter(({ metadata }) => (metadata.labels?.[COMPONENT] ?? "agent") === "agent");
 }
 
 /** Who may not read nodes is told about pods alone. */

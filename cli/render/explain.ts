@@ -2,6 +2,7 @@
  * `podlane explain PREFIX`: the whole life of a prefix on one screen: who offers it and what the import policy made of that, which step
  * of the decision (RFC 4271 section 9.1.2.2) chose, who hears it and who does not and why, and what the kernel holds.
  */
+import type { ExplainView } from "../../agent/api/views.ts";
 import type { Explanation } from "../../bgpd/snapshot.ts";
 import { type Paint, printable } from "./paint.ts";
 import { attributesText, markOf, toneOf } from "./routes.ts";
@@ -9,10 +10,12 @@ import { width } from "./table.ts";
 
 type Candidate = Explanation["candidates"][number];
 
-export function renderExplanation(explanation: Explanation, paint: Paint): string {
+export function renderExplanation(explanation: ExplainView, paint: Paint): string {
   const matched = explanation.matched ?? explanation.prefix;
   const asked = matched === explanation.prefix ? "" : paint("dim", `  covers ${explanation.prefix}`);
   const lines = [paint("strong", printable(matched)) + asked];
+  const owned = owners(explanation, paint);
+  if (owned.length > 0) lines.push("", section("services", owned, paint));
   if (explanation.forwards) lines.push("", section("forwards", forwards(explanation.forwards, paint), paint));
   if (explanation.candidates.length === 0) {
     lines.push("", section("offered by", ["nobody: no neighbour sent this prefix and nothing here announces it"], paint));
@@ -28,6 +31,18 @@ export function renderExplanation(explanation: Explanation, paint: Paint): strin
   if (explanation.sent.length > 0) lines.push("", section("sent to", sent(explanation.sent, paint), paint));
   lines.push("", section("kernel", kernel(explanation.kernel, paint), paint));
   return `${lines.join("\n")}\n`;
+}
+
+/** Whose address it is. */
+function owners({ services = [], pools = [] }: ExplainView, paint: Paint): string[] {
+  const verdicts = services.flatMap(({ service, kind, announced, link, message, sources, remedy }) => {
+    const mark = announced ? paint("good", "✓") : paint("warn", "✗");
+    const why = announced ? `${message}; by ${sources.join(", ")}` : `not announced here: ${link}: ${message}`;
+    const line = `${mark} ${paint("strong", printable(service))}  ${kind}  ${printable(why)}`;
+    return remedy === undefined ? [line] : [line, `  ${paint("dim", printable(remedy))}`];
+  });
+  const nobody = services.length === 0 && pools.length > 0 ? ["no Service that is known here has it"] : [];
+  return [...verdicts, ...nobody, ...pools.map(({ pool, range }) => `in AddressPool ${printable(pool)}, ${range}`)];
 }
 
 /** The label in a column of its own, the lines beside it. */

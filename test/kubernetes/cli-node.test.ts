@@ -56,6 +56,16 @@ const main = join(root, "cli/main.ts");
 const command = (...words: string[]) => [process.execPath, main, ...words, "--kubeconfig", cluster.access.kubeconfig];
 const podlane = (...words: string[]) => cluster.outside.run(command(...words));
 
+test("asks the agents of all nodes about Services", async () => {
+  const { status, stdout, stderr } = await podlane("services", "--all-nodes", "--json");
+  expect([status, stderr]).toEqual([0, ""]);
+  const { nodes } = JSON.parse(stdout);
+  expect(nodes.map(({ node, view }: { node: string; view?: object }) => [node, view])).toMatchObject([
+    ["n1", { node: "n1", services: [] }],
+    ["n2", { node: "n2", services: [] }],
+  ]);
+});
+
 test("asks the agent as if it were on its node", async () => {
   const { status, stdout, stderr } = await podlane("peers", "--node", "n1", "--json");
   expect([status, stderr]).toEqual([0, ""]);
