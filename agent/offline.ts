@@ -36,7 +36,7 @@ export interface NodesProblem extends Problem {
 }
 
 export async function validateOffline(directory: string): Promise<Validation> {
-  const { resources, problems } = await readDirectory(directory);
+  const { resources, problems, objects } = await readDirectory(directory);
   const nodes = [...resources.nodes.keys()].sort(byNumber.compare);
   if (nodes.length === 0) {
     const message = "there is no Node object: what the objects mean for a node could not be checked";
@@ -51,11 +51,11 @@ export async function validateOffline(directory: string): Promise<Validation> {
       else found.set(formatProblem(one), { ...one, nodes: [name] });
     }
   }
-  const objects = Object.values(resources).reduce((sum, kind) => sum + (kind instanceof Map ? kind.size : 0), 0);
   return { nodes, objects, problems: [...found.values()] };
 }
 
-export async function readDirectory(directory: string): Promise<{ resources: Resources; problems: Problem[] }> {
+/** `objects`: how many could be read. */
+export async function readDirectory(directory: string): Promise<{ resources: Resources; problems: Problem[]; objects: number }> {
   const source = new DirectorySource(directory, { interval: 0 });
   let read: { resources: Resources; problems: Problem[] } | undefined;
   try {
@@ -66,5 +66,5 @@ export async function readDirectory(directory: string): Promise<{ resources: Res
     await source.close();
   }
   if (!read) throw new Error(`the configuration directory ${directory} could not be read`);
-  return read;
+  return { ...read, objects: source.objects };
 }

@@ -37,7 +37,7 @@ export async function openSource(
   selfSeen: (node: ApiObject | undefined) => void,
 ): Promise<OpenedSource> {
   const { node, config, kubeconfig, apiServer } = options;
-  if (config !== undefined) return { source: new DirectorySource(config), name: config };
+  if (config !== undefined) return { source: new DirectorySource(config, { node }), name: config };
   const { transport, namespace } = await access(kubeconfig, apiServer).catch((error: Error) => {
     throw new SourceError(error.message);
   });

@@ -9,6 +9,8 @@ import { apiVersion, GROUP } from "./common.ts";
 import type { Metadata } from "./core.ts";
 import { CoreKinds } from "./core.ts";
 import { type AnyResource, kindRows } from "./kinds.ts";
+import { isMapping, readMetadata } from "./metadata.ts";
+import { checkServiceObject, ServiceKinds, type ServiceObject } from "./service-documents.ts";
 import { nearest } from "./suggest.ts";
 import { type Fault, formatPath, type Path, validate } from "./validate.ts";
 import { documentFault, Limits, parseYaml } from "./yaml.ts";
@@ -21,6 +23,8 @@ const MAX_FAULTS = 50;
 export interface ReadResult {
   /** Objects in the order of the text, each with where it stands. */
   objects: { object: AnyResource; place: string }[];
+  /** Likewise. */
+  services: { object: ServiceObject; place: string }[];
   problems: Problem[];
   /** The text is no YAML: it may be half-written. */
   broken: boolean;
@@ -28,7 +32,7 @@ export interface ReadResult {
 
 /** Reads all objects of a text. `file` is named in problems. Never throws; an object with an error is left out. */
 export function readDocuments(text: string, file: string): ReadResult {
-  const result: ReadResult = { objects: [], problems: [], broken: false };
+  const result: ReadResult = { objects: [], services: [], problems: [], broken: false };
   const fail = (message: string, remedy: string, place?: string) => {
     result.problems.push({
       severity: "error",
@@ -96,11 +100,21 @@ function listItems(value: unknown): unknown[] | undefined {
 }
 
 function readObject(context: Context, value: unknown, at: Path, result: ReadResult): void {
-  const { object, name, faults } = checkObject(value);
-  for (const fault of faults.slice(0, MAX_FAULTS)) {
-    result.problems.push(problemAt(context, name ?? context.file, { ...fault, path: [...at, ...fault.path] }, formatPath(fault.path)));
+  const place = () => placeOf(context, at, "value");
+  const service = checkServiceObject(value);
+  if (service) {
+    tellFaults(context, at, service, result);
+    if (service.object) result.services.push({ object: service.object, place: place() });
+    return;
   }
-  if (object) result.objects.push({ object, place: placeOf(context, at, "value") });
+  const checked = checkObject(value);
+  tellFaults(context, at, checked, result);
+  if (checked.object) result.objects.push({ object: checked.object, place: place() });
+}
+
+function tellFaults(context: Context, at: Path, { name, faults }: { name?: string; faults: Fault[] }, { problems }: ReadResult): void {
+  for (const fault of faults.slice(0, MAX_FAULTS))
+    problems.push(problemAt(context, name ?? context.file, { ...fault, path: [...at, ...fault.path] }, formatPath(fault.path)));
 }
 
 /** Checks one object as it comes from YAML, JSON or the API server. `name` is "Kind/name" where both could be read. */
@@ -142,7 +156,9 @@ function checkOwnKind(kind: string, schema: TSchema, value: Record<string, unkno
 
 function unknownKind({ apiVersion: version, kind }: Record<string, unknown>): Fault {
   const own = kindRows.filter(row => row.collection).map(row => row.kind);
-  const names = [...own, ...coreKinds.keys()];
+  const core = new Map([...coreKinds.keys()].map(name => [name, "v1"]));
+  for (const [name, row] of Object.entries(ServiceKinds)) core.set(name, row.apiVersion);
+  const names = [...own, ...core.keys()];
   const said = `kind ${show(kind)} with apiVersion ${show(version)}`;
   if (kindRows.some(row => row.kind === kind && !row.collection)) {
     return {
@@ -153,51 +169,21 @@ function unknownKind({ apiVersion: version, kind }: Record<string, unknown>): Fa
     };
   }
   if (typeof kind === "string" && names.includes(kind)) {
-    const wanted = coreKinds.has(kind) ? "v1" : apiVersion;
+    // A lab's topology has no Services (service-documents.ts), which files have.
+    if (core.get(kind) === version)
+      return { path: ["kind"], reason: "UnknownKind", message: `${kind} is not taken here`, remedy: "take the document out" };
+    const wanted = core.get(kind) ?? apiVersion;
     return { path: ["apiVersion"], reason: "UnknownKind", message: `${said} is not known`, remedy: `write apiVersion: ${wanted}` };
   }
   const near = typeof kind === "string" ? nearest(kind, names) : undefined;
-  const remedy = near ? `did you mean "${near}"?` : `known are ${GROUP} ${own.join(", ")}, and v1 ${[...coreKinds.keys()].join(", ")}`;
+  const remedy = near
+    ? `did you mean "${near}"?`
+    : `known are ${GROUP} ${own.join(", ")}, and of Kubernetes ${[...core.keys()].join(", ")}`;
   return { path: kind === undefined ? [] : ["kind"], reason: "UnknownKind", message: `${said} is not known`, remedy };
 }
 
 function show(value: unknown): string {
   return value === undefined ? "(missing)" : JSON.stringify(typeof value === "string" ? value.slice(0, 80) : typeof value);
-}
-
-function readMetadata(value: unknown, faults: Fault[]): Metadata | undefined {
-  const name = isMapping(value) ? value.name : undefined;
-  if (!isMapping(value) || typeof name !== "string" || name.length > 253 || !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name)) {
-    const message = name === undefined ? "metadata.name is missing" : "metadata.name is not a DNS name";
-    faults.push({
-      path: isMapping(value) ? ["metadata", "name"] : ["metadata"],
-      message,
-      remedy: "use lower-case letters, digits, - and .",
-    });
-    return undefined;
-  }
-  const labels = textMap(value.labels, ["metadata", "labels"], faults);
-  const annotations = textMap(value.annotations, ["metadata", "annotations"], faults);
-  const generation = typeof value.generation === "number" ? value.generation : undefined;
-  return {
-    name,
-    ...(labels ? { labels } : {}),
-    ...(annotations ? { annotations } : {}),
-    ...(generation === undefined ? {} : { generation }),
-  };
-}
-
-function textMap(value: unknown, path: Path, faults: Fault[]): Record<string, string> | undefined {
-  if (value === undefined || value === null) return undefined;
-  if (!isMapping(value)) {
-    faults.push({ path, message: "must be a mapping of text to text", remedy: "write key: value pairs" });
-    return undefined;
-  }
-  for (const [key, text] of Object.entries(value)) {
-    if (typeof text === "string") continue;
-    faults.push({ path: [...path, key], message: "must be text", remedy: `put it in quotes: ${key}: "${String(text)}"` });
-  }
-  return value as Record<string, string>;
 }
 
 function problemAt(context: Context, object: string, fault: Fault, field = formatPath(fault.path)): Problem {
@@ -247,8 +233,4 @@ function depthOf(value: unknown, limit: number): number {
   let deepest = 0;
   for (const part of Object.values(value)) deepest = Math.max(deepest, depthOf(part, limit - 1));
   return deepest + 1;
-}
-
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

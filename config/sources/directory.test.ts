@@ -210,3 +210,45 @@ test("of an object that comes up in a second file, the one that was there stays 
   await running.reload();
   expect([cidr(), messages()]).toEqual([["10.244.2.0/24"], []]);
 });
+
+test("Services are in the index and not among the objects, and of their changes it tells what changed", async () => {
+  const web = (name: string, more = "") =>
+    `apiVersion: v1\nkind: Service\nmetadata: {name: ${name}, namespace: shop}\nspec: {clusterIP: 10.96.0.10${more}}\n`;
+  const slice = (address: string, name = "web") =>
+    `apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: x, namespace: shop, labels: {kubernetes.io/service-name: ${name}}}\naddressType: IPv4\nendpoints: [{addresses: [${address}], nodeName: n1}]\n`;
+  const space = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {team: a}}\n";
+  await write("services.yaml", [web("web"), web("api"), slice("10.244.1.2"), space].join("---\n"));
+  await write("web.yaml", `${node("web")}---\n${web("web").replace("shop", "other")}`);
+  source = new DirectorySource(folder, { node: "n1", debounce: 5, interval: 0 });
+  const { services: index } = source;
+  const told: string[][] = [];
+  index.listen(changed => void told.push([...changed].sort()));
+  await source.start((resources, problems) => seen.push({ resources, problems }));
+  expect([names(), last()?.problems, told]).toEqual([["web"], [], [["other/web", "shop/api", "shop/web"]]]);
+  expect([index.endpoints("shop/web")[4].localReady, index.namespaceLabels("shop"), source.objects]).toEqual([1, { team: "a" }, 6]);
+
+  await replace("services.yaml", [web("web", ", externalIPs: [x]"), web("api"), slice("10.244.1.3", "api")].join("---\n"));
+  await source.reload();
+  // Of one with an error its last good version stays, and is told as little as one that did not change.
+  expect(messages()).toEqual([expect.stringMatching(/^Service\/shop\/web: "x" is not an IP address/)]);
+  expect(told.slice(1)).toEqual([["other/web", "shop/api", "shop/web"].slice(1)]);
+  expect([index.endpoints("shop/web")[4].localReady, index.endpoints("shop/api")[4].localReady]).toEqual([0, 1]);
+  expect(index.namespaceLabels("shop")).toBeUndefined();
+
+  await replace("services.yaml", [web("web"), web("api"), slice("10.244.1.3", "api")].join("---\n"));
+  await source.reload();
+  const before = seen.length;
+  await replace("services.yaml", [slice("10.244.1.4", "api"), web("api")].join("---\n"));
+  await source.reload();
+  expect(told.slice(2)).toEqual([["shop/web"]]);
+  expect(seen.length).toBe(before);
+});
+
+test("the same Service twice in one namespace names both places", async () => {
+  const web = (address: string) => `apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: ${address}}\n`;
+  await write("1.yaml", web("10.96.0.1"));
+  await write("2.yaml", web("10.96.0.2"));
+  const { services } = await start();
+  expect(services.service("default/web")?.addresses.ClusterIP).toEqual(["10.96.0.1"]);
+  expect(messages()).toEqual([expect.stringMatching(/^Service\/default\/web: is there twice: 1\.yaml.* and 2\.yaml/)]);
+});

@@ -11,11 +11,15 @@ import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promi
 import type { Problem } from "../plan.ts";
 import type { ReadResult } from "../resources/documents.ts";
 import { type AnyResource, collect, type Resources } from "../resources/kinds.ts";
+import { ServiceKinds, type ServiceObject } from "../resources/service-documents.ts";
 import { Limits } from "../resources/yaml.ts";
+import { ServiceIndex } from "../services/service-index.ts";
 import { TextReader } from "./reading.ts";
 import type { ResourceListener, ResourceSource } from "./source.ts";
 
 export interface DirectoryOptions {
+  /** Name of this node, whose endpoints are counted. */
+  node?: string;
   /** Quiet time: a file is taken over when it has not been written for so long. Milliseconds. */
   debounce?: number;
   /** A scan of its own as a safety net where the file system reports no changes (network mounts). Milliseconds; 0 = none. */
@@ -27,14 +31,22 @@ const MAX_FILES = 2000;
 const MAX_ROUNDS = 20;
 const MAX_TOTAL = 64 * 1024 * 1024;
 
+interface Placed {
+  object: AnyResource | ServiceObject;
+  place: string;
+}
+
 interface FileState {
   hash: string;
   /** The last good reading. */
-  good: ReadResult["objects"];
+  good: Placed[];
   problems: Problem[];
+  /** Of what is good, without what the index of Services takes. */
+  digest: string;
 }
 
 export class DirectorySource implements ResourceSource {
+  readonly services: ServiceIndex;
   readonly #path: string;
   readonly #debounce: number;
   readonly #interval: number;
@@ -51,8 +63,12 @@ export class DirectorySource implements ResourceSource {
   #again = false;
   #closed = false;
   #delivered = "";
+  /** Files have changed since Services were taken from them. */
+  #isStale = true;
+  #objects = 0;
 
-  constructor(path: string, { debounce = 100, interval = 10_000 }: DirectoryOptions = {}) {
+  constructor(path: string, { node, debounce = 100, interval = 10_000 }: DirectoryOptions = {}) {
+    this.services = new ServiceIndex(node);
     this.#path = path;
     this.#debounce = debounce;
     this.#interval = interval;
@@ -69,6 +85,11 @@ export class DirectorySource implements ResourceSource {
       this.#ticker = setInterval(() => void this.#scan(), this.#interval);
       this.#ticker.unref();
     }
+  }
+
+  /** How many are in use. */
+  get objects(): number {
+    return this.#objects;
   }
 
   async reload(): Promise<void> {
@@ -132,7 +153,11 @@ export class DirectorySource implements ResourceSource {
   }
 
   async #take({ texts, unreadable }: Present, problems: Problem[]): Promise<void> {
-    for (const name of this.#files.keys()) if (!texts.has(name) && !unreadable.has(name)) this.#files.delete(name);
+    for (const name of this.#files.keys()) {
+      if (texts.has(name) || unreadable.has(name)) continue;
+      this.#files.delete(name);
+      this.#isStale = true;
+    }
     for (const [name, text] of texts) {
       const hash = hashOf(text);
       const known = this.#files.get(name);
@@ -154,17 +179,35 @@ export class DirectorySource implements ResourceSource {
       if (this.#closed) return;
       // Of many small files none has waited.
       await nextTurn();
+      this.#isStale = true;
       this.#files.set(name, { hash, ...lastGood(read, known?.good ?? []) });
     }
   }
 
   #deliver(problems: Problem[]): void {
-    const { resources, problems: found } = merge(this.#files, this.#homes);
+    const { resources, services, problems: found } = merge(this.#files, this.#homes);
+    if (this.#isStale) this.#takeServices(services);
+    this.#objects = services.length + Object.values(resources).reduce((sum, kind) => sum + (kind instanceof Map ? kind.size : 0), 0);
     const all = [...problems, ...found];
-    const state = hashOf(JSON.stringify([[...this.#files].map(([name, { hash }]) => [name, hash]).sort(), all]));
+    const state = hashOf(JSON.stringify([[...this.#files].map(([name, { digest }]) => [name, digest]).sort(), all]));
     if (state === this.#delivered) return;
     this.#delivered = state;
     this.#listener?.(resources, all);
+  }
+
+  /** Of what is as it was the index tells nobody. */
+  #takeServices(objects: readonly ServiceObject[]): void {
+    this.#isStale = false;
+    const index = this.services;
+    const keys = { Service: new Set<string>(), EndpointSlice: new Set<string>(), Namespace: new Set<string>() };
+    for (const object of objects) {
+      keys[object.kind].add(keyOf(object));
+      if (object.kind === "Service") index.setService(object);
+      else if (object.kind === "EndpointSlice") index.setSlice(object);
+      else index.setNamespace(object);
+    }
+    index.keepOnly(keys.Service, keys.EndpointSlice, keys.Namespace);
+    index.settle();
   }
 
   /** Follows the directory behind the path, also when a link has been turned to another one. */
@@ -281,45 +324,60 @@ function hashOf(text: string): string {
 }
 
 /** Broken text: all that the file said before stays. A bad object: its own last good version stays, its neighbours are taken over. */
-function lastGood(read: ReadResult, before: ReadResult["objects"]): Pick<FileState, "good" | "problems"> {
-  if (read.broken) return { good: before, problems: read.problems };
-  const bad = new Set(read.problems.map(({ object }) => object));
-  const kept = before.filter(({ object }) => bad.has(nameOf(object)) && !read.objects.some(one => nameOf(one.object) === nameOf(object)));
-  return { good: [...read.objects, ...kept], problems: read.problems };
+function lastGood(read: ReadResult, before: Placed[]): Pick<FileState, "good" | "problems" | "digest"> {
+  const { problems } = read;
+  const fresh: Placed[] = [...read.objects, ...read.services];
+  const bad = new Set(problems.map(({ object }) => object));
+  const isFresh = new Set(fresh.map(({ object }) => nameOf(object)));
+  const kept = before.filter(({ object }) => bad.has(nameOf(object)) && !isFresh.has(nameOf(object)));
+  const good = read.broken ? before : [...fresh, ...kept];
+  const others = good.flatMap(({ object }) => (isOfServices(object) ? [] : [object]));
+  return { good, problems, digest: hashOf(JSON.stringify(others)) };
 }
 
-function nameOf({ kind, metadata }: AnyResource): string {
-  return `${kind}/${metadata.name}`;
+/** "Node/n1", "Service/shop/web" */
+function nameOf(object: AnyResource | ServiceObject): string {
+  return `${object.kind}/${keyOf(object)}`;
+}
+
+function keyOf({ metadata }: AnyResource | ServiceObject): string {
+  return "namespace" in metadata && metadata.namespace !== undefined ? `${metadata.namespace}/${metadata.name}` : metadata.name;
+}
+
+function isOfServices(object: AnyResource | ServiceObject): object is ServiceObject {
+  return Object.hasOwn(ServiceKinds, object.kind);
+}
+
+interface Merged {
+  resources: Resources;
+  services: ServiceObject[];
+  problems: Problem[];
 }
 
 /**
  * Files by name, documents in order. Of the same object twice the one of the file that it came from before is used, else the first. `homes`: file by
  * object, brought up to date.
  */
-function merge(files: ReadonlyMap<string, FileState>, homes: Map<string, string>): { resources: Resources; problems: Problem[] } {
+function merge(files: ReadonlyMap<string, FileState>, homes: Map<string, string>): Merged {
   const ordered = [...files].sort(([a], [b]) => (a < b ? -1 : 1));
-  const all = ordered.flatMap(([file, { good }]) => good.map(one => ({ ...one, file, atHome: homes.get(nameOf(one.object)) === file })));
-  const objects = [...all.filter(({ atHome }) => atHome), ...all.filter(({ atHome }) => !atHome)];
-  homes.clear();
-  for (const { object, file } of objects) if (!homes.has(nameOf(object))) homes.set(nameOf(object), file);
+  const all = ordered.flatMap(([file, { good }]) =>
+    good.map(one => ({ ...one, file, name: nameOf(one.object), atHome: homes.get(nameOf(one.object)) === file })),
+  );
   const problems = ordered.flatMap(([, state]) => state.problems);
-  const places = new Map<AnyResource, string>(objects.map(({ object, place }) => [object, place]));
-  const firsts = new Map<string, AnyResource>();
-  for (const { object } of objects) if (!firsts.has(nameOf(object))) firsts.set(nameOf(object), object);
-  const { resources, duplicates } = collect(objects.map(({ object }) => object));
-  for (const object of duplicates) {
-    const first = places.get(firsts.get(nameOf(object)) as AnyResource);
-    const place = places.get(object);
-    const message = `is there twice: ${first} and ${place}; that of ${first} is used`;
-    problems.push({
-      severity: "error",
-      reason: "DuplicateObject",
-      object: nameOf(object),
-      field: "",
-      message,
-      remedy: "take one of them out",
-      ...(place ? { place } : {}),
-    });
+  const firsts = new Map<string, (typeof all)[number]>();
+  for (const one of [...all.filter(({ atHome }) => atHome), ...all.filter(({ atHome }) => !atHome)]) {
+    const first = firsts.get(one.name);
+    if (first) problems.push(isThereTwice(one.name, first.place, one.place));
+    else firsts.set(one.name, one);
   }
-  return { resources, problems };
+  homes.clear();
+  for (const [name, { file }] of firsts) homes.set(name, file);
+  const objects = [...firsts.values()].map(({ object }) => object);
+  const { resources } = collect(objects.filter((object): object is AnyResource => !isOfServices(object)));
+  return { resources, services: objects.filter(isOfServices), problems };
+}
+
+function isThereTwice(object: string, first: string, place: string): Problem {
+  const message = `is there twice: ${first} and ${place}; that of ${first} is used`;
+  return { severity: "error", reason: "DuplicateObject", object, field: "", message, remedy: "take one of them out", place };
 }

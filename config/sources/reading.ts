@@ -68,6 +68,7 @@ function unreadable(file: string, message: string): ReadResult {
   const remedy = "split it into several files; what it said before stays in force";
   return {
     objects: [],
+    services: [],
     problems: [{ severity: "error", reason: "UnreadableFile", object: file, field: "", message, remedy }],
     broken: true,
   };
