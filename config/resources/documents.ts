@@ -156,9 +156,7 @@ function checkOwnKind(kind: string, schema: TSchema, value: Record<string, unkno
 
 function unknownKind({ apiVersion: version, kind }: Record<string, unknown>): Fault {
   const own = kindRows.filter(row => row.collection).map(row => row.kind);
-  const core = new Map([...coreKinds.keys()].map(name => [name, "v1"]));
-  for (const [name, row] of Object.entries(ServiceKinds)) core.set(name, row.apiVersion);
-  const names = [...own, ...core.keys()];
+  const names = [...own, ...coreKinds.keys()];
   const said = `kind ${show(kind)} with apiVersion ${show(version)}`;
   if (kindRows.some(row => row.kind === kind && !row.collection)) {
     return {
@@ -168,17 +166,18 @@ function unknownKind({ apiVersion: version, kind }: Record<string, unknown>): Fa
       remedy: "take the document out",
     };
   }
-  if (typeof kind === "string" && names.includes(kind)) {
+  const all = [...names, ...Object.keys(ServiceKinds)];
+  if (typeof kind === "string" && all.includes(kind)) {
+    const row = Object.entries(ServiceKinds).find(([name]) => name === kind)?.[1];
+    const wanted = row?.apiVersion ?? (coreKinds.has(kind) ? "v1" : apiVersion);
     // A lab's topology has no Services (service-documents.ts), which files have.
-    if (core.get(kind) === version)
+    if (wanted === version)
       return { path: ["kind"], reason: "UnknownKind", message: `${kind} is not taken here`, remedy: "take the document out" };
-    const wanted = core.get(kind) ?? apiVersion;
     return { path: ["apiVersion"], reason: "UnknownKind", message: `${said} is not known`, remedy: `write apiVersion: ${wanted}` };
   }
-  const near = typeof kind === "string" ? nearest(kind, names) : undefined;
-  const remedy = near
-    ? `did you mean "${near}"?`
-    : `known are ${GROUP} ${own.join(", ")}, and of Kubernetes ${[...core.keys()].join(", ")}`;
+  const near = typeof kind === "string" ? nearest(kind, all) : undefined;
+  const others = all.slice(own.length).join(", ");
+  const remedy = near ? `did you mean "${near}"?` : `known are ${GROUP} ${own.join(", ")}, and of Kubernetes ${others}`;
   return { path: kind === undefined ? [] : ["kind"], reason: "UnknownKind", message: `${said} is not known`, remedy };
 }
 
