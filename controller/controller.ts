@@ -12,6 +12,7 @@ import { type Collection, ListWatch } from "../kubernetes/list-watch.ts";
 import type { ApiObject } from "../kubernetes/types.ts";
 import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
+import { AddressAllocator } from "./addresses/allocator.ts";
 import { findingsOf, type ObjectFindings, statusKinds, statusOf } from "./object-status.ts";
 import { isSilent, type NodeReport, reportOf, summaryOf } from "./reports.ts";
 import { StatusWriter } from "./status-writer.ts";
@@ -50,7 +51,7 @@ export class Controller {
         ...{ namespace, name: LEASE_NAME, identity },
         candidates: () => this.#term?.nodeCount,
         started: () => {
-          this.#term = new Term(this.#parts);
+          this.#term = new Term(identity, this.#parts);
         },
         stopped: () => {
           void this.#term?.close();
@@ -80,6 +81,7 @@ class Term {
   readonly #watches: ListWatch[] = [];
   readonly #stores: ObjectStore[] = [];
   readonly #writer: StatusWriter;
+  readonly #addresses: AddressAllocator;
   readonly #reports = new Map<string, NodeReport>();
   readonly #silent = new Set<string>();
   readonly #nodes = new Set<string>();
@@ -90,8 +92,9 @@ class Term {
   #timer: Timer | undefined;
   #closed = false;
 
-  constructor(parts: ControllerParts) {
+  constructor(identity: string, parts: ControllerParts) {
     this.#parts = parts;
+    this.#addresses = new AddressAllocator({ instance: identity, changed: () => this.#settled() }, parts);
     this.#writer = new StatusWriter(parts, () => this.#nodes.size);
     for (const { kind, plural } of statusKinds) {
       const collection = { path: `/apis/${apiVersion}/${plural}`, name: `${plural}.${GROUP}` };
@@ -125,7 +128,7 @@ class Term {
   async close(): Promise<void> {
     this.#closed = true;
     this.#timer?.cancel();
-    await Promise.all([this.#writer.close(), ...this.#watches.map(watch => watch.close())]);
+    await Promise.all([this.#addresses.close(), this.#writer.close(), ...this.#watches.map(watch => watch.close())]);
   }
 
   #followObjects(collection: Collection, store: ObjectStore, also: Listener): void {
@@ -173,7 +176,11 @@ class Term {
     if (this.#dirty || !this.#findings) this.#findings = this.#compile();
     const findings = this.#findings;
     const summary = summaryOf(this.#reports, this.#silent);
-    this.#writer.want((kind, name) => statusOf(kind, name, findings, summary));
+    this.#writer.want((kind, name) => {
+      if (kind !== "AddressPool") return statusOf(kind, name, findings, summary);
+      const usage = this.#addresses.usage(name);
+      return usage && { ...statusOf(kind, name, findings, summary), ...usage };
+    });
   }
 
   #later(milliseconds: number): void {

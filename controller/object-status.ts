@@ -2,6 +2,7 @@
 import { clusterProblems, compileCluster, fabricMembers } from "../config/compile.ts";
 import type { Problem } from "../config/plan.ts";
 import { kindRows, type Resources } from "../config/resources/kinds.ts";
+import { type FamilyUsage, poolProblems } from "../config/services/pools.ts";
 import type { FoundCondition } from "../kubernetes/conditions.ts";
 import type { Summary } from "./reports.ts";
 
@@ -13,6 +14,9 @@ export interface ObjectStatus {
   /** Of a Fabric. */
   nodes?: number;
   nodesReady?: number;
+  /** Of an AddressPool. */
+  ipv4?: FamilyUsage;
+  ipv6?: FamilyUsage;
 }
 
 /** Of objects alone: what is computed anew only when one of them has changed. */
@@ -32,7 +36,7 @@ const ReferenceReasons = ["ReferenceNotFound", "PasswordNotAvailable"];
 export function findingsOf(resources: Resources, unread: readonly Problem[]): ObjectFindings {
   const compiled = compileCluster(resources);
   const problems = new Map<string, Problem[]>();
-  for (const problem of [...unread, ...clusterProblems(compiled)].flatMap(perObject)) {
+  for (const problem of [...unread, ...clusterProblems(compiled), ...poolProblems(resources.addressPools)].flatMap(perObject)) {
     problems.set(problem.object, [...(problems.get(problem.object) ?? []), problem]);
   }
   return { problems, members: fabricMembers(compiled) };

@@ -2,6 +2,7 @@
  * Writes the status of many objects: only where it is another one than the server has, and of each object so seldom that all agents, who watch these
  * objects, can bear the events.
  */
+import { isDeepStrictEqual } from "node:util";
 import { apiVersion } from "../config/resources/common.ts";
 import type { ApiClient } from "../kubernetes/client.ts";
 import { type Condition, conditionsOf } from "../kubernetes/conditions.ts";
@@ -69,8 +70,8 @@ export class StatusWriter {
     this.#entries.delete(`${kind}/${name}`);
   }
 
-  /** What each object's status is to be. */
-  want(statusOf: (kind: string, name: string) => ObjectStatus): void {
+  /** What each object's status is to be; undefined: as it is. */
+  want(statusOf: (kind: string, name: string) => ObjectStatus | undefined): void {
     for (const entry of this.#entries.values()) entry.wanted = statusOf(entry.kind, entry.name);
     if (this.#backoff.failures === 0) this.#work();
   }
@@ -145,7 +146,7 @@ function isAsWanted({ has, wanted, generation }: Entry): boolean {
   if (!wanted) return true;
   const { conditions, ...rest } = wanted;
   if (has.observedGeneration !== generation) return false;
-  if (Object.entries(rest).some(([field, value]) => has[field as keyof typeof rest] !== value)) return false;
+  if (Object.entries(rest).some(([field, value]) => !isDeepStrictEqual(has[field as keyof typeof rest], value))) return false;
   return conditions.every(one => {
     const there = has.conditions?.find(({ type }) => type === one.type);
     return there?.status === one.status && there.reason === one.reason && there.message === one.message;

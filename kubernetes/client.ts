@@ -90,8 +90,10 @@ export class ApiClient {
     return (await this.#call("PUT", path, { fieldManager: FIELD_MANAGER }, { type: "application/json", value })) as ApiObject;
   }
 
-  async delete(path: string): Promise<void> {
-    await this.#call("DELETE", path, {});
+  /** With `preconditions`: refused with 409 where it is another object by now, or another version of it. */
+  async delete(path: string, preconditions?: { uid: string; resourceVersion: string }): Promise<void> {
+    const options = preconditions && { kind: "DeleteOptions", apiVersion: "v1", preconditions };
+    await this.#call("DELETE", path, {}, options && { type: "application/json", value: options });
   }
 
   /** Resolves when the server ends the watch, as it does after timeoutSeconds; rejects when it breaks or is silent. */

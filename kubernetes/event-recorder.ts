@@ -24,6 +24,8 @@ export interface Happening {
 export interface ObjectReference {
   apiVersion: string;
   kind: string;
+  /** Absent: it is in none, and the Event is in "default". */
+  namespace?: string;
   name: string;
   uid?: string;
 }
@@ -32,6 +34,9 @@ export interface RecorderOptions {
   /** Who reports: this program, and which of many it is. */
   controller: string;
   instance: string;
+  /** Events at once, and milliseconds for each further one. Absent: as client-go has it for one object. */
+  burst?: number;
+  refill?: number;
 }
 
 export interface RecorderParts {
@@ -60,7 +65,7 @@ const NAMESPACE = "default";
 
 interface Series {
   /** Of the Event. */
-  name: string;
+  path: string;
   count: number;
   at: number;
 }
@@ -80,7 +85,7 @@ export class EventRecorder {
   constructor(options: RecorderOptions, parts: RecorderParts) {
     this.#options = options;
     this.#parts = parts;
-    this.#bucket = new TokenBucket(BURST, REFILL, () => parts.clock.monotonic());
+    this.#bucket = new TokenBucket(options.burst ?? BURST, options.refill ?? REFILL, () => parts.clock.monotonic());
   }
 
   /** How many were told to nobody. */
@@ -113,7 +118,7 @@ export class EventRecorder {
     const { regarding, reason, type, about, count } = happening;
     const now = this.#parts.clock.monotonic();
     for (const [key, { at }] of this.#series) if (now - at > SERIES_END) this.#series.delete(key);
-    const key = JSON.stringify([regarding.kind, regarding.name, reason, type, about]);
+    const key = JSON.stringify([regarding.kind, regarding.namespace, regarding.name, reason, type, about]);
     const series = this.#series.get(key);
     if (series) {
       series.count += count;
@@ -125,7 +130,7 @@ export class EventRecorder {
     }
     try {
       if (series) await this.#again(series);
-      else this.#keep(key, { name: await this.#create(happening), count: 1, at: now });
+      else this.#keep(key, { path: await this.#create(happening), count: 1, at: now });
     } catch (error) {
       this.#lost += count;
       this.#series.delete(key);
@@ -143,11 +148,13 @@ export class EventRecorder {
   async #create({ regarding, type, reason, action, note }: Happening): Promise<string> {
     const { controller, instance } = this.#options;
     const now = this.#parts.clock.now();
+    const { namespace = NAMESPACE } = regarding;
+    const path = `/apis/events.k8s.io/v1/namespaces/${encodeURIComponent(namespace)}/events`;
     const name = `${regarding.name.slice(0, MAX_PREFIX)}.${now.toString(16)}${(this.#sequence++).toString(16)}`;
-    await this.#parts.client.create(`/apis/events.k8s.io/v1/namespaces/${NAMESPACE}/events`, {
+    await this.#parts.client.create(path, {
       apiVersion: "events.k8s.io/v1",
       kind: "Event",
-      metadata: { name, namespace: NAMESPACE },
+      metadata: { name, namespace },
       eventTime: microTime(now),
       reportingController: controller,
       reportingInstance: instance.slice(0, 128),
@@ -157,12 +164,12 @@ export class EventRecorder {
       action,
       note: cut(note, MAX_NOTE),
     });
-    return name;
+    return `${path}/${name}`;
   }
 
-  async #again({ name, count }: Series): Promise<void> {
+  async #again({ path, count }: Series): Promise<void> {
     const series = { count, lastObservedTime: microTime(this.#parts.clock.now()) };
-    await this.#parts.client.patch(`/apis/events.k8s.io/v1/namespaces/${NAMESPACE}/events/${name}`, "merge-patch", { series });
+    await this.#parts.client.patch(path, "merge-patch", { series });
   }
 }
 
@@ -170,7 +177,7 @@ export class EventRecorder {
 function together(all: readonly Happening[], more: number): (Happening & { count: number })[] {
   const groups = new Map<string, Happening[]>();
   for (const one of all) {
-    const key = JSON.stringify([one.regarding.kind, one.regarding.name, one.reason, one.type]);
+    const key = JSON.stringify([one.regarding.kind, one.regarding.namespace, one.regarding.name, one.reason, one.type]);
     groups.set(key, [...(groups.get(key) ?? []), one]);
   }
   return [...groups.values()].flatMap(group => {

@@ -43,11 +43,13 @@ export interface ApiServer {
 export interface ApiServerOptions {
   /** As servers have it: it sends bookmarks and initial events. Default false, which starts faster. */
   watchCache?: boolean;
+  /** Services have addresses of both families. Default false. */
+  dualStack?: boolean;
   /** More lines for the token file: "token,user,uid,\"group\"". */
   tokens?: readonly string[];
 }
 
-export async function startApiServer({ watchCache = false, tokens = [] }: ApiServerOptions = {}): Promise<ApiServer> {
+export async function startApiServer({ watchCache = false, dualStack = false, tokens = [] }: ApiServerOptions = {}): Promise<ApiServer> {
   const folder = await mkdtemp(join(tmpdir(), "podlane-api-"));
   const children: ChildProcess[] = [];
   const stop = async () => {
@@ -62,7 +64,7 @@ export async function startApiServer({ watchCache = false, tokens = [] }: ApiSer
     const startEtcd = () => children.push(run(folder, join(assets, "etcd"), etcdFlags(folder, client, peer)));
     startEtcd();
     const restart = async () => {
-      children.push(run(folder, join(assets, "kube-apiserver"), apiFlags(folder, client, secure, watchCache)));
+      children.push(run(folder, join(assets, "kube-apiserver"), apiFlags(folder, client, secure, watchCache, dualStack)));
       await ready(folder, secure, children);
     };
     await restart();
@@ -127,7 +129,7 @@ function etcdFlags(folder: string, client: number, peer: number): string[] {
   ];
 }
 
-function apiFlags(folder: string, etcd: number, port: number, watchCache: boolean): string[] {
+function apiFlags(folder: string, etcd: number, port: number, watchCache: boolean, dualStack: boolean): string[] {
   return [
     `--etcd-servers=http://127.0.0.1:${etcd}`,
     `--secure-port=${port}`,
@@ -139,7 +141,7 @@ function apiFlags(folder: string, etcd: number, port: number, watchCache: boolea
     "--service-account-issuer=https://kubernetes.default.svc",
     `--service-account-key-file=${join(folder, "sa.pub")}`,
     `--service-account-signing-key-file=${join(folder, "sa.key")}`,
-    "--service-cluster-ip-range=10.96.0.0/16",
+    `--service-cluster-ip-range=10.96.0.0/16${dualStack ? ",fd00:96::/108" : ""}`,
     `--watch-cache=${watchCache}`,
   ];
 }

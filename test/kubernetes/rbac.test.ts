@@ -12,7 +12,7 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 const missing = missingApiServer();
 const verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 const namespaces = ["podlane-system", "default", "kube-system"];
-const kinds = ["fabrics", "podnetworks", "peers", "policies", "advertisements"];
+const kinds = ["fabrics", "podnetworks", "peers", "policies", "advertisements", "addresspools"];
 const read = ["list", "watch"];
 
 /** All of it: "namespace group/resource[/subresource]" -> verbs; "" for what has no namespace. */
@@ -34,7 +34,15 @@ const expected: Record<string, string[]> = {
   " /nodes/status": ["patch"],
   "podlane-system /secrets": read,
   "podlane-system coordination.k8s.io/leases": ["get", "create", "update"],
-  "default events.k8s.io/events": ["create", "patch"],
+  ...Object.fromEntries(
+    namespaces.flatMap(namespace => [
+      [`${namespace} events.k8s.io/events`, ["create", "patch"]] as const,
+      [`${namespace} /services`, ["get", ...read]] as const,
+      [`${namespace} /services/status`, ["patch"]] as const,
+    ]),
+  ),
+  " /namespaces": read,
+  " podlane.io/addressclaims": ["get", ...read, "create", "update", "delete"],
 };
 
 const paths: Record<string, string> = {
@@ -87,7 +95,7 @@ async function resources(): Promise<Resource[]> {
       found.set(`${group}/${name}`, { group, resource, subresource, namespaced });
     }
   }
-  for (const resource of [...kinds, "addresspools", "nodestates"])
+  for (const resource of [...kinds, "addressclaims", "nodestates"])
     for (const subresource of ["", "status"])
       found.set(`podlane.io/${resource}/${subresource}`, { group: "podlane.io", resource, subresource, namespaced: false });
   return [...new Map([...found.values()].map(one => [`${one.group}/${one.resource}/${one.subresource}`, one])).values()];
