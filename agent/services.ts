@@ -145,7 +145,9 @@ export class Services {
   get subject(): ServicesSubject | undefined {
     const { index } = this.#parts;
     if (!index || !this.#announcer) return undefined;
-    return { announcer: this.#announcer, index, known: this.#isKnown() ? "source" : this.#saved ? "saved" : "none" };
+    const known = this.#isKnown() ? "source" : this.#saved ? "saved" : "none";
+    // Without rules the source is not asked for Services.
+    return { announcer: this.#announcer, index, known: this.#plan ? known : "none" };
   }
 
   /** What the local API answers. */

@@ -80,7 +80,11 @@ function fits({ key, name, namespace }: ServiceView, query: ServicesQuery): bool
 
 function unknown({ name = "", namespace }: ServicesQuery): ApiError {
   const where = namespace === undefined ? "" : ` in namespace ${namespace.slice(0, 64)}`;
-  return new ApiError(404, `there is no Service "${name.slice(0, 128)}"${where}`, "kubectl get services --all-namespaces lists them");
+  return new ApiError(
+    404,
+    `there is no Service "${name.slice(0, 128)}"${where}`,
+    "kubectl get services --all-namespaces lists them; headless ones are not looked at, as no address leads to them",
+  );
 }
 
 /** Why there is no session, where that is known: the words of the speaker for a single route do not say it. */
