@@ -20,17 +20,9 @@ const expected: Record<string, string[]> = {
   ...Object.fromEntries(
     kinds.flatMap(kind => [[` podlane.io/${kind}`, read] as const, [` podlane.io/${kind}/status`, ["patch"]] as const]),
   ),
-  " podlane.io/addresspools": read,
   " podlane.io/nodestates": [...read, "create", "patch"],
   " podlane.io/nodestates/status": ["patch"],
   " /nodes": read,
-  " /namespaces": read,
-  ...Object.fromEntries(
-    namespaces.flatMap(name => [
-      [`${name} /services`, read],
-      [`${name} discovery.k8s.io/endpointslices`, read],
-    ]),
-  ),
   " /nodes/status": ["patch"],
   "podlane-system /secrets": read,
   "podlane-system coordination.k8s.io/leases": ["get", "create", "update"],
@@ -39,6 +31,7 @@ const expected: Record<string, string[]> = {
       [`${namespace} events.k8s.io/events`, ["create", "patch"]] as const,
       [`${namespace} /services`, ["get", ...read]] as const,
       [`${namespace} /services/status`, ["patch"]] as const,
+      [`${namespace} discovery.k8s.io/endpointslices`, read] as const,
     ]),
   ),
   " /namespaces": read,
