@@ -55,6 +55,23 @@ export async function startFrr(namespace: string, config: string): Promise<Neigh
   });
 }
 
+/** The same with zebra, so that what bgpd learns is in the kernel of the namespace. */
+export function startFrrWithZebra(namespace: string, config: string): Promise<Neighbour> {
+  return start("FRR", namespace, "/usr/lib/frr/zebra", directory => {
+    const file = write(directory, "bgpd.conf", config);
+    const common = (daemon: string) => ["-P", "0", "--vty_socket", directory, "-i", join(directory, `${daemon}.pid`)];
+    const way = ["-z", join(directory, "zserv.api")];
+    const zebra = ["/usr/lib/frr/zebra", ...common("zebra"), ...way, "-f", write(directory, "zebra.conf", "")];
+    const bgpd = ["/usr/lib/frr/bgpd", ...common("bgpd"), ...way, "-f", file, "--log", "stdout", "--log-level", "informational"];
+    return {
+      // Both in one group, which ends as a whole; zebra is always the user frr.
+      command: ["sh", "-c", `chown -R frr:frr ${directory}; ${zebra.join(" ")} & exec ${bgpd.join(" ")}`],
+      client: words => ["vtysh", "--vty_socket", directory, "-d", "bgpd", "-c", words],
+      ready: "show version",
+    };
+  });
+}
+
 /** The option where this version of bgpd has it, else nothing. */
 async function frrOption(namespace: string, option: string): Promise<string[]> {
   const [program, ...args] = inside(namespace, ["/usr/lib/frr/bgpd", "--help"]);

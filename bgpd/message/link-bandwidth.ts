@@ -5,17 +5,16 @@
 import { AS_TRANS } from "./as-path.ts";
 
 const SUBTYPE = 0x04;
-/** RFC 4360 section 3. */
+/** RFC 4360 section 3: what ends at the border of the AS. */
 const NON_TRANSITIVE = 0x40;
 
 /**
- * `transitive`: for a neighbour of another AS. The draft has it non-transitive, which is what ends at the border of the AS, by us too; what an external
- * neighbour shall weigh by has to be the transitive one, which all take that take any.
+ * The transitive form, for internal neighbours as well: FRR 8 weighs by either, FRR 10 shows the other one and shares alike
+ * (test/interop/link-bandwidth.test.ts).
  */
-export function linkBandwidth(asn: number, octetsPerSecond: number, transitive: boolean): Uint8Array {
+export function linkBandwidth(asn: number, octetsPerSecond: number): Uint8Array {
   const octets = new Uint8Array(8);
   const view = new DataView(octets.buffer);
-  octets[0] = transitive ? 0 : NON_TRANSITIVE;
   octets[1] = SUBTYPE;
   view.setUint16(2, asn > 0xffff ? AS_TRANS : asn);
   view.setFloat32(4, octetsPerSecond);

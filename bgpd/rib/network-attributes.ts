@@ -29,7 +29,7 @@ export function toldAttributes(
   return {
     ...attributes,
     ...(count > 0 && { asPath: [{ type: SegmentType.AsSequence, asns: Array(count).fill(asn) }, ...attributes.asPath] }),
-    ...(bandwidth !== undefined && { extendedCommunities: [linkBandwidth(asn, bandwidth, external)] }),
+    ...(bandwidth !== undefined && { extendedCommunities: [linkBandwidth(asn, bandwidth)] }),
   };
 }
 

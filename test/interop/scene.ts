@@ -20,7 +20,7 @@ export interface KernelRoute {
   type?: string;
   gateway?: string;
   dev?: string;
-  nexthops?: { gateway: string; dev: string }[];
+  nexthops?: { gateway: string; dev: string; weight?: number }[];
 }
 
 /** Reason for describe.skipIf and for the title; undefined = the test can run. */
