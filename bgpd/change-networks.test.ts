@@ -36,7 +36,7 @@ describe("ten thousand networks beside the configuration", () => {
   beforeEach(async () => {
     tor = world.rawPeer(TOR, 65010);
     us = world.speaker(US, { asn: 65001, neighbors: [neighborAt(TOR, 65010)], networks: [network("10.244.1.0/24")] });
-    us.speaker.changeNetworks(all());
+    us.changeNetworks(all());
     us.apply();
     await world.run(5);
   });
@@ -64,15 +64,15 @@ describe("ten thousand networks beside the configuration", () => {
 
   it("cost one small UPDATE for one that goes or comes, and none for a change that is none", async () => {
     updates(tor);
-    us.speaker.changeNetworks(new Map([["198.18.0.7/32", undefined]]));
+    us.changeNetworks(new Map([["198.18.0.7/32", undefined]]));
     await world.run(5);
     expect(updates(tor).map(({ length }) => length)).toEqual([28]);
-    us.speaker.changeNetworks(changes([vip(7)]));
+    us.changeNetworks(changes([vip(7)]));
     await world.run(5);
     // Header, attributes (ORIGIN, AS_PATH, NEXT_HOP), five octets of prefix.
     expect(updates(tor).map(({ length }) => length)).toEqual([48]);
-    us.speaker.changeNetworks(all());
-    us.speaker.changeNetworks(new Map([["203.0.113.7/32", undefined]]));
+    us.changeNetworks(all());
+    us.changeNetworks(new Map([["203.0.113.7/32", undefined]]));
     us.apply();
     await world.run(5);
     expect(updates(tor)).toEqual([]);
@@ -80,8 +80,8 @@ describe("ten thousand networks beside the configuration", () => {
 
   it("send nothing where they come and go before anybody could be told", async () => {
     updates(tor);
-    us.speaker.changeNetworks(new Map([["198.18.0.7/32", undefined]]));
-    us.speaker.changeNetworks(changes([vip(7)]));
+    us.changeNetworks(new Map([["198.18.0.7/32", undefined]]));
+    us.changeNetworks(changes([vip(7)]));
     await world.run(5);
     expect(updates(tor)).toEqual([]);
   });
@@ -95,7 +95,7 @@ describe("ten thousand networks beside the configuration", () => {
 
   it("are refused as a whole where one of them has no prefix", async () => {
     updates(tor);
-    expect(() => us.speaker.changeNetworks(new Map([...changes([vip(COUNT)]), ["198.18.0.0/33", vip(0)]]))).toThrow("198.18.0.0/33");
+    expect(() => us.changeNetworks(new Map([...changes([vip(COUNT)]), ["198.18.0.0/33", vip(0)]]))).toThrow("198.18.0.0/33");
     await world.run(5);
     expect([sent(), updates(tor)]).toEqual([COUNT + 1, []]);
   });
@@ -108,7 +108,7 @@ describe("a prefix that the configuration has as well", () => {
   it.each(["before", "after"])("is the configuration's; the other, given %s it, says so and takes its place later", async order => {
     const us = world.speaker(US, { networks: [configured] });
     if (order === "after") us.apply();
-    us.speaker.changeNetworks(changes([vip(7)]));
+    us.changeNetworks(changes([vip(7)]));
     us.apply();
     await world.run(1);
     expect(us.best).toEqual({ [both.prefix]: both.used });
@@ -124,7 +124,7 @@ describe("a prefix that the configuration has as well", () => {
     expect(us.best).toEqual({ [both.prefix]: both.ignored });
     expect(us.speaker.problems()).toEqual([]);
     us.apply({ networks: [configured] });
-    us.speaker.changeNetworks(new Map([[both.prefix, undefined]]));
+    us.changeNetworks(new Map([[both.prefix, undefined]]));
     await world.run(1);
     expect(us.best).toEqual({ [both.prefix]: both.used });
     expect(us.speaker.problems()).toEqual([]);
@@ -139,7 +139,7 @@ describe("attributes of a network", () => {
     const us = world.speaker(US, { asn: 65001, neighbors });
     const nextHop = "2001:db8::1";
     const networks = [vip(7, { attributes }), network("2001:db8:1::7/128", { nextHop, attributes: { linkBandwidth: 0.5 } })];
-    us.speaker.changeNetworks(changes(networks));
+    us.changeNetworks(changes(networks));
     us.apply();
     const others = [INSIDE, OUTSIDE].map((address, n) =>
       world.speaker(address, { asn: [65001, 65003][n], neighbors: [neighborAt(US, 65001, { families })] }),
@@ -162,7 +162,7 @@ describe("attributes of a network", () => {
   ])("link bandwidth %s is transitive, with AS_TRANS for an AS number of 4 octets", async (_, asn) => {
     const connections = world.rawPeer(TOR, asn);
     const us = world.speaker(US, { asn: 4200000001, neighbors: [neighborAt(TOR, asn)] });
-    us.speaker.changeNetworks(changes([vip(7, { attributes: { linkBandwidth: 3 } })]));
+    us.changeNetworks(changes([vip(7, { attributes: { linkBandwidth: 3 } })]));
     us.apply();
     await world.run(5);
     expect(updates(connections)[0].toString("hex")).toContain("c010080004" + "5ba0" + "40400000");

@@ -8,7 +8,7 @@ import { replay } from "./testing/replay.ts";
 
 const [A, B, C] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
 
-/** Sessions, a change of policy, a cut, a session that the other end ends. */
+/** Sessions, a change of policy, networks that come and go, a cut, a session that the other end ends. */
 async function life(): Promise<Entry[]> {
   const world = new MemoryWorld();
   const recorder = new Recorder(world.clock);
@@ -23,6 +23,9 @@ async function life(): Promise<Entry[]> {
   const filtered = neighborAt(B, 65002, { families: { "ipv4-unicast": { ...accepting, importPolicies: ["none"] } } });
   us.apply({ policies, neighbors: [filtered, neighborAt(C, 65003)] });
   await world.run(5);
+  us.changeNetworks(new Map(["10.4.0.0/16", "10.5.0.0/16"].map(prefix => [prefix, network(prefix)])));
+  await world.run(5);
+  us.changeNetworks(new Map([["10.5.0.0/16", undefined]]));
   world.cut(B);
   await world.run(20);
   third.at(-1)?.wire?.write(encodeNotification(6, 2));
@@ -49,6 +52,7 @@ describe("a recorded life", () => {
     expect(routes.filter(({ best }) => best).map(({ prefix, from }) => `${prefix} ${from}`)).toEqual([
       "10.1.0.0/16 Advertisement/10.1.0.0/16",
       `10.2.0.0/16 ${B}`,
+      "10.4.0.0/16 Advertisement/10.4.0.0/16",
     ]);
   });
 

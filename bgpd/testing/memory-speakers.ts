@@ -143,6 +143,11 @@ export class MemorySpeaker {
     return this.speaker.apply(structuredClone(this.config)).actions.map(({ neighbor, action, text }) => `${neighbor}: ${action}: ${text}`);
   }
 
+  changeNetworks(changes: ReadonlyMap<string, NetworkConfig | undefined>): void {
+    this.#recorder?.changeNetworks(changes);
+    this.speaker.changeNetworks(changes);
+  }
+
   neighbor(name: string): NeighborSnapshot {
     const found = this.speaker.snapshot().neighbors.find(neighbor => neighbor.name === name);
     if (!found) throw new Error(`no neighbour ${name}`);

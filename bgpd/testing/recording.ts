@@ -6,7 +6,7 @@ import type { KernelAccess } from "../../kernel/index.ts";
 import type { KernelEvent } from "../../kernel/types.ts";
 import { hexOf } from "../../net/octets.ts";
 import type { Clock } from "../../platform/clock.ts";
-import type { SpeakerConfig } from "../config.ts";
+import type { NetworkConfig, SpeakerConfig } from "../config.ts";
 import type { Platform } from "../platform.ts";
 import type { AcceptingSession } from "../session/session.ts";
 import type { Endpoint, IncomingWire, Transport, Wire, WireHandler } from "../session/wire.ts";
@@ -18,6 +18,7 @@ export type Entry = { at: number } & (Input | Output);
 /** What the world did. */
 export type Input =
   | { type: "apply"; config: SpeakerConfig }
+  | { type: "networks"; changes: [string, NetworkConfig | null][] }
   | { type: "accept"; id: number; neighbor: string; local: PlainEndpoint; remote: PlainEndpoint }
   | { type: "opened"; id: number; local: PlainEndpoint; remote: PlainEndpoint }
   | { type: "received"; id: number; octets: string }
@@ -51,6 +52,10 @@ export class Recorder {
 
   apply(config: SpeakerConfig): void {
     this.#note({ type: "apply", config: structuredClone(config) });
+  }
+
+  changeNetworks(changes: ReadonlyMap<string, NetworkConfig | undefined>): void {
+    this.#note({ type: "networks", changes: structuredClone([...changes].map(([prefix, network]) => [prefix, network ?? null])) });
   }
 
   /** To be used in place of the platform. */

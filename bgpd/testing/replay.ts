@@ -97,6 +97,9 @@ export async function replay(entries: readonly Entry[]): Promise<{ outputs: ({ a
       case "apply":
         speaker.apply(structuredClone(entry.config));
         return;
+      case "networks":
+        speaker.changeNetworks(new Map(entry.changes.map(([prefix, network]) => [prefix, network ?? undefined])));
+        return;
       case "accept": {
         const { id } = entry;
         const [local, remote] = [endOf(entry.local), endOf(entry.remote)];
