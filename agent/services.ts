@@ -65,8 +65,8 @@ export class Services {
   /** Of the run before, until the source has told all. */
   #saved: SavedServices | undefined;
   #speaker: ReturnType<ServicesParts["speaker"]>;
-  /** What the speaker was told, by prefix, with its JSON. */
-  readonly #told = new Map<string, { route: ServiceRoute; text: string }>();
+  /** What the speaker was told, by prefix. */
+  readonly #told = new Map<string, ServiceRoute>();
   /** The source has told all, and that was judged. */
   #begun = false;
   /** Services to be judged again. */
@@ -108,7 +108,7 @@ export class Services {
     const speaker = this.#parts.speaker();
     if (speaker !== this.#speaker) {
       this.#speaker = speaker;
-      speaker?.changeNetworks(new Map([...this.#told].map(([prefix, { route }]) => [prefix, networkOf(route)])));
+      speaker?.changeNetworks(new Map([...this.#told].map(([prefix, route]) => [prefix, networkOf(route)])));
     }
     if (!same) this.#announceAll();
   }
@@ -259,10 +259,10 @@ export class Services {
   #tell(changes: ServiceRouteChanges): void {
     const networks = new Map<string, NetworkConfig | undefined>();
     for (const [prefix, route] of changes) {
-      const text = JSON.stringify(route);
-      if (this.#told.get(prefix)?.text === text) continue;
+      const before = this.#told.get(prefix);
+      if (before === route || JSON.stringify(before) === JSON.stringify(route)) continue;
       networks.set(prefix, route && networkOf(route));
-      if (route) this.#told.set(prefix, { route, text });
+      if (route) this.#told.set(prefix, route);
       else this.#told.delete(prefix);
     }
     if (networks.size === 0) return;
@@ -276,11 +276,7 @@ export class Services {
     if (!this.#unsaved || !this.#isKnown()) return;
     try {
       const confirmed = this.#checks.confirmed();
-      this.#memory.save(
-        [...this.#told.values()].map(({ route }) => route),
-        this.#proxy.good ? confirmed : [],
-        this.#parts.clock.now(),
-      );
+      this.#memory.save(this.#told.values(), this.#proxy.good ? confirmed : [], this.#parts.clock.now());
       this.#unsaved = false;
       this.#saveFailed = undefined;
     } catch (error) {

@@ -11,8 +11,6 @@ import { type Contribution, type Gates, judgeService } from "./verdicts.ts";
 /** What is kept of a Service. */
 interface Told {
   contributions: readonly Contribution[];
-  /** JSON of these. */
-  text: string;
   /** Addresses in each state. */
   counts: readonly [AddressState, number][];
 }
@@ -134,10 +132,9 @@ export class ServiceAnnouncer {
     for (const [state, count] of before?.counts ?? []) add(this.#counts, state, -count);
     for (const [state, count] of counts) add(this.#counts, state, count);
     const contributions = merged(judged.flatMap(one => one.contributions));
-    const text = JSON.stringify(contributions);
-    if (view) this.#told.set(key, { contributions, text, counts: [...counts] });
+    if (view) this.#told.set(key, { contributions, counts: [...counts] });
     else this.#told.delete(key);
-    if (text === (before?.text ?? "[]")) return;
+    if (JSON.stringify(contributions) === JSON.stringify(before?.contributions ?? [])) return;
     for (const one of before?.contributions ?? []) this.#remove(key, one, touched);
     for (const one of contributions) this.#add(key, one, touched);
   }
