@@ -49,6 +49,8 @@ export interface ServiceFigures {
 const SAVE_INTERVAL = 10_000;
 /** Milliseconds that a source may take until it is told that what it said before is used. */
 const PATIENCE = 10_000;
+/** Milliseconds, at least, that a new agent has to come to serve until it takes back what the one before announced. */
+const FOLLOWING = 30_000;
 /** Aggregates that are told one by one. */
 const TOLD = 16;
 
@@ -187,7 +189,7 @@ export class Services {
    */
   #isFollowing(): boolean {
     if (this.#served || !this.#wasCurrent) return false;
-    const left = this.#startedAt + (this.#plan?.timeout ?? 0) * 1000 - this.#parts.clock.monotonic();
+    const left = this.#startedAt + Math.max(FOLLOWING, (this.#plan?.timeout ?? 0) * 1000) - this.#parts.clock.monotonic();
     if (left > 0) this.#timers.soon("following", left, () => this.look());
     return left > 0;
   }
