@@ -13,6 +13,7 @@ import type { ApiObject } from "../kubernetes/types.ts";
 import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import { AddressAllocator } from "./addresses/allocator.ts";
+import { Announcements } from "./announcements.ts";
 import { findingsOf, type ObjectFindings, statusKinds, statusOf } from "./object-status.ts";
 import { isSilent, type NodeReport, reportOf, summaryOf } from "./reports.ts";
 import { StatusWriter } from "./status-writer.ts";
@@ -82,6 +83,7 @@ class Term {
   readonly #stores: ObjectStore[] = [];
   readonly #writer: StatusWriter;
   readonly #addresses: AddressAllocator;
+  readonly #announcements: Announcements;
   readonly #reports = new Map<string, NodeReport>();
   readonly #silent = new Set<string>();
   readonly #nodes = new Set<string>();
@@ -95,6 +97,7 @@ class Term {
   constructor(identity: string, parts: ControllerParts) {
     this.#parts = parts;
     this.#addresses = new AddressAllocator({ instance: identity, changed: () => this.#settled() }, parts);
+    this.#announcements = new Announcements(parts);
     this.#writer = new StatusWriter(parts, () => this.#nodes.size);
     for (const { kind, plural } of statusKinds) {
       const collection = { path: `/apis/${apiVersion}/${plural}`, name: `${plural}.${GROUP}` };
@@ -128,7 +131,12 @@ class Term {
   async close(): Promise<void> {
     this.#closed = true;
     this.#timer?.cancel();
-    await Promise.all([this.#addresses.close(), this.#writer.close(), ...this.#watches.map(watch => watch.close())]);
+    await Promise.all([
+      this.#addresses.close(),
+      this.#announcements.close(),
+      this.#writer.close(),
+      ...this.#watches.map(watch => watch.close()),
+    ]);
   }
 
   #followObjects(collection: Collection, store: ObjectStore, also: Listener): void {
@@ -195,6 +203,7 @@ class Term {
     const unread: Problem[] = this.#stores.flatMap(store => [...store.problems()]);
     this.#compiledAt = this.#parts.clock.monotonic();
     this.#dirty = false;
+    this.#announcements.use(resources);
     return findingsOf(resources, unread);
   }
 }

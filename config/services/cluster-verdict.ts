@@ -13,8 +13,12 @@ import { type Judgement, judgeService } from "./verdicts.ts";
 /** An Advertisement of type Service with the nodes that it selects. */
 export interface ClusterRule {
   rule: ServiceRule;
-  /** Whether each takes traffic from outside the cluster. */
-  nodes: ReadonlyMap<string, boolean>;
+  /** Any at all. */
+  selects: boolean;
+  /** Nodes that may announce it: those that take traffic from outside the cluster, where its addresses are for outside; of none, all. */
+  eligible: ReadonlySet<string>;
+  /** All are kept out of traffic from outside. */
+  excluded: boolean;
 }
 
 /** Whether a Service is announced. */
@@ -35,7 +39,11 @@ export function clusterRules({ advertisements, nodes }: Pick<Resources, "adverti
     const rule = ruleOf(`Advertisement/${metadata.name}`, spec, spec.service);
     const selected = [...nodes.values()].filter(node => selects(spec.nodeSelector, node.metadata.labels ?? {}));
     const takes = (labels: Record<string, string> = {}) => rule.ignoreExclusion || !Object.hasOwn(labels, EXCLUDED_LABEL);
-    return [{ rule, nodes: new Map(selected.map(node => [node.metadata.name, takes(node.metadata.labels)])) }];
+    const outside = rule.addresses.some(kind => kind !== "ClusterIP");
+    const taking = selected.filter(node => !outside || takes(node.metadata.labels));
+    const excluded = taking.length === 0;
+    const eligible = new Set((excluded ? selected : taking).map(({ metadata: { name } }) => name));
+    return [{ rule, selects: selected.length > 0, eligible, excluded }];
   });
 }
 
@@ -71,20 +79,16 @@ function waits({ type }: ServiceView, kind: string): boolean {
 }
 
 /** As one node would judge that has all endpoints of the nodes that may announce it. */
-function judgeBy({ rule, nodes }: ClusterRule, index: ServiceIndex, view: ServiceView): Judgement[] {
-  if (nodes.size === 0) return judgeService({ plan: undefined, lookup: index, gates: open }, view);
-  const taking = [...nodes].filter(([, takes]) => takes).map(([name]) => name);
-  const excluded = taking.length > 0 ? {} : { excluded: `all nodes that it selects have the label ${EXCLUDED_LABEL}` };
-  const outside = rule.addresses.some(kind => kind !== "ClusterIP");
-  const eligible = new Set(outside && taking.length > 0 ? taking : nodes.keys());
+function judgeBy({ rule, selects: any, eligible, excluded }: ClusterRule, index: ServiceIndex, view: ServiceView): Judgement[] {
+  if (!any) return judgeService({ plan: undefined, lookup: index, gates: open }, view);
   const lookup = {
     services: () => index.services(),
     service: index.service.bind(index),
     namespaceLabels: index.namespaceLabels.bind(index),
     endpoints: (key: string) => within(index, key, eligible),
   };
-  const plan = { rules: [rule], attached: [], proxyHealthPort: 0, timeout: 0, ...excluded };
-  return judgeService({ plan, lookup, gates: open }, view);
+  const why = excluded ? { excluded: `all nodes that it selects have the label ${EXCLUDED_LABEL}` } : {};
+  return judgeService({ plan: { rules: [rule], attached: [], proxyHealthPort: 0, timeout: 0, ...why }, lookup, gates: open }, view);
 }
 
 function within(index: ServiceIndex, key: string, eligible: ReadonlySet<string>): Endpoints {
@@ -99,11 +103,10 @@ function within(index: ServiceIndex, key: string, eligible: ReadonlySet<string>)
 function announcedText(by: readonly ClusterRule[], index: ServiceIndex, view: ServiceView, told: readonly Judgement[]): string {
   const addresses = [...new Set(told.map(({ verdict }) => verdict.address))];
   const sources = [...new Set(by.map(({ rule }) => rule.source))];
-  const taking = new Set(by.flatMap(({ nodes }) => [...nodes].flatMap(([name, takes]) => (takes ? [name] : []))));
   const local = view.externalTrafficPolicy === "Local" && told.some(({ verdict }) => verdict.kind !== "ClusterIP");
-  const holders = new Set(
-    ([4, 6] as const).flatMap(family => [...index.readyByNode(view.key, family).keys()]).filter(node => taking.has(node)),
-  );
-  const from = local ? someOf([...holders].sort(), NODES_TOLD) : `${taking.size} nodes`;
+  const isEligible = (node: string) => by.some(({ eligible }) => eligible.has(node));
+  const holders = new Set(([4, 6] as const).flatMap(family => [...index.readyByNode(view.key, family).keys()]).filter(isEligible));
+  const all = by.length === 1 ? by[0].eligible.size : new Set(by.flatMap(({ eligible }) => [...eligible])).size;
+  const from = local ? someOf([...holders].sort(), NODES_TOLD) : all === 1 ? "1 node" : `${all} nodes`;
   return `${someOf(addresses, NODES_TOLD)} by ${sources.join(", ")} from ${from}, where these are ready (podlane services ${view.key})`;
 }

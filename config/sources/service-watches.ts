@@ -13,6 +13,8 @@ export interface ServiceWatchOptions {
   namespaces: boolean;
   /** What can be asked of this has changed: synced, ready, failures, lists of a watch. Not each object: the index tells of these. */
   changed?(): void;
+  /** Each Service as it comes. */
+  seen?(service: ApiObject): void;
 }
 
 /** What kube-proxy leaves out as well: Kubernetes puts the label on headless Services and on their slices. No address leads to them. */
@@ -55,7 +57,11 @@ export class ServiceWatches {
     this.#parts = parts;
     this.#options = options;
     this.#gatherer = new Gatherer(parts.clock, { quiet: QUIET, longest: LONGEST }, () => this.#settle());
-    this.#follow("services", object => index.setService(object), index.deleteService.bind(index));
+    const setService = (object: ApiObject) => {
+      options.seen?.(object);
+      index.setService(object);
+    };
+    this.#follow("services", setService, index.deleteService.bind(index));
     this.#follow("slices", object => index.setSlice(object), index.deleteSlice.bind(index));
     if (options.namespaces) this.#followNamespaces();
   }

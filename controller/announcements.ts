@@ -1,0 +1,146 @@
+/**
+ * The leader's word on Services: the condition podlane.io/Announced says whether their addresses are announced by any node, or the first broken link. Off
+ * until there is an Advertisement of type Service.
+ */
+import type { Resources } from "../config/resources/kinds.ts";
+import { type ClusterRule, type ClusterVerdict, clusterRules, clusterVerdict } from "../config/services/cluster-verdict.ts";
+import { keyOf } from "../config/services/read.ts";
+import { ServiceIndex } from "../config/services/service-index.ts";
+import { ServiceWatches } from "../config/sources/service-watches.ts";
+import type { ApiClient } from "../kubernetes/client.ts";
+import { metaTime } from "../kubernetes/conditions.ts";
+import { TokenBucket } from "../kubernetes/pace.ts";
+import type { ApiError, ApiObject } from "../kubernetes/types.ts";
+import type { Clock, Timer } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
+import { WorkQueue } from "./addresses/work-queue.ts";
+
+export interface AnnouncementParts {
+  client: ApiClient;
+  clock: Clock;
+  log: Logger;
+  /** 0 up to 1. */
+  random(): number;
+}
+
+export const ANNOUNCED_CONDITION = "podlane.io/Announced";
+/** Milliseconds between two writes for one Service: endpoints may come and go all the time. */
+const LEAST_INTERVAL = 10_000;
+/** Writes for all of them: so many at once, and milliseconds for each further one. */
+const BURST = 50;
+const REFILL = 50;
+/** metav1.Condition. */
+const MAX_MESSAGE = 1024;
+
+interface Present {
+  status: string;
+  reason: string;
+  message: string;
+}
+
+export class Announcements {
+  readonly #parts: AnnouncementParts;
+  readonly #index = new ServiceIndex(undefined);
+  readonly #queue: WorkQueue;
+  readonly #bucket: TokenBucket;
+  #rules: ClusterRule[] = [];
+  #watches: ServiceWatches | undefined;
+  /** What Services say now. */
+  readonly #present = new Map<string, Present>();
+  readonly #writtenAt = new Map<string, number>();
+  readonly #timers = new Map<string, Timer>();
+  #closed = false;
+
+  constructor(parts: AnnouncementParts) {
+    this.#parts = parts;
+    this.#bucket = new TokenBucket(BURST, REFILL, () => parts.clock.monotonic());
+    this.#queue = new WorkQueue(
+      parts,
+      key => this.#settle(key),
+      (key, error) => this.#failed(key, error),
+    );
+  }
+
+  /** The objects are these now. */
+  use(resources: Pick<Resources, "advertisements" | "nodes">): void {
+    if (this.#closed) return;
+    this.#rules = clusterRules(resources);
+    if (this.#rules.length === 0 && !this.#watches) return;
+    const namespaces = this.#rules.some(({ rule }) => rule.namespaceSelector !== undefined);
+    if (this.#watches) {
+      this.#watches.setNamespaces(namespaces);
+      for (const { key } of this.#index.services()) this.#queue.add(key);
+      return;
+    }
+    this.#index.listen(changed => {
+      this.#queue.start();
+      for (const key of changed) this.#queue.add(key);
+    });
+    this.#watches = new ServiceWatches(this.#index, this.#parts, { namespaces, seen: service => this.#seen(service) });
+    this.#watches.start();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const timer of this.#timers.values()) timer.cancel();
+    await Promise.all([this.#watches?.close(), this.#queue.close()]);
+  }
+
+  #seen(service: ApiObject): void {
+    const key = keyOf(service);
+    const { conditions } = (service.status ?? {}) as { conditions?: unknown };
+    const all: Record<string, unknown>[] = Array.isArray(conditions) ? conditions : [];
+    const own = all.find(one => one?.type === ANNOUNCED_CONDITION);
+    if (own) this.#present.set(key, { status: String(own.status), reason: String(own.reason), message: String(own.message) });
+    else this.#present.delete(key);
+  }
+
+  async #settle(key: string): Promise<void> {
+    const view = this.#index.service(key);
+    if (!view) {
+      this.#present.delete(key);
+      this.#writtenAt.delete(key);
+      return;
+    }
+    const present = this.#present.get(key);
+    const verdict = clusterVerdict(this.#rules, this.#index, view);
+    const wanted = verdict && conditionOf(verdict);
+    if (isSame(wanted, present)) return;
+    const { clock, client } = this.#parts;
+    const rest = (this.#writtenAt.get(key) ?? Number.NEGATIVE_INFINITY) + LEAST_INTERVAL - clock.monotonic();
+    const wait = rest > 0 ? rest : this.#bucket.take();
+    if (wait > 0) {
+      this.#later(key, wait);
+      return;
+    }
+    this.#writtenAt.set(key, clock.monotonic());
+    const time = wanted?.status === present?.status ? {} : { lastTransitionTime: metaTime(clock.now()) };
+    const condition = wanted ? { type: ANNOUNCED_CONDITION, ...wanted, ...time } : { type: ANNOUNCED_CONDITION, $patch: "delete" };
+    const path = `/api/v1/namespaces/${encodeURIComponent(view.namespace)}/services/${encodeURIComponent(view.name)}/status`;
+    const uid = view.uid === undefined ? {} : { metadata: { uid: view.uid } };
+    await client.patch(path, "strategic-merge-patch", { ...uid, status: { conditions: [condition] } });
+  }
+
+  #later(key: string, milliseconds: number): void {
+    if (this.#closed || this.#timers.has(key)) return;
+    const timer = this.#parts.clock.after(milliseconds, () => {
+      this.#timers.delete(key);
+      this.#queue.add(key);
+    });
+    this.#timers.set(key, timer);
+  }
+
+  #failed(key: string, error: ApiError): void {
+    // It was deleted, or is another one of that name.
+    if (error.status === 404 || error.status === 409) return;
+    this.#parts.log.warn({ service: key, status: error.status }, `the condition of Service ${key} is not written: ${error.message}`);
+  }
+}
+
+function conditionOf({ announced, reason, message }: ClusterVerdict): Present {
+  return { status: announced ? "True" : "False", reason, message: message.slice(0, MAX_MESSAGE).replace(/[\uD800-\uDBFF]$/, "") };
+}
+
+function isSame(a: Present | undefined, b: Present | undefined): boolean {
+  return a?.status === b?.status && a?.reason === b?.reason && a?.message === b?.message;
+}
