@@ -258,8 +258,9 @@ async function live(seed: number): Promise<void> {
     const what = world.random(16);
     if (what === 0) change(world);
     else if (what === 1 && world.random(4) === 0) {
+      // One that does not end goes on with what it has begun, and hears of nothing more.
       const at = world.random(2);
-      leaders[at].end();
+      if (world.random(2) === 0) leaders[at].end();
       leaders[at] = new Leader(world);
     } else if (what < 7) leaders[world.random(2)].hearOne();
     else await world.step();

@@ -155,7 +155,9 @@ export class Assigner {
       return "done";
     } catch (error) {
       if (!isConflict(error) && !isGone(error)) throw error;
-      if (!(await this.#readService(namespace, name))) this.#book.deleteService(key);
+      const before = this.#book.service(key);
+      const isThere = await this.#readService(namespace, name);
+      if (!isThere && this.#book.service(key) === before) this.#book.deleteService(key);
       return "again";
     }
   }
@@ -186,7 +188,7 @@ export class Assigner {
     try {
       if (uid === undefined || resourceVersion === undefined) throw new ApiError(409, "Conflict", "it is not known whether it was made");
       await this.#parts.client.delete(pathOf(address), { uid, resourceVersion });
-      this.#book.deleteClaim(address);
+      if (this.#book.claim(address)?.uid === uid) this.#book.deleteClaim(address);
       return "done";
     } catch (error) {
       if (!isConflict(error) && !isGone(error)) throw error;
@@ -195,15 +197,19 @@ export class Assigner {
     }
   }
 
+  /** As #known(). */
   #seen(object: ApiObject): void {
     const claim = readClaim(object);
-    if (claim) this.#book.setClaim(claim);
+    if (!claim) return;
+    const before = this.#book.claim(claim.address);
+    if (Number(before?.resourceVersion ?? 0) <= Number(claim.resourceVersion)) this.#book.setClaim(claim);
   }
 
   async #readClaim(address: string): Promise<void> {
+    const before = this.#book.claim(address);
     const object = await this.#get(pathOf(address));
     if (object) this.#seen(object);
-    else this.#book.deleteClaim(address);
+    else if (this.#book.claim(address) === before) this.#book.deleteClaim(address);
   }
 
   async #readService(namespace: string, name: string): Promise<BalancedService | undefined> {
