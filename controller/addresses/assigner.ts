@@ -91,6 +91,8 @@ export class Assigner {
     const claim = this.#book.claim(address);
     const own = claim?.services.find(one => one.uid === uid);
     if (own && (own.resourceVersion === resourceVersion || addresses.includes(address))) return true;
+    // Another one may have it by now, since it was decided.
+    if (!own && this.#book.refusal(address, service, "claimed")) return false;
     const ref: ClaimedBy = { namespace, name, uid, resourceVersion };
     if (claim) return this.#replaceClaim(claim, [...claim.services.filter(one => one.uid !== uid), ref]);
     const made: Claim = { address, pool, services: [ref] };
