@@ -79,6 +79,23 @@ describe("the status of objects", () => {
   });
 });
 
+test("an AddressPool with addresses of another one says which, and whose they are", () => {
+  const text = ["a", "b"]
+    .map(
+      name => `
+apiVersion: podlane.io/v1alpha1
+kind: AddressPool
+metadata: { name: ${name} }
+spec: { addresses: [192.0.2.0/24] }`,
+    )
+    .join("\n---");
+  const { objects } = readDocuments(text, "test");
+  const findings = findingsOf(collect(objects.map(({ object }) => object)).resources, []);
+  const accepted = (name: string) => statusOf("AddressPool", name, findings, summaryOf(new Map(), new Set())).conditions[0];
+  expect(accepted("a").status).toBe("True");
+  expect(accepted("b")).toMatchObject({ status: "False", reason: "RangesOverlap", message: expect.stringContaining("AddressPool/a") });
+});
+
 test("a report passes over what no agent writes", () => {
   for (const status of [undefined, null, 7, { conditions: {}, sessions: "x", problems: [7, null] }, { conditions: [[]], sessions: [{}] }])
     expect(reportOf({ metadata: { name: "n" }, status })).toEqual({ ready: false, sessions: new Map(), references: [] });

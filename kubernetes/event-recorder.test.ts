@@ -34,6 +34,16 @@ describe("Events", () => {
     expect(notes()).toEqual(["5000 × SessionLost: session with n0 lost; session with n1 lost; session with n2 lost; and 4997 more"]);
   });
 
+  test("stand in the namespace of what they are about", async () => {
+    recorder.record(lost("a"));
+    recorder.record(lost("b", { regarding: { apiVersion: "v1", kind: "Service", namespace: "web", name: "front" } }));
+    await pass(clock, 3_000);
+    expect(api.take().map(({ path, body }) => [path, (body as { metadata?: { namespace?: string } }).metadata?.namespace])).toEqual([
+      ["/apis/events.k8s.io/v1/namespaces/default/events", "default"],
+      ["/apis/events.k8s.io/v1/namespaces/web/events", "web"],
+    ]);
+  });
+
   test("of one thing are a series, and a bucket bounds the rest", async () => {
     for (let i = 0; i < 10; i++) {
       recorder.record(lost("a"));
