@@ -20,12 +20,13 @@ import { count, describeMachine, machine, needRoot, printTable, program, round, 
 import { create, given, runInside, startInCluster } from "./inside.ts";
 import { usage } from "./processes.ts";
 
-const USAGE = `usage: npm run bench -- services [--services N] [--endpoints N] [--rate N] [--seconds N] [--json]
+const USAGE = `usage: npm run bench -- services [--services N] [--endpoints N] [--rate N] [--seconds N] [--leader] [--json]
 
   --services   Services, 100..10000; default 10000
   --endpoints  of each Service, 1..100; default 5
   --rate       changes of EndpointSlices a second, 10..1000; default 100. One in ten makes a Service of the node come or go.
   --seconds    how long, 10..600; default 60
+  --leader     the agent also writes the status of all objects; else another one says that it does
   --json       one JSON object instead of a table
 
 Needs root (it makes network namespaces), and kube-apiserver and etcd (CONTRIBUTING.md says where they are looked for).`;
@@ -49,6 +50,7 @@ interface Task {
   endpoints: number;
   rate: number;
   seconds: number;
+  leader: boolean;
 }
 
 interface Result {
@@ -66,6 +68,7 @@ interface Result {
 }
 
 const SERVICES = "/api/v1/namespaces/default/services";
+const LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
 const SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 
 async function inside(task: Task): Promise<Result> {
@@ -74,6 +77,7 @@ async function inside(task: Task): Promise<Result> {
   await installCrds(server);
   await writeObjects(server);
   const addresses = await makeServices(client, task);
+  const stopLeading = task.leader ? () => {} : await lead(client);
   const words = ["--node", "node1", "--state", join(task.folder, "s"), "--socket", join(task.folder, "a.sock")];
   const agent = await startInCluster(task.main, task.folder, server, words);
   const pid = agent.pid as number;
@@ -98,12 +102,27 @@ async function inside(task: Task): Promise<Result> {
     };
   } finally {
     agent.kill("SIGKILL");
+    stopLeading();
     client.close();
     await server.stop();
   }
 }
 
 const residentMB = ({ peakMB }: { peakMB: number }) => peakMB;
+
+/** Another one has the Lease, and renews it. */
+async function lead(client: ApiClient): Promise<() => void> {
+  const now = () => new Date().toISOString().replace("Z", "000Z");
+  const lease = () => ({
+    apiVersion: "coordination.k8s.io/v1",
+    kind: "Lease",
+    metadata: { name: "podlane-controller" },
+    spec: { holderIdentity: "another", leaseDurationSeconds: 15, renewTime: now() },
+  });
+  await client.create(LEASES, lease());
+  const timer = setInterval(() => void client.patch(`${LEASES}/podlane-controller`, "merge-patch", { spec: lease().spec }), 5000);
+  return () => clearInterval(timer);
+}
 
 async function writeObjects(server: ApiServer): Promise<void> {
   await create(server, "/api/v1/nodes", {
@@ -250,7 +269,7 @@ async function run(values: Values): Promise<void> {
   const pair = new Pair(main);
   let text: string;
   try {
-    const task: Task = { folder: pair.folder, names: pair.names, main, services, endpoints, rate, seconds };
+    const task: Task = { folder: pair.folder, names: pair.names, main, services, endpoints, rate, seconds, leader: values.leader === true };
     text = runInside(import.meta.filename, pair.names[0], task);
   } finally {
     await pair.close();
@@ -298,6 +317,7 @@ else if (import.meta.main) {
     endpoints: { type: "string" },
     rate: { type: "string" },
     seconds: { type: "string" },
+    leader: { type: "boolean" },
   } as const;
   await program("services", USAGE, options, run);
 }

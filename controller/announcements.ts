@@ -49,6 +49,9 @@ export class Announcements {
   readonly #present = new Map<string, Present>();
   readonly #writtenAt = new Map<string, number>();
   readonly #timers = new Map<string, Timer>();
+  /** Those that wait for their turn, as more are to be written than may be at once. */
+  readonly #due = new Set<string>();
+  #turn: Timer | undefined;
   #closed = false;
 
   constructor(parts: AnnouncementParts) {
@@ -82,7 +85,7 @@ export class Announcements {
 
   async close(): Promise<void> {
     this.#closed = true;
-    for (const timer of this.#timers.values()) timer.cancel();
+    for (const timer of [...this.#timers.values(), ...(this.#turn ? [this.#turn] : [])]) timer.cancel();
     await Promise.all([this.#watches?.close(), this.#queue.close()]);
   }
 
@@ -108,9 +111,14 @@ export class Announcements {
     if (isSame(wanted, present)) return;
     const { clock, client } = this.#parts;
     const rest = (this.#writtenAt.get(key) ?? Number.NEGATIVE_INFINITY) + LEAST_INTERVAL - clock.monotonic();
-    const wait = rest > 0 ? rest : this.#bucket.take();
+    if (rest > 0) {
+      this.#later(key, rest);
+      return;
+    }
+    const wait = this.#bucket.take();
     if (wait > 0) {
-      this.#later(key, wait);
+      this.#due.add(key);
+      this.#nextTurn(wait);
       return;
     }
     this.#writtenAt.set(key, clock.monotonic());
@@ -128,6 +136,19 @@ export class Announcements {
       this.#queue.add(key);
     });
     this.#timers.set(key, timer);
+  }
+
+  /** One by one, so that ten thousand that wait cost no more than one. */
+  #nextTurn(milliseconds: number): void {
+    if (this.#closed || this.#turn) return;
+    this.#turn = this.#parts.clock.after(milliseconds, () => {
+      this.#turn = undefined;
+      const [key] = this.#due;
+      if (key === undefined) return;
+      this.#due.delete(key);
+      this.#queue.add(key);
+      if (this.#due.size > 0) this.#nextTurn(REFILL);
+    });
   }
 
   #failed(key: string, error: ApiError): void {
