@@ -5,10 +5,14 @@ import { controlOf, silentPods } from "./engine/cluster.ts";
 import type { Lab, Progress } from "./engine/lab.ts";
 import type { PathView, SessionView } from "./engine/router-types.ts";
 import { until } from "./engine/system.ts";
+import { describeEnding, type Ending, judgeEnding, traceEnding } from "./probe/death.ts";
 import { type Cell, pingMatrix, pingOnce } from "./probe/matrix.ts";
 import { type Hop, tracePath } from "./probe/path.ts";
+import { type Answers, askService, judgeAnswers } from "./probe/reach.ts";
 import { type Picture, pictureOf } from "./show/picture.ts";
 import { drawSvg } from "./show/svg.ts";
+import { isRouter } from "./topology/plan.ts";
+import type { Death, Reach } from "./topology/schema.ts";
 
 export interface Inspection {
   lab: string;
@@ -28,7 +32,7 @@ const DEFAULT_BOUND = 60;
 export async function awaitChecks(lab: Lab, progress: Progress, abort?: AbortSignal): Promise<void> {
   const { checks } = lab.plan.topology;
   if (checks === undefined) return;
-  const { pods: _pods, ping = [], within = DEFAULT_BOUND, ...condition } = checks;
+  const { pods: _pods, ping = [], reach = [], dies = [], within = DEFAULT_BOUND, ...condition } = checks;
   if (Object.keys(condition).length > 0) {
     await progress.step(`${Object.keys(condition).join(", ")} as the topology says`, async () => {
       await awaitCondition(lab, condition, within, { abort });
@@ -51,6 +55,45 @@ export async function awaitChecks(lab: Lab, progress: Progress, abort?: AbortSig
     });
   }
   if (controlOf(lab.plan)) await awaitDeployment(lab, progress, within, abort);
+  for (const each of reach) await awaitReach(lab, each, progress, within, abort);
+  for (const each of dies) await awaitEnding(lab, each, progress, within, abort);
+}
+
+async function awaitReach(lab: Lab, wanted: Reach, progress: Progress, within: number, abort?: AbortSignal): Promise<void> {
+  const { from, to, port = 80 } = wanted;
+  await progress.step(`${from.join(", ")} ask ${to.join(", ")}`, async detail => {
+    let answers: Answers[] = [];
+    const wrong = () => answers.flatMap(each => judgeAnswers(each, wanted));
+    const all = async () => {
+      const pairs = from.flatMap(name => to.map(address => askService(lab, name, address, port)));
+      answers = await Promise.all(pairs);
+      return wrong().length === 0;
+    };
+    if (!(await until(all, within * 1000, 200, abort))) throw new Error(`after ${within} s still:\n${wrong().join("\n")}`);
+    const others = new Set(answers.flatMap(each => each.seen)).size;
+    const seen = wanted.sees === "own" ? "the asker's own address" : `${others} addresses, none of them the asker's own`;
+    detail(`${wanted.by.join(", ")} answer, and see ${seen}`);
+  });
+}
+
+async function awaitEnding(lab: Lab, wanted: Death, progress: Progress, within: number, abort?: AbortSignal): Promise<void> {
+  const { from, to, port, at, hops } = wanted;
+  const where = `${at.join(" or ")}, hop ${hops}`;
+  await progress.step(`packets of ${from.join(", ")} to ${to.join(", ")}${port ? `, port ${port},` : ""} end at ${where}`, async detail => {
+    const told: string[] = [];
+    for (const name of from) {
+      let endings: Ending[] = [];
+      const wrong = () => endings.flatMap(each => judgeEnding(each, wanted));
+      const ends = async () => {
+        endings = await Promise.all(to.map(address => traceEnding(lab, name, address, port)));
+        return wrong().length === 0;
+      };
+      const well = await until(ends, within * 1000, 200, abort);
+      told.push(...endings.map(describeEnding));
+      if (!well) throw new Error(`after ${within} s still:\n${[...wrong(), ...told].join("\n")}`);
+    }
+    detail([...new Set(told)].join("; "));
+  });
 }
 
 /** Every cell of the matrix when the topology asks for it, else none. */
@@ -97,7 +140,7 @@ export async function inspect(lab: Lab, matrix?: Cell[]): Promise<Inspection> {
   };
   const { machines, pods } = lab.plan;
   const sessions = await Promise.all(machines.map(machine => asked(machine.name, lab.sessions(machine))));
-  const routers = machines.filter(machine => machine.kind !== "node" && machine.kind !== "kubernetes");
+  const routers = machines.filter(isRouter);
   const shown = routers.length > 0 ? routers : machines.slice(0, 1);
   const learned = await Promise.all(
     shown.map(async machine => ({ machine: machine.name, paths: await asked(machine.name, lab.paths(machine)) })),

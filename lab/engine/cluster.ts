@@ -16,6 +16,7 @@ import type { LabPlan, MachinePlan, NodeMachine, RouterMachine } from "../topolo
 import type { Topology } from "../topology/schema.ts";
 import { answersOn } from "./agents.ts";
 import { controlPlaneIn } from "./kubernetes.ts";
+import { defaultRoutes } from "./network.ts";
 import { routerFolder } from "./routers.ts";
 import { dataFolder, type PodState } from "./state.ts";
 import { ipBatch, netnsPath, type ProcessId, processesIn, run, runIn, until } from "./system.ts";
@@ -80,6 +81,7 @@ export async function startNode(
   // The control plane's own folder is not in the node's sight.
   copyFileSync(`${plane.folder}/apiserver.crt`, join(data, "apiserver.crt"));
   writeFileSync(join(data, "kubeconfig"), kubeconfig(plane.address, join(data, "apiserver.crt")), { mode: 0o600 });
+  // Without any route a process of the node could not even try the address of a Service.
   await ipBatch(machine.namespace, defaultRoutes(plan, machine));
   const node = new KubernetesNode({
     name: machine.name,
@@ -120,7 +122,11 @@ export async function deployPods(plan: LabPlan, folder: string, abort?: AbortSig
   const replicas = plan.pods.length;
   const selector = { matchLabels: { app: APP } };
   const spread = { maxSkew: 1, topologyKey: "kubernetes.io/hostname", whenUnsatisfiable: "DoNotSchedule", labelSelector: selector };
-  const template = webServer(APP, { pod: { topologySpreadConstraints: [spread] } });
+  const names = { key: "kubernetes.io/hostname", operator: "In", values: [...new Set(plan.pods.map(pod => pod.node))] };
+  const affinity = {
+    nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchExpressions: [names] }] } },
+  };
+  const template = webServer(APP, { pod: { affinity, topologySpreadConstraints: [spread] } });
   await access.call("POST", DEPLOYMENTS, { metadata: { name: APP }, spec: { replicas, selector, template } });
   const ready = await until(
     async () => (await access.call("GET", `${DEPLOYMENTS}/${APP}`)).body.status?.readyReplicas === replicas,
@@ -191,12 +197,4 @@ function addressesOf(machine: MachinePlan): [string, string] {
   if (ipv4 === undefined || ipv6 === undefined)
     throw new Error(`${machine.name} is to be a node of a dual-stack cluster: give its link an IPv4 and an IPv6 subnet`);
   return [ipv4, ipv6];
-}
-
-/** To the first router on its link: without any route a process of the node could not even try the address of a Service. */
-function defaultRoutes(plan: LabPlan, machine: MachinePlan): string[] {
-  const links = plan.links.filter(link => link.attachments.some(each => each.machine === machine.name));
-  const routers = plan.machines.filter(({ kind }) => kind !== "node" && kind !== "kubernetes").map(({ name }) => name);
-  const gateway = links.flatMap(link => link.attachments).find(each => routers.includes(each.machine));
-  return (gateway?.addresses ?? []).map(({ address }) => `route replace default via ${address}`);
 }

@@ -6,7 +6,7 @@ import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { isDeepStrictEqual } from "node:util";
 import { stringify } from "yaml";
-import { type LabPlan, type MachinePlan, namespacePrefix, planLab, type RouterMachine } from "../topology/plan.ts";
+import { isRouter, type LabPlan, type MachinePlan, namespacePrefix, planLab, type RouterMachine } from "../topology/plan.ts";
 import type { Topology } from "../topology/schema.ts";
 import { agentPaths, agentSessions, startAgent } from "./agents.ts";
 import {
@@ -243,6 +243,7 @@ function unusable(state: LabState, topology: Topology, plan: LabPlan): string | 
   const missing = plan.namespaces.filter(name => !present.has(name));
   if (missing.length > 0) return `namespace ${missing.join(", ")} is gone`;
   const lab = new Lab(state);
+  // A router can be started again for itself; control plane and nodes of a cluster cannot.
   const dead = controlOf(plan) ? plan.machines.filter(machine => !isRouter(machine) && stopped(lab, machine).length > 0) : [];
   return dead.length > 0 ? `${dead.map(({ name }) => name).join(", ")} of the cluster did not run` : undefined;
 }
@@ -257,11 +258,6 @@ async function repair(lab: Lab, progress: Progress, abort?: AbortSignal): Promis
   }
   const names = broken.map(machine => machine.name).join(", ");
   return broken.length === 0 ? { lab, action: "kept" } : { lab, action: "repaired", reason: `${names} did not run` };
-}
-
-/** A router can be started again for itself; control plane and nodes of a cluster cannot. */
-function isRouter({ kind }: MachinePlan): boolean {
-  return kind !== "node" && kind !== "kubernetes";
 }
 
 /** Programs of a machine that should run and do not. */

@@ -2,7 +2,7 @@
  * Namespaces, links and addresses of a plan. Devices are created directly in their namespaces (`link add … netns A type veth peer … netns B`),
  * so no name ever appears in the machine's own namespace.
  */
-import { bridgeName, type LabPlan, type MachinePlan } from "../topology/plan.ts";
+import { bridgeName, isRouter, type LabPlan, type MachinePlan } from "../topology/plan.ts";
 import { ipBatch, type RunOptions, run, sysctls } from "./system.ts";
 
 export async function makeNamespaces(plan: LabPlan, options?: RunOptions): Promise<void> {
@@ -42,8 +42,8 @@ function machineSysctls(machine: MachinePlan): Record<string, number> {
     "net.ipv4.conf.all.send_redirects": 0,
     "net.ipv4.conf.default.send_redirects": 0,
   };
-  // A node's forwarding is the agent's business; a router's is ours.
-  return machine.kind === "node" ? all : { ...all, "net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1 };
+  // A node's forwarding is the agent's business; a router's is ours, and a host forwards nothing.
+  return machine.kind === "node" || machine.kind === "host" ? all : { ...all, "net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1 };
 }
 
 export async function makeLinks(plan: LabPlan, options?: RunOptions): Promise<void> {
@@ -75,8 +75,17 @@ export async function makeLinks(plan: LabPlan, options?: RunOptions): Promise<vo
       lines(namespaceOf(attachment.machine)).push(...addressLines(attachment.interface, attachment.addresses));
     }
   }
+  for (const machine of plan.machines.filter(({ kind }) => kind === "host")) lines(machine.namespace).push(...defaultRoutes(plan, machine));
   await ipBatch(undefined, root, options);
   await Promise.all([...within].map(([namespace, batch]) => ipBatch(namespace, batch, options)));
+}
+
+/** To the first router on a link of the machine's. */
+export function defaultRoutes(plan: LabPlan, machine: MachinePlan): string[] {
+  const links = plan.links.filter(link => link.attachments.some(each => each.machine === machine.name));
+  const routers = plan.machines.filter(isRouter).map(({ name }) => name);
+  const gateway = links.flatMap(link => link.attachments).find(each => routers.includes(each.machine));
+  return (gateway?.addresses ?? []).map(({ address }) => `route replace default via ${address}`);
 }
 
 /**

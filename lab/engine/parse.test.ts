@@ -1,6 +1,8 @@
 /** What the daemons print, as Debian's FRR 8.4 and BIRD 2.0 print it, and what `ping -O` and `ip monitor` print. */
 import { expect, test } from "vitest";
+import { judgeEnding, readCounters } from "../probe/death.ts";
 import { describeRoute, lookup, readProbe } from "../probe/path.ts";
+import { judgeAnswers, readAnswers } from "../probe/reach.ts";
 import { countPackets } from "../probe/stream.ts";
 import { deletedRoutes } from "../scenario.ts";
 import { parseBirdProtocols, parseBirdRoutes } from "./bird.ts";
@@ -171,4 +173,38 @@ test("a probe: an echo, a hop on the way, a refusal, silence", () => {
     refused: "Destination Net Unreachable",
   });
   expect(readProbe("1 packets transmitted, 0 received\n")).toEqual({});
+});
+
+test("web servers: who answered, and whom they saw, by the names of the lab", () => {
+  const names = new Map([["web-x", "node1-1"]]);
+  const lines = [...Array(18).fill("web-x ::ffff:192.0.2.7"), "web-x [2001:db8::7]"];
+  const read = readAnswers(`${lines.join("\n")}\n`, names);
+  expect(read).toEqual({ by: ["node1-1"], seen: ["192.0.2.7", "2001:db8::7"], lost: 1 });
+  const answers = { from: "client", to: "203.0.113.1", own: ["192.0.2.7"], ...read };
+  expect(judgeAnswers({ ...answers, seen: ["192.0.2.7"], lost: 0 }, { by: ["node1-1"], sees: "own" })).toEqual([]);
+  expect(judgeAnswers(answers, { by: ["node2-1"], sees: "own" })).toEqual([
+    "203.0.113.1, asked by client, did not answer 1 of 20 times",
+    "203.0.113.1, asked by client, is answered by node1-1",
+    "203.0.113.1, asked by client, is not answered by node2-1",
+    "203.0.113.1, asked by client, sees 2001:db8::7, not 192.0.2.7",
+  ]);
+  const silent = { ...answers, ...readAnswers("", names) };
+  expect(judgeAnswers(silent, { by: ["node1-1"], sees: "other" })).toEqual(["203.0.113.1, asked by client, does not answer"]);
+});
+
+test("nft: packets that came and went; one that wanders is found out", () => {
+  const counter = (name: string, packets: number) => ({
+    counter: { family: "inet", name, table: "podlane-lab-probe", packets, bytes: 420 },
+  });
+  const json = JSON.stringify({ nftables: [{ metainfo: { version: "1.0.6" } }, counter("arrived", 5), counter("passed", 0)] });
+  expect(readCounters(json)).toEqual({ arrived: 5, passed: 0 });
+  const wandering = [
+    { machine: "tor", arrived: 160, passed: 160 },
+    { machine: "node1", arrived: 160, passed: 155 },
+  ];
+  const ending = { from: "client", to: "203.0.113.1", sent: 5, answered: false, seen: wandering };
+  expect(judgeEnding(ending, { at: ["node1"], hops: 2 })).toEqual([
+    "a packet to 203.0.113.1 from client comes to 64 machines, not 2",
+    "node1 passed 155 packets to 203.0.113.1 from client on",
+  ]);
 });

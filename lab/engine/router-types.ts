@@ -68,7 +68,7 @@ export interface RouterKind {
   /** `nameOf`: the machine that has an address. */
   paths(folder: string, router: RouterPlan, nameOf: (address: string) => string | undefined): Promise<PathView[]>;
   /** The command of the daemon's own, in the router's namespace under its own name. */
-  tool(folder: string): { name: string; command: string };
+  tool?(folder: string): { name: string; command: string };
   /** To be tried by hand. */
   example: string;
 }

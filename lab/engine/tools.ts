@@ -12,10 +12,10 @@ export function toolFolder(folder: string, machine: string): string {
 
 export function writeTools(folder: string, machine: MachinePlan): void {
   const podlane = fileURLToPath(new URL("../../scripts/podlane", import.meta.url));
-  const { name, command } =
-    machine.kind === "node" ? { name: "podlane", command: podlane } : RouterKinds[machine.kind].tool(routerFolder(folder, machine.name));
+  const tool =
+    machine.kind === "node" ? { name: "podlane", command: podlane } : RouterKinds[machine.kind].tool?.(routerFolder(folder, machine.name));
   const environment = machine.kind === "node" ? `PODLANE_SOCKET=${agentSocket(folder, machine.name)} ` : "";
   const bin = toolFolder(folder, machine.name);
   mkdirSync(bin, { recursive: true });
-  writeFileSync(`${bin}/${name}`, `#!/bin/sh\n${environment}exec ${command} "$@"\n`, { mode: 0o755 });
+  if (tool) writeFileSync(`${bin}/${tool.name}`, `#!/bin/sh\n${environment}exec ${tool.command} "$@"\n`, { mode: 0o755 });
 }

@@ -26,6 +26,7 @@ export class KubernetesNode extends Machine {
   readonly name: string;
   readonly group: string;
   readonly #node: NodeOptions;
+  #imported = false;
 
   constructor(options: NodeOptions) {
     super(options.netns, options.folder, options);
@@ -56,7 +57,10 @@ export class KubernetesNode extends Machine {
         throw new Error(`${error.message}\n${containerd.log()}`);
       },
     );
-    for (const image of images) await this.must(["ctr", "-n", "k8s.io", "images", "import", image], { limit: 120_000 });
+    // What containerd has outlives the machine's power.
+    if (!this.#imported)
+      for (const image of images) await this.must(["ctr", "-n", "k8s.io", "images", "import", image], { limit: 120_000 });
+    this.#imported = true;
     this.startKubelet();
     const proxy = [join(programs, "kube-proxy"), `--kubeconfig=${kubeconfig}`, `--hostname-override=${this.name}`];
     this.start("kube-proxy", [...proxy, ...proxyFlags]);

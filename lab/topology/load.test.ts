@@ -64,6 +64,21 @@ describe("topology files", () => {
       /routers\.b\.asn: is of routers; a control plane has none; remove it/,
     ],
     [
+      "a host that speaks BGP",
+      text => text.replace("b: { kind: bird,", "b: { kind: host,"),
+      /routers\.b\.asn: is of routers; a host has none; remove it/,
+    ],
+    [
+      "an address to be reached from nowhere",
+      text => `${text}checks: { reach: [{ from: [z], to: [192.0.2.1], by: [a], sees: own }] }\n`,
+      /checks\.reach\[0\]\.from\[0\]: there is no machine or pod "z"; use one of a, b[\s\S]*by\[0\]: there is no pod "a"; use one of \(none\)/,
+    ],
+    [
+      "packets to no address that end nowhere",
+      text => `${text}checks: { dies: [{ from: [a], to: [x], at: [z], hops: 1 }] }\n`,
+      /checks\.dies\[0\]\.to\[0\]: "x" is no address; write[\s\S]*checks\.dies\[0\]\.at\[0\]: there is no machine "z"/,
+    ],
+    [
       "a member that does not exist",
       text => text.replace("b: 1 }", "c: 1 }"),
       /links\[0\]\.members\.c: there is no machine "c"; use one of a, b/,
@@ -188,6 +203,18 @@ objects:
     const problems = problemsOf(change(node));
     expect(problems.join("\n")).toMatch(expected);
     expect(problems.length).toBe(1);
+  });
+
+  test("objects that podlane does not read are for a control plane alone", () => {
+    const service = "  - { apiVersion: apps/v1, kind: Deployment, metadata: { name: d }, spec: { replicas: 1 } }\n";
+    expect(problemsOf(node + service).join()).toMatch(/objects\[2\].*"Deployment"/);
+    const cluster = node
+      .replace("links:", "routers: { control: { kind: kubernetes } }\nlinks:")
+      .replace("node2: 2 }", "node2: 2, control: 3 }");
+    expect(problemsOf(cluster + service)).toEqual([]);
+    expect(problemsOf(cluster + service + service).join()).toMatch(
+      /objects\[3\] \(Deployment\/d\): is objects\[2\] \(Deployment\/d\) again/,
+    );
   });
 
   test("a file that is absent or far too large", () => {

@@ -9,7 +9,7 @@ import { AddressError, formatPrefix, isAddress, overlaps, type Prefix, parsePref
 import { objectProblems, readObjects } from "./objects.ts";
 import { bridgeName, hostNumber, podNames } from "./plan.ts";
 import type { TopologyProblem } from "./problem.ts";
-import { type Condition, conditionNames, type Topology, TopologySchema } from "./schema.ts";
+import { type Checks, type Condition, conditionNames, type Topology, TopologySchema } from "./schema.ts";
 import { actionNames, actionsOf } from "./steps.ts";
 
 /** A topology has no business being larger. Octets. */
@@ -135,6 +135,7 @@ function semanticProblems(topology: Topology): TopologyProblem[] {
       known(`checks.ping[${index}].from`, ping.from, new Set([...machines, ...pods]));
       if (!isAddress(ping.to)) report(`checks.ping[${index}].to`, `"${ping.to}" is no address`, "write an IPv4 or IPv6 address");
     }
+    checkServices(topology.checks, machines, pods, report, known);
   }
   const endpoints = new Set([...pods, ...nodes]);
   for (const [index, scenario] of (topology.scenarios ?? []).entries()) {
@@ -162,6 +163,29 @@ function semanticProblems(topology: Topology): TopologyProblem[] {
     }
   }
   return problems;
+}
+
+function checkServices(
+  { reach = [], dies = [] }: Checks,
+  machines: ReadonlySet<string>,
+  pods: ReadonlySet<string>,
+  report: Report,
+  known: Known,
+) {
+  const all = new Set([...machines, ...pods]);
+  const each = (path: string, { from, to }: { from: string[]; to: string[] }) => {
+    for (const [at, name] of from.entries()) known(`${path}.from[${at}]`, name, all, "machine or pod");
+    for (const [at, text] of to.entries())
+      if (!isAddress(text)) report(`${path}.to[${at}]`, `"${text}" is no address`, "write an IPv4 or IPv6 address");
+  };
+  for (const [index, check] of reach.entries()) {
+    each(`checks.reach[${index}]`, check);
+    for (const [at, name] of check.by.entries()) known(`checks.reach[${index}].by[${at}]`, name, pods, "pod");
+  }
+  for (const [index, check] of dies.entries()) {
+    each(`checks.dies[${index}]`, check);
+    for (const [at, name] of check.at.entries()) known(`checks.dies[${index}].at[${at}]`, name, machines);
+  }
 }
 
 type Report = (path: string, what: string, remedy: string) => void;
@@ -234,9 +258,10 @@ function checkSubnet(path: string, text: string, members: Record<string, number>
 function checkRouters(topology: Topology, machines: ReadonlySet<string>, report: Report, known: Known): void {
   for (const [name, router] of Object.entries(topology.routers ?? {})) {
     const path = `routers.${name}`;
-    if (router.kind === "kubernetes") {
-      const { kind: _kind, description: _description, ...rest } = router;
-      for (const field of Object.keys(rest)) report(`${path}.${field}`, "is of routers; a control plane has none", "remove it");
+    if (router.kind === "kubernetes" || router.kind === "host") {
+      const { kind, description: _description, ...rest } = router;
+      const what = kind === "host" ? "host" : "control plane";
+      for (const field of Object.keys(rest)) report(`${path}.${field}`, `is of routers; a ${what} has none`, "remove it");
       continue;
     }
     const short = router.asn !== undefined || router.neighbors !== undefined;

@@ -3,7 +3,8 @@
  * that a node's document names addresses which the node has in this topology. An agent would go on with what is good; a lab would wait in vain.
  */
 import { compile } from "../../config/compile.ts";
-import type { Node } from "../../config/resources/core.ts";
+import { GROUP } from "../../config/resources/common.ts";
+import { CoreKinds, type Node } from "../../config/resources/core.ts";
 import { checkObject } from "../../config/resources/documents.ts";
 import { type AnyResource, collect, type Resources } from "../../config/resources/kinds.ts";
 import { formatPath } from "../../config/resources/validate.ts";
@@ -24,7 +25,7 @@ export function readObjects(topology: Topology): { objects: TopologyObjects; pro
   const places = new Map<string, string>();
   const objects: AnyResource[] = [];
   for (const [index, value] of (topology.objects ?? []).entries()) {
-    const { object, name, faults } = checkObject(value);
+    const { object, name, faults } = isForeign(topology, value) ? foreign(value) : checkObject(value);
     const place = `objects[${index}]${name === undefined ? "" : ` (${name})`}`;
     for (const fault of faults) {
       problems.push({ path: [place, formatPath(fault.path)].filter(Boolean).join("."), what: fault.message, remedy: fault.remedy });
@@ -36,6 +37,16 @@ export function readObjects(topology: Topology): { objects: TopologyObjects; pro
     if (object) objects.push(object);
   }
   return { objects: { objects, places }, problems };
+}
+
+/** What only a control plane knows: it will say what is wrong with it. */
+function isForeign({ routers = {} }: Topology, { apiVersion, kind }: { apiVersion: string; kind: string }): boolean {
+  const ours = apiVersion.startsWith(`${GROUP}/`) || (apiVersion === "v1" && kind in CoreKinds);
+  return !ours && Object.values(routers).some(router => router.kind === "kubernetes");
+}
+
+function foreign({ kind, metadata }: { kind: string; metadata: { name: string } }): ReturnType<typeof checkObject> {
+  return { name: `${kind}/${metadata.name}`, faults: [] };
 }
 
 /** Of a topology that was found good. */

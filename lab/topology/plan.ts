@@ -38,6 +38,11 @@ export interface LinkPlan {
 
 export type MachinePlan = NodeMachine | RouterMachine;
 
+/** Whether it forwards for others and speaks BGP: neither node, control plane nor host. */
+export function isRouter({ kind }: MachinePlan): boolean {
+  return kind !== "node" && kind !== "kubernetes" && kind !== "host";
+}
+
 export interface NodeMachine extends Machine {
   kind: "node";
 }

@@ -39,8 +39,11 @@ const RouterNeighbor = Type.Object(
 
 const Router = Type.Object(
   {
-    /** The rows of engine/router-kinds.ts, which does not compile with one too few. "kubernetes" is a control plane, whose nodes are those of the lab. */
-    kind: Type.Enum(["frr", "bird", "kubernetes"], { type: "string" }),
+    /**
+     * The rows of engine/router-kinds.ts, which does not compile with one too few. "kubernetes" is a control plane, whose nodes are those of the lab; "host" is
+     * a machine that runs nothing and has its default routes through the first router on each link.
+     */
+    kind: Type.Enum(["frr", "bird", "kubernetes", "host"], { type: "string" }),
     /** Short form: the daemon's configuration is generated from these. */
     asn: Type.Optional(Asn),
     neighbors: Type.Optional(Type.Array(RouterNeighbor)),
@@ -92,6 +95,39 @@ export const conditionNames = Object.keys(conditionProperties) as (keyof typeof 
 /** What must be true. Every part that is given must hold. */
 const Condition = Type.Object(conditionProperties, strict);
 
+const Names = Type.Array(Name, { minItems: 1 });
+const Addresses = Type.Array(Text, { minItems: 1 });
+const Port = Type.Integer({ minimum: 1, maximum: 65535 });
+
+const Reach = Type.Object(
+  {
+    /** Machines or pods. */
+    from: Names,
+    to: Addresses,
+    /** Default 80. */
+    port: Type.Optional(Port),
+    /** Exactly these pods answer, each of them. */
+    by: Names,
+    /** They see the asker's own address, or never. */
+    sees: Type.Enum(["own", "other"], { type: "string" }),
+  },
+  strict,
+);
+
+const Death = Type.Object(
+  {
+    from: Names,
+    to: Addresses,
+    /** TCP to this port; absent: ICMP. */
+    port: Type.Optional(Port),
+    /** The last that a packet comes to: one of these. */
+    at: Names,
+    /** As how manieth machine on its way; the sender does not count. */
+    hops: Type.Integer({ minimum: 1, maximum: 16 }),
+  },
+  strict,
+);
+
 const Checks = Type.Object(
   {
     ...conditionProperties,
@@ -99,6 +135,10 @@ const Checks = Type.Object(
     pods: Type.Optional(Type.Enum(["all"], { type: "string" })),
     /** Reachability without pods: from a machine to an address. */
     ping: Type.Optional(Type.Array(Type.Object({ from: Name, to: Text }, strict))),
+    /** Addresses of Services, asked over HTTP: each of the senders gets an answer of each. */
+    reach: Type.Optional(Type.Array(Reach)),
+    /** Packets that nobody is to answer, and that must not wander. */
+    dies: Type.Optional(Type.Array(Death)),
     within: Type.Optional(Seconds),
   },
   strict,
@@ -171,7 +211,7 @@ export const TopologySchema = Type.Object(
     nodes: Type.Optional(Type.Record(Type.String(), Node)),
     routers: Type.Optional(Type.Record(Type.String(), Router)),
     links: Type.Array(Link, { minItems: 1 }),
-    /** Kubernetes Node and podlane.io objects: literally what stands in the agents' configuration directory. */
+    /** Kubernetes Node and podlane.io objects: literally what stands in the agents' configuration directory. With a control plane of any kind: it gets them. */
     objects: Type.Optional(Type.Array(Type.Object({ apiVersion: Text, kind: Text, metadata: Type.Object({ name: Text }, open) }, open))),
     checks: Type.Optional(Checks),
     scenarios: Type.Optional(Type.Array(Scenario)),
@@ -184,5 +224,7 @@ export type LinkSpec = Static<typeof Link>;
 export type RouterSpec = Static<typeof Router>;
 export type Condition = Static<typeof Condition>;
 export type Checks = Static<typeof Checks>;
+export type Reach = Static<typeof Reach>;
+export type Death = Static<typeof Death>;
 export type Step = Static<typeof Step>;
 export type Scenario = Static<typeof Scenario>;

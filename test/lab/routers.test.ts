@@ -6,6 +6,7 @@ import { down, type Lab, leftovers, silentProgress, up } from "../../lab/engine/
 import { labFolder, readState, writeState } from "../../lab/engine/state.ts";
 import { isAlive, listNamespaces, processesIn, run, runIn } from "../../lab/engine/system.ts";
 import { awaitChecks } from "../../lab/inspect.ts";
+import { judgeEnding, traceEnding } from "../../lab/probe/death.ts";
 import { startStream } from "../../lab/probe/stream.ts";
 import { runScenario } from "../../lab/scenario.ts";
 import { loadTopology, parseTopology } from "../../lab/topology/load.ts";
@@ -71,6 +72,21 @@ describe("a lab of routers", () => {
     expect(error).toBeInstanceOf(UnmetError);
     expect(error.message).toContain("west has 4 established sessions, not 9");
     expect(error.message).toContain(`${lab.folder}/west/log`);
+  });
+
+  test("a packet that somebody answers, or that ends elsewhere, is told", async () => {
+    const answered = await traceEnding(lab, "guest", "192.0.2.1");
+    expect(judgeEnding(answered, { at: ["east"], hops: 2 })).toEqual(["a packet to 192.0.2.1 from guest is answered"]);
+    const ended = await traceEnding(lab, "guest", "203.0.113.200", 80);
+    expect(ended.seen).toEqual([
+      { machine: "west", arrived: ended.sent, passed: ended.sent },
+      { machine: "east", arrived: ended.sent, passed: 0 },
+    ]);
+    expect(judgeEnding(ended, { at: ["west"], hops: 1 })).toEqual([
+      "a packet to 203.0.113.200:80 from guest comes to 2 machines, not 1",
+      "packets to 203.0.113.200:80 from guest end at east, not at west",
+      `west passed ${ended.sent} packets to 203.0.113.200:80 from guest on`,
+    ]);
   });
 
   test("a withdrawal is seen, measured and reported", async () => {

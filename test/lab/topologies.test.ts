@@ -10,7 +10,7 @@ import { labId } from "../../lab/topology/plan.ts";
 
 const instance = `t${process.pid}`;
 /** Nobody may have translated an address, and hops must be named: the way from the first pod to one of another node. */
-const hopCount: Record<string, number> = { rack: 5, mesh: 4, reflector: 4, loopbacks: 5, loopbacksrr: 5, kubernetes: 4 };
+const hopCount: Record<string, number> = { rack: 5, mesh: 4, reflector: 4, loopbacks: 5, loopbacksrr: 5, kubernetes: 4, services: 4 };
 
 describe.each(shippedTopologies())("$name: $title", ({ name, file }) => {
   test("works, and survives what its scenarios do to it", async context => {
