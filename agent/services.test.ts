@@ -205,6 +205,23 @@ test("an endpoint of policy Local is announced when the proxy has it, and withdr
   one.services.close();
 });
 
+test("an endpoint for which the proxy was waited for in vain stays announced while the agent is replaced, and stays a problem", async () => {
+  const first = start();
+  first.answers.set(PROXY, ok);
+  first.services.apply(plan);
+  fill(first.index, service("local", "192.0.2.6", Local), slice("local", ["n1"]));
+  await first.pass(30_100);
+  expect([first.prefixes(), reasons(first)]).toEqual([["192.0.2.6/32"], ["ProxyUnreachable"]]);
+  first.services.close();
+
+  const next = start();
+  next.answers.set(PROXY, ok);
+  next.services.apply(plan);
+  fill(next.index, service("local", "192.0.2.6", Local), slice("local", ["n1"]));
+  expect([next.prefixes(), reasons(next)]).toEqual([["192.0.2.6/32"], ["ProxyUnreachable"]]);
+  next.services.close();
+});
+
 test("no more than sixteen questions are under way at once", async () => {
   const one = start();
   one.answers.set(PROXY, ok);

@@ -13,7 +13,7 @@ import { type Clock, sliceOf } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
 import { NamedTimers } from "./named-timers.ts";
-import { type Ask, askLoopback } from "./services/ask.ts";
+import { type Ask, askNode } from "./services/ask.ts";
 import { EndpointChecks } from "./services/endpoint-checks.ts";
 import { type SavedServices, ServiceMemory } from "./services/memory.ts";
 import { type ProxyState, ProxyWatch } from "./services/proxy-watch.ts";
@@ -84,7 +84,7 @@ export class Services {
   constructor(options: ServicesOptions, parts: ServicesParts) {
     this.#node = options.node;
     this.#parts = parts;
-    const { clock, index, ask = askLoopback(clock) } = parts;
+    const { clock, index, ask = askNode(clock) } = parts;
     this.#timers = new NamedTimers(clock);
     this.#announcer = index && new ServiceAnnouncer(index);
     this.#proxy = new ProxyWatch({ clock, ask, changed: () => this.look() });
@@ -96,7 +96,8 @@ export class Services {
     this.#wasCurrent = this.#saved?.current === true;
     if (this.#wasCurrent) {
       this.#proxy.assume();
-      this.#checks.assume(this.#saved?.confirmed ?? []);
+      this.#checks.assume(this.#saved?.confirmed ?? [], "said");
+      this.#checks.assume(this.#saved?.assumed ?? [], "assumed");
     }
     index.listen(changed => parts.faults.guard("services", () => this.#hear(changed)));
   }
@@ -277,8 +278,9 @@ export class Services {
   #save(): void {
     if (!this.#unsaved || !this.#isKnown()) return;
     try {
-      const confirmed = this.#checks.confirmed();
-      this.#memory.save(this.#told.values(), this.#proxy.good ? confirmed : [], this.#parts.clock.now());
+      const confirmed = this.#proxy.good ? this.#checks.confirmed("said") : [];
+      const checks = { confirmed, assumed: this.#checks.confirmed("assumed") };
+      this.#memory.save(this.#told.values(), checks, this.#parts.clock.now());
       this.#unsaved = false;
       this.#saveFailed = undefined;
     } catch (error) {

@@ -1,10 +1,10 @@
-/** Against a real server on this machine's loopback. */
+/** Against real servers on this machine's loopback. */
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import { FakeClock } from "../../bgpd/testing/fake-clock.ts";
 import { systemClock } from "../../platform/clock.ts";
-import { askLoopback, jsonOf } from "./ask.ts";
+import { askNode, jsonOf } from "./ask.ts";
 import { ProxyWatch } from "./proxy-watch.ts";
 
 let server: Server | undefined;
@@ -13,24 +13,31 @@ afterEach(() => {
   server?.close();
 });
 
-async function listen(answer: (response: ServerResponse, path: string) => void): Promise<number> {
+async function listen(answer: (response: ServerResponse, path: string) => void, address = "127.0.0.1"): Promise<number> {
   server = createServer((request, response) => answer(response, request.url ?? ""));
-  await new Promise<void>(resolve => server?.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>(resolve => server?.listen(0, address, resolve));
   return (server.address() as AddressInfo).port;
 }
 
 test("an answer comes with its status and text", async () => {
   const port = await listen((response, path) => response.writeHead(503).end(`{"path": "${path}"}`));
-  const { status, body } = await askLoopback(systemClock)(port, "/healthz");
+  const { status, body } = await askNode(systemClock)(port, "/healthz");
   expect([status, jsonOf(body)]).toEqual([503, { path: "/healthz" }]);
   expect([jsonOf("null"), jsonOf("{")]).toEqual([undefined, undefined]);
 });
 
+test("who listens on another address of the node is found there", async () => {
+  const port = await listen(response => response.end("{}"), "127.0.0.3");
+  const addresses = () => ["127.0.0.2", "127.0.0.3"];
+  expect(await askNode(systemClock, addresses)(port, "/")).toEqual({ status: 200, body: "{}" });
+  await expect(askNode(systemClock, () => ["127.0.0.2"])(port, "/")).rejects.toThrow("nothing listens there");
+});
+
 test("where nothing listens, and where an answer is too long, that is said", async () => {
   const port = await listen(response => response.end("x".repeat(1 << 20)));
-  await expect(askLoopback(systemClock)(port, "/")).rejects.toThrow("more than 65536 octets");
+  await expect(askNode(systemClock)(port, "/")).rejects.toThrow("more than 65536 octets");
   await new Promise(resolve => server?.close(resolve));
-  await expect(askLoopback(systemClock)(port, "/")).rejects.toThrow("nothing listens there");
+  await expect(askNode(systemClock)(port, "/")).rejects.toThrow("nothing listens there");
 });
 
 test("who does not answer, or not to the end, is left after a second", async () => {
@@ -40,7 +47,7 @@ test("who does not answer, or not to the end, is left after a second", async () 
     resolve();
   });
   const clock = new FakeClock();
-  const answer = askLoopback(clock)(port, "/");
+  const answer = askNode(clock)(port, "/");
   const outcome = expect(answer).rejects.toThrow("not answered within 1 s");
   await asked;
   clock.advance(1000);
@@ -52,7 +59,7 @@ test("a proxy that comes up is found by its own answer", async () => {
   let well = false;
   const port = await listen(response => response.writeHead(well ? 200 : 503).end());
   const clock = new FakeClock();
-  const watch = new ProxyWatch({ clock, ask: askLoopback(systemClock), changed() {} });
+  const watch = new ProxyWatch({ clock, ask: askNode(systemClock), changed() {} });
   watch.follow({ rules: [], attached: [], proxyHealthPort: port, timeout: 30 });
   await expect.poll(() => watch.gates.proxy).toContain("status 503");
   well = true;

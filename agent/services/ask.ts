@@ -1,5 +1,9 @@
-/** Asks what listens on this node's own loopback, such as kube-proxy: one request, bounded in time and size. */
+/**
+ * Asks what listens on this node, such as kube-proxy: one request, bounded in time and size. On the loopback first; where nothing listens there, on the node's
+ * other addresses: with --nodeport-addresses=primary, which is the default of mode nftables, kube-proxy serves healthCheckNodePort on the node's own alone.
+ */
 import { request } from "node:http";
+import { networkInterfaces } from "node:os";
 import type { Clock } from "../../platform/clock.ts";
 
 export interface HttpAnswer {
@@ -14,38 +18,63 @@ export type Ask = (port: number, path: string) => Promise<HttpAnswer>;
 const PATIENCE = 1000;
 /** Octets of one. */
 const MAX_BODY = 64 << 10;
+const LOOPBACK = "127.0.0.1";
+/** Addresses of a node with mode ipvs may be thousands. */
+const MAX_ADDRESSES = 16;
+const REFUSED = "ECONNREFUSED";
 
 const Words: Record<string, string> = {
-  ECONNREFUSED: "nothing listens there",
+  [REFUSED]: "nothing listens there",
   ECONNRESET: "it broke the connection off",
 };
 
-export function askLoopback(clock: Clock): Ask {
-  return (port, path) =>
-    new Promise((resolve, reject) => {
-      const outgoing = request({ host: "127.0.0.1", port, path, agent: false, headers: { connection: "close" } }, response => {
-        const chunks: Buffer[] = [];
-        let length = 0;
-        response.on("data", (chunk: Buffer) => {
-          length += chunk.length;
-          if (length > MAX_BODY) outgoing.destroy(new Error(`its answer has more than ${MAX_BODY} octets`));
-          else chunks.push(chunk);
-        });
-        response.on("error", fail);
-        response.on("end", () => {
-          timer.cancel();
-          resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString("utf8") });
-        });
-      });
-      const timer = clock.after(PATIENCE, () => outgoing.destroy(new Error(`it has not answered within ${PATIENCE / 1000} s`)));
-      outgoing.on("error", fail);
-      outgoing.end();
+/** `addresses`: of the node, for what does not listen on its loopback. */
+export function askNode(clock: Clock, addresses: () => readonly string[] = ownAddresses): Ask {
+  return async (port, path) => {
+    let refused: Error | undefined;
+    for (const host of [LOOPBACK, ...addresses().slice(0, MAX_ADDRESSES)]) {
+      const answer = await askAt(clock, host, port, path);
+      if (!(answer instanceof Error)) return answer;
+      // Only where nothing listens can it be elsewhere.
+      if (answer.message !== Words[REFUSED]) throw answer;
+      refused ??= answer;
+    }
+    throw refused;
+  };
+}
 
-      function fail(error: NodeJS.ErrnoException): void {
+function askAt(clock: Clock, host: string, port: number, path: string): Promise<HttpAnswer | Error> {
+  return new Promise(resolve => {
+    const outgoing = request({ host, port, path, agent: false, headers: { connection: "close" } }, response => {
+      const chunks: Buffer[] = [];
+      let length = 0;
+      response.on("data", (chunk: Buffer) => {
+        length += chunk.length;
+        if (length > MAX_BODY) outgoing.destroy(new Error(`its answer has more than ${MAX_BODY} octets`));
+        else chunks.push(chunk);
+      });
+      response.on("error", fail);
+      response.on("end", () => {
         timer.cancel();
-        reject(new Error(Words[error.code ?? ""] ?? error.message));
-      }
+        resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString("utf8") });
+      });
     });
+    const timer = clock.after(PATIENCE, () => outgoing.destroy(new Error(`it has not answered within ${PATIENCE / 1000} s`)));
+    outgoing.on("error", fail);
+    outgoing.end();
+
+    function fail(error: NodeJS.ErrnoException): void {
+      timer.cancel();
+      resolve(new Error(Words[error.code ?? ""] ?? error.message));
+    }
+  });
+}
+
+/** But for link-local ones, on which no proxy listens. */
+function ownAddresses(): string[] {
+  return Object.values(networkInterfaces()).flatMap(all =>
+    (all ?? []).flatMap(({ address, internal }) => (internal || address.startsWith("fe80:") ? [] : [address])),
+  );
 }
 
 /** undefined: it is no JSON object. */

@@ -22,6 +22,9 @@ interface Waiting {
   asked: boolean;
 }
 
+/** "said": by the proxy; "assumed": it did not say so in time. */
+type Confirmation = "said" | "assumed";
+
 /** Questions at once. */
 const AT_ONCE = 16;
 /** Milliseconds between questions about one Service: at first, for so long, and then. */
@@ -34,8 +37,7 @@ const NAMED = 5;
 export class EndpointChecks {
   readonly #parts: EndpointChecksParts;
   readonly #waiting = new Map<string, Waiting>();
-  /** "said": by the proxy; "assumed": it did not say so in time. */
-  readonly #confirmed = new Map<string, "said" | "assumed">();
+  readonly #confirmed = new Map<string, Confirmation>();
   #underway = 0;
   #timer: Timer | undefined;
   #timeout = 0;
@@ -45,9 +47,9 @@ export class EndpointChecks {
     this.#parts = parts;
   }
 
-  /** Services whose endpoints here the proxy has confirmed. */
-  confirmed(): string[] {
-    return [...this.#confirmed].flatMap(([service, how]) => (how === "said" ? [service] : []));
+  /** Services that are not waited for any more, for this reason. */
+  confirmed(why: Confirmation): string[] {
+    return [...this.#confirmed].flatMap(([service, how]) => (how === why ? [service] : []));
   }
 
   has(service: string): boolean {
@@ -55,8 +57,8 @@ export class EndpointChecks {
   }
 
   /** An agent before this one announced them, since this machine was started. */
-  assume(services: Iterable<string>): void {
-    for (const service of services) this.#confirmed.set(service, "said");
+  assume(services: Iterable<string>, why: Confirmation): void {
+    for (const service of services) this.#confirmed.set(service, why);
   }
 
   /** Its endpoints here are gone: the next ones are asked about again. */
@@ -75,7 +77,7 @@ export class EndpointChecks {
   }
 
   problems(): Problem[] {
-    const names = [...this.#confirmed].flatMap(([service, how]) => (how === "assumed" ? [service] : []));
+    const names = this.confirmed("assumed");
     if (names.length === 0) return [];
     const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
     return [
@@ -128,7 +130,7 @@ export class EndpointChecks {
     this.#look();
   }
 
-  #confirm(service: string, how: "said" | "assumed"): void {
+  #confirm(service: string, how: Confirmation): void {
     this.#waiting.delete(service);
     this.#confirmed.set(service, how);
     this.#parts.confirmed(service);

@@ -16,6 +16,8 @@ export interface SavedServices {
   routes: ServiceRoute[];
   /** Services whose endpoints here the proxy had confirmed. */
   confirmed: string[];
+  /** Services for which that had been waited for in vain. */
+  assumed: string[];
 }
 
 const FORMAT = 1;
@@ -37,10 +39,11 @@ export class ServiceMemory {
   }
 
   /** Throws what the file system throws. */
-  save(routes: Iterable<ServiceRoute>, confirmed: Iterable<string>, now: number): void {
+  save(routes: Iterable<ServiceRoute>, checks: Pick<SavedServices, "confirmed" | "assumed">, now: number): void {
     const kept = [...routes].slice(0, MAX_ROUTES);
     const saved = { format: FORMAT, node: this.#node, boot: this.#boot, savedAt: new Date(now).toISOString(), routes: kept };
-    replaceFile(this.#path, JSON.stringify({ ...saved, confirmed: [...confirmed].slice(0, MAX_ROUTES) }));
+    const [confirmed, assumed] = [checks.confirmed, checks.assumed].map(all => all.slice(0, MAX_ROUTES));
+    replaceFile(this.#path, JSON.stringify({ ...saved, confirmed, assumed }));
   }
 
   /** undefined: there is none, or none of use. */
@@ -48,18 +51,23 @@ export class ServiceMemory {
     try {
       const found = statSync(this.#path, { throwIfNoEntry: false });
       if (!found || found.size > MAX_OCTETS) return undefined;
-      const { format, node, boot, savedAt, routes, confirmed } = JSON.parse(readFileSync(this.#path, "utf8"));
+      const { format, node, boot, savedAt, routes, confirmed, assumed } = JSON.parse(readFileSync(this.#path, "utf8"));
       if (format !== FORMAT || node !== this.#node || typeof savedAt !== "string" || !Array.isArray(routes)) return undefined;
       return {
         savedAt,
         current: boot === this.#boot && this.#boot !== "",
         routes: routes.filter(isRoute).slice(0, MAX_ROUTES),
-        confirmed: Array.isArray(confirmed) ? confirmed.filter(key => typeof key === "string") : [],
+        confirmed: readKeys(confirmed),
+        assumed: readKeys(assumed),
       };
     } catch {
       return undefined;
     }
   }
+}
+
+function readKeys(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter(key => typeof key === "string") : [];
 }
 
 function isRoute(value: unknown): value is ServiceRoute {
