@@ -222,6 +222,35 @@ test("an endpoint for which the proxy was waited for in vain stays announced whi
   next.services.close();
 });
 
+test.each(["while this agent saves", "while no agent is here"])("an endpoint that went %s is not taken for the next one", async when => {
+  const first = start();
+  first.answers.set(PROXY, ok);
+  first.answers.set(30001, { status: 200, body: '{"localEndpoints": 1}' });
+  first.services.apply(plan);
+  fill(first.index, service("local", "192.0.2.6", Local), slice("local", ["n1"]));
+  await first.pass(200);
+  expect(first.prefixes()).toEqual(["192.0.2.6/32"]);
+  if (when === "while this agent saves") {
+    // Withdrawn while it ends, and saved so, before it is gone.
+    const ending = { addresses: ["10.244.0.0"], nodeName: "n1", conditions: { ready: false, serving: true, terminating: true } };
+    const other = { addresses: ["10.244.0.1"], nodeName: "n2", conditions: {} };
+    fill(first.index, Object.assign(slice("local", []), { endpoints: [ending, other] }));
+    expect(first.prefixes()).toEqual([]);
+    await first.pass(10_100);
+    fill(first.index, slice("local", ["n2"]));
+  }
+  first.services.close();
+
+  const next = start();
+  next.answers.set(PROXY, ok);
+  next.services.apply(plan);
+  fill(next.index, service("local", "192.0.2.6", Local), slice("local", ["n2"]));
+  fill(next.index, slice("local", ["n1"]));
+  await next.pass(500);
+  expect(next.prefixes()).toEqual([]);
+  next.services.close();
+});
+
 test("no more than sixteen questions are under way at once", async () => {
   const one = start();
   one.answers.set(PROXY, ok);

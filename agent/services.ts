@@ -205,6 +205,8 @@ export class Services {
     this.#saved = undefined;
     this.#begun = true;
     this.#due.clear();
+    // They may have gone before this agent came.
+    for (const service of [...this.#checks.confirmed("said"), ...this.#checks.confirmed("assumed")]) this.#forgetEnded(service);
     this.#announcer.use(this.#plan, this.#gates());
     this.#become(this.#announcer.routes());
     this.#checks.want(this.#announcer.waiting(), this.#plan?.timeout ?? 0);
@@ -256,7 +258,10 @@ export class Services {
     const { index } = this.#parts;
     const endpoints = index?.endpoints(service);
     const isHere = endpoints !== undefined && (endpoints[4].localServing > 0 || endpoints[6].localServing > 0);
-    if (!isHere || index?.service(service)?.healthCheckNodePort === undefined) this.#checks.forget(service);
+    if (isHere && index?.service(service)?.healthCheckNodePort !== undefined) return;
+    this.#checks.forget(service);
+    // Nor may the next agent believe it.
+    this.#saveSoon();
   }
 
   #tell(changes: ServiceRouteChanges): void {
@@ -270,6 +275,10 @@ export class Services {
     }
     if (networks.size === 0) return;
     this.#speaker?.changeNetworks(networks);
+    this.#saveSoon();
+  }
+
+  #saveSoon(): void {
     this.#unsaved = true;
     this.#timers.soon("save", SAVE_INTERVAL, () => this.#save());
   }
