@@ -9,6 +9,7 @@ import { type AddressState, ServiceAnnouncer } from "../config/services/announce
 import type { ServiceIndex } from "../config/services/service-index.ts";
 import type { ServiceRoute, ServiceRouteChanges, ServicesPlan } from "../config/services/types.ts";
 import type { Gates } from "../config/services/verdicts.ts";
+import type { IpFamily } from "../net/address.ts";
 import { type Clock, sliceOf } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
@@ -88,7 +89,12 @@ export class Services {
     this.#timers = new NamedTimers(clock);
     this.#announcer = index && new ServiceAnnouncer(index);
     this.#proxy = new ProxyWatch({ clock, ask, changed: () => this.look() });
-    this.#checks = new EndpointChecks({ clock, ask, confirmed: service => this.#judgeNext(service) });
+    this.#checks = new EndpointChecks({
+      clock,
+      ask,
+      confirmed: service => this.#judgeNext(service),
+      families: service => this.#familiesHere(service),
+    });
     this.#memory = parts.memory ?? new ServiceMemory(options);
     this.#startedAt = clock.monotonic();
     if (!index) return;
@@ -255,13 +261,15 @@ export class Services {
   /** Endpoints that come later are others: whether the proxy has taken them over is asked anew. */
   #forgetEnded(service: string): void {
     if (!this.#checks.has(service)) return;
-    const { index } = this.#parts;
-    const endpoints = index?.endpoints(service);
-    const isHere = endpoints !== undefined && (endpoints[4].localServing > 0 || endpoints[6].localServing > 0);
-    if (isHere && index?.service(service)?.healthCheckNodePort !== undefined) return;
+    if (this.#familiesHere(service).length > 0 && this.#parts.index?.service(service)?.healthCheckNodePort !== undefined) return;
     this.#checks.forget(service);
     // Nor may the next agent believe it.
     this.#saveSoon();
+  }
+
+  #familiesHere(service: string): IpFamily[] {
+    const endpoints = this.#parts.index?.endpoints(service);
+    return ([4, 6] as const).filter(family => (endpoints?.[family].localServing ?? 0) > 0);
   }
 
   #tell(changes: ServiceRouteChanges): void {

@@ -31,6 +31,8 @@ test("who listens on another address of the node is found there", async () => {
   const addresses = () => ["127.0.0.2", "127.0.0.3"];
   expect(await askNode(systemClock, addresses)(port, "/")).toEqual({ status: 200, body: "{}" });
   await expect(askNode(systemClock, () => ["127.0.0.2"])(port, "/")).rejects.toThrow("nothing listens there");
+  expect(await askNode(systemClock, addresses)(port, "/", 4)).toMatchObject({ status: 200 });
+  await expect(askNode(systemClock, addresses)(port, "/", 6)).rejects.toThrow("nothing listens there");
 });
 
 test("where nothing listens, and where an answer is too long, that is said", async () => {

@@ -4,6 +4,7 @@
  */
 import { request } from "node:http";
 import { networkInterfaces } from "node:os";
+import type { IpFamily } from "../../net/address.ts";
 import type { Clock } from "../../platform/clock.ts";
 
 export interface HttpAnswer {
@@ -12,27 +13,31 @@ export interface HttpAnswer {
 }
 
 /** Rejects with an Error in words where nothing answers. */
-export type Ask = (port: number, path: string) => Promise<HttpAnswer>;
+export type Ask = (port: number, path: string, family?: IpFamily) => Promise<HttpAnswer>;
 
 /** Milliseconds that an answer may take. */
 const PATIENCE = 1000;
 /** Octets of one. */
 const MAX_BODY = 64 << 10;
-const LOOPBACK = "127.0.0.1";
+const LOOPBACKS = ["127.0.0.1", "::1"];
 /** Addresses of a node with mode ipvs may be thousands. */
 const MAX_ADDRESSES = 16;
 const REFUSED = "ECONNREFUSED";
 
 const Words: Record<string, string> = {
   [REFUSED]: "nothing listens there",
+  // No IPv6 here.
+  EADDRNOTAVAIL: "nothing listens there",
+  ENETUNREACH: "nothing listens there",
   ECONNRESET: "it broke the connection off",
 };
 
 /** `addresses`: of the node, for what does not listen on its loopback. */
 export function askNode(clock: Clock, addresses: () => readonly string[] = ownAddresses): Ask {
-  return async (port, path) => {
+  return async (port, path, family) => {
     let refused: Error | undefined;
-    for (const host of [LOOPBACK, ...addresses().slice(0, MAX_ADDRESSES)]) {
+    const hosts = [...LOOPBACKS, ...addresses().slice(0, MAX_ADDRESSES)];
+    for (const host of hosts.filter(text => family === undefined || text.includes(":") === (family === 6))) {
       const answer = await askAt(clock, host, port, path);
       if (!(answer instanceof Error)) return answer;
       // Only where nothing listens can it be elsewhere.

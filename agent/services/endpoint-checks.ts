@@ -3,6 +3,7 @@
  * has endpoints of it here: it does so after its rules are in the kernel. Asked often at first, for a moment of waiting is a moment without the
  * endpoint; bounded, so that a proxy without such ports holds nothing up for good.
  */
+import type { IpFamily } from "../../net/address.ts";
 import type { Clock, Timer } from "../../platform/clock.ts";
 import type { Problem } from "../../platform/problem.ts";
 import { type Ask, jsonOf } from "./ask.ts";
@@ -12,6 +13,8 @@ export interface EndpointChecksParts {
   ask: Ask;
   /** These are waited for no more. */
   confirmed(service: string): void;
+  /** Of which it has endpoints here. */
+  families(service: string): readonly IpFamily[];
 }
 
 interface Waiting {
@@ -116,10 +119,16 @@ export class EndpointChecks {
   async #ask(service: string, one: Waiting): Promise<void> {
     one.asked = true;
     this.#underway++;
-    const has = await this.#parts.ask(one.port, "/").then(
-      ({ body }) => Number(jsonOf(body)?.localEndpoints ?? 0) > 0,
-      () => false,
+    // kube-proxy has one proxy for each family, which says what its own rules have, on addresses of that family; they may be a second apart.
+    const answers = await Promise.all(
+      this.#parts.families(service).map(family =>
+        this.#parts.ask(one.port, "/", family).then(
+          ({ body }) => Number(jsonOf(body)?.localEndpoints ?? 0) > 0,
+          () => undefined,
+        ),
+      ),
     );
+    const has = answers.includes(true) && !answers.includes(false);
     this.#underway--;
     one.asked = false;
     if (this.#closed) return;

@@ -1,0 +1,45 @@
+/** Whose word is waited for before an endpoint of policy Local is announced. */
+import { expect, test } from "vitest";
+import { FakeClock } from "../../bgpd/testing/fake-clock.ts";
+import type { HttpAnswer } from "./ask.ts";
+import { EndpointChecks } from "./endpoint-checks.ts";
+
+test("the proxies of both families must have the endpoints; one that does not answer on its port is not waited for", async () => {
+  const answers = new Map<string, HttpAnswer>();
+  const found: string[] = [];
+  const clock = new FakeClock();
+  const checks = new EndpointChecks({
+    clock,
+    ask: async (port, _path, family) => {
+      const answer = answers.get(`${port} ${family}`);
+      if (!answer) throw new Error("nothing listens there");
+      return answer;
+    },
+    confirmed: service => found.push(service),
+    families: () => [4, 6],
+  });
+  const say = (key: string, endpoints: number) => answers.set(key, { status: 200, body: `{"localEndpoints": ${endpoints}}` });
+  const pass = async () => {
+    for (let i = 0; i < 4; i++) {
+      await new Promise(setImmediate);
+      clock.advance(50);
+    }
+  };
+  say("1 4", 1);
+  say("1 6", 0);
+  say("2 4", 1);
+  checks.want(
+    new Map([
+      ["dual", 1],
+      ["single", 2],
+      ["none", 3],
+    ]),
+    30,
+  );
+  await pass();
+  expect(found).toEqual(["single"]);
+  say("1 6", 1);
+  await pass();
+  expect(found).toEqual(["single", "dual"]);
+  checks.close();
+});
