@@ -269,12 +269,17 @@ export class ClusterNode extends KubernetesNode {
 
   /** What the power button does; what stood in the kernel and in /run is gone. */
   async reboot(): Promise<void> {
+    await this.loseAll();
+    await this.up();
+    this.startAgent();
+  }
+
+  /** Off, and nothing that stood in the kernel or in /run is there for up(). */
+  async loseAll(): Promise<void> {
     await this.powerOff();
     await removeGroups(this.group);
     this.#cluster.network.exec(this.netns, "ip", "link", "delete", "eth0");
     execFileSync("ip", ["netns", "delete", this.netns]);
-    await this.up();
-    this.startAgent();
   }
 
   /** `GET PATH` of the agent's local API; undefined while no agent answers. */
