@@ -230,7 +230,7 @@ async function settled(): Promise<void> {
 
 const kubectl = (...words: string[]) => cluster.access.kubectl(words);
 
-test("endpoints that move between nodes cost no request", async () => {
+test("endpoints that move between nodes cost no more than connections that are open then", async () => {
   const tallies = await measure("each backend deleted, and made on another node", async () => {
     for (const { metadata, spec } of await cluster.pods("web")) {
       await kubectl("cordon", spec.nodeName);
@@ -242,7 +242,7 @@ test("endpoints that move between nodes cost no request", async () => {
   expectNoneLost(tallies, /Local/);
 });
 
-test("a rolling restart of the backends costs no request", async () => {
+test("a rolling restart of the backends costs no more than connections that are open then", async () => {
   const tallies = await measure("rolling restart of the backends", async () => {
     await kubectl("rollout", "restart", "deployment/web");
     await kubectl("rollout", "status", "deployment/web", "--timeout=60s");
@@ -251,7 +251,7 @@ test("a rolling restart of the backends costs no request", async () => {
   expectNoneLost(tallies, /Local/);
 });
 
-test("a rolling restart of the agents costs no request", async () => {
+test("a rolling restart of the agents costs next to nothing", async () => {
   const tallies = await measure("rolling restart of the agents", async () => {
     await kubectl("-n", "podlane-system", "rollout", "restart", "daemonset/podlane");
     await kubectl("-n", "podlane-system", "rollout", "status", "daemonset/podlane", "--timeout=120s");
@@ -268,7 +268,7 @@ async function victim() {
 
 const EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers";
 
-test("a node that is excluded, drained and restarted costs no request", async () => {
+test("a node that is excluded, drained and restarted costs no more than connections that are open then", async () => {
   const node = await victim();
   const without = async (address: string) => !(await nextHops(address)).includes(node.octet);
   const tallies = await measure("a node excluded, drained, switched off and on", async () => {
