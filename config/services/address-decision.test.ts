@@ -198,6 +198,54 @@ describe("a Service of type LoadBalancer", () => {
     expect(settle(balanced("twice", { has: ["192.0.2.0"] }))).toBe("192.0.2.3 AddressAssigned");
   });
 
+  test("leaves alone what others gave it, as long as it asks for nothing else", () => {
+    book.setPools(pools(pool("a", ["192.0.2.0/30"])));
+    // A load balancer of nodes, of another family, in another order.
+    expect(settle(balanced("nodes", { has: ["10.0.0.1", "10.0.0.2", "10.0.0.3"] }))).toBe("10.0.0.1 10.0.0.2 10.0.0.3 not NotInPool");
+    expect(settle(balanced("more", { has: ["10.0.0.1", "fd00::1"] }))).toBe("10.0.0.1 fd00::1 not NotInPool");
+    expect(settle(balanced("order", { has: ["fd00::1", "10.0.0.1"], spec: dual }))).toBe("fd00::1 10.0.0.1 not NotInPool");
+    expect(settle(balanced("other", { has: ["fd00::1"] }))).toBe("fd00::1 not NotInPool");
+    expect(settle(balanced("one", { has: ["10.0.0.1"], spec: required }))).toBe("10.0.0.1 not NotInPool");
+    expect(settle(balanced("named", { ingress: [{ hostname: "lb.example" }] }))).toBe("not NotInPool");
+    expect(message("named")).toMatch(
+      /^lb\.example in its status is of no AddressPool that is for it: somebody else gave it, and it is left as it is/,
+    );
+    expect(decide(book, "default/named").dropsNames).toBeUndefined();
+    // What it asks for, somebody else gave it.
+    expect(settle(balanced("asked", { has: ["10.0.0.9", "10.0.0.1"], spec: { loadBalancerIP: "10.0.0.1" } }))).toBe(
+      "10.0.0.9 10.0.0.1 not NotInPool",
+    );
+    expect(settle(balanced("bad", { has: ["10.0.0.1", "10.0.0.2"], ...ask("nonsense") }))).toBe(
+      "10.0.0.1 10.0.0.2 not InvalidRequest, waits",
+    );
+    expect([...book.claimsOf("default/bad")]).toEqual([]);
+    // As many as a cluster has nodes are not all told.
+    const many = Array.from({ length: 100 }, (_, i) => `10.0.1.${i}`);
+    expect(settle(balanced("many", { has: many }))).toBe(`${many.join(" ")} not NotInPool`);
+    expect(message("many")).toMatch(/^10\.0\.1\.0, 10\.0\.1\.1, 10\.0\.1\.2, 10\.0\.1\.3 and 96 more in its status are of no/);
+    // It asks.
+    expect(settle(balanced("nodes", { has: ["10.0.0.1", "10.0.0.2"], annotations: { "metallb.io/address-pool": "a" } }))).toBe(
+      "192.0.2.0 AddressAssigned",
+    );
+    const named = { ingress: [{ hostname: "lb.example" }], annotations: { "podlane.io/address-pool": "a" } };
+    book.setService(balanced("named", named));
+    expect(decide(book, "default/named")).toMatchObject({ addresses: ["192.0.2.1"], dropsNames: true });
+  });
+
+  test("has what is of a pool claimed beside what others gave it, and both in the order in which they are found", () => {
+    book.setPools(pools(pool("a", ["192.0.2.0/30", "2001:db8::/126"])));
+    expect(settle(balanced("a", { has: ["10.0.0.1", "192.0.2.1"] }))).toBe("10.0.0.1 192.0.2.1 not NotInPool");
+    expect(book.claim("192.0.2.1")?.services).toMatchObject([{ name: "a" }]);
+    expect(settle(balanced("a", { has: ["10.0.0.1", "192.0.2.1"] }))).toBe("10.0.0.1 192.0.2.1 not NotInPool");
+    expect(settle(balanced("b", { has: ["fd00::1", "192.0.2.2"], spec: dual }))).toBe("fd00::1 192.0.2.2 not NotInPool");
+    expect(settle(balanced("c", { has: ["2001:db8::1", "192.0.2.3"], spec: dual }))).toBe("2001:db8::1 192.0.2.3 AddressAssigned");
+    // Of what two have, the one that claimed it first keeps it.
+    expect(settle(balanced("d", { has: ["10.0.0.1", "192.0.2.1"] }))).toBe("10.0.0.1 not NotInPool");
+    // No longer of the type: ours goes, and nothing else.
+    expect(settle(balanced("a", { has: ["10.0.0.1", "192.0.2.1"], spec: { type: "ClusterIP" } }))).toBe("10.0.0.1 nothing");
+    expect(book.claim("192.0.2.1")).toBeUndefined();
+  });
+
   test("does not get what a claim without Services keeps, nor anything while it is being deleted", () => {
     book.setPools(pools(pool("a", ["192.0.2.0/31"])));
     book.setClaim({ address: "192.0.2.0", pool: "a", services: [], uid: "u", resourceVersion: "1" });

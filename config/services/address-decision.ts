@@ -1,17 +1,20 @@
 /**
  * Which addresses one Service is to have, out of what is known (AddressBook). What it has stays, whatever becomes of the pools, as long as it asks for nothing
- * else; what it asks for and cannot have is never replaced by something else. Pure: nothing is taken by deciding.
+ * else; what it asks for and cannot have is never replaced by something else. What others gave it, addresses of no pool and names, is left alone: who gave
+ * it would put it back. Only a Service that asks for something else has it replaced. Pure: nothing is taken by deciding.
  */
 import { formatAddress, type IpFamily, isAddress, parseAddress } from "../../net/address.ts";
 import type { AddressPool } from "../resources/kinds.ts";
 import type { AddressBook } from "./address-book.ts";
 import { assignedCondition, Notes, type Refusal, Refusals, refusedCondition } from "./address-texts.ts";
-import type { AddressCondition, BalancedService } from "./balanced.ts";
+import { type AddressCondition, type BalancedService, namesOf } from "./balanced.ts";
 import { familyOf, isBuggyAddress, OWN_CLASS, servesClass } from "./pools.ts";
 
 export interface Decision {
   /** What its status is to hold, in this order; undefined: nothing of it is ours. */
   addresses?: readonly string[];
+  /** Names that it has in place of addresses go. */
+  dropsNames?: true;
   /** Those of them that have to be claimed, with their pools. */
   claims: ReadonlyMap<string, string>;
   /** Absent: it is to have none. */
@@ -23,8 +26,8 @@ export interface Decision {
 /** An address that a Service has. */
 interface Kept {
   address: string;
-  /** Of AddressPool; absent: somebody else gave it. */
-  pool?: string;
+  /** Of AddressPool. */
+  pool: string;
   claimed: boolean;
 }
 
@@ -41,8 +44,7 @@ export function decide(book: AddressBook, key: string): Decision {
     return { ...nothing, addresses: service.addresses.filter(address => !given.has(address)) };
   }
   const isOurs = claimed.length > 0 || service.loadBalancerClass === OWN_CLASS || book.servesClassOf(service);
-  const request = service.request.addresses.length > 0 || service.request.pool !== undefined;
-  if (!isOurs || (service.hasNames && claimed.length === 0 && !request)) return nothing;
+  if (!isOurs) return nothing;
   return new Case(book, service).decide();
 }
 
@@ -52,39 +54,55 @@ class Case {
   /** The families that it is to have, in its order. */
   readonly #families: readonly IpFamily[];
   readonly #kept: ByFamily<Kept>;
+  /** What somebody else gave it: addresses, as they stand in its status, and names. */
+  readonly #foreign: readonly string[];
+  readonly #names: readonly string[];
+  /** It asks for something that takes the place of these. */
+  #replaces = false;
 
   constructor(book: AddressBook, service: BalancedService) {
     this.#book = book;
     this.#service = service;
     this.#families = service.policy === "SingleStack" ? service.families.slice(0, 1) : service.families;
     this.#kept = this.#keptOf();
+    this.#foreign = service.addresses.filter(address => this.#isForeign(address));
+    this.#names = namesOf(service);
   }
 
   decide(): Decision {
     const pins = this.#pins();
     if (!(pins instanceof Map)) return this.#refused(pins);
-    if (this.#kept.size === 0 || this.#isElsewhere(pins)) return this.#fresh(pins);
-    return this.#stay(pins);
+    const { request, ending } = this.#service;
+    this.#replaces = !ending && (request.pool !== undefined || [...pins.values()].some(address => !this.#foreign.includes(address)));
+    const isLeft = !this.#replaces && this.#foreign.length + this.#names.length > 0;
+    if (this.#kept.size === 0) return isLeft ? this.#assigned(this.#kept) : this.#fresh(pins);
+    return this.#isElsewhere(pins) ? this.#fresh(pins) : this.#stay(pins);
   }
 
-  /** What it has of each family: what is claimed for it before what only stands in its status. */
+  #isForeign(address: string): boolean {
+    const { uid, loadBalancerClass } = this.#service;
+    if (this.#book.claim(address)?.services.some(one => one.uid === uid)) return false;
+    const pool = this.#book.space.poolOf(address);
+    return !pool || !servesClass(pool, loadBalancerClass);
+  }
+
+  /** What it has of each family that is ours: what is claimed for it before what only stands in its status. */
   #keptOf(): ByFamily<Kept> {
-    const { addresses, uid, key, loadBalancerClass } = this.#service;
+    const { addresses, uid, key } = this.#service;
     const shown: Kept[] = [];
     for (const address of addresses) {
       const claim = this.#book.claim(address);
       const pool = this.#book.space.poolOf(address);
       if (claim?.services.some(one => one.uid === uid)) shown.push({ address, pool: pool?.metadata.name ?? claim.pool, claimed: true });
-      else if (!pool || !servesClass(pool, loadBalancerClass)) shown.push({ address, claimed: false });
-      else if (!this.#book.refusal(address, this.#service, "claimed")) shown.push({ address, pool: pool.metadata.name, claimed: false });
+      else if (pool && !this.#isForeign(address) && !this.#book.refusal(address, this.#service, "claimed"))
+        shown.push({ address, pool: pool.metadata.name, claimed: false });
     }
     const hidden = this.#book
       .claimsOf(key)
       .filter(claim => !addresses.includes(claim.address) && claim.services.some(one => one.uid === uid))
       .map(({ address, pool }): Kept => ({ address, pool: this.#book.space.poolOf(address)?.metadata.name ?? pool, claimed: true }));
-    const order = (one: Kept) => (one.claimed ? 0 : one.pool === undefined ? 2 : 1);
     const kept: ByFamily<Kept> = new Map();
-    for (const one of [...shown.sort((a, b) => order(a) - order(b)), ...hidden]) {
+    for (const one of [...shown.sort((a, b) => Number(b.claimed) - Number(a.claimed)), ...hidden]) {
       const family = familyOf(one.address);
       if (this.#families.includes(family) && !kept.has(family)) kept.set(family, one);
     }
@@ -116,13 +134,14 @@ class Case {
     const { pool } = this.#service.request;
     const kept = [...this.#kept.values()];
     if (pool !== undefined && kept.some(one => one.pool !== pool)) return true;
-    return [...pins].some(([family, address]) => this.#kept.get(family)?.address !== address);
+    return [...pins].some(([family, address]) => this.#kept.get(family)?.address !== address && !this.#foreign.includes(address));
   }
 
   #stay(pins: ByFamily<string>): Decision {
     const { policy, addresses, ending } = this.#service;
     const pool = this.#keptPool();
-    const lacking = this.#families.filter(family => !this.#kept.has(family));
+    const others = this.#replaces ? [] : this.#foreign.map(familyOf);
+    const lacking = this.#families.filter(family => !this.#kept.has(family) && !others.includes(family));
     const found = new Map(this.#kept);
     if (pool && !ending) {
       for (const family of lacking) {
@@ -142,7 +161,7 @@ class Case {
   /** The one pool of what it has, if it is still there. */
   #keptPool(): AddressPool | undefined {
     const [first] = this.#kept.values();
-    return first?.pool === undefined ? undefined : this.#book.space.pool(first.pool);
+    return first && this.#book.space.pool(first.pool);
   }
 
   #fresh(pins: ByFamily<string>, keeping: "with" | "without" = "with"): Decision {
@@ -163,7 +182,7 @@ class Case {
     const [first] = this.#families;
     const second = partial.find(found => found.has(first)) ?? partial[0];
     if (second && this.#service.policy === "PreferDualStack") {
-      const [{ pool = "" }] = second.values();
+      const [{ pool }] = second.values();
       return this.#assigned(second, Notes.lacksFamily(pool, this.#families.find(family => !second.has(family)) ?? first));
     }
     const lacks = this.#lacks(pools, this.#families);
@@ -218,31 +237,40 @@ class Case {
   }
 
   #assigned(found: ByFamily<Kept>, note?: Refusal): Decision {
-    const all = this.#inOrder(found);
-    const addresses = all.map(({ address }) => address);
-    const foreign = all.filter(({ pool }) => pool === undefined).map(({ address }) => address);
-    if (all.length === 0) return { claims: new Map(), addresses: [], waits: false };
-    const pools = all.flatMap(({ pool }) => pool ?? []);
+    const all = [...found.values()];
+    const addresses = this.#inOrder(all, this.#replaces ? [] : this.#foreign);
+    const names = this.#replaces ? { dropsNames: true as const } : {};
+    const foreign = this.#replaces ? [] : [...this.#foreign, ...this.#names];
+    if (all.length + foreign.length === 0) return { claims: new Map(), addresses, waits: false };
+    const pools = addresses.flatMap(address => all.find(one => one.address === address)?.pool ?? []);
     const said = note ?? this.#changes(all);
     const condition =
       foreign.length > 0 ? { status: "False" as const, ...Notes.foreign(foreign) } : assignedCondition(addresses, pools, said);
-    return { addresses, claims: claimsOf(all), condition, waits: note !== undefined };
+    return { addresses, ...names, claims: claimsOf(all), condition, waits: note !== undefined };
   }
 
   #refused(refusal: Refusal, keeping: "with" | "without" = "with"): Decision {
-    const kept = keeping === "with" ? this.#inOrder(this.#kept) : [];
-    const addresses = kept.map(({ address }) => address);
-    return { addresses, claims: claimsOf(kept), condition: refusedCondition(refusal, addresses), waits: true };
+    const kept = keeping === "with" ? [...this.#kept.values()] : [];
+    const addresses = this.#inOrder(kept, this.#foreign);
+    return { addresses, claims: claimsOf(kept), condition: refusedCondition(refusal, [...addresses, ...this.#names]), waits: true };
   }
 
-  #inOrder(found: ByFamily<Kept>): Kept[] {
-    return this.#families.flatMap(family => found.get(family) ?? []);
+  /** As they stand in its status, what is new after them; where that is something else anyway and all is ours, in the order of its families. */
+  #inOrder(ours: readonly Kept[], foreign: readonly string[]): string[] {
+    const { addresses } = this.#service;
+    const own = [...ours].map(({ address }) => address).sort((a, b) => this.#rank(a) - this.#rank(b));
+    const fresh = own.filter(address => !addresses.includes(address));
+    if (fresh.length > 0 && foreign.length === 0) return own;
+    return [...addresses.filter(address => own.includes(address) || foreign.includes(address)), ...fresh];
+  }
+
+  #rank(address: string): number {
+    return this.#families.indexOf(familyOf(address));
   }
 
   /** What has become of the pools of what it has, and of those that share it. */
   #changes(all: readonly Kept[]): Refusal | undefined {
     for (const { address, pool, claimed } of all) {
-      if (pool === undefined) continue;
       const now = this.#book.space.poolOf(address);
       if (!now) return Notes.outOfPool(address, pool);
       if (!this.#book.admits(now, this.#service)) return Notes.closed(address, pool);
@@ -254,5 +282,5 @@ class Case {
 }
 
 function claimsOf(all: readonly Kept[]): Map<string, string> {
-  return new Map(all.flatMap(({ address, pool }) => (pool === undefined ? [] : [[address, pool] as const])));
+  return new Map(all.map(({ address, pool }) => [address, pool]));
 }

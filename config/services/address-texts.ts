@@ -112,7 +112,7 @@ export function assignedCondition(addresses: readonly string[], pools: readonly 
 }
 
 export function refusedCondition({ reason, message }: Refusal, kept: readonly string[]): AddressCondition {
-  return { status: "False", reason, message: cut(kept.length > 0 ? `${message}. Until then it keeps ${kept.join(" and ")}` : message) };
+  return { status: "False", reason, message: cut(kept.length > 0 ? `${message}. Until then it keeps ${listText(kept)}` : message) };
 }
 
 export const Notes = {
@@ -130,7 +130,7 @@ export const Notes = {
   }),
   foreign: (addresses: readonly string[]): Refusal => ({
     reason: "NotInPool",
-    message: `${addresses.join(" and ")} in its status ${addresses.length > 1 ? "are" : "is"} of no AddressPool: somebody else gave it, and it is left as it is. To have one of a pool in its place, name the pool in the annotation podlane.io/address-pool`,
+    message: `${listText(addresses)} in its status ${addresses.length > 1 ? "are" : "is"} of no AddressPool that is for it: somebody else gave ${addresses.length > 1 ? "them, and they are left as they are" : "it, and it is left as it is"}. To have one of a pool in its place, name the pool in the annotation podlane.io/address-pool`,
   }),
 } as const;
 
@@ -142,6 +142,11 @@ function poolsText(pools: readonly string[]): string {
   const names = [...new Set(pools)];
   const more = names.length > TOLD ? ` and ${names.length - TOLD} more` : "";
   return `AddressPool ${names.slice(0, TOLD).join(", ")}${more}`;
+}
+
+/** Others may have given it one for each node. */
+function listText(all: readonly string[]): string {
+  return all.length > TOLD ? `${all.slice(0, TOLD).join(", ")} and ${all.length - TOLD} more` : all.join(" and ");
 }
 
 function familiesText(families: readonly IpFamily[]): string {

@@ -36,11 +36,19 @@ export interface BalancedService {
   /** What has to be the same where an address is shared: nothing of policy Cluster, the endpoints of policy Local. */
   backend: string;
   request: AddressRequest;
-  /** Of its status. */
+  /** Of its status, in its order. */
+  ingress: readonly Ingress[];
+  /** Those of `ingress`. */
   addresses: readonly string[];
-  /** Somebody has given it names in place of addresses. */
-  hasNames: boolean;
   condition?: AddressCondition;
+}
+
+/** An entry of status.loadBalancer.ingress. */
+export interface Ingress {
+  /** Absent: somebody has given it a name in place of an address. */
+  address?: string;
+  /** All of it, such as ipMode and ports that others have said. */
+  entry: Record<string, unknown>;
 }
 
 /** The condition podlane.io/AddressAssigned, as far as it is compared. */
@@ -68,6 +76,8 @@ export function readBalanced(object: RawObject & { metadata: { resourceVersion?:
   const spec = mapping(object.spec);
   const status = mapping(object.status);
   const condition = readCondition(status.conditions);
+  // All of them, and also of a Service that is no longer of the type: what of it is not ours goes back as it was when something is written.
+  const ingress = ingressOf(status);
   return {
     ...{ key: keyOf(object), namespace, name, uid: uid ?? "", resourceVersion: text(resourceVersion) ?? "", labels },
     ...(loadBalancerClass !== undefined && { loadBalancerClass }),
@@ -78,9 +88,8 @@ export function readBalanced(object: RawObject & { metadata: { resourceVersion?:
     ports: portsOf(spec.ports),
     backend: view.externalTrafficPolicy === "Local" ? JSON.stringify(Object.entries(mapping(spec.selector)).sort()) : "",
     request: readRequest(spec.loadBalancerIP, annotations),
-    // Also of a Service that is no longer of the type: what is in its status is still to be taken out.
-    addresses: type === "LoadBalancer" ? addresses.LoadBalancerIP : ingressOf(status).flatMap(one => canonical(one.ip)),
-    hasNames: ingressOf(status).some(one => text(one.hostname)),
+    ingress,
+    addresses: ingress.flatMap(({ address }) => address ?? []),
     ...(condition && { condition }),
   };
 }
@@ -126,13 +135,17 @@ function portsOf(value: unknown): string[] {
   return all.map(({ protocol, port }) => `${text(protocol) ?? "TCP"}/${Number(port)}`);
 }
 
-function ingressOf(status: Record<string, unknown>): Record<string, unknown>[] {
+function ingressOf(status: Record<string, unknown>): Ingress[] {
   const { ingress } = mapping(status.loadBalancer);
-  return Array.isArray(ingress) ? ingress.map(mapping) : [];
+  return (Array.isArray(ingress) ? ingress.map(mapping) : []).map(entry => {
+    const { ip } = entry;
+    return typeof ip === "string" && isAddress(ip) ? { address: formatAddress(parseAddress(ip)), entry } : { entry };
+  });
 }
 
-function canonical(value: unknown): string[] {
-  return typeof value === "string" && isAddress(value) ? [formatAddress(parseAddress(value))] : [];
+/** Names of `ingress` that stand in place of addresses. */
+export function namesOf({ ingress }: BalancedService): string[] {
+  return ingress.flatMap(({ address, entry }) => (address === undefined ? (text(entry.hostname) ?? "a name") : []));
 }
 
 function readCondition(value: unknown): AddressCondition | undefined {

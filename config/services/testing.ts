@@ -20,12 +20,14 @@ interface Parts {
   spec?: object;
   annotations?: Record<string, string>;
   has?: string[];
+  /** Whole entries of its status. */
+  ingress?: object[];
 }
 
-export function balanced(name: string, { metadata = {}, spec = {}, annotations = {}, has = [] }: Parts = {}): BalancedService {
+export function balanced(name: string, { metadata = {}, spec = {}, annotations = {}, has = [], ingress }: Parts = {}): BalancedService {
   return readBalanced({
     metadata: { name, namespace: "default", uid: `uid-${name}`, resourceVersion: "1", annotations, ...metadata },
     spec: { type: "LoadBalancer", ipFamilies: ["IPv4"], ports: [{ port: 80, protocol: "TCP" }], ...spec },
-    status: { loadBalancer: { ingress: has.map(ip => ({ ip })) } },
+    status: { loadBalancer: { ingress: ingress ?? has.map(ip => ({ ip })) } },
   });
 }

@@ -54,6 +54,8 @@ export class AddressAllocator {
   #poolsChanged = false;
   #ready = false;
   #wake: Timer | undefined;
+  /** Of Services whose addresses were written a moment ago. */
+  readonly #timers = new Map<string, Timer>();
   #closing: Promise<unknown>[] = [];
   #closed = false;
 
@@ -62,7 +64,11 @@ export class AddressAllocator {
     this.#options = options;
     this.#teller = new Teller(options.instance, parts);
     const { client, clock } = parts;
-    this.#assigner = new Assigner(this.#book, { client, clock, written: (service, decision) => this.#teller.written(service, decision) });
+    this.#assigner = new Assigner(this.#book, {
+      ...{ client, clock },
+      later: (key, milliseconds) => this.#later(key, milliseconds),
+      written: (service, decision) => this.#teller.written(service, decision),
+    });
     this.#queue = new WorkQueue(
       parts,
       key => this.#settle(key),
@@ -79,7 +85,7 @@ export class AddressAllocator {
 
   /** All is known, and nothing is left to do. */
   get idle(): boolean {
-    return this.#ready && this.#queue.idle && !this.#wake;
+    return this.#ready && this.#queue.idle && !this.#wake && this.#timers.size === 0;
   }
 
   async close(): Promise<void> {
@@ -87,6 +93,7 @@ export class AddressAllocator {
     this.#assigner.close();
     this.#teller.close();
     this.#wake?.cancel();
+    this.#cancelTimers();
     const watches = [...this.#always, ...this.#watches].map(watch => watch.close());
     await Promise.all([...watches, ...this.#closing, this.#queue.close()]);
   }
@@ -200,11 +207,26 @@ export class AddressAllocator {
   #sleep(): void {
     if (this.#watches.length === 0) return;
     this.#queue.stop();
+    this.#cancelTimers();
     this.#ready = false;
     for (const watch of this.#watches) this.#closing.push(watch.close());
     this.#watches = [];
     this.#waiting.clear();
     for (const key of this.#book.keys()) this.#book.deleteService(key);
+  }
+
+  #later(key: string, milliseconds: number): void {
+    if (this.#closed || this.#timers.has(key)) return;
+    const timer = this.#parts.clock.after(milliseconds, () => {
+      this.#timers.delete(key);
+      this.#look([key]);
+    });
+    this.#timers.set(key, timer);
+  }
+
+  #cancelTimers(): void {
+    for (const timer of this.#timers.values()) timer.cancel();
+    this.#timers.clear();
   }
 
   #look(keys: readonly string[]): void {

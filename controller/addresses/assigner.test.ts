@@ -176,7 +176,12 @@ class Leader {
   constructor(world: World) {
     this.#world = world;
     this.#book.setPools(range);
-    this.#assigner = new Assigner(this.#book, { client: world.client(), clock: { ...systemClock, now: () => world.now() }, written() {} });
+    this.#assigner = new Assigner(this.#book, {
+      client: world.client(),
+      clock: { ...systemClock, now: () => world.now(), monotonic: () => world.now() },
+      later: key => !this.#isOver && this.#queued.add(key),
+      written() {},
+    });
     for (const [path, object] of world.server.objects) this.#apply(path, object);
     world.server.hearers.add(this.#hear);
     for (const key of this.#book.keys()) this.#queued.add(key);
@@ -308,4 +313,64 @@ test("no address ever has two owners, in whatever order things happen", async ()
       throw new Error(`seed ${seed}`, { cause: error });
     }
   }
+});
+
+/** One leader that hears at once what the server has, and another controller that has its own mind. */
+function alone() {
+  const server = new Server();
+  const book = new AddressBook();
+  book.setPools(range);
+  server.check = () => {};
+  let time = 0;
+  const later: number[] = [];
+  const writes: object[] = [];
+  const client: AssignerParts["client"] = {
+    get: async path => server.read(path),
+    create: async (path, value) => server.put(`${path}/${(value as ApiObject).metadata.name}`, value as ApiObject),
+    replace: async (path, value) => server.put(path, value as ApiObject),
+    patch: async (path, _type, value) => {
+      const { metadata, status } = value as { metadata: object; status: { loadBalancer?: { ingress: object[] } } };
+      const at = path.replace(/\/status$/, "");
+      const object = server.match(at, metadata);
+      if (status.loadBalancer) writes.push(status.loadBalancer.ingress);
+      return server.put(at, { ...object, status: { ...(object.status as object), ...status } });
+    },
+    delete: async path => server.remove(path),
+  };
+  const clock = { ...systemClock, monotonic: () => time };
+  const assigner = new Assigner(book, { client, clock, later: (_key, milliseconds) => void later.push(milliseconds), written() {} });
+  const settle = async (ingress: object[], annotations: Record<string, string>) => {
+    const spec = { type: "LoadBalancer", ipFamilies: ["IPv4"] };
+    const metadata = { name: "web", namespace: "default", uid: "u", annotations };
+    const object = server.put(`${SERVICES}web`, { metadata, spec, status: { loadBalancer: { ingress } } });
+    book.setService(readBalanced(object));
+    await assigner.settle("default/web");
+  };
+  return { settle, writes, later, wait: (milliseconds: number) => (time += milliseconds) };
+}
+
+test("what others gave it goes back whole", async () => {
+  const { settle, writes } = alone();
+  const theirs = [{ ip: "10.0.0.1", ipMode: "Proxy", ports: [{ port: 80, protocol: "TCP" }] }, { hostname: "lb.example" }];
+  await settle(theirs, {});
+  await settle([...theirs, { ip: "192.0.2.1", ipMode: "VIP" }], {});
+  expect(writes).toEqual([]);
+  // One that is that of nobody goes, as a Service has one of each family.
+  await settle([...theirs, { ip: "192.0.2.1", ipMode: "VIP" }, { ip: "192.0.2.2" }], {});
+  expect(writes).toEqual([[theirs[0], { ip: "192.0.2.1", ipMode: "VIP" }, theirs[1]]]);
+});
+
+test("who always puts back his own costs two writes at once, and then one each 10 s", async () => {
+  const { settle, writes, later, wait } = alone();
+  const fight = () => settle([{ hostname: "lb.example" }], { "metallb.io/address-pool": "p" });
+  for (let i = 0; i < 20; i++) await fight();
+  expect(writes).toEqual([[{ ip: "192.0.2.0" }], [{ ip: "192.0.2.0" }]]);
+  expect(later).toEqual(Array.from({ length: 18 }, () => 10_000));
+  wait(10_000);
+  for (let i = 0; i < 20; i++) await fight();
+  expect(writes).toHaveLength(3);
+  // All was quiet for long.
+  wait(60_000);
+  for (let i = 0; i < 20; i++) await fight();
+  expect(writes).toHaveLength(5);
 });

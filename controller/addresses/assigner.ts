@@ -21,20 +21,31 @@ import type { Clock } from "../../platform/clock.ts";
 export interface AssignerParts {
   client: Pick<ApiClient, "get" | "create" | "replace" | "patch" | "delete">;
   clock: Clock;
+  /** It is to be settled again after these milliseconds. */
+  later(key: string, milliseconds: number): void;
   /** After its status was written. */
   written(service: BalancedService, decision: Decision): void;
 }
 
-/** Ways to go on: nothing is left to do, or something was another than was believed. */
-type Outcome = "done" | "again";
+/** Ways to go on: nothing is left to do, something was another than was believed, or its turn has not come. */
+type Outcome = "done" | "again" | "later";
 
 const CLAIMS = `/apis/${apiVersion}/addressclaims`;
 /** How often one Service is looked at in one go: each time others were faster. */
 const MAX_TRIES = 64;
+/**
+ * Writes of a Service's addresses before a pause of so many milliseconds between two, until there was none for a longer time: somebody else may put back what
+ * he wants at once, for ever.
+ */
+const BURST = 2;
+const LEAST_INTERVAL = 10_000;
+const QUIET = 60_000;
 
 export class Assigner {
   readonly #book: AddressBook;
   readonly #parts: AssignerParts;
+  /** Writes of addresses by Service, and when the last one was. */
+  readonly #writes = new Map<string, { count: number; at: number }>();
   #closed = false;
 
   constructor(book: AddressBook, parts: AssignerParts) {
@@ -52,7 +63,7 @@ export class Assigner {
     for (let i = 0; i < MAX_TRIES; i++) {
       if (this.#closed) return undefined;
       const decision = decide(this.#book, key);
-      if ((await this.#step(key, decision)) === "done") return decision;
+      if ((await this.#step(key, decision)) !== "again") return decision;
     }
     throw new ApiError(409, "Conflict", "others write the same objects");
   }
@@ -66,7 +77,10 @@ export class Assigner {
       await this.#release(claim, former, decision);
       return "again";
     }
-    if (!service) return "done";
+    if (!service) {
+      this.#writes.delete(key);
+      return "done";
+    }
     for (const [address, pool] of decision.claims) {
       if (this.#closed) return "done";
       if (!this.#isCurrent(service) || !(await this.#claim(address, pool, service))) return "again";
@@ -132,15 +146,34 @@ export class Assigner {
 
   async #write(service: BalancedService, decision: Decision): Promise<Outcome> {
     const { addresses, condition } = decision;
-    const changes = addresses !== undefined && (service.hasNames || !isSame(addresses, service.addresses));
+    const dropsNames = decision.dropsNames === true && service.ingress.some(({ address }) => address === undefined);
+    const changes = addresses !== undefined && (dropsNames || !isSame(addresses, service.addresses));
     if (!changes && isSameCondition(condition, service.condition)) return "done";
     if (this.#closed) return "done";
     if (!this.#isCurrent(service)) return "again";
-    const ingress = changes ? { loadBalancer: { ingress: addresses.map(ip => ({ ip })) } } : {};
+    const rest = changes ? this.#restOf(service.key) : 0;
+    if (rest > 0) {
+      this.#parts.later(service.key, rest);
+      return "later";
+    }
+    const ingress = changes ? { loadBalancer: { ingress: ingressOf(service, addresses, dropsNames) } } : {};
     const conditions = this.#conditions(condition, service.condition);
     const isWritten = await this.#patch(service, { ...ingress, ...(conditions && { conditions }) });
     if (isWritten === "done") this.#parts.written(service, decision);
+    if (isWritten === "done" && changes) this.#countWrite(service.key);
     return isWritten;
+  }
+
+  /** Milliseconds until its addresses may be written again. */
+  #restOf(key: string): number {
+    const writes = this.#writes.get(key);
+    return writes && writes.count >= BURST ? writes.at + LEAST_INTERVAL - this.#parts.clock.monotonic() : 0;
+  }
+
+  #countWrite(key: string): void {
+    const at = this.#parts.clock.monotonic();
+    const before = this.#writes.get(key);
+    this.#writes.set(key, { count: before && at - before.at < QUIET ? before.count + 1 : 1, at });
   }
 
   /** What is not said stays as it is, such as the time since when. */
@@ -236,6 +269,17 @@ export class Assigner {
       throw error;
     }
   }
+}
+
+/** What is in its status goes back whole. */
+function ingressOf(service: BalancedService, addresses: readonly string[], dropsNames: boolean): object[] {
+  const left = [...service.ingress];
+  const entries = addresses.map(ip => {
+    const at = left.findIndex(({ address }) => address === ip);
+    return at < 0 ? { ip } : left.splice(at, 1)[0].entry;
+  });
+  const names = dropsNames ? [] : left.flatMap(({ address, entry }) => (address === undefined ? [entry] : []));
+  return [...entries, ...names];
 }
 
 function pathOf(address: string): string {
