@@ -82,6 +82,13 @@ const Local = { externalTrafficPolicy: "Local", internalTrafficPolicy: "Local" }
 const cases: [what: string, spec: object, endpoints: [string, object][], rules: Partial<ServiceRule>, outcome: string][] = [
   ["Cluster: ready elsewhere", {}, [["n2", ready]], {}, "announced"],
   ["Cluster: null conditions are ready", {}, [["n2", { ready: null, serving: null, terminating: null }]], {}, "announced"],
+  [
+    "Local: ends here, and is ready all the same: publishNotReadyAddresses",
+    Local,
+    [["n1", { ready: true, terminating: true }]],
+    {},
+    "announced",
+  ],
   ["Cluster: none ready, one ends and serves", {}, [["n2", ending]], {}, "announced"],
   ["Cluster: none ready", {}, [["n2", unready]], {}, "NoEndpoints"],
   ["Cluster: none at all", {}, [], {}, "NoEndpoints"],
@@ -217,6 +224,25 @@ test("without an address, a plan or a Service there is something to say all the 
   expect(said(idle)).toEqual(["192.0.2.5 NoAdvertisement"]);
   const bare = new ServiceAnnouncer(index(service()));
   expect(bare.verdicts("shop/web")[0].message).toContain("no Advertisement of type Service selects this node");
+});
+
+test("an address with ipMode Proxy is a balancer's outside: it is not announced, and that is said", () => {
+  const lookup = index(
+    {
+      ...service(),
+      status: {
+        loadBalancer: { ingress: [{ ip: "192.0.2.5", ipMode: "Proxy" }, { ip: "192.0.2.6", ipMode: "VIP" }, { ip: "192.0.2.7" }] },
+      },
+    },
+    slice("web", [["n1", ready]]),
+  );
+  const { announcer, prefixes } = started(lookup);
+  expect(prefixes).toEqual(["192.0.2.6/32", "192.0.2.7/32"]);
+  expect(said(announcer)).toEqual(["192.0.2.6 announced", "192.0.2.7 announced", "192.0.2.5 NoAddress"]);
+  expect(announcer.verdicts("shop/web")[2].message).toContain("ipMode Proxy");
+  put(lookup, { ...service(), status: { loadBalancer: { ingress: [{ ip: "192.0.2.5", ipMode: "Proxy" }] } } });
+  expect([...announcer.change(["shop/web"]).values()]).toEqual([undefined, undefined]);
+  expect(said(announcer)).toEqual(["192.0.2.5 NoAddress"]);
 });
 
 test("a covering prefix stands for addresses of policy Cluster, and beside those of Local, from where these are", () => {

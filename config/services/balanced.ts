@@ -71,7 +71,15 @@ const MAX_REQUESTED = 8;
 
 export function readBalanced(object: RawObject & { metadata: { resourceVersion?: unknown } }): BalancedService {
   const view = readService(object);
-  const { namespace, name, labels, annotations, loadBalancerClass, type, addresses } = view;
+  const {
+    namespace,
+    name,
+    labels,
+    annotations,
+    loadBalancerClass,
+    type,
+    addresses: { ClusterIP },
+  } = view;
   const { uid, resourceVersion, deletionTimestamp } = object.metadata;
   const spec = mapping(object.spec);
   const status = mapping(object.status);
@@ -83,7 +91,7 @@ export function readBalanced(object: RawObject & { metadata: { resourceVersion?:
     ...(loadBalancerClass !== undefined && { loadBalancerClass }),
     balanced: type === "LoadBalancer",
     ending: deletionTimestamp !== undefined,
-    families: familiesOf(spec.ipFamilies, addresses.ClusterIP),
+    families: familiesOf(spec.ipFamilies, ClusterIP),
     policy: policyOf(spec.ipFamilyPolicy),
     ports: portsOf(spec.ports),
     backend: view.externalTrafficPolicy === "Local" ? JSON.stringify(Object.entries(mapping(spec.selector)).sort()) : "",

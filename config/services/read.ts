@@ -30,7 +30,8 @@ export function readService(object: RawObject): ServiceView {
   const { ingress } = mapping(mapping(object.status).loadBalancer);
   const type = oneOf(spec.type, ["NodePort", "LoadBalancer", "ExternalName"], "ClusterIP" as const);
   const clusterIPs = Array.isArray(spec.clusterIPs) ? spec.clusterIPs : [spec.clusterIP];
-  const balanced = type === "LoadBalancer" && Array.isArray(ingress) ? ingress.map(one => mapping(one).ip) : [];
+  const balanced = type === "LoadBalancer" && Array.isArray(ingress) ? ingress.map(mapping) : [];
+  const proxied = addressesOf(balanced.filter(({ ipMode }) => ipMode === "Proxy").map(({ ip }) => ip));
   const isName = type === "ExternalName";
   const port = spec.healthCheckNodePort;
   return {
@@ -48,8 +49,9 @@ export function readService(object: RawObject): ServiceView {
     addresses: {
       ClusterIP: isName ? [] : addressesOf(clusterIPs),
       ExternalIP: isName ? [] : addressesOf(spec.externalIPs),
-      LoadBalancerIP: addressesOf(balanced),
+      LoadBalancerIP: addressesOf(balanced.filter(({ ipMode }) => ipMode !== "Proxy").map(({ ip }) => ip)),
     },
+    ...(proxied.length > 0 ? { proxied } : {}),
     ...(typeof spec.loadBalancerClass === "string" ? { loadBalancerClass: spec.loadBalancerClass } : {}),
     externalTrafficPolicy: trafficPolicy(spec.externalTrafficPolicy),
     internalTrafficPolicy: trafficPolicy(spec.internalTrafficPolicy),
@@ -63,7 +65,7 @@ export interface EndpointView {
   address: string;
   /** Absent: on no node. */
   node?: string;
-  /** Takes new connections. */
+  /** Takes new connections. With publishNotReadyAddresses also while it ends, as kube-proxy has it. */
   ready: boolean;
   /** Answers, though it may be about to end. */
   serving: boolean;
@@ -90,17 +92,16 @@ export function readSlice(object: RawObject): SliceView | undefined {
   return { service: `${metadata.namespace ?? "default"}/${name}`, family, endpoints: all.flatMap(readEndpoint) };
 }
 
-/** Conditions that are null or absent: it is ready; it serves if it is ready; it does not end. */
+/** Conditions that are null or absent: it is ready; it serves if it is ready. What ends is not ready, by who writes the slice. */
 function readEndpoint(value: unknown): EndpointView | [] {
   const { addresses, conditions, nodeName } = mapping(value);
   const address = Array.isArray(addresses) ? addresses[0] : undefined;
   if (typeof address !== "string") return [];
-  const { ready, serving, terminating } = mapping(conditions);
-  const isReady = ready !== false && terminating !== true;
+  const { ready, serving } = mapping(conditions);
   return {
     address,
     ...(typeof nodeName === "string" ? { node: nodeName } : {}),
-    ready: isReady,
+    ready: ready !== false,
     serving: typeof serving === "boolean" ? serving : ready !== false,
   };
 }

@@ -25,7 +25,9 @@ export const Texts: Record<Link, (about: About) => Words> = {
     message: detail ?? `it has no ${Names[kind]} address yet`,
     remedy:
       kind === "LoadBalancerIP"
-        ? "kubectl describe service says why none was assigned: an AddressPool must have a free one, and fit"
+        ? detail !== undefined
+          ? "nothing: packets to it reach the nodes by that balancer"
+          : "kubectl describe service says why none was assigned: an AddressPool must have a free one, and fit"
         : "only Services with an address of their own can be announced: not headless ones, and no names",
   }),
   NoEndpoints: ({ family }) => ({

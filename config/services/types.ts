@@ -21,6 +21,8 @@ export interface ServiceView {
   annotations: Record<string, string>;
   type: "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName";
   addresses: Record<AddressKind, readonly string[]>;
+  /** Of its status with ipMode Proxy, and not among `addresses`: those of a balancer outside, for which kube-proxy has no rules. */
+  proxied?: readonly string[];
   loadBalancerClass?: string;
   /** Of external and load-balancer addresses, and of cluster addresses. */
   externalTrafficPolicy: TrafficPolicy;
@@ -31,7 +33,7 @@ export interface ServiceView {
 
 /** Of one address family. Endpoints that stand in several slices count once. */
 export interface EndpointCounts {
-  /** On this node: ready (null means so) and not terminating; and those that still serve, terminating ones too. */
+  /** On this node: ready (null means so); and those that still serve, terminating ones too. */
   localReady: number;
   localServing: number;
   /** Anywhere. */

@@ -64,15 +64,21 @@ const NO_RULES = "no Advertisement of type Service selects this node and has a n
 export function judgeService(state: State, view: ServiceView): Judgement[] {
   const found = Kinds.flatMap(kind => {
     const all = view.addresses[kind];
-    if (all.length === 0) return withoutAddress(view, kind);
+    const others = kind === "LoadBalancerIP" ? (view.proxied ?? []).map(address => ofBalancer(view, kind, address)) : [];
+    if (all.length === 0) return others.length > 0 ? others : withoutAddress(view, kind);
     const rules = rulesFor(state, view, kind);
-    return all.map(address => judgeAddress(state, view, kind, address, rules));
+    return [...all.map(address => judgeAddress(state, view, kind, address, rules)), ...others];
   });
   return found.length > 0 ? found : [broken(view, "ClusterIP", "", undefined, { link: "NoAddress", detail: noAddress(view) })];
 }
 
 function withoutAddress(view: ServiceView, kind: AddressKind): Judgement[] {
   return kind === "LoadBalancerIP" && view.type === "LoadBalancer" ? [broken(view, kind, "", undefined, { link: "NoAddress" })] : [];
+}
+
+function ofBalancer(view: ServiceView, kind: AddressKind, address: string): Judgement {
+  const detail = `${address} has ipMode Proxy in status.loadBalancer: it is a balancer's outside the cluster, and kube-proxy takes no packets to it`;
+  return broken(view, kind, address, undefined, { link: "NoAddress", detail });
 }
 
 function noAddress({ type }: ServiceView): string {
