@@ -308,6 +308,56 @@ test("a node that does not serve announces nothing, and takes back what it annou
   one.services.close();
 });
 
+test.each(["the source goes on", "the agent is replaced"])(
+  "labels of namespaces that are not known take nothing back, and add nothing: %s",
+  async how => {
+    const objects = ["web", "other"].flatMap((name, at) => [service(name, `192.0.2.${5 + at}`), slice(name, ["n2"])]);
+    const first = start();
+    first.answers.set(PROXY, ok);
+    first.services.apply(plan);
+    fill(first.index, ...objects);
+    await first.pass(100);
+    if (how === "the agent is replaced") first.services.close();
+
+    const one = how === "the agent is replaced" ? start() : first;
+    one.index.forgetNamespaces();
+    one.services.apply({ ...plan, rules: [{ ...rule, namespaceSelector: { matchLabels: { team: "a" } } }] });
+    fill(one.index, ...objects, service("new", "192.0.2.7"), slice("new", ["n2"]));
+    expect(one.prefixes()).toEqual(["192.0.2.5/32", "192.0.2.6/32"]);
+    expect(one.services.subject?.announcer.verdicts("shop/new")[0].message).toContain("not known yet");
+    // What is known counts.
+    fill(one.index, slice("other", []));
+    expect(one.prefixes()).toEqual(["192.0.2.5/32"]);
+    fill(one.index, slice("other", ["n2"]));
+    expect(one.prefixes()).toEqual(["192.0.2.5/32", "192.0.2.6/32"]);
+    one.index.setNamespace({ metadata: { name: "shop", labels: { team: "a" } } });
+    one.index.knowNamespaces();
+    one.index.settle();
+    expect(one.prefixes()).toEqual(["192.0.2.5/32", "192.0.2.6/32", "192.0.2.7/32"]);
+    one.index.deleteNamespace("shop");
+    one.index.settle();
+    expect(one.prefixes()).toEqual([]);
+    one.services.close();
+  },
+);
+
+test("what the source lets go of stays announced while the plan that needs it is in force", async () => {
+  const one = start();
+  one.answers.set(PROXY, ok);
+  one.services.apply(plan);
+  fill(one.index, service("web", "192.0.2.5"), slice("web", ["n2"]), service("gone", "192.0.2.6"), slice("gone", ["n2"]));
+  await one.pass(100);
+  one.index.forget();
+  await one.pass(100);
+  expect(one.prefixes()).toEqual(["192.0.2.5/32", "192.0.2.6/32"]);
+  fill(one.index, service("web", "192.0.2.5"), slice("web", ["n2"]));
+  expect(one.prefixes()).toEqual(["192.0.2.5/32"]);
+  one.index.forget();
+  one.services.apply(undefined);
+  expect(one.prefixes()).toEqual([]);
+  one.services.close();
+});
+
 test("a plan without rules takes all back, one with others changes at once, another speaker hears all", async () => {
   const one = start();
   one.answers.set(PROXY, ok);

@@ -16,6 +16,7 @@ import type { Problem } from "../platform/problem.ts";
 import { NamedTimers } from "./named-timers.ts";
 import { type Ask, askNode } from "./services/ask.ts";
 import { EndpointChecks } from "./services/endpoint-checks.ts";
+import { HeldPrefixes } from "./services/held-prefixes.ts";
 import { type SavedServices, ServiceMemory } from "./services/memory.ts";
 import { type ProxyState, ProxyWatch } from "./services/proxy-watch.ts";
 import { type QueryParts, type ServicesSubject, serviceQueries } from "./services/queries.ts";
@@ -72,6 +73,8 @@ export class Services {
   readonly #told = new Map<string, ServiceRoute>();
   /** The source has told all, and that was judged. */
   #begun = false;
+  /** Prefixes that were announced when it was seen that labels of namespaces are not known. */
+  #held: HeldPrefixes | undefined;
   /** Services to be judged again. */
   readonly #due = new Set<string>();
   /** There is something of the run before, and the machine was not started since. */
@@ -178,7 +181,12 @@ export class Services {
   }
 
   #hear(changed: ReadonlySet<string>): void {
-    if (this.#closed || !this.#isKnown()) return;
+    if (this.#closed) return;
+    if (!this.#isKnown()) {
+      // The source has let go of them: what is announced stays until the plan that needs them goes as well.
+      this.#begun = false;
+      return;
+    }
     // The first time all that there is: it replaces what the former agent left.
     if (this.#begun) this.#judgeSoon(changed);
     else this.#announceAll();
@@ -187,7 +195,12 @@ export class Services {
   #gates(): Gates {
     const { ready, reason } = this.#parts.serving();
     const isOpen = ready || this.#isFollowing();
-    return { ...(isOpen ? {} : { node: reason }), ...this.#proxy.gates, confirmed: service => this.#checks.has(service) };
+    return {
+      ...(isOpen ? {} : { node: reason }),
+      ...this.#proxy.gates,
+      confirmed: service => this.#checks.has(service),
+      held: address => this.#held?.has(address) === true,
+    };
   }
 
   /**
@@ -208,6 +221,7 @@ export class Services {
       this.#announceSaved();
       return;
     }
+    this.#hold();
     this.#saved = undefined;
     this.#begun = true;
     this.#due.clear();
@@ -224,6 +238,12 @@ export class Services {
     const isOpen = this.#plan !== undefined && node === undefined && proxy === undefined;
     if (isOpen === this.#told.size > 0) return;
     this.#become(new Map(isOpen ? this.#saved?.routes.map(route => [route.prefix, route]) : []));
+  }
+
+  /** Before anything is judged without labels of namespaces. */
+  #hold(): void {
+    if (this.#parts.index?.namespacesKnown !== false) this.#held = undefined;
+    else this.#held ??= new HeldPrefixes([...this.#told.keys(), ...(this.#saved?.routes.map(({ prefix }) => prefix) ?? [])]);
   }
 
   #become(routes: ReadonlyMap<string, ServiceRoute>): void {
@@ -245,6 +265,7 @@ export class Services {
   #judge(): void {
     const announcer = this.#announcer;
     if (this.#closed || !announcer || !this.#plan || !this.#isKnown()) return;
+    this.#hold();
     const isOver = sliceOf(this.#parts.clock);
     const changes = new Map<string, ServiceRoute | undefined>();
     for (const service of this.#due) {

@@ -105,6 +105,8 @@ export class Announcements {
       this.#writtenAt.delete(key);
       return;
     }
+    // Heard again once they are known.
+    if (!this.#index.namespacesKnown && this.#rules.some(({ rule }) => rule.namespaceSelector !== undefined)) return;
     const present = this.#present.get(key);
     const verdict = clusterVerdict(this.#rules, this.#index, view);
     const wanted = verdict && conditionOf(verdict);

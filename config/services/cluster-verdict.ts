@@ -85,6 +85,7 @@ function judgeBy({ rule, selects: any, eligible, excluded }: ClusterRule, index:
     services: () => index.services(),
     service: index.service.bind(index),
     namespaceLabels: index.namespaceLabels.bind(index),
+    namespacesKnown: index.namespacesKnown,
     endpoints: (key: string) => within(index, key, eligible),
   };
   const why = excluded ? { excluded: `all nodes that it selects have the label ${EXCLUDED_LABEL}` } : {};

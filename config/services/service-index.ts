@@ -40,6 +40,7 @@ export class ServiceIndex implements ServiceLookup {
   readonly #changed = new Set<string>();
   #listener: ((changed: ReadonlySet<string>) => void) | undefined;
   #complete = false;
+  #namespacesKnown = true;
 
   constructor(node: string | undefined) {
     this.#node = node;
@@ -70,6 +71,11 @@ export class ServiceIndex implements ServiceLookup {
       }
     }
     return counts;
+  }
+
+  /** A source that gives them later than the rest says so. */
+  get namespacesKnown(): boolean {
+    return this.#namespacesKnown;
   }
 
   namespaceLabels(name: string): Record<string, string> | undefined {
@@ -133,9 +139,27 @@ export class ServiceIndex implements ServiceLookup {
     if (this.#namespaces.delete(name)) this.#namespaceChanged(name);
   }
 
-  /** They are not known any more. */
+  /** All of them were told. */
+  knowNamespaces(): void {
+    if (this.#namespacesKnown) return;
+    this.#namespacesKnown = true;
+    this.#allChanged();
+  }
+
+  /** They are not known, or not any more. */
   forgetNamespaces(): void {
-    for (const name of [...this.#namespaces.keys()]) this.deleteNamespace(name);
+    this.#namespaces.clear();
+    if (!this.#namespacesKnown) return;
+    this.#namespacesKnown = false;
+    this.#allChanged();
+  }
+
+  /** Nobody follows them any more: that nothing is in here says nothing, until all was told again. */
+  forget(): void {
+    this.keepOnly(new Set(), new Set(), new Set());
+    this.forgetNamespaces();
+    this.#complete = false;
+    this.#listener?.(new Set(this.#changed));
   }
 
   /** Everything that is not among these is gone: after a reading of all. */
@@ -181,6 +205,10 @@ export class ServiceIndex implements ServiceLookup {
       anyServing: endpoints.some(({ ready, serving }) => ready || serving),
       endpoints: endpoints.filter(isKept),
     };
+  }
+
+  #allChanged(): void {
+    for (const [key, { view }] of this.#entries) if (view) this.#changed.add(key);
   }
 
   #namespaceChanged(name: string): void {

@@ -50,6 +50,8 @@ export interface ServiceLookup {
   endpoints(key: string): Endpoints;
   /** undefined: there is no such namespace, or it is not known. */
   namespaceLabels(name: string): Record<string, string> | undefined;
+  /** All namespaces that there are were told. */
+  readonly namespacesKnown: boolean;
 }
 
 /** An Advertisement of type Service on a node that it selects. Plain JSON, part of the plan. */

@@ -31,6 +31,8 @@ export interface Gates {
   ineligible?: string;
   /** The proxy has said that it has endpoints of this Service (ServiceView.healthCheckNodePort), or is waited for no more. */
   confirmed(service: string): boolean;
+  /** While labels of namespaces are not known: the address was announced before that. Absent: none was. */
+  held?(address: string): boolean;
 }
 
 export interface State {
@@ -59,6 +61,7 @@ interface Break {
 /** The order in which they are shown. */
 const Kinds: readonly AddressKind[] = ["LoadBalancerIP", "ExternalIP", "ClusterIP"];
 
+const NO_NAMESPACES = "Advertisements of type Service look at labels of its namespace, and these are not known yet";
 const NO_RULES = "no Advertisement of type Service selects this node and has a neighbour there";
 
 export function judgeService(state: State, view: ServiceView): Judgement[] {
@@ -92,16 +95,21 @@ function rulesFor({ plan, lookup }: State, view: ServiceView, kind: AddressKind)
     if (rule.loadBalancerClasses && (loadBalancerClass === undefined || !rule.loadBalancerClasses.includes(loadBalancerClass)))
       return false;
     if (!rule.namespaceSelector) return true;
+    if (!lookup.namespacesKnown) return true;
     const labels = lookup.namespaceLabels(view.namespace);
     return labels !== undefined && selects(rule.namespaceSelector, labels);
   });
 }
 
-function judgeAddress(state: State, view: ServiceView, kind: AddressKind, address: string, rules: readonly ServiceRule[]): Judgement {
+function judgeAddress(state: State, view: ServiceView, kind: AddressKind, address: string, possible: readonly ServiceRule[]): Judgement {
   const family: IpFamily = address.includes(":") ? 6 : 4;
+  const { plan, lookup, gates } = state;
+  // What a rule that looks at namespaces would say is not known: it leaves what is announced, and adds nothing.
+  const isUnknown = (rule: ServiceRule) => rule.namespaceSelector !== undefined && !lookup.namespacesKnown && !gates.held?.(address);
+  const rules = possible.filter(rule => !isUnknown(rule));
   if (rules.length === 0) {
-    const { plan } = state;
-    return broken(view, kind, address, family, { link: "NoAdvertisement", ...(plan ? {} : { detail: NO_RULES }) });
+    const detail = !plan ? NO_RULES : possible.length > 0 ? NO_NAMESPACES : undefined;
+    return broken(view, kind, address, family, { link: "NoAdvertisement", ...(detail === undefined ? {} : { detail }) });
   }
   const policy = policyOf(view, kind);
   const counts = state.lookup.endpoints(view.key)[family];

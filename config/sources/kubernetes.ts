@@ -8,7 +8,7 @@ import { type Collection, ListWatch, type ListWatchParts } from "../../kubernete
 import type { ApiObject } from "../../kubernetes/types.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Logger } from "../../platform/log.ts";
-import { type NodeNeeds, neededServices } from "../compile/needs.ts";
+import { type NodeNeeds, neededServices, type ServiceNeeds } from "../compile/needs.ts";
 import { apiVersion, GROUP } from "../resources/common.ts";
 import { type AnyResource, collect, kindRows, type Resources } from "../resources/kinds.ts";
 import { ServiceIndex } from "../services/service-index.ts";
@@ -77,6 +77,8 @@ export class KubernetesSource implements ResourceSource {
   /** Of those that are needed, in order. */
   #secretNames: readonly string[] = [];
   #services: ServiceWatches | undefined;
+  /** By the present objects. */
+  #serviceNeeds: ServiceNeeds | undefined;
   #listener: ResourceListener | undefined;
   #waiting: { resolve(): void; reject(error: Error): void } | undefined;
   readonly #gatherer: Gatherer;
@@ -202,9 +204,11 @@ export class KubernetesSource implements ResourceSource {
       if (!this.#resources) return;
     }
     this.#deliver();
+    // A plan that needs them is in force until the listener has got these objects.
+    if (!this.#dirty && !this.#isWaiting()) this.#releaseServices();
   }
 
-  /** Follows what the present objects make needed, and no more what they do not. */
+  /** Follows what the present objects make needed, and no more what they do not; Services until that is delivered. */
   #settleNeeds(): void {
     if (![...this.#kinds.values()].every(({ watch }) => watch.synced) || !this.#self?.watch.synced) return;
     const known = collect([...this.#kinds.values(), this.#self].flatMap(({ store }) => [...store.objects()])).resources;
@@ -257,17 +261,30 @@ export class KubernetesSource implements ResourceSource {
     // One that cannot be read may be in force in a plan that was saved.
     const isUnread = this.#kinds.get("Advertisement")?.store.hasUnread;
     const needs = isUnread ? { namespaces: true } : neededServices(own, this.#options.node);
-    if (!needs) {
-      if (!this.#services) return;
-      void this.#services.close();
-      this.#services = undefined;
-      this.services.keepOnly(new Set(), new Set(), new Set());
-      this.services.settle();
-    } else if (this.#services) this.#services.setNamespaces(needs.namespaces);
-    else {
-      this.#services = new ServiceWatches(this.services, this.#parts, { ...needs, changed: () => this.#changed() });
-      this.#services.start();
+    this.#serviceNeeds = needs;
+    if (!needs) return;
+    if (this.#services) {
+      if (needs.namespaces) this.#services.setNamespaces(true);
+      return;
     }
+    this.#services = new ServiceWatches(this.services, this.#parts, { ...needs, changed: () => this.#changed() });
+    this.#services.start();
+  }
+
+  #releaseServices(): void {
+    if (this.#serviceNeeds) {
+      this.#services?.setNamespaces(this.#serviceNeeds.namespaces);
+      return;
+    }
+    if (!this.#services) return;
+    void this.#services.close();
+    this.#services = undefined;
+    this.services.forget();
+  }
+
+  /** What is needed of them is waited for. */
+  #waitsForServices(): boolean {
+    return this.#serviceNeeds !== undefined && this.#services?.ready === false;
   }
 
   #beginNodes(wanted: ReadonlySet<string>): void {
@@ -289,14 +306,14 @@ export class KubernetesSource implements ResourceSource {
     const self = this.#self?.watch.synced === true;
     const kinds = [...this.#kinds.values()].every(({ watch }) => watch.synced);
     const secrets = [...this.#secrets.values()].every(({ watch }) => watch.synced || watch.failed);
-    return self && kinds && secrets && !this.#nextNodes && this.#services?.ready !== false;
+    return self && kinds && secrets && !this.#nextNodes && !this.#waitsForServices();
   }
 
   /** For nodes, Secrets or Services that the present objects need and that are not known yet. */
   #isWaiting(): boolean {
     return (
       this.#nextNodes !== undefined ||
-      this.#services?.ready === false ||
+      this.#waitsForServices() ||
       [...this.#secrets.values()].some(({ watch }) => !watch.synced && !watch.failed)
     );
   }
@@ -325,7 +342,7 @@ export class KubernetesSource implements ResourceSource {
 
   /** What fails of that which the first delivery waits for. */
   #blocking(): string | undefined {
-    const services = this.#services?.ready === false ? this.#services.watches : [];
+    const services = this.#waitsForServices() ? (this.#services?.watches ?? []) : [];
     return failureText(this.#parts.client.server, [...this.#followed().map(({ watch }) => watch), ...services]);
   }
 

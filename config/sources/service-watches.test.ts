@@ -1,5 +1,6 @@
 /** Against a server over real HTTP/2; with a real API server: test/kubernetes/services.test.ts. */
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { FakeClock } from "../../bgpd/testing/fake-clock.ts";
 import type { ApiClient } from "../../kubernetes/client.ts";
 import { WatchServer } from "../../kubernetes/testing/watch-server.ts";
 import type { ApiObject } from "../../kubernetes/types.ts";
@@ -77,7 +78,7 @@ test("all that is there is told at once, then what changes, of each namespace it
   await eventually(() => told.at(-1)).toEqual(["c/web"]);
 });
 
-test("nothing is told before slices are known too, unless they are refused", async () => {
+test("nothing is told before slices are known too, though nothing else waits for what is refused", async () => {
   server.set(services, service("a", "web"));
   server.set(slices, slice("a", "web", ["10.244.1.2"]));
   server.refused.set(slices, 500);
@@ -93,21 +94,56 @@ test("nothing is told before slices are known too, unless they are refused", asy
   await eventually(keys).toEqual(["a/web"]);
   expect([started.ready, told]).toEqual([false, []]);
   server.refused.set(slices, 403);
-  await eventually(() => told).toEqual([["a/web"]]);
-  expect([started.ready, started.synced]).toEqual([true, false]);
+  await eventually(() => started.ready).toBe(true);
+  // That there are none is not known.
+  expect([started.synced, told, index.complete]).toEqual([false, [], false]);
   const before = changes;
   server.refused.clear();
-  await eventually(() => told).toEqual([["a/web"], ["a/web"]]);
+  await eventually(() => told).toEqual([["a/web"]]);
   expect(index.endpoints("a/web")[4].localReady).toBe(1);
   expect([started.synced, started.failures, changes > before]).toEqual([true, [], true]);
 });
 
-test("a server that goes on failing is not waited for without end", async () => {
+test.each([
+  ["services", services, 500],
+  ["slices", slices, 429],
+])(
+  "a server that goes on failing to give %s is not waited for without end, and what it does not say is not known",
+  async (_, path, status) => {
+    server.set(services, service("a", "web"));
+    server.set(slices, slice("a", "web", ["10.244.1.2"]));
+    server.refused.set(path, status);
+    const started = start();
+    await eventually(() => started.ready).toBe(true);
+    expect([told, index.complete]).toEqual([[], false]);
+    server.refused.clear();
+    await eventually(() => told).toEqual([["a/web"]]);
+  },
+);
+
+test("without namespaces the rest is known, and that they are not; each time they are waited for anew", async () => {
   server.set(services, service("a", "web"));
-  server.refused.set(slices, 500);
-  const started = start();
-  await eventually(() => started.ready).toBe(true);
-  await eventually(() => told).toEqual([["a/web"]]);
+  server.set(namespaces, namespace("a", "red"));
+  server.refused.set(namespaces, 500);
+  const clock = new FakeClock();
+  watches = new ServiceWatches(index, { client, clock, log: quiet, random: () => 0.5 }, { namespaces: false });
+  const started = watches;
+  started.start();
+  const advanced = <T>(milliseconds: number, read: () => T) =>
+    eventually(() => {
+      clock.advance(milliseconds);
+      return read();
+    });
+  await advanced(5, () => told).toEqual([["a/web"]]);
+  clock.advance(3_600_000);
+  started.setNamespaces(true);
+  await eventually(() => started.failures.map(({ error }) => error.status)).toEqual([500]);
+  expect([started.ready, index.namespacesKnown]).toEqual([false, false]);
+  clock.advance(10_000);
+  expect([started.ready, index.namespacesKnown, index.complete]).toEqual([true, false, true]);
+  server.refused.clear();
+  await advanced(1000, () => index.namespacesKnown).toBe(true);
+  await advanced(5, () => told).toEqual([["a/web"], ["a/web"]]);
 });
 
 test("namespaces are followed while they are looked at", async () => {

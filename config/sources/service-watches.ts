@@ -40,7 +40,7 @@ const LONGEST = 50;
 /** Milliseconds until a server that fails to give them is waited for no longer. A refusal is not waited for at all. */
 const PATIENCE = 10_000;
 
-/** The index is empty when this begins. */
+/** The index is empty when this begins. It is settled once Services and slices are known: what was not heard is not gone. */
 export class ServiceWatches {
   readonly #index: ServiceIndex;
   readonly #parts: ListWatchParts;
@@ -56,6 +56,7 @@ export class ServiceWatches {
     this.#index = index;
     this.#parts = parts;
     this.#options = options;
+    index.forgetNamespaces();
     this.#gatherer = new Gatherer(parts.clock, { quiet: QUIET, longest: LONGEST }, () => this.#settle());
     const setService = (object: ApiObject) => {
       options.seen?.(object);
@@ -75,7 +76,7 @@ export class ServiceWatches {
     return this.watches.every(({ synced }) => synced);
   }
 
-  /** All that can be had was said once: the server refuses the rest, or has failed to give it for some time. */
+  /** Nothing else is to wait any longer: all was said once, or the server refuses the rest, or has failed to give it for some time. */
   get ready(): boolean {
     return this.watches.every(watch => watch.synced || isRefused(watch) || (watch.failed && !this.#isPatient));
   }
@@ -88,17 +89,16 @@ export class ServiceWatches {
     if (this.#started) return;
     this.#started = true;
     for (const watch of this.#watches.values()) watch.start();
-    this.#patience = this.#parts.clock.after(PATIENCE, () => {
-      this.#isPatient = false;
-      this.#gatherer.changed();
-      this.#options.changed?.();
-    });
+    this.#bePatient();
   }
 
   /** From now on labels of namespaces are looked at, or no more. */
   setNamespaces(wanted: boolean): void {
     const watch = this.#watches.get("namespaces");
-    if (wanted && !watch) this.#followNamespaces();
+    if (wanted && !watch) {
+      this.#followNamespaces();
+      if (this.#started) this.#bePatient();
+    }
     if (wanted || !watch) return;
     this.#watches.delete("namespaces");
     void watch.close();
@@ -112,6 +112,15 @@ export class ServiceWatches {
     this.#gatherer.cancel();
     await Promise.all(this.watches.map(watch => watch.close()));
     this.#gatherer.cancel();
+  }
+
+  #bePatient(): void {
+    this.#patience?.cancel();
+    this.#isPatient = true;
+    this.#patience = this.#parts.clock.after(PATIENCE, () => {
+      this.#isPatient = false;
+      this.#options.changed?.();
+    });
   }
 
   #followNamespaces(): void {
@@ -137,9 +146,11 @@ export class ServiceWatches {
     this.#watches.set(collection, watch);
   }
 
-  /** Before all is known a Service would seem to have no endpoints. */
+  /** Before all is known a Service would seem to have no endpoints. Without namespaces all else is known: the index says that these are not. */
   #settle(): void {
-    this.#isTold ||= this.ready;
+    const isSynced = (collection: keyof typeof Collections) => this.#watches.get(collection)?.synced === true;
+    if (isSynced("namespaces")) this.#index.knowNamespaces();
+    this.#isTold ||= isSynced("services") && isSynced("slices");
     if (this.#isTold) this.#index.settle();
   }
 }

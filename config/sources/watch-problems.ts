@@ -49,7 +49,9 @@ function refusedServices(refused: readonly ListWatch[]): Problem[] {
   if (refused.length === 0) return [];
   const names = refused.map(({ collection }) => collection.name).join(", ");
   const since = refused.every(({ synced }) => synced) && new Date(refused[0].failed?.since ?? 0).toISOString();
-  const effect = since ? `what was known stays in force since ${since}` : "addresses of Services that need them are not announced";
+  const effect = since
+    ? `what was known stays in force since ${since}`
+    : "addresses of Services that need them are not announced, but for those that were before";
   return [
     {
       severity: "warning",
