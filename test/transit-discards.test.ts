@@ -11,7 +11,7 @@ import { TestNetwork } from "./network.ts";
 const SERVER = "require('net').createServer(s => s.end('hello')).listen(8080, '::', () => console.log('ready'))";
 /** Prints what came, or why nothing did. */
 const ASK = `const [host, port] = process.argv.slice(1);
-const socket = require('net').connect({ host, port: Number(port), timeout: 1000 });
+const socket = require('net').connect({ host, port: Number(port), timeout: 5000 });
 const end = text => { console.log(text); process.exit(); };
 socket.on('data', data => end(String(data))).on('timeout', () => end('silence')).on('error', error => end(error.code));`;
 const SEND = `const [host] = process.argv.slice(1);
