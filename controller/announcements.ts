@@ -65,7 +65,7 @@ export class Announcements {
   }
 
   /** The objects are these now. */
-  use(resources: Pick<Resources, "advertisements" | "nodes">): void {
+  use(resources: Pick<Resources, "advertisements" | "nodes" | "peers">): void {
     if (this.#closed) return;
     this.#rules = clusterRules(resources);
     if (this.#rules.length === 0 && !this.#watches) return;

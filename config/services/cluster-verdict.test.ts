@@ -5,7 +5,8 @@ import { clusterRules, clusterVerdict } from "./cluster-verdict.ts";
 import { ServiceIndex } from "./service-index.ts";
 import { EXCLUDED_LABEL } from "./types.ts";
 
-const read = (object: object) => checkObject(object).object as AnyResource;
+/** A field that is undefined is absent. */
+const read = (object: object) => checkObject(JSON.parse(JSON.stringify(object))).object as AnyResource;
 const node = (name: string, labels: Record<string, string> = {}) =>
   read({ apiVersion: "v1", kind: "Node", metadata: { name, labels: { name, ...labels } }, spec: {}, status: {} });
 const advertisement = (service: object = {}, spec: object = {}) =>
@@ -22,7 +23,20 @@ const advertisement = (service: object = {}, spec: object = {}) =>
     },
   });
 
-function judged(objects: AnyResource[], service: object, endpoints: { node: string; ready?: boolean }[] = [], labels = {}) {
+const peer = (name: string, spec: object = {}) =>
+  read({
+    apiVersion: "podlane.io/v1alpha1",
+    kind: "Peer",
+    metadata: { name, labels: { name } },
+    spec: { nodeSelector: {}, asn: 65000, address: "192.0.2.254", ...spec },
+  });
+
+function judged(
+  objects: AnyResource[],
+  service: object,
+  endpoints: { node: string; ready?: boolean; terminating?: boolean }[] = [],
+  labels = {},
+) {
   const index = new ServiceIndex(undefined);
   const ingress = [{ ip: "192.0.2.5" }];
   index.setService({
@@ -34,10 +48,13 @@ function judged(objects: AnyResource[], service: object, endpoints: { node: stri
   index.setSlice({
     metadata: { name: "web-1", namespace: "shop", labels: { "kubernetes.io/service-name": "web" } },
     addressType: "IPv4",
-    endpoints: endpoints.map(({ node: nodeName, ready = true }, i) => ({ addresses: [`10.244.0.${i}`], nodeName, conditions: { ready } })),
+    endpoints: endpoints.map(({ node: nodeName, ready = true, terminating = false }, i) => {
+      const conditions = { ready, ...(terminating ? { terminating, serving: true } : {}) };
+      return { addresses: [`10.244.0.${i}`], nodeName, conditions };
+    }),
   });
   const [view] = index.services();
-  return clusterVerdict(clusterRules(collect(objects).resources), index, view);
+  return clusterVerdict(clusterRules(collect([peer("tor"), ...objects]).resources), index, view);
 }
 
 const nodes = [node("n1"), node("n2"), node("n3", { [EXCLUDED_LABEL]: "" })];
@@ -47,19 +64,56 @@ test("policy Cluster: from all nodes that take traffic from outside", () => {
   expect(judged([...nodes, advertisement()], {}, here)).toEqual({
     announced: true,
     reason: "Announced",
-    message: "192.0.2.5 by Advertisement/vips from 2 nodes, where these are ready (podlane services shop/web)",
+    message: "192.0.2.5 by Advertisement/vips; podlane services shop/web --all-nodes says from where",
   });
 });
 
+test("a node or an endpoint more or less does not change a word", () => {
+  for (const spec of [{}, { externalTrafficPolicy: "Local" }]) {
+    const other = read({ ...advertisement(), metadata: { name: "others" } });
+    const [few, more] = [[nodes[1]], [...nodes, node("n4")]].map(all => judged([...all, advertisement(), other], spec, here));
+    expect(more).toEqual(few);
+    expect(judged([...nodes, advertisement(), other], spec, [{ node: "n1" }])).toEqual(few);
+  }
+});
+
 test("policy Local: from those with ready endpoints", () => {
-  const local = { externalTrafficPolicy: "Local" };
-  expect(judged([...nodes, advertisement()], local, here)?.message).toContain("from n2, where");
-  expect(judged([...nodes, advertisement({ excludedNodes: "Ignore" })], local, here)?.message).toContain("from n2, n3, where");
-  expect(judged([...nodes, advertisement({}, { nodeSelector: { matchLabels: { name: "n1" } } })], local, here)).toMatchObject({
+  expect(judged([...nodes, advertisement()], local(), here)).toMatchObject({ announced: true });
+  expect(judged([...nodes, advertisement()], local(), [here[1]])).toMatchObject({ announced: false, reason: "NoEndpointHere" });
+  expect(judged([...nodes, advertisement({ excludedNodes: "Ignore" })], local(), [here[1]])).toMatchObject({ announced: true });
+  expect(judged([...nodes, advertisement({}, { nodeSelector: { matchLabels: { name: "n1" } } })], local(), here)).toMatchObject({
     announced: false,
     reason: "NoEndpointHere",
   });
 });
+
+test("policy Local: from those with endpoints that end but answer, where none is ready anywhere", () => {
+  const ending = { node: "n1", ready: false, terminating: true };
+  expect(judged([...nodes, advertisement()], local(), [ending])).toMatchObject({ announced: true });
+  expect(judged([...nodes, advertisement()], local(), [{ ...ending, node: "n3" }])).toMatchObject({ reason: "NoEndpointHere" });
+  expect(judged([...nodes, advertisement()], local(), [ending, { node: "n3" }])).toMatchObject({ reason: "NoEndpointHere" });
+});
+
+const byPeer = { nodeSelector: { matchLabels: { name: "n1" } } };
+
+test.each([
+  ["by a peer of its name", { peerSelector: undefined, peers: ["tor"] }, {}, "Announced"],
+  ["by no peer of these labels", { peerSelector: { matchLabels: { name: "x" } } }, {}, "NoAdvertisement"],
+  ["by no peer of that name", { peerSelector: undefined, peers: ["x"] }, {}, "NoAdvertisement"],
+  ["by the mesh alone", { peerSelector: undefined, mesh: true }, {}, "Announced"],
+  ["by a template", { peerSelector: { matchLabels: { name: "base" } } }, {}, "NoAdvertisement"],
+  ["by a peer of a node with an endpoint", { peerSelector: { matchLabels: { name: "leaf" } } }, {}, "Announced"],
+  ["by a peer of no node with an endpoint", { peerSelector: { matchLabels: { name: "leaf" } } }, local(), "NoEndpointHere"],
+  ["by a peer of no selected node", { ...byPeer, peers: ["spine"], peerSelector: undefined }, {}, "NoAdvertisement"],
+])("heard %s", (_, spec, service, reason) => {
+  const base = peer("base", { template: true, nodeSelector: undefined, address: undefined });
+  const others = [base, peer("leaf", byPeer), peer("spine", { nodeSelector: { matchLabels: { name: "n2" } } })];
+  expect(judged([...nodes, ...others, advertisement({}, spec)], service, here)).toMatchObject({ reason });
+});
+
+function local() {
+  return { externalTrafficPolicy: "Local" };
+}
 
 test.each([
   ["no endpoint is ready", [...nodes, advertisement()], {}, [{ node: "n1", ready: false }], "NoEndpoints"],

@@ -5,7 +5,7 @@
 
 import { byName, selects, someOf } from "../compile/context.ts";
 import { ruleOf } from "../compile/services.ts";
-import type { Resources } from "../resources/kinds.ts";
+import type { Advertisement, Resources, Selector } from "../resources/kinds.ts";
 import type { ServiceIndex } from "./service-index.ts";
 import { type Endpoints, EXCLUDED_LABEL, Links, type ServiceRule, type ServiceView } from "./types.ts";
 import { type Judgement, judgeService } from "./verdicts.ts";
@@ -29,21 +29,31 @@ export interface ClusterVerdict {
   message: string;
 }
 
-const NODES_TOLD = 5;
+const ADDRESSES_TOLD = 5;
 const open = { confirmed: () => true };
 
-/** Of all that have a peer or the mesh that hears it is for each node to see: it has the sessions. */
-export function clusterRules({ advertisements, nodes }: Pick<Resources, "advertisements" | "nodes">): ClusterRule[] {
+/** A node counts where a Peer that hears it selects the node as well, or the mesh hears it. Whether the session is up that node knows. */
+export function clusterRules({ advertisements, nodes, peers }: Pick<Resources, "advertisements" | "nodes" | "peers">): ClusterRule[] {
   return byName(advertisements).flatMap(({ metadata, spec }) => {
     if (!spec.service) return [];
     const rule = ruleOf(`Advertisement/${metadata.name}`, spec, spec.service);
-    const selected = [...nodes.values()].filter(node => selects(spec.nodeSelector, node.metadata.labels ?? {}));
+    const heardBy = listeners(spec, peers);
+    const isHeard = (labels: Record<string, string>) => spec.mesh || heardBy.some(selector => selects(selector, labels));
+    const selected = [...nodes.values()].filter(({ metadata: { labels = {} } }) => selects(spec.nodeSelector, labels) && isHeard(labels));
     const takes = (labels: Record<string, string> = {}) => rule.ignoreExclusion || !Object.hasOwn(labels, EXCLUDED_LABEL);
     const outside = rule.addresses.some(kind => kind !== "ClusterIP");
     const taking = selected.filter(node => !outside || takes(node.metadata.labels));
     const excluded = taking.length === 0;
     const eligible = new Set((excluded ? selected : taking).map(({ metadata: { name } }) => name));
     return [{ rule, selects: selected.length > 0, eligible, excluded }];
+  });
+}
+
+/** The nodeSelectors of the Peers that hear it. */
+function listeners({ peers: named = [], peerSelector }: Advertisement["spec"], peers: Resources["peers"]): Selector[] {
+  return [...peers.values()].flatMap(({ metadata: { name, labels = {} }, spec: { template, nodeSelector } }) => {
+    const hears = named.includes(name) || (peerSelector !== undefined && selects(peerSelector, labels));
+    return hears && !template && nodeSelector ? nodeSelector : [];
   });
 }
 
@@ -55,16 +65,8 @@ export function clusterVerdict(rules: readonly ClusterRule[], index: ServiceInde
   const told = all.filter(({ verdict }) => verdict.announced);
   if (told.length > 0) {
     const by = judged.filter(({ judgements }) => judgements.some(({ verdict }) => verdict.announced));
-    return {
-      announced: true,
-      reason: "Announced",
-      message: announcedText(
-        by.map(({ one }) => one),
-        index,
-        view,
-        told,
-      ),
-    };
+    const sources = by.map(({ one }) => one.rule.source);
+    return { announced: true, reason: "Announced", message: announcedText(sources, view, told) };
   }
   const interesting = all.filter(({ verdict }) => verdict.link !== "NoAdvertisement" || view.type === "LoadBalancer");
   if (interesting.length === 0) return undefined;
@@ -95,19 +97,15 @@ function judgeBy({ rule, selects: any, eligible, excluded }: ClusterRule, index:
 function within(index: ServiceIndex, key: string, eligible: ReadonlySet<string>): Endpoints {
   const counts = index.endpoints(key);
   const of = (family: 4 | 6) => {
-    const here = [...index.readyByNode(key, family)].filter(([node]) => eligible.has(node)).reduce((sum, [, ready]) => sum + ready, 0);
-    return { ...counts[family], localReady: here, localServing: here };
+    const { ready, serving } = index.endpointNodes(key, family);
+    const among = (nodes: ReadonlySet<string>) => Number([...nodes].some(node => eligible.has(node)));
+    return { ...counts[family], localReady: among(ready), localServing: among(serving) };
   };
   return { 4: of(4), 6: of(6) };
 }
 
-function announcedText(by: readonly ClusterRule[], index: ServiceIndex, view: ServiceView, told: readonly Judgement[]): string {
+/** Neither nodes nor how many: each that comes or goes would have the conditions of all Services written anew. */
+function announcedText(sources: readonly string[], { key }: ServiceView, told: readonly Judgement[]): string {
   const addresses = [...new Set(told.map(({ verdict }) => verdict.address))];
-  const sources = [...new Set(by.map(({ rule }) => rule.source))];
-  const local = view.externalTrafficPolicy === "Local" && told.some(({ verdict }) => verdict.kind !== "ClusterIP");
-  const isEligible = (node: string) => by.some(({ eligible }) => eligible.has(node));
-  const holders = new Set(([4, 6] as const).flatMap(family => [...index.readyByNode(view.key, family).keys()]).filter(isEligible));
-  const all = by.length === 1 ? by[0].eligible.size : new Set(by.flatMap(({ eligible }) => [...eligible])).size;
-  const from = local ? someOf([...holders].sort(), NODES_TOLD) : all === 1 ? "1 node" : `${all} nodes`;
-  return `${someOf(addresses, NODES_TOLD)} by ${sources.join(", ")} from ${from}, where these are ready (podlane services ${view.key})`;
+  return `${someOf(addresses, ADDRESSES_TOLD)} by ${sources.join(", ")}; podlane services ${key} --all-nodes says from where`;
 }

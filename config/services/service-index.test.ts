@@ -36,14 +36,14 @@ test("endpoints of all slices count once, conditions that are null mean ready, a
   });
 });
 
-test("who looks at the whole cluster sees on which nodes endpoints are ready, each once", () => {
+test("who looks at the whole cluster sees on which nodes endpoints are ready, and on which they answer", () => {
   const index = new ServiceIndex(undefined);
   index.setSlice(slice("a", [endpoint("10.244.1.2", "n1"), endpoint("10.244.2.2", "n2"), { addresses: ["10.244.9.9"] }]));
-  index.setSlice(slice("b", [endpoint("10.244.1.2", "n1"), endpoint("10.244.3.2", "n3", { ready: false })]));
-  expect([...index.readyByNode("shop/web", 4)]).toEqual([
-    ["n1", 1],
-    ["n2", 1],
-  ]);
+  const ending = { ready: false, serving: true, terminating: true };
+  const dead = endpoint("10.244.4.2", "n4", { ready: false });
+  index.setSlice(slice("b", [endpoint("10.244.1.2", "n1"), endpoint("10.244.3.2", "n3", ending), dead]));
+  expect(index.endpointNodes("shop/web", 4)).toEqual({ ready: new Set(["n1", "n2"]), serving: new Set(["n1", "n2", "n3"]) });
+  expect(index.endpointNodes("shop/web", 6)).toEqual({ ready: new Set(), serving: new Set() });
   expect(index.endpoints("shop/web")[4]).toEqual({ localReady: 0, localServing: 0, anyReady: true, anyServing: true });
 });
 
@@ -60,6 +60,25 @@ test("a change that changes nothing is told to nobody", () => {
   index.settle();
   expect(heard).toEqual([["shop/web"], ["shop/web"]]);
   expect(index.endpoints("shop/web")[4].anyReady).toBe(false);
+});
+
+test("who looks at the whole cluster hears that endpoints are on other nodes, or answer only, and of nothing else", () => {
+  const index = new ServiceIndex(undefined);
+  const heard: string[][] = [];
+  index.listen(changed => void heard.push([...changed]));
+  const set = (...endpoints: object[]) => {
+    heard.length = 0;
+    index.setSlice(slice("a", endpoints));
+    index.settle();
+    return heard.length;
+  };
+  const ending = { ready: false, serving: true, terminating: true };
+  index.setService(service());
+  index.settle();
+  expect(set(endpoint("10.244.1.2", "n1"), endpoint("10.244.2.2", "n2", ending))).toBe(1);
+  expect(set(endpoint("10.244.1.3", "n1"), endpoint("10.244.1.4", "n1"), endpoint("10.244.2.2", "n2", ending))).toBe(0);
+  expect(set(endpoint("10.244.3.2", "n3"), endpoint("10.244.2.2", "n2", ending))).toBe(1);
+  expect(set(endpoint("10.244.3.2", "n3"), endpoint("10.244.1.2", "n1", ending))).toBe(1);
 });
 
 test("slices may come before their Service, outlive it, and change to another one", () => {

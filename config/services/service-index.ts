@@ -12,7 +12,17 @@ interface Entry {
   view?: ServiceView;
   slices: StoredSlice[];
   endpoints: Endpoints;
+  /** For who looks at the whole cluster. */
+  nodes?: NodesByFamily;
 }
+
+/** Nodes with endpoints that take new connections, and with those that answer, though they may be about to end. */
+export interface EndpointNodes {
+  ready: ReadonlySet<string>;
+  serving: ReadonlySet<string>;
+}
+
+type NodesByFamily = Record<IpFamily, EndpointNodes>;
 
 /** Of a slice what is asked for. With 50,000 endpoints in a cluster an agent keeps its own alone. */
 interface StoredSlice {
@@ -20,7 +30,7 @@ interface StoredSlice {
   family: IpFamily;
   anyReady: boolean;
   anyServing: boolean;
-  /** Of this node; where there is none, those of any node that are ready. */
+  /** Of this node; where there is none, those of any node that answer. */
   endpoints: EndpointView[];
 }
 
@@ -29,6 +39,7 @@ const nothing: EndpointCounts = { localReady: 0, localServing: 0, anyReady: fals
 const elsewhere: EndpointCounts = { localReady: 0, localServing: 0, anyReady: true, anyServing: true };
 const noEndpoints: Endpoints = { 4: nothing, 6: nothing };
 const onlyElsewhere: Endpoints = { 4: elsewhere, 6: nothing };
+const nowhere: EndpointNodes = { ready: new Set(), serving: new Set() };
 
 export class ServiceIndex implements ServiceLookup {
   /** undefined: of none, as for what looks at the whole cluster. */
@@ -58,19 +69,9 @@ export class ServiceIndex implements ServiceLookup {
     return this.#entries.get(key)?.endpoints ?? noEndpoints;
   }
 
-  /** Nodes with ready endpoints, and how many, each counted once: for who looks at the whole cluster. An index of a node has that node alone. */
-  readyByNode(key: string, family: IpFamily): Map<string, number> {
-    const seen = new Set<string>();
-    const counts = new Map<string, number>();
-    for (const slice of this.#entries.get(key)?.slices ?? []) {
-      if (slice.family !== family) continue;
-      for (const { address, node, ready } of slice.endpoints) {
-        if (!ready || node === undefined || seen.has(address)) continue;
-        seen.add(address);
-        counts.set(node, (counts.get(node) ?? 0) + 1);
-      }
-    }
-    return counts;
+  /** For who looks at the whole cluster: an index of a node does not know. */
+  endpointNodes(key: string, family: IpFamily): EndpointNodes {
+    return this.#entries.get(key)?.nodes?.[family] ?? nowhere;
   }
 
   /** A source that gives them later than the rest says so. */
@@ -197,7 +198,8 @@ export class ServiceIndex implements ServiceLookup {
   }
 
   #stored(key: string, { family, endpoints }: SliceView): StoredSlice {
-    const isKept = (one: EndpointView) => (this.#node === undefined ? one.ready && one.node !== undefined : one.node === this.#node);
+    const answers = ({ ready, serving }: EndpointView) => ready || serving;
+    const isKept = (one: EndpointView) => (this.#node === undefined ? answers(one) && one.node !== undefined : one.node === this.#node);
     return {
       key,
       family,
@@ -218,9 +220,18 @@ export class ServiceIndex implements ServiceLookup {
   #count(entry: Entry): void {
     const [four, six] = [this.#countsOf(entry, 4), this.#countsOf(entry, 6)];
     const { endpoints } = entry;
-    if (isSame(four, endpoints[4]) && isSame(six, endpoints[6])) return;
+    const moved = this.#node === undefined && this.#findNodes(entry);
+    if (!moved && isSame(four, endpoints[4]) && isSame(six, endpoints[6])) return;
     entry.endpoints = four === elsewhere && six === nothing ? onlyElsewhere : { 4: four, 6: six };
     if (entry.view) this.#changed.add(entry.key);
+  }
+
+  /** True: they are others. */
+  #findNodes(entry: Entry): boolean {
+    const nodes: NodesByFamily = { 4: nodesOf(entry, 4), 6: nodesOf(entry, 6) };
+    const before = entry.nodes ?? { 4: nowhere, 6: nowhere };
+    entry.nodes = nodes;
+    return !isDeepStrictEqual(nodes, before);
   }
 
   #countsOf({ slices }: Entry, family: IpFamily): EndpointCounts {
@@ -240,6 +251,19 @@ export class ServiceIndex implements ServiceLookup {
     // Of ten thousand Services most have the same ones.
     return [nothing, elsewhere].find(one => isSame(one, counts)) ?? counts;
   }
+}
+
+function nodesOf({ slices }: Entry, family: IpFamily): EndpointNodes {
+  const [ready, serving] = [new Set<string>(), new Set<string>()];
+  for (const slice of slices) {
+    if (slice.family !== family) continue;
+    for (const one of slice.endpoints) {
+      if (one.node === undefined) continue;
+      serving.add(one.node);
+      if (one.ready) ready.add(one.node);
+    }
+  }
+  return serving.size > 0 ? { ready, serving } : nowhere;
 }
 
 function isSame(a: EndpointCounts, b: EndpointCounts): boolean {

@@ -71,7 +71,9 @@ describe("the leader says of a Service", () => {
 
     await create(SLICES, slice);
     await vi.waitFor(async () => expect(await announced()).toMatchObject({ status: "True", reason: "Announced" }), wait);
-    expect(await announced()).toMatchObject({ message: expect.stringContaining("192.0.2.7 by Advertisement/vips from 1 node, ") });
+    expect(await announced()).toMatchObject({
+      message: expect.stringContaining("192.0.2.7 by Advertisement/vips; podlane services default/web"),
+    });
 
     await server.call("DELETE", `${ADVERTISEMENTS}/vips`);
     await vi.waitFor(async () => expect(await announced()).toBeUndefined(), wait);
