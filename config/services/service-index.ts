@@ -88,6 +88,11 @@ export class ServiceIndex implements ServiceLookup {
     this.#listener = listener;
   }
 
+  /** It is told as one that has changed, though nothing that is read here has. */
+  touch(key: string): void {
+    this.#changed.add(key);
+  }
+
   setService(object: RawObject): void {
     const view = readService(object);
     const entry = this.#entry(view.key);

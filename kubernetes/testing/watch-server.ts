@@ -1,6 +1,7 @@
 /** Collections over real HTTP/2, in pages and by watches from a version on, for tests of what follows them; what a real server does is tested with one. */
 import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { AddressInfo } from "node:net";
+import { json } from "node:stream/consumers";
 import { ApiClient } from "../client.ts";
 import { Http2Transport } from "../http2.ts";
 import type { ApiObject } from "../types.ts";
@@ -14,6 +15,8 @@ interface Change {
 export class WatchServer {
   /** "list /api/v1/services", "watch /api/v1/services?labelSelector=x", in their order. */
   readonly requests: string[] = [];
+  /** What was asked to be changed. Nothing is: the test says what comes of it. */
+  readonly patches: { path: string; body: Record<string, unknown> }[] = [];
   /** Status by path: what is asked there is refused. */
   readonly refused = new Map<string, number>();
   readonly #objects = new Map<string, ApiObject>();
@@ -25,7 +28,11 @@ export class WatchServer {
 
   async start(): Promise<ApiClient> {
     this.#server.on("session", session => void this.#sessions.add(session));
-    this.#server.on("stream", (stream, headers) => this.#answer(stream as ServerHttp2Stream, String(headers[":path"])));
+    this.#server.on("stream", (stream, headers) => {
+      const path = String(headers[":path"]);
+      if (headers[":method"] === "PATCH") void this.#patch(stream as ServerHttp2Stream, path);
+      else this.#answer(stream as ServerHttp2Stream, path);
+    });
     await new Promise<void>(resolve => this.#server.listen(0, "127.0.0.1", resolve));
     const read = async () => "text";
     const { port } = this.#server.address() as AddressInfo;
@@ -61,6 +68,14 @@ export class WatchServer {
     const change = { version: this.#version, path, line: `${JSON.stringify({ type, object })}\n` };
     this.#changes.push(change);
     for (const [stream, watched] of this.#watches) if (watched === path) stream.write(change.line);
+  }
+
+  async #patch(stream: ServerHttp2Stream, asked: string): Promise<void> {
+    stream.on("error", () => {});
+    const { pathname } = new URL(asked, "http://server");
+    this.patches.push({ path: pathname, body: (await json(stream)) as Record<string, unknown> });
+    stream.respond({ ":status": 200 });
+    stream.end(JSON.stringify({ metadata: { name: "patched" } }));
   }
 
   #answer(stream: ServerHttp2Stream, asked: string): void {
