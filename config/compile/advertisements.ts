@@ -66,6 +66,7 @@ export function compileAdvertisements(
     context,
     fabric,
     own.map(({ advertisement }) => advertisement).filter(({ metadata }) => heard.has(metadata.name)),
+    sessions,
   );
   return { networks: [...networks.values()].sort((a, b) => compareText(a.prefix, b.prefix)), services, ...permitted };
 }

@@ -11,7 +11,7 @@ import { byName, type Context, compareText, sameAddress } from "./context.ts";
 export type Guard = SpeakerConfig["protectedPrefixes"][number];
 
 /** Ranges that no router outside has a use for (RFC 6890); loopback, multicast and IPv6 link-local the speaker ignores by itself. */
-const reserved: Guard[] = [
+export const ReservedRanges: readonly Guard[] = [
   { prefix: "0.0.0.0/8", reason: 'addresses of "this network" (RFC 1122)', orLonger: true },
   { prefix: "169.254.0.0/16", reason: "link-local addresses (RFC 3927)", orLonger: true },
   { prefix: "240.0.0.0/4", reason: "reserved addresses (RFC 1112)", orLonger: true },
@@ -35,7 +35,7 @@ export function compileGuards(context: Context, fabric: Fabric, pods: PodPlan): 
     ...services,
     ...connectedNetworks(context, services),
     ...(fabric.spec.protectedPrefixes ?? []).map(({ prefix, reason, orLonger }) => ({ prefix, reason, orLonger })),
-    ...reserved,
+    ...ReservedRanges,
     ...short,
   ];
   const byPrefix = new Map<string, ProtectedPrefix>();
@@ -55,7 +55,7 @@ export function compileGuards(context: Context, fabric: Fabric, pods: PodPlan): 
 }
 
 /** Of the cluster, whichever object or process says so: a service range is one for all nodes. */
-function serviceRanges({ resources, facts }: Context, fabric: Fabric): string[] {
+export function serviceRanges({ resources, facts }: Pick<Context, "resources" | "facts">, fabric: Fabric): string[] {
   const ranges = [
     ...(fabric.spec.serviceCIDRs ?? []),
     ...byName(resources.podNetworks).flatMap(({ spec }) => spec.serviceCIDRs ?? []),

@@ -22,36 +22,56 @@ const aggregation = object(
 /** What annotations of a Service may say of its own announcement, where the Advertisement lets them. */
 export const ServiceAnnotations = ["Communities", "LargeCommunities", "LocalPref", "MED", "Prepend"] as const;
 
-const service = object("For type Service. An address is announced from the nodes where a packet to it reaches an endpoint.", {
-  addresses: set("Which addresses.", oneOf("Kind of address.", ["ClusterIP", "ExternalIP", "LoadBalancerIP"]), 3, { minItems: 1 }),
-  selector: selector("The Services, by their labels."),
-  namespaceSelector: optional(selector("The namespaces of the Services, by their labels. Absent: all.")),
-  loadBalancerClasses: optional(
-    set("Only Services whose spec.loadBalancerClass is one of these. Absent: all.", text("A class.", 317, { minLength: 1 }), 16),
-  ),
-  withoutEndpoints: oneOf(
-    "Withdraw: an address without a ready endpoint is not announced. Keep: from where traffic policy Cluster applies it is announced all the same, and its packets are answered by the node's proxy.",
-    ["Withdraw", "Keep"],
-    { default: "Withdraw" },
-  ),
-  excludedNodes: oneOf(
-    "Respect: a node with the label node.kubernetes.io/exclude-from-external-load-balancers announces no external and no load-balancer address. Ignore: it does.",
-    ["Respect", "Ignore"],
-    { default: "Respect" },
-  ),
-  linkBandwidth: oneOf(
-    "Endpoints: routes carry a link bandwidth community (draft-ietf-idr-link-bandwidth) in proportion to the ready endpoints of the Service on the node, so that a router that looks at it gives each endpoint the same share. None: they carry none.",
-    ["None", "Endpoints"],
-    { default: "None" },
-  ),
-  annotations: optional(
-    set(
-      "What a Service may say of its own routes: podlane.io/communities, podlane.io/large-communities (lists with commas), podlane.io/local-pref, podlane.io/med, podlane.io/prepend. Absent: nothing.",
-      oneOf("What may be said.", [...ServiceAnnotations]),
-      ServiceAnnotations.length,
+const service = object(
+  "For type Service. An address is announced from the nodes where a packet to it reaches an endpoint.",
+  {
+    addresses: set("Which addresses.", oneOf("Kind of address.", ["ClusterIP", "ExternalIP", "LoadBalancerIP"]), 3, { minItems: 1 }),
+    externalRanges: optional(
+      set(
+        "External addresses are announced where they lie in one of these, and covering prefixes of them where all of it does: who may write a Service may give it any external address. Needed where addresses has ExternalIP.",
+        prefix("A range."),
+        64,
+        { minItems: 1 },
+      ),
     ),
-  ),
-});
+    selector: selector("The Services, by their labels."),
+    namespaceSelector: optional(selector("The namespaces of the Services, by their labels. Absent: all.")),
+    loadBalancerClasses: optional(
+      set("Only Services whose spec.loadBalancerClass is one of these. Absent: all.", text("A class.", 317, { minLength: 1 }), 16),
+    ),
+    withoutEndpoints: oneOf(
+      "Withdraw: an address without a ready endpoint is not announced. Keep: from where traffic policy Cluster applies it is announced all the same, and its packets are answered by the node's proxy.",
+      ["Withdraw", "Keep"],
+      { default: "Withdraw" },
+    ),
+    excludedNodes: oneOf(
+      "Respect: a node with the label node.kubernetes.io/exclude-from-external-load-balancers announces no external and no load-balancer address. Ignore: it does.",
+      ["Respect", "Ignore"],
+      { default: "Respect" },
+    ),
+    linkBandwidth: oneOf(
+      "Endpoints: routes carry a link bandwidth community (draft-ietf-idr-link-bandwidth) in proportion to the ready endpoints of the Service on the node, so that a router that looks at it gives each endpoint the same share. None: they carry none.",
+      ["None", "Endpoints"],
+      { default: "None" },
+    ),
+    annotations: optional(
+      set(
+        "What a Service may say of its own routes: podlane.io/communities, podlane.io/large-communities (lists with commas), podlane.io/local-pref, podlane.io/med, podlane.io/prepend. Absent: nothing.",
+        oneOf("What may be said.", [...ServiceAnnotations]),
+        ServiceAnnotations.length,
+      ),
+    ),
+  },
+  {
+    rules: [
+      {
+        rule: "!('ExternalIP' in self.addresses) || has(self.externalRanges)",
+        message: "is needed where addresses has ExternalIP: anybody who may write a Service may give it any external address",
+        fieldPath: ".externalRanges",
+      },
+    ],
+  },
+);
 
 const staticPrefix = object("A prefix to originate.", {
   prefix: prefix("The prefix."),

@@ -11,6 +11,7 @@ import type { Gates } from "./verdicts.ts";
 const rule = (more: Partial<ServiceRule> = {}): ServiceRule => ({
   source: "Advertisement/vips",
   addresses: ["LoadBalancerIP", "ExternalIP", "ClusterIP"],
+  externalRanges: ["192.0.2.0/24", "2001:db8::/64"],
   selector: {},
   keepWithoutEndpoints: false,
   ignoreExclusion: false,
@@ -245,6 +246,99 @@ test("an address with ipMode Proxy is a balancer's outside: it is not announced,
   expect(said(announcer)).toEqual(["192.0.2.5 NoAddress"]);
 });
 
+const external = (externalIPs: string[], more: object = {}, name = "web") =>
+  service({ name, spec: { type: "ClusterIP", externalIPs, ...more }, ips: [] });
+
+test("external addresses are announced inside the ranges of the Advertisement alone", () => {
+  const ips = ["192.0.2.7", "8.8.8.8", "2001:db8::7", "2001:db8:1::7"];
+  const lookup = index(external(ips), slice("web", [["n2", ready]]), slice("web", [["n2", ready]], "IPv6"));
+  const { announcer, prefixes } = started(lookup);
+  expect(prefixes).toEqual(["192.0.2.7/32", "2001:db8::7/128"]);
+  expect(said(announcer)).toEqual(["192.0.2.7 announced", "8.8.8.8 OutsideRanges", "2001:db8::7 announced", "2001:db8:1::7 OutsideRanges"]);
+  expect(announcer.verdicts("shop/web")[1].message).toContain("Advertisement/vips has 192.0.2.0/24, 2001:db8::/64");
+  const { externalRanges: _, ...bare } = rule();
+  expect(started(lookup, plan([bare])).prefixes).toEqual([]);
+  // Each Advertisement by its own.
+  const two = [rule(), rule({ source: "Advertisement/other", externalRanges: ["8.8.8.8/32"] })];
+  expect(started(lookup, plan(two)).changes.get("8.8.8.8/32")?.sources).toEqual(["Advertisement/other"]);
+});
+
+test.each([
+  ["224.0.0.5", "multicast"],
+  ["255.255.255.255", "reserved"],
+  ["127.0.0.1", "loopback"],
+  ["169.254.1.1", "link-local"],
+  ["0.0.0.0", "this network"],
+  ["ff02::1", "multicast"],
+  ["fe80::1", "link-local"],
+  ["::1", "unspecified"],
+  ["10.0.0.2", "the InternalIP of a node"],
+  ["fd00:1::2", "the InternalIP of a node"],
+  ["10.244.3.9", "a pod subnet"],
+])("%s is announced as no address of a Service: %s", (address, reason) => {
+  const reserved = [
+    { reason: "the InternalIP of a node", prefixes: ["10.0.0.2/32", "fd00:1::2/128"] },
+    { reason: "a pod subnet", prefixes: ["10.244.3.0/24"] },
+  ];
+  const lookup = index(
+    service({ spec: { externalIPs: [address], clusterIPs: [address] }, ips: [address] }),
+    slice("web", [["n1", ready]]),
+    slice("web", [["n1", ready]], "IPv6"),
+  );
+  const all = plan([rule({ externalRanges: ["0.0.0.0/0", "::/0"], aggregation: { ipv4: 24 } })], { reserved });
+  const { announcer, prefixes } = started(lookup, all);
+  expect(prefixes).toEqual([]);
+  expect(said(announcer)).toEqual(Array.from({ length: 3 }, () => `${address} AddressReserved`));
+  expect(announcer.verdicts("shop/web")[0].message).toContain(reason);
+});
+
+test("what the plan reserves counts from when it says so", () => {
+  const { announcer } = started(index(service(), slice("web", [["n1", ready]])));
+  const reserved = [{ reason: "an address of this node", prefixes: ["192.0.2.5/32"] }];
+  expect([...announcer.use(plan(undefined, { reserved }), open)]).toEqual([["192.0.2.5/32", undefined]]);
+  expect([...announcer.use(plan(), open).keys()]).toEqual(["192.0.2.5/32"]);
+});
+
+test("an external address makes no covering prefix be announced that is not wholly in a range", () => {
+  const rules = plan([rule({ externalRanges: ["192.0.2.0/25", "198.51.100.0/24"], aggregation: { ipv4: 24 } })]);
+  const lookup = index(external(["192.0.2.7", "198.51.100.7"]), slice("web", [["n2", ready]]));
+  const { announcer, prefixes } = started(lookup, rules);
+  expect(prefixes).toEqual(["192.0.2.7/32", "198.51.100.0/24"]);
+  const [first, second] = announcer.verdicts("shop/web");
+  expect(first.message).toContain("announced: ");
+  expect(first.notes).toEqual(["it does not make 192.0.2.0/24 be announced: no range of Advertisement/vips has all of that"]);
+  expect(second.message).toContain("as part of 198.51.100.0/24");
+  // A load-balancer address does.
+  put(lookup, service({ name: "balanced", ips: ["192.0.2.9"] }), slice("balanced", [["n2", ready]]));
+  expect([...announcer.change(["shop/balanced"]).keys()]).toEqual(["192.0.2.0/24"]);
+});
+
+test("who has a load-balancer address has it alone: another one's external address draws nothing", () => {
+  const lookup = index(
+    service({ name: "victim", spec: Local }),
+    slice("victim", [["n2", ready]]),
+    external(["192.0.2.5"], {}, "thief"),
+    slice("thief", [["n1", ready]]),
+  );
+  const { announcer, prefixes } = started(lookup);
+  lookup.listen(changed => void announcer.change(changed));
+  lookup.settle();
+  expect(prefixes).toEqual([]);
+  expect(said(announcer, "shop/thief")).toEqual(["192.0.2.5 AddressTaken"]);
+  expect(announcer.verdicts("shop/thief")[0].message).toContain("shop/victim");
+  // It is free when the other one goes, and not when it comes back.
+  lookup.deleteService("shop/victim");
+  lookup.settle();
+  expect([...announcer.routes().keys()]).toEqual(["192.0.2.5/32"]);
+  put(lookup, service({ name: "victim", spec: Local }));
+  lookup.settle();
+  expect([...announcer.routes().keys()]).toEqual([]);
+  // Its own is no theft.
+  put(lookup, service({ name: "both", spec: { externalIPs: ["192.0.2.6"] }, ips: ["192.0.2.6"] }), slice("both", [["n1", ready]]));
+  lookup.settle();
+  expect(said(announcer, "shop/both")).toEqual(["192.0.2.6 announced", "192.0.2.6 announced"]);
+});
+
 test("a covering prefix stands for addresses of policy Cluster, and beside those of Local, from where these are", () => {
   const aggregation = { ipv4: 24, ipv6: 64 };
   const lookup = index(
@@ -415,6 +509,8 @@ const step = fc.oneof(
     attached: fc.boolean(),
     lengths: fc.array(fc.option(fc.constantFrom(23, 24, 32)), { maxLength: 2 }),
     keep: fc.boolean(),
+    ranges: fc.uniqueArray(fc.constantFrom("192.0.2.0/24", "192.0.2.1/32", "192.0.2.0/23", "2001:db8::/64")),
+    reserved: fc.subarray(["192.0.2.2/32", "2001:db8::/64"]),
     proxy: fc.boolean(),
     node: fc.boolean(),
   }),
@@ -451,13 +547,18 @@ test("in small steps it comes to the same as from scratch, and tells nothing tha
           const made = one.lengths.map((length, i) =>
             rule({
               source: `Advertisement/${i}`,
+              externalRanges: one.ranges,
               keepWithoutEndpoints: one.keep,
               linkBandwidth: one.keep,
               annotations: ["MED"],
               ...(length ? { aggregation: { ipv4: length } } : {}),
             }),
           );
-          rules = plan(made, { ...(one.excluded ? { excluded: "label" } : {}), attached: one.attached ? ["192.0.3.0/25"] : [] });
+          rules = plan(made, {
+            ...(one.excluded ? { excluded: "label" } : {}),
+            attached: one.attached ? ["192.0.3.0/25"] : [],
+            reserved: [{ reason: "x", prefixes: one.reserved }],
+          });
           gates = { confirmed: key => confirmed.has(key), ...(one.proxy ? { proxy: "x" } : {}), ...(one.node ? { node: "y" } : {}) };
           // The plan at once; what the data path says of itself Service by Service.
           take(announcer.use(rules, gates));

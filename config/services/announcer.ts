@@ -4,9 +4,10 @@
  */
 import { covers, formatPrefix, overlaps, type Prefix, parsePrefix } from "../../net/address.ts";
 import { compareText } from "../compile/context.ts";
+import { Bounds } from "./bounds.ts";
 import { widthOf } from "./ranges.ts";
 import type { AddressVerdict, Link, ServiceLookup, ServiceRoute, ServiceRouteChanges, ServicesPlan } from "./types.ts";
-import { type Contribution, type Gates, judgeService } from "./verdicts.ts";
+import { type Contribution, type Gates, judgeService, type State } from "./verdicts.ts";
 
 /** What is kept of a Service. */
 interface Told {
@@ -33,6 +34,7 @@ export class ServiceAnnouncer {
   readonly #lookup: ServiceLookup;
   #plan: ServicesPlan | undefined;
   #attached = new Attached([]);
+  #bounds = new Bounds(undefined);
   #gates: Gates = closed;
   readonly #told = new Map<string, Told>();
   readonly #origins = new Map<string, Origin>();
@@ -47,6 +49,7 @@ export class ServiceAnnouncer {
   use(plan: ServicesPlan | undefined, gates: Gates): ServiceRouteChanges {
     const attached = JSON.stringify(plan?.attached ?? []);
     const moved = attached !== JSON.stringify(this.#plan?.attached ?? []);
+    if (plan !== this.#plan) this.#bounds = new Bounds(plan);
     this.#plan = plan;
     this.#gates = gates;
     if (moved) this.#attached = new Attached(plan?.attached ?? []);
@@ -91,12 +94,16 @@ export class ServiceAnnouncer {
   verdicts(key: string): AddressVerdict[] {
     const view = this.#lookup.service(key);
     if (!view) return [];
-    return judgeService({ plan: this.#plan, lookup: this.#lookup, gates: this.#gates }, view).map(({ verdict }) => verdict);
+    return judgeService(this.#state(), view).map(({ verdict }) => verdict);
   }
 
   /** What it adds to what is originated: prefixes, each once. */
   prefixes(key: string): string[] {
     return (this.#told.get(key)?.contributions ?? []).map(({ prefix }) => prefix);
+  }
+
+  #state(): State {
+    return { plan: this.#plan, bounds: this.#bounds, lookup: this.#lookup, gates: this.#gates };
   }
 
   #all(): Set<string> {
@@ -122,7 +129,7 @@ export class ServiceAnnouncer {
 
   #judgeOne(key: string, touched: Set<string>): void {
     const view = this.#lookup.service(key);
-    const judged = view ? judgeService({ plan: this.#plan, lookup: this.#lookup, gates: this.#gates }, view) : [];
+    const judged = view ? judgeService(this.#state(), view) : [];
     const port = view?.healthCheckNodePort;
     if (port !== undefined && judged.some(({ waits }) => waits)) this.#waiting.set(key, port);
     else this.#waiting.delete(key);

@@ -117,6 +117,29 @@ function local() {
 
 test.each([
   ["no endpoint is ready", [...nodes, advertisement()], {}, [{ node: "n1", ready: false }], "NoEndpoints"],
+  [
+    "an address that is a node's",
+    [
+      read({
+        apiVersion: "v1",
+        kind: "Node",
+        metadata: { name: "n4" },
+        status: { addresses: [{ type: "InternalIP", address: "192.0.2.5" }] },
+      }),
+      ...nodes,
+      advertisement(),
+    ],
+    {},
+    here,
+    "AddressReserved",
+  ],
+  [
+    "an external address outside the ranges",
+    [...nodes, advertisement({ addresses: ["ExternalIP"], externalRanges: ["198.51.100.0/24"] })],
+    { externalIPs: ["203.0.113.1"] },
+    here,
+    "OutsideRanges",
+  ],
   ["no address", [...nodes, advertisement()], { status: {} }, here, "NoAddress"],
   ["all nodes are excluded", [nodes[2], advertisement()], {}, here, "NodeExcluded"],
   ["no Advertisement selects it", [...nodes, advertisement({ selector: { matchLabels: { app: "x" } } })], {}, here, "NoAdvertisement"],
@@ -127,5 +150,5 @@ test.each([
 
 test("nothing is said where nothing of the kind is announced", () => {
   expect(judged(nodes, {}, here)).toBeUndefined();
-  expect(judged([...nodes, advertisement({ addresses: ["ExternalIP"] })], {}, here)).toBeUndefined();
+  expect(judged([...nodes, advertisement({ addresses: ["ExternalIP"], externalRanges: ["203.0.113.0/24"] })], {}, here)).toBeUndefined();
 });

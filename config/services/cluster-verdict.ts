@@ -2,17 +2,20 @@
  * What comes of a Service in the cluster as a whole, as far as objects say it: whether its addresses are announced by some node, or the first broken link,
  * in the words that a node has for it (verdicts.ts). Whether a node's data path is ready only that node knows. Pure.
  */
-
+import { formatAddress, formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
 import { byName, selects, someOf } from "../compile/context.ts";
 import { ruleOf } from "../compile/services.ts";
 import type { Advertisement, Resources, Selector } from "../resources/kinds.ts";
+import { Bounds } from "./bounds.ts";
 import type { ServiceIndex } from "./service-index.ts";
-import { type Endpoints, EXCLUDED_LABEL, Links, type ServiceRule, type ServiceView } from "./types.ts";
+import { type Endpoints, EXCLUDED_LABEL, Links, type ServiceRule, type ServicesPlan, type ServiceView } from "./types.ts";
 import { type Judgement, judgeService } from "./verdicts.ts";
 
 /** An Advertisement of type Service with the nodes that it selects. */
 export interface ClusterRule {
   rule: ServiceRule;
+  /** Of all rules, and of what nodes have. */
+  bounds: Bounds;
   /** Any at all. */
   selects: boolean;
   /** Nodes that may announce it: those that take traffic from outside the cluster, where its addresses are for outside; of none, all. */
@@ -34,9 +37,12 @@ const open = { confirmed: () => true };
 
 /** A node counts where a Peer that hears it selects the node as well, or the mesh hears it. Whether the session is up that node knows. */
 export function clusterRules({ advertisements, nodes, peers }: Pick<Resources, "advertisements" | "nodes" | "peers">): ClusterRule[] {
-  return byName(advertisements).flatMap(({ metadata, spec }) => {
-    if (!spec.service) return [];
-    const rule = ruleOf(`Advertisement/${metadata.name}`, spec, spec.service);
+  const made = byName(advertisements).flatMap(({ metadata, spec }) =>
+    spec.service ? [{ rule: ruleOf(`Advertisement/${metadata.name}`, spec, spec.service), spec }] : [],
+  );
+  if (made.length === 0) return [];
+  const bounds = new Bounds({ rules: made.map(({ rule }) => rule), reserved: reservedBy(nodes) });
+  return made.map(({ rule, spec }) => {
     const heardBy = listeners(spec, peers);
     const isHeard = (labels: Record<string, string>) => spec.mesh || heardBy.some(selector => selects(selector, labels));
     const selected = [...nodes.values()].filter(({ metadata: { labels = {} } }) => selects(spec.nodeSelector, labels) && isHeard(labels));
@@ -45,16 +51,34 @@ export function clusterRules({ advertisements, nodes, peers }: Pick<Resources, "
     const taking = selected.filter(node => !outside || takes(node.metadata.labels));
     const excluded = taking.length === 0;
     const eligible = new Set((excluded ? selected : taking).map(({ metadata: { name } }) => name));
-    return [{ rule, selects: selected.length > 0, eligible, excluded }];
+    return { rule, bounds, selects: selected.length > 0, eligible, excluded };
   });
 }
 
 /** The nodeSelectors of the Peers that hear it. */
 function listeners({ peers: named = [], peerSelector }: Advertisement["spec"], peers: Resources["peers"]): Selector[] {
-  return [...peers.values()].flatMap(({ metadata: { name, labels = {} }, spec: { template, nodeSelector } }) => {
+  return [...peers.values()].flatMap(({ metadata: { name, labels = {} }, spec: { template, from, nodeSelector } }) => {
     const hears = named.includes(name) || (peerSelector !== undefined && selects(peerSelector, labels));
-    return hears && !template && nodeSelector ? nodeSelector : [];
+    // What it takes from a template is not looked up: it may be any node.
+    const selector = nodeSelector ?? (from === undefined ? undefined : {});
+    return hears && !template && selector ? selector : [];
   });
+}
+
+/** What else a node and its neighbours have only the node knows. */
+function reservedBy(nodes: Resources["nodes"]): ServicesPlan["reserved"] {
+  const all = [...nodes.values()];
+  const internal = all.flatMap(({ status }) => status.addresses.filter(({ type }) => type === "InternalIP"));
+  return [
+    {
+      reason: "the InternalIP of a node",
+      prefixes: internal.map(({ address }) => parseAddress(address)).map(octets => `${formatAddress(octets)}/${octets.length * 8}`),
+    },
+    {
+      reason: "a pod subnet",
+      prefixes: all.flatMap(({ spec }) => spec.podCIDRs.map(prefix => formatPrefix(parsePrefix(prefix, "clear")))),
+    },
+  ];
 }
 
 /** undefined: nothing that is announced anywhere concerns it, as with cluster addresses where no Advertisement has these. */
@@ -81,17 +105,18 @@ function waits({ type }: ServiceView, kind: string): boolean {
 }
 
 /** As one node would judge that has all endpoints of the nodes that may announce it. */
-function judgeBy({ rule, selects: any, eligible, excluded }: ClusterRule, index: ServiceIndex, view: ServiceView): Judgement[] {
-  if (!any) return judgeService({ plan: undefined, lookup: index, gates: open }, view);
+function judgeBy({ rule, bounds, selects: any, eligible, excluded }: ClusterRule, index: ServiceIndex, view: ServiceView): Judgement[] {
+  if (!any) return judgeService({ plan: undefined, bounds, lookup: index, gates: open }, view);
   const lookup = {
     services: () => index.services(),
     service: index.service.bind(index),
     namespaceLabels: index.namespaceLabels.bind(index),
     namespacesKnown: index.namespacesKnown,
+    holder: index.holder.bind(index),
     endpoints: (key: string) => within(index, key, eligible),
   };
   const why = excluded ? { excluded: `all nodes that it selects have the label ${EXCLUDED_LABEL}` } : {};
-  return judgeService({ plan: { rules: [rule], attached: [], proxyHealthPort: 0, timeout: 0, ...why }, lookup, gates: open }, view);
+  return judgeService({ plan: { rules: [rule], attached: [], proxyHealthPort: 0, timeout: 0, ...why }, bounds, lookup, gates: open }, view);
 }
 
 function within(index: ServiceIndex, key: string, eligible: ReadonlySet<string>): Endpoints {

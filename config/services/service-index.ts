@@ -48,6 +48,9 @@ export class ServiceIndex implements ServiceLookup {
   /** The Service of each slice. */
   readonly #entryOf = new Map<string, Entry>();
   readonly #namespaces = new Map<string, Record<string, string>>();
+  /** Services by each of their load-balancer addresses, and of their external ones. */
+  readonly #holders = new Map<string, Set<string>>();
+  readonly #claimants = new Map<string, Set<string>>();
   readonly #changed = new Set<string>();
   #listener: ((changed: ReadonlySet<string>) => void) | undefined;
   #complete = false;
@@ -83,7 +86,12 @@ export class ServiceIndex implements ServiceLookup {
     return this.#namespaces.get(name);
   }
 
-  /** Replaces the one before. It hears keys of Services that are new, gone or others. */
+  holder(address: string, key: string): string | undefined {
+    const holders = this.#holders.get(address);
+    return !holders || holders.has(key) ? undefined : [...holders].sort()[0];
+  }
+
+  /** Replaces the one before. It hears keys of Services that are new, gone or others, or whose external addresses another one has got or lost. */
   listen(listener: (changed: ReadonlySet<string>) => void): void {
     this.#listener = listener;
   }
@@ -97,6 +105,7 @@ export class ServiceIndex implements ServiceLookup {
     const view = readService(object);
     const entry = this.#entry(view.key);
     if (isDeepStrictEqual(entry.view, view)) return;
+    this.#follow(view.key, entry.view, view);
     entry.view = view;
     this.#changed.add(view.key);
   }
@@ -104,6 +113,7 @@ export class ServiceIndex implements ServiceLookup {
   deleteService(key: string): void {
     const entry = this.#entries.get(key);
     if (!entry?.view) return;
+    this.#follow(key, entry.view, undefined);
     delete entry.view;
     this.#changed.add(key);
     this.#forget(entry);
@@ -218,6 +228,12 @@ export class ServiceIndex implements ServiceLookup {
     for (const [key, { view }] of this.#entries) if (view) this.#changed.add(key);
   }
 
+  #follow(key: string, before: ServiceView | undefined, after: ServiceView | undefined): void {
+    for (const address of move(this.#holders, key, heldBy(before), heldBy(after)))
+      for (const claimant of this.#claimants.get(address) ?? []) this.#changed.add(claimant);
+    move(this.#claimants, key, before?.addresses.ExternalIP ?? [], after?.addresses.ExternalIP ?? []);
+  }
+
   #namespaceChanged(name: string): void {
     for (const [key, { view }] of this.#entries) if (view?.namespace === name) this.#changed.add(key);
   }
@@ -269,6 +285,23 @@ function nodesOf({ slices }: Entry, family: IpFamily): EndpointNodes {
     }
   }
   return serving.size > 0 ? { ready, serving } : nowhere;
+}
+
+/** Also where a balancer outside takes its packets. */
+function heldBy(view: ServiceView | undefined): readonly string[] {
+  return view ? [...view.addresses.LoadBalancerIP, ...(view.proxied ?? [])] : [];
+}
+
+/** Returns the addresses that it has got or lost. */
+function move(keysOf: Map<string, Set<string>>, key: string, before: readonly string[], after: readonly string[]): string[] {
+  const [lost, got] = [before.filter(one => !after.includes(one)), after.filter(one => !before.includes(one))];
+  for (const address of lost) {
+    const keys = keysOf.get(address);
+    keys?.delete(key);
+    if (keys?.size === 0) keysOf.delete(address);
+  }
+  for (const address of got) keysOf.set(address, (keysOf.get(address) ?? new Set()).add(key));
+  return [...lost, ...got];
 }
 
 function isSame(a: EndpointCounts, b: EndpointCounts): boolean {

@@ -30,6 +30,18 @@ export const Texts: Record<Link, (about: About) => Words> = {
           : "kubectl describe service says why none was assigned: an AddressPool must have a free one, and fit"
         : "only Services with an address of their own can be announced: not headless ones, and no names",
   }),
+  OutsideRanges: ({ detail }) => ({
+    message: `this external address lies in no range that is announced: ${detail ?? "there is none"}`,
+    remedy: "give the Service another one, or add a range with it to spec.service.externalRanges of the Advertisement",
+  }),
+  AddressReserved: ({ detail }) => ({
+    message: `no Service may have this address: ${detail ?? "it is another's"}`,
+    remedy: "give the Service another one: this one would draw packets away from whom they are for",
+  }),
+  AddressTaken: ({ detail }) => ({
+    message: `another Service has this address: ${detail ?? "it is assigned already"}`,
+    remedy: "take it out of spec.externalIPs of this Service, or have the other one give it up",
+  }),
   NoEndpoints: ({ family }) => ({
     message: `no ${family === undefined ? "" : `IPv${family} `}endpoint of it is ready anywhere`,
     remedy:
@@ -51,9 +63,5 @@ export const Texts: Record<Link, (about: About) => Words> = {
   NodeNotReady: ({ detail }) => ({
     message: `this node does not serve pods: ${detail ?? "it is not ready"}`,
     remedy: "podlane status and podlane problems say more",
-  }),
-  AddressTaken: ({ detail }) => ({
-    message: `another one has this address: ${detail ?? "it is assigned already"}`,
-    remedy: "ask for another address, or give both Services the same podlane.io/allow-shared-ip and different ports",
   }),
 };

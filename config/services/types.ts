@@ -52,6 +52,8 @@ export interface ServiceLookup {
   namespaceLabels(name: string): Record<string, string> | undefined;
   /** All namespaces that there are were told. */
   readonly namespacesKnown: boolean;
+  /** Of other Services the first that has it as a load-balancer address. undefined: none, or this one has it so itself. */
+  holder(address: string, key: string): string | undefined;
 }
 
 /** An Advertisement of type Service on a node that it selects. Plain JSON, part of the plan. */
@@ -59,6 +61,8 @@ export interface ServiceRule {
   /** "Advertisement/vips" */
   source: string;
   addresses: AddressKind[];
+  /** Where external addresses must lie. Absent: none is announced. */
+  externalRanges?: string[];
   selector: Selector;
   /** Absent: all namespaces. */
   namespaceSelector?: Selector;
@@ -81,6 +85,8 @@ export interface ServicesPlan {
   excluded?: string;
   /** Connected networks of the node: a range that is attached here is never discarded. */
   attached: string[];
+  /** What is no Service's address, beside what is none anywhere: prefixes in their one spelling, by what they are. */
+  reserved?: { reason: string; prefixes: string[] }[];
   /** 0: not asked. */
   proxyHealthPort: number;
   /** Seconds. */
@@ -91,12 +97,14 @@ export interface ServicesPlan {
 export const Links = [
   "NoAdvertisement",
   "NoAddress",
+  "OutsideRanges",
+  "AddressReserved",
+  "AddressTaken",
   "NoEndpoints",
   "NoEndpointHere",
   "NodeExcluded",
   "ProxyNotReady",
   "NodeNotReady",
-  "AddressTaken",
 ] as const;
 export type Link = (typeof Links)[number];
 

@@ -3,8 +3,9 @@
  * the same function, so that they cannot differ. Pure.
  */
 import { formatPrefix, type IpFamily, parsePrefix } from "../../net/address.ts";
-import { selects } from "../compile/context.ts";
+import { selects, someOf } from "../compile/context.ts";
 import { ownAttributes } from "./annotations.ts";
+import type { Bounds } from "./bounds.ts";
 import { widthOf } from "./ranges.ts";
 import { Texts } from "./texts.ts";
 import {
@@ -37,6 +38,8 @@ export interface Gates {
 
 export interface State {
   plan: ServicesPlan | undefined;
+  /** Of the plan. */
+  bounds: Bounds;
   lookup: ServiceLookup;
   gates: Gates;
 }
@@ -113,29 +116,34 @@ function judgeAddress(state: State, view: ServiceView, kind: AddressKind, addres
   }
   const policy = policyOf(view, kind);
   const counts = state.lookup.endpoints(view.key)[family];
-  const judged = rules.map(rule => ({ rule, fault: findBreak(state, view, kind, policy, counts, rule) }));
+  const subject = { kind, address, family, policy, counts };
+  const judged = rules.map(rule => ({ rule, fault: findFault(state, view, subject, rule) ?? findBreak(state, view, subject, rule) }));
   const announcing = judged.flatMap(({ rule, fault }) => (fault ? [] : [rule]));
   if (announcing.length === 0) {
     // The one that came furthest says what is missing.
     const [first] = judged.map(({ fault }) => fault as Break).sort((a, b) => Links.indexOf(b.link) - Links.indexOf(a.link));
     return broken(view, kind, address, family, first, ownAttributes(view, rules).notes);
   }
-  return announced(view, { kind, address, family, policy, counts }, announcing);
+  return announced(state, view, subject, announcing);
 }
 
 function policyOf(view: ServiceView, kind: AddressKind): TrafficPolicy {
   return kind === "ClusterIP" ? view.internalTrafficPolicy : view.externalTrafficPolicy;
 }
 
+/** The address itself is not to be announced. In the order of Links. */
+function findFault({ bounds, lookup }: State, view: ServiceView, { kind, address, family }: Subject, rule: ServiceRule): Break | undefined {
+  const isExternal = kind === "ExternalIP";
+  if (isExternal && !bounds.allows(rule, parsePrefix(`${address}/${widthOf(family)}`)))
+    return { link: "OutsideRanges", detail: `${rule.source} has ${someOf(rule.externalRanges ?? ["none"])}` };
+  const reserved = bounds.reserved(address);
+  if (reserved !== undefined) return { link: "AddressReserved", detail: reserved };
+  const holder = isExternal ? lookup.holder(address, view.key) : undefined;
+  return holder === undefined ? undefined : { link: "AddressTaken", detail: `it is a load-balancer address of ${holder}` };
+}
+
 /** In the order of Links. undefined: this rule announces the address. */
-function findBreak(
-  { plan, gates }: State,
-  view: ServiceView,
-  kind: AddressKind,
-  policy: TrafficPolicy,
-  counts: EndpointCounts,
-  rule: ServiceRule,
-): Break | undefined {
+function findBreak({ plan, gates }: State, view: ServiceView, { kind, policy, counts }: Subject, rule: ServiceRule): Break | undefined {
   const outside = kind !== "ClusterIP";
   const anywhere = counts.anyReady || counts.anyServing;
   if (!anywhere && !(policy === "Cluster" && rule.keepWithoutEndpoints)) return { link: "NoEndpoints" };
@@ -186,21 +194,27 @@ interface Subject {
 }
 
 /** A covering prefix stands for addresses that every node takes; where only some do, they stand beside it. */
-function announced(view: ServiceView, subject: Subject, rules: readonly ServiceRule[]): Judgement {
+function announced({ bounds }: State, view: ServiceView, subject: Subject, rules: readonly ServiceRule[]): Judgement {
   const { kind, address, family, policy, counts } = subject;
   const width = widthOf(family);
   const covering = new Map<string, string[]>();
   const alone: ServiceRule[] = [];
+  const uncovered: string[] = [];
   for (const rule of rules) {
     const length = rule.aggregation?.[family === 4 ? "ipv4" : "ipv6"] ?? width;
-    if (length === width || policy === "Local") alone.push(rule);
-    if (length === width) continue;
-    const prefix = formatPrefix(parsePrefix(`${address}/${length}`, "clear"));
+    const whole = parsePrefix(`${address}/${length}`, "clear");
+    const prefix = formatPrefix(whole);
+    // What lies in it beside the address would be drawn here, and discarded.
+    const tooWide = length < width && kind === "ExternalIP" && !bounds.allows(rule, whole);
+    if (length === width || policy === "Local" || tooWide) alone.push(rule);
+    if (tooWide) uncovered.push(`it does not make ${prefix} be announced: no range of ${rule.source} has all of that`);
+    if (length === width || tooWide) continue;
     covering.set(prefix, [...(covering.get(prefix) ?? []), rule.source]);
   }
   const { attributes, notes } = ownAttributes(view, alone.length > 0 ? alone : rules);
   if (alone.length === 0 && attributes)
     notes.push(`annotations have no effect: it is announced as part of ${[...covering.keys()].join(", ")}`);
+  notes.push(...uncovered);
   const contributions: Contribution[] = [...covering].map(([prefix, sources]) => ({ prefix, kind: "aggregate", sources }));
   if (alone.length > 0) {
     // With policy Cluster every node reaches all endpoints: their shares are the same anyway.

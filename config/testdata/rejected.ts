@@ -446,6 +446,13 @@ export const rejected: Rejected[] = [
     message: /type Service/,
   },
   {
+    what: "external addresses without ranges",
+    kind: "Advertisement",
+    spec: advertisement({ type: "Service", service: { addresses: ["ExternalIP"], selector: {} } }),
+    field: "spec.service.externalRanges",
+    message: /needed where addresses has ExternalIP/,
+  },
+  {
     what: "empty aggregation",
     kind: "Advertisement",
     spec: advertisement({ aggregation: {} }),
