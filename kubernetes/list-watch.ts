@@ -104,6 +104,11 @@ export class ListWatch {
     return this.#missing;
   }
 
+  /** One of `missing` is kept no more. */
+  forget(key: string): void {
+    if (this.#missing.has(key)) this.#delete(key);
+  }
+
   /** Why there is no watch now. */
   get failed(): Failure | undefined {
     return this.#failed;

@@ -143,6 +143,13 @@ export class ServiceIndex implements ServiceLookup {
     this.#forget(entry);
   }
 
+  /** Keys of the other slices of its Service and family. */
+  slicesBeside(key: string): string[] {
+    const slices = this.#entryOf.get(key)?.slices ?? [];
+    const family = slices.find(one => one.key === key)?.family;
+    return slices.flatMap(one => (one.key !== key && one.family === family ? [one.key] : []));
+  }
+
   setNamespace(object: RawObject): void {
     const labels = readLabels(object);
     const { name } = object.metadata;

@@ -146,6 +146,46 @@ test("without namespaces the rest is known, and that they are not; each time the
   await advanced(5, () => told).toEqual([["a/web"], ["a/web"]]);
 });
 
+test("slices that a restored store lacks stay until it has others of their Service and family", async () => {
+  const six = (one: ApiObject) => ({ ...one, metadata: { ...one.metadata, name: "six" }, addressType: "IPv6" });
+  const [web, other] = [slice("a", "web", ["10.244.1.2"]), slice("a", "other", ["10.244.1.3"])];
+  for (const name of ["web", "other"]) server.set(services, service("a", name));
+  for (const one of [web, six(slice("a", "web", ["fd00::2"])), other]) server.set(slices, one);
+  const started = start();
+  await eventually(() => index.complete).toBe(true);
+
+  server.loseStore();
+  for (const name of ["web", "other"]) server.set(services, service("a", name));
+  const [, watch] = started.watches;
+  await eventually(() => [...watch.missing].sort()).toEqual(["a/other-x", "a/six", "a/web-x"]);
+  const here = (key: string) => ([4, 6] as const).map(family => index.endpoints(key)[family].localReady);
+  expect([here("a/web"), here("a/other")]).toEqual([
+    [1, 1],
+    [1, 0],
+  ]);
+  // Its controller finds none, and makes one with a name of its own.
+  const made = slice("a", "web", []);
+  server.set(slices, { ...made, metadata: { ...made.metadata, name: "web-y" } });
+  await eventually(() => here("a/web")).toEqual([0, 1]);
+  expect([here("a/other"), [...watch.missing].sort()]).toEqual([
+    [1, 0],
+    ["a/other-x", "a/six"],
+  ]);
+});
+
+test("slices of a restored store count from the first listing on", async () => {
+  server.set(services, service("a", "web"));
+  const named = (name: string) => ({ ...slice("a", "web", ["10.244.1.2"]), metadata: { ...slice("a", "web", []).metadata, name } });
+  server.set(slices, named("before"));
+  server.set(slices, named("after"));
+  const started = start();
+  await eventually(() => index.complete).toBe(true);
+  server.loseStore();
+  server.set(slices, { ...named("before"), endpoints: [] });
+  await eventually(() => index.endpoints("a/web")[4].localReady).toBe(0);
+  expect(started.watches[1].missing.size).toBe(0);
+});
+
 test("namespaces are followed while they are looked at", async () => {
   server.set(services, service("a", "web"));
   server.set(namespaces, namespace("a", "red"));

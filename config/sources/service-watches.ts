@@ -5,6 +5,7 @@
 import { type Collection, type Failure, ListWatch, type ListWatchParts } from "../../kubernetes/list-watch.ts";
 import type { ApiObject } from "../../kubernetes/types.ts";
 import type { Timer } from "../../platform/clock.ts";
+import { keyOf } from "../services/read.ts";
 import type { ServiceIndex } from "../services/service-index.ts";
 import { Gatherer } from "./gatherer.ts";
 
@@ -63,7 +64,7 @@ export class ServiceWatches {
       index.setService(object);
     };
     this.#follow("services", setService, index.deleteService.bind(index));
-    this.#follow("slices", object => index.setSlice(object), index.deleteSlice.bind(index));
+    this.#follow("slices", object => this.#setSlice(object), index.deleteSlice.bind(index));
     if (options.namespaces) this.#followNamespaces();
   }
 
@@ -112,6 +113,16 @@ export class ServiceWatches {
     this.#gatherer.cancel();
     await Promise.all(this.watches.map(watch => watch.close()));
     this.#gatherer.cancel();
+  }
+
+  /**
+   * Slices have names that their controller draws. Where the store went back, it makes others for the endpoints of those that are missing: these would stay
+   * for good, and what they say stays true of no pod.
+   */
+  #setSlice(object: ApiObject): void {
+    this.#index.setSlice(object);
+    const watch = this.#watches.get("slices");
+    if (watch && watch.missing.size > 0) for (const key of this.#index.slicesBeside(keyOf(object))) watch.forget(key);
   }
 
   #bePatient(): void {

@@ -64,6 +64,14 @@ export class WatchServer {
     this.#tell(path, "DELETED", { ...stored, metadata: { ...stored.metadata, resourceVersion: String(++this.#version) } });
   }
 
+  /** As when etcd is restored from a backup of the very beginning. */
+  loseStore(): void {
+    this.#version = 1;
+    this.#objects.clear();
+    this.#changes.length = 0;
+    for (const stream of this.#watches.keys()) stream.close();
+  }
+
   #tell(path: string, type: string, object: ApiObject): void {
     const change = { version: this.#version, path, line: `${JSON.stringify({ type, object })}\n` };
     this.#changes.push(change);
