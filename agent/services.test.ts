@@ -251,6 +251,65 @@ test.each(["while this agent saves", "while no agent is here"])("an endpoint tha
   next.services.close();
 });
 
+test.each(["while the agent runs", "while no agent is here"])(
+  "a Service that is deleted and made again %s does not inherit the proxy's word",
+  async when => {
+    const made = (uid: string, ip: string, healthCheckNodePort: number) => {
+      const one = service("local", ip, { ...Local, healthCheckNodePort });
+      return { ...one, metadata: { ...one.metadata, uid } };
+    };
+    const first = start();
+    first.answers.set(PROXY, ok);
+    first.answers.set(30001, { status: 200, body: '{"localEndpoints": 1}' });
+    first.services.apply(plan);
+    fill(first.index, made("u1", "192.0.2.6", 30001), slice("local", ["n1"]));
+    await first.pass(200);
+    expect(first.prefixes()).toEqual(["192.0.2.6/32"]);
+    if (when === "while no agent is here") first.services.close();
+
+    const one = when === "while no agent is here" ? start() : first;
+    one.answers.set(PROXY, ok);
+    one.services.apply(plan);
+    one.answers.set(30002, { status: 503, body: '{"localEndpoints": 0}' });
+    one.index.deleteService("shop/local");
+    fill(one.index, made("u2", "192.0.2.7", 30002), slice("local", ["n1"]));
+    await one.pass(200);
+    expect([one.prefixes(), one.asked.includes(30002)]).toEqual([[], true]);
+    one.answers.set(30002, { status: 200, body: '{"localEndpoints": 1}' });
+    await one.pass(200);
+    expect(one.prefixes()).toEqual(["192.0.2.7/32"]);
+    one.services.close();
+  },
+);
+
+test("a Service of both families whose endpoints of the other family come later is asked about these, and keeps what it has", async () => {
+  const one = start();
+  one.answers.set(PROXY, ok);
+  one.answers.set(30001, { status: 200, body: '{"localEndpoints": 1}' });
+  one.services.apply(plan);
+  const dual = { ...service("local", "", Local), status: { loadBalancer: { ingress: [{ ip: "192.0.2.6" }, { ip: "2001:db8::6" }] } } };
+  const six = (nodes: string[]) => {
+    const all = slice("local", nodes);
+    return { ...all, metadata: { ...all.metadata, name: "six" }, addressType: "IPv6" };
+  };
+  fill(one.index, dual, slice("local", ["n1"]));
+  await one.pass(200);
+  expect(one.prefixes()).toEqual(["192.0.2.6/32"]);
+  for (let times = 0; times < 2; times++) {
+    one.answers.set(30001, { status: 503, body: '{"localEndpoints": 0}' });
+    fill(one.index, six(["n1"]));
+    await one.pass(200);
+    expect(one.prefixes()).toEqual(["192.0.2.6/32"]);
+    one.answers.set(30001, { status: 200, body: '{"localEndpoints": 1}' });
+    await one.pass(200);
+    expect(one.prefixes()).toEqual(["192.0.2.6/32", "2001:db8::6/128"]);
+    // Fewer take nothing from the others.
+    fill(one.index, six([]));
+    expect(one.prefixes()).toEqual(["192.0.2.6/32"]);
+  }
+  one.services.close();
+});
+
 test("no more than sixteen questions are under way at once", async () => {
   const one = start();
   one.answers.set(PROXY, ok);

@@ -9,13 +9,12 @@ import { type AddressState, ServiceAnnouncer } from "../config/services/announce
 import type { ServiceIndex } from "../config/services/service-index.ts";
 import type { ServiceRoute, ServiceRouteChanges, ServicesPlan } from "../config/services/types.ts";
 import type { Gates } from "../config/services/verdicts.ts";
-import type { IpFamily } from "../net/address.ts";
 import { type Clock, sliceOf } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
 import { NamedTimers } from "./named-timers.ts";
 import { type Ask, askNode } from "./services/ask.ts";
-import { EndpointChecks } from "./services/endpoint-checks.ts";
+import { type CheckSubject, EndpointChecks } from "./services/endpoint-checks.ts";
 import { HeldPrefixes } from "./services/held-prefixes.ts";
 import { type SavedServices, ServiceMemory } from "./services/memory.ts";
 import { type ProxyState, ProxyWatch } from "./services/proxy-watch.ts";
@@ -96,7 +95,7 @@ export class Services {
       clock,
       ask,
       confirmed: service => this.#judgeNext(service),
-      families: service => this.#familiesHere(service),
+      subject: service => this.#checkSubject(service),
     });
     this.#memory = parts.memory ?? new ServiceMemory(options);
     this.#startedAt = clock.monotonic();
@@ -198,7 +197,7 @@ export class Services {
     return {
       ...(isOpen ? {} : { node: reason }),
       ...this.#proxy.gates,
-      confirmed: service => this.#checks.has(service),
+      confirmed: (service, family) => this.#checks.has(service, family),
       held: address => this.#held?.has(address) === true,
     };
   }
@@ -226,7 +225,7 @@ export class Services {
     this.#begun = true;
     this.#due.clear();
     // They may have gone before this agent came.
-    for (const service of [...this.#checks.confirmed("said"), ...this.#checks.confirmed("assumed")]) this.#forgetEnded(service);
+    for (const service of this.#checks.services()) this.#forgetEnded(service);
     this.#announcer.use(this.#plan, this.#gates());
     this.#become(this.#announcer.routes());
     this.#checks.want(this.#announcer.waiting(), this.#plan?.timeout ?? 0);
@@ -281,16 +280,16 @@ export class Services {
 
   /** Endpoints that come later are others: whether the proxy has taken them over is asked anew. */
   #forgetEnded(service: string): void {
-    if (!this.#checks.has(service)) return;
-    if (this.#familiesHere(service).length > 0 && this.#parts.index?.service(service)?.healthCheckNodePort !== undefined) return;
-    this.#checks.forget(service);
     // Nor may the next agent believe it.
-    this.#saveSoon();
+    if (this.#checks.review(service)) this.#saveSoon();
   }
 
-  #familiesHere(service: string): IpFamily[] {
-    const endpoints = this.#parts.index?.endpoints(service);
-    return ([4, 6] as const).filter(family => (endpoints?.[family].localServing ?? 0) > 0);
+  #checkSubject(service: string): CheckSubject | undefined {
+    const { index } = this.#parts;
+    const { healthCheckNodePort: port, uid = "" } = index?.service(service) ?? {};
+    if (!index || port === undefined) return undefined;
+    const endpoints = index.endpoints(service);
+    return { uid, port, families: ([4, 6] as const).filter(family => endpoints[family].localServing > 0) };
   }
 
   #tell(changes: ServiceRouteChanges): void {

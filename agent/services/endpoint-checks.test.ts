@@ -4,6 +4,12 @@ import { FakeClock } from "../../bgpd/testing/fake-clock.ts";
 import type { HttpAnswer } from "./ask.ts";
 import { EndpointChecks } from "./endpoint-checks.ts";
 
+const Ports = new Map([
+  ["dual", 1],
+  ["single", 2],
+  ["none", 3],
+]);
+
 test("the proxies of both families must have the endpoints; one that does not answer on its port is not waited for", async () => {
   const answers = new Map<string, HttpAnswer>();
   const found: string[] = [];
@@ -16,7 +22,7 @@ test("the proxies of both families must have the endpoints; one that does not an
       return answer;
     },
     confirmed: service => found.push(service),
-    families: () => [4, 6],
+    subject: service => ({ uid: service, port: Ports.get(service) ?? 0, families: [4, 6] }),
   });
   const say = (key: string, endpoints: number) => answers.set(key, { status: 200, body: `{"localEndpoints": ${endpoints}}` });
   const pass = async () => {
@@ -28,14 +34,7 @@ test("the proxies of both families must have the endpoints; one that does not an
   say("1 4", 1);
   say("1 6", 0);
   say("2 4", 1);
-  checks.want(
-    new Map([
-      ["dual", 1],
-      ["single", 2],
-      ["none", 3],
-    ]),
-    30,
-  );
+  checks.want(Ports, 30);
   await pass();
   expect(found).toEqual(["single"]);
   say("1 6", 1);

@@ -13,11 +13,20 @@ export interface EndpointChecksParts {
   ask: Ask;
   /** These are waited for no more. */
   confirmed(service: string): void;
+  /** undefined: there is no such Service, or it has no port of this kind. */
+  subject(service: string): CheckSubject | undefined;
+}
+
+/** What the proxy's word is about. Another Service of the same name, or another port, is another subject. */
+export interface CheckSubject {
+  uid: string;
+  port: number;
   /** Of which it has endpoints here. */
-  families(service: string): readonly IpFamily[];
+  families: readonly IpFamily[];
 }
 
 interface Waiting {
+  uid: string;
   port: number;
   since: number;
   /** Clock.monotonic() of the next question. */
@@ -27,6 +36,10 @@ interface Waiting {
 
 /** "said": by the proxy; "assumed": it did not say so in time. */
 type Confirmation = "said" | "assumed";
+
+interface Confirmed extends CheckSubject {
+  how: Confirmation;
+}
 
 /** Questions at once. */
 const AT_ONCE = 16;
@@ -40,7 +53,7 @@ const NAMED = 5;
 export class EndpointChecks {
   readonly #parts: EndpointChecksParts;
   readonly #waiting = new Map<string, Waiting>();
-  readonly #confirmed = new Map<string, Confirmation>();
+  readonly #confirmed = new Map<string, Confirmed>();
   #underway = 0;
   #timer: Timer | undefined;
   #timeout = 0;
@@ -50,23 +63,43 @@ export class EndpointChecks {
     this.#parts = parts;
   }
 
-  /** Services that are not waited for any more, for this reason. */
-  confirmed(why: Confirmation): string[] {
-    return [...this.#confirmed].flatMap(([service, how]) => (how === why ? [service] : []));
+  /** Services that are not waited for any more. */
+  services(): string[] {
+    return [...this.#confirmed.keys()];
   }
 
-  has(service: string): boolean {
-    return this.#confirmed.has(service);
+  /** What is known of them for this reason, for assume() of the next agent. */
+  confirmed(why: Confirmation): string[] {
+    return [...this.#confirmed].flatMap(([service, { how, uid, port, families }]) =>
+      how === why ? [[service, uid, port, families.join()].join(" ")] : [],
+    );
+  }
+
+  has(service: string, family: IpFamily): boolean {
+    const known = this.#confirmed.get(service);
+    return known?.families.includes(family) === true && isSame(known, this.#parts.subject(service));
   }
 
   /** An agent before this one announced them, since this machine was started. */
-  assume(services: Iterable<string>, why: Confirmation): void {
-    for (const service of services) this.#confirmed.set(service, why);
+  assume(confirmed: Iterable<string>, how: Confirmation): void {
+    for (const text of confirmed) {
+      const [service, uid, port, families] = text.split(" ");
+      const known = families?.split(",").map(Number) ?? [];
+      this.#confirmed.set(service, { how, uid, port: Number(port), families: ([4, 6] as const).filter(one => known.includes(one)) });
+    }
   }
 
-  /** Its endpoints here are gone: the next ones are asked about again. */
-  forget(service: string): void {
-    this.#confirmed.delete(service);
+  /** A Service is another one: whose endpoints here are gone is asked about again when it has some. True: less is known now. */
+  review(service: string): boolean {
+    const subject = this.#parts.subject(service);
+    const waiting = this.#waiting.get(service);
+    if (waiting && !isSame(waiting, subject)) this.#waiting.delete(service);
+    const known = this.#confirmed.get(service);
+    if (!known) return false;
+    const families = isSame(known, subject) ? known.families.filter(family => subject?.families.includes(family)) : [];
+    if (families.length === 0) this.#confirmed.delete(service);
+    else this.#confirmed.set(service, { ...known, families });
+    return families.length < known.families.length || families.length === 0;
   }
 
   /** With their ports; others are not asked about any more. `timeout`: seconds. */
@@ -75,12 +108,15 @@ export class EndpointChecks {
     const now = this.#parts.clock.monotonic();
     for (const [service, { port }] of this.#waiting) if (services.get(service) !== port) this.#waiting.delete(service);
     for (const [service, port] of services)
-      if (!this.#waiting.has(service)) this.#waiting.set(service, { port, since: now, due: now, asked: false });
+      if (!this.#waiting.has(service)) {
+        const { uid = "" } = this.#parts.subject(service) ?? {};
+        this.#waiting.set(service, { uid, port, since: now, due: now, asked: false });
+      }
     this.#look();
   }
 
   problems(): Problem[] {
-    const names = this.confirmed("assumed");
+    const names = [...this.#confirmed].flatMap(([service, { how }]) => (how === "assumed" ? [service] : []));
     if (names.length === 0) return [];
     const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
     return [
@@ -109,7 +145,7 @@ export class EndpointChecks {
     for (const [service, one] of this.#waiting) {
       if (one.asked) continue;
       if (one.due > now) next = Math.min(next, one.due);
-      else if (now - one.since >= this.#timeout) this.#confirm(service, "assumed");
+      else if (now - one.since >= this.#timeout) this.#confirm(service, one, "assumed", this.#parts.subject(service)?.families ?? []);
       else if (this.#underway < AT_ONCE) void this.#ask(service, one);
     }
     // Where all places are taken, the next answer looks again.
@@ -119,9 +155,10 @@ export class EndpointChecks {
   async #ask(service: string, one: Waiting): Promise<void> {
     one.asked = true;
     this.#underway++;
+    const families = this.#parts.subject(service)?.families ?? [];
     // kube-proxy has one proxy for each family, which says what its own rules have, on addresses of that family; they may be a second apart.
     const answers = await Promise.all(
-      this.#parts.families(service).map(family =>
+      families.map(family =>
         this.#parts.ask(one.port, "/", family).then(
           ({ body }) => Number(jsonOf(body)?.localEndpoints ?? 0) > 0,
           () => undefined,
@@ -135,13 +172,17 @@ export class EndpointChecks {
     const now = this.#parts.clock.monotonic();
     const wait = now - one.since < SOON_FOR ? SOON : LATER;
     one.due = Math.min(now + wait, Math.max(now, one.since + this.#timeout));
-    if (has && this.#waiting.get(service) === one) this.#confirm(service, "said");
+    if (has && this.#waiting.get(service) === one) this.#confirm(service, one, "said", families);
     this.#look();
   }
 
-  #confirm(service: string, how: Confirmation): void {
+  #confirm(service: string, { uid, port }: Waiting, how: Confirmation, families: readonly IpFamily[]): void {
     this.#waiting.delete(service);
-    this.#confirmed.set(service, how);
+    this.#confirmed.set(service, { how, uid, port, families });
     this.#parts.confirmed(service);
   }
+}
+
+function isSame(a: Pick<CheckSubject, "uid" | "port">, b: Pick<CheckSubject, "uid" | "port"> | undefined): boolean {
+  return a.uid === b?.uid && a.port === b.port;
 }

@@ -14,9 +14,9 @@ export interface SavedServices {
   /** Written since this machine was started. */
   current: boolean;
   routes: ServiceRoute[];
-  /** Services whose endpoints here the proxy had confirmed. */
+  /** What the proxy had confirmed of endpoints here, as EndpointChecks has it. */
   confirmed: string[];
-  /** Services for which that had been waited for in vain. */
+  /** For what that had been waited for in vain. */
   assumed: string[];
 }
 

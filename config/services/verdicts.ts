@@ -30,8 +30,8 @@ export interface Gates {
   proxy?: string;
   /** Why the proxy says that the node shall get no more connections from outside. */
   ineligible?: string;
-  /** The proxy has said that it has endpoints of this Service (ServiceView.healthCheckNodePort), or is waited for no more. */
-  confirmed(service: string): boolean;
+  /** The proxy has said that it has endpoints of this Service and family (ServiceView.healthCheckNodePort), or is waited for no more. */
+  confirmed(service: string, family: IpFamily): boolean;
   /** While labels of namespaces are not known: the address was announced before that. Absent: none was. */
   held?(address: string): boolean;
 }
@@ -116,7 +116,7 @@ function judgeAddress(state: State, view: ServiceView, kind: AddressKind, addres
   }
   const policy = policyOf(view, kind);
   const counts = state.lookup.endpoints(view.key)[family];
-  const subject = { kind, address, family, policy, counts };
+  const subject: Subject = { kind, address, family, policy, counts };
   const judged = rules.map(rule => ({ rule, fault: findFault(state, view, subject, rule) ?? findBreak(state, view, subject, rule) }));
   const announcing = judged.flatMap(({ rule, fault }) => (fault ? [] : [rule]));
   if (announcing.length === 0) {
@@ -143,7 +143,12 @@ function findFault({ bounds, lookup }: State, view: ServiceView, { kind, address
 }
 
 /** In the order of Links. undefined: this rule announces the address. */
-function findBreak({ plan, gates }: State, view: ServiceView, { kind, policy, counts }: Subject, rule: ServiceRule): Break | undefined {
+function findBreak(
+  { plan, gates }: State,
+  view: ServiceView,
+  { kind, family, policy, counts }: Subject,
+  rule: ServiceRule,
+): Break | undefined {
   const outside = kind !== "ClusterIP";
   const anywhere = counts.anyReady || counts.anyServing;
   if (!anywhere && !(policy === "Cluster" && rule.keepWithoutEndpoints)) return { link: "NoEndpoints" };
@@ -153,7 +158,7 @@ function findBreak({ plan, gates }: State, view: ServiceView, { kind, policy, co
   if (gates.proxy !== undefined) return { link: "ProxyNotReady", detail: gates.proxy };
   if (gates.node !== undefined) return { link: "NodeNotReady", detail: gates.node };
   const { healthCheckNodePort: port } = view;
-  if (kind === "LoadBalancerIP" && policy === "Local" && port !== undefined && !gates.confirmed(view.key))
+  if (kind === "LoadBalancerIP" && policy === "Local" && port !== undefined && !gates.confirmed(view.key, family))
     return { link: "ProxyNotReady", detail: `it does not say on port ${port} that it has taken over the endpoints here`, waits: true };
   return undefined;
 }
