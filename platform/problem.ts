@@ -12,6 +12,7 @@ export const Reasons = [
   "AttachedRange",
   "AttachmentFailed",
   "AttributesContradict",
+  "AttributesNotMerged",
   "CNIFilesChanged",
   "CNIInstallFailed",
   "CertificateUnusable",

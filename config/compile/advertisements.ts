@@ -129,7 +129,7 @@ function announce(
   if (!sessions.some(({ peer }) => (peer ? peers.has(peer) : mesh))) return undefined;
   const items = itemsOf(context, object, spec);
   for (const item of items) addNetwork(networks, item, object);
-  const dynamic = spec.type === "Service";
+  const dynamic = spec.service;
   if (items.length === 0 && !dynamic) return undefined;
   return { name: metadata.name, attributes: spec.attributes ?? {}, items, peers, mesh, ...(dynamic ? { dynamic } : {}) };
 }

@@ -105,6 +105,37 @@ test("each prefix has the communities of those that announce it to this neighbou
   });
 });
 
+const services = (labels: object, attributes: object, service: object = {}) => ({
+  type: "Service",
+  service: { addresses: ["LoadBalancerIP"], selector: { matchLabels: labels }, ...service },
+  peers: ["tor-a"],
+  attributes,
+});
+const about = ({ problems }: NodePlan, reason: string) => problems.filter(one => one.reason === reason);
+
+test("Advertisements of Services that may never meet contradict nothing", () => {
+  const gold = services({ team: "gold" }, { med: 10 });
+  const contradictions = (other: object) => about(plan({ gold, silver: other }), "AttributesContradict");
+  expect(contradictions(services({ team: "silver" }, { med: 20 }))).toEqual([]);
+  expect(contradictions(services({ team: "gold" }, { med: 20 }, { loadBalancerClasses: ["a.example/b"] }))).toEqual([]);
+  expect(contradictions(services({ team: "gold" }, { med: 20 }, { addresses: ["ClusterIP"] }))).toEqual([]);
+  expect(contradictions(services({ team: "gold" }, { med: 20 }))).toMatchObject([
+    { severity: "warning", object: "Advertisement/silver", message: expect.stringContaining("both select the same Services") },
+  ]);
+});
+
+test("of more Advertisements of Services than are merged the later ones are told that they are not", () => {
+  const names = ["a", "b", "c", "d", "e", "f", "g"];
+  const all = Object.fromEntries(
+    names.map((name, i) => [name, services({ [name]: "yes" }, name === "f" ? {} : { communities: [`65000:${i}`] })]),
+  );
+  const found = about(plan(all), "AttributesNotMerged");
+  expect(found.map(({ object }) => object)).toEqual(["Advertisement/g"]);
+  expect(found[0].message).toContain("hears 7 Advertisements of type Service, and attributes of the first 5");
+  const { g: _, ...six } = all;
+  expect(about(plan(six), "AttributesNotMerged")).toEqual([]);
+});
+
 test.each([
   ["med", 10, 20],
   ["localPref", 200, 300],

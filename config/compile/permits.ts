@@ -5,7 +5,7 @@
 import type { PolicyAction, PolicyConfig, RouteKind } from "../../bgpd/config.ts";
 import { Families, type Family } from "../../bgpd/family.ts";
 import { CommunityKinds } from "../../bgpd/message/attribute-table.ts";
-import type { Advertisement } from "../resources/kinds.ts";
+import type { Advertisement, Selector } from "../resources/kinds.ts";
 import { type Context, compareText, familyOfPrefix, type ResolvedPeer, someOf } from "./context.ts";
 import type { Additions, Lists } from "./neighbors.ts";
 import type { Session } from "./sessions.ts";
@@ -22,8 +22,8 @@ export interface Grant {
   name: string;
   attributes: NonNullable<Advertisement["spec"]["attributes"]>;
   items: Item[];
-  /** What it announces comes and goes without this plan: addresses of Services, of either family. */
-  dynamic?: boolean;
+  /** What it announces comes and goes without this plan: addresses of Services, of either family. Here the Services that it selects. */
+  dynamic?: Advertisement["spec"]["service"];
   peers: ReadonlySet<ResolvedPeer>;
   /** The mesh hears it as well. */
   mesh: boolean;
@@ -100,7 +100,9 @@ function sharedPolicies(context: Context, heard: readonly Grant[], family: Famil
     sets.set(name, set);
     set.items.push(items.get(prefix) as Item);
   }
-  for (const grants of combinations(heard.filter(({ dynamic }) => dynamic))) {
+  const dynamic = heard.filter(grant => grant.dynamic);
+  reportTooMany(context, dynamic);
+  for (const grants of combinations(dynamic)) {
     const name = policyName(grants);
     sets.set(name, sets.get(name) ?? { grants, items: [] });
   }
@@ -160,15 +162,42 @@ function reportContradictions({ problems }: Context, grants: readonly Grant[], i
     for (const other of grants) {
       const [used, ignored] = [first.attributes[field], other.attributes[field]];
       if (ignored === undefined || ignored === used) continue;
-      const what = items.length > 0 ? someOf(items.map(({ prefix }) => prefix).sort(compareText)) : "what both select";
-      problems.error(
-        "AttributesContradict",
-        `Advertisement/${other.name}`,
-        `spec.attributes.${field}`,
-        `${what} is announced to the same neighbour with ${field} ${used} by Advertisement/${first.name} and ${ignored} by this one: ${used} is used`,
-        "give both the same value, or let one of them announce it",
-      );
+      const about = ["AttributesContradict", `Advertisement/${other.name}`, `spec.attributes.${field}`] as const;
+      const values = `with ${field} ${used} by Advertisement/${first.name} and ${ignored} by this one: ${used} is used`;
+      const remedy = "give both the same value, or let one of them announce it";
+      if (items.length > 0) {
+        const what = someOf(items.map(({ prefix }) => prefix).sort(compareText));
+        problems.error(...about, `${what} is announced to the same neighbour ${values}`, remedy);
+      } else if (selectSame(first, other)) {
+        const message = `both select the same Services, and what these have may be announced to the same neighbour ${values}`;
+        problems.warning(...about, message, remedy);
+      }
     }
+  }
+}
+
+/** Surely: other selectors may never meet in a Service, and which Services there are is not known here. */
+function selectSame({ dynamic: one }: Grant, { dynamic: other }: Grant): boolean {
+  if (!one || !other || !one.addresses.some(kind => other.addresses.includes(kind))) return false;
+  return selectionText(one) === selectionText(other);
+}
+
+function selectionText({ selector, namespaceSelector, loadBalancerClasses }: NonNullable<Grant["dynamic"]>): string {
+  const sorted = (of: Selector | undefined) => of && [Object.entries(of.matchLabels ?? {}).sort(), of.matchExpressions ?? []];
+  return JSON.stringify([sorted(selector), sorted(namespaceSelector), loadBalancerClasses && [...loadBalancerClasses].sort()]);
+}
+
+/** What they add to an address that others announce as well is not sent. */
+function reportTooMany({ problems }: Context, dynamic: readonly Grant[]): void {
+  for (const { name, attributes } of dynamic.slice(MAX_TOGETHER)) {
+    if (Object.keys(attributes).length === 0) continue;
+    problems.warning(
+      "AttributesNotMerged",
+      `Advertisement/${name}`,
+      "spec.attributes",
+      `a neighbour hears ${dynamic.length} Advertisements of type Service, and attributes of the first ${MAX_TOGETHER} by name are merged: an address that another one announces too goes there without these`,
+      `have no neighbour hear more than ${MAX_TOGETHER}, or let each address be announced by one of them alone`,
+    );
   }
 }
 
