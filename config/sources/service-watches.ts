@@ -18,7 +18,10 @@ export interface ServiceWatchOptions {
   seen?(service: ApiObject): void;
 }
 
-/** What kube-proxy leaves out as well: Kubernetes puts the label on headless Services and on their slices. No address leads to them. */
+/**
+ * What kube-proxy leaves out as well. Kubernetes puts the label on slices of headless Services, and on no Service: a headless one comes, and has no address.
+ * Who labels a Service so takes it from kube-proxy, too.
+ */
 const NOT_HEADLESS = "!service.kubernetes.io/headless";
 const Collections = {
   // With managed fields and annotations a Service has some kB, a slice of 100 endpoints 30 kB.
