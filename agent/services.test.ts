@@ -310,6 +310,20 @@ test("a Service of both families whose endpoints of the other family come later 
   one.services.close();
 });
 
+test("what was taken back is not brought back by a crash a second later", async () => {
+  const one = start();
+  one.answers.set(PROXY, ok);
+  one.services.apply(plan);
+  fill(one.index, service("web", "192.0.2.5"), slice("web", ["n2"]), service("other", "192.0.2.6"), slice("other", ["n2"]));
+  await one.pass(10_200);
+  const saved = () => new ServiceMemory({ node: "n1", stateDirectory: folder }, "boot-1").load()?.routes.map(({ prefix }) => prefix);
+  expect(saved()).toEqual(["192.0.2.5/32", "192.0.2.6/32"]);
+  fill(one.index, slice("web", []));
+  await one.pass(1_000);
+  expect(saved()).toEqual(["192.0.2.6/32"]);
+  one.services.close();
+});
+
 test("no more than sixteen questions are under way at once", async () => {
   const one = start();
   one.answers.set(PROXY, ok);

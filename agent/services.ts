@@ -46,8 +46,9 @@ export interface ServiceFigures {
   proxy: ProxyState;
 }
 
-/** Milliseconds between writings of what is announced. */
+/** Milliseconds between writings of what is announced, and where something was taken back: the next agent must not announce that again. */
 const SAVE_INTERVAL = 10_000;
+const SAVE_WITHDRAWN = 1_000;
 /** Milliseconds that a source may take until it is told that what it said before is used. */
 const PATIENCE = 10_000;
 /** Milliseconds, at least, that a new agent has to come to serve until it takes back what the one before announced. */
@@ -281,7 +282,7 @@ export class Services {
   /** Endpoints that come later are others: whether the proxy has taken them over is asked anew. */
   #forgetEnded(service: string): void {
     // Nor may the next agent believe it.
-    if (this.#checks.review(service)) this.#saveSoon();
+    if (this.#checks.review(service)) this.#saveSoon(true);
   }
 
   #checkSubject(service: string): CheckSubject | undefined {
@@ -303,12 +304,13 @@ export class Services {
     }
     if (networks.size === 0) return;
     this.#speaker?.changeNetworks(networks);
-    this.#saveSoon();
+    this.#saveSoon([...networks.values()].includes(undefined));
   }
 
-  #saveSoon(): void {
+  #saveSoon(withdrawn: boolean): void {
     this.#unsaved = true;
-    this.#timers.soon("save", SAVE_INTERVAL, () => this.#save());
+    if (withdrawn) this.#timers.soon("save withdrawn", SAVE_WITHDRAWN, () => this.#save());
+    else this.#timers.soon("save", SAVE_INTERVAL, () => this.#save());
   }
 
   /** Only what is known to be so: what a former agent left is on the disk already. */
