@@ -13,7 +13,7 @@ import { type Clock, sliceOf } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
 import { NamedTimers } from "./named-timers.ts";
-import { type Ask, askNode } from "./services/ask.ts";
+import { type Ask, askNode, freeAddresses } from "./services/ask.ts";
 import { type CheckSubject, EndpointChecks } from "./services/endpoint-checks.ts";
 import { HeldPrefixes } from "./services/held-prefixes.ts";
 import { type SavedServices, ServiceMemory } from "./services/memory.ts";
@@ -88,7 +88,7 @@ export class Services {
   constructor(options: ServicesOptions, parts: ServicesParts) {
     this.#node = options.node;
     this.#parts = parts;
-    const { clock, index, ask = askNode(clock) } = parts;
+    const { clock, index, ask = askNode(clock, freeAddresses(clock, index)) } = parts;
     this.#timers = new NamedTimers(clock);
     this.#announcer = index && new ServiceAnnouncer(index);
     this.#proxy = new ProxyWatch({ clock, ask, changed: () => this.look() });

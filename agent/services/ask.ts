@@ -4,7 +4,8 @@
  */
 import { request } from "node:http";
 import { networkInterfaces } from "node:os";
-import type { IpFamily } from "../../net/address.ts";
+import type { ServiceIndex } from "../../config/services/service-index.ts";
+import { formatAddress, type IpFamily, parseAddress } from "../../net/address.ts";
 import type { Clock } from "../../platform/clock.ts";
 
 export interface HttpAnswer {
@@ -22,6 +23,8 @@ const MAX_BODY = 64 << 10;
 const LOOPBACKS = ["127.0.0.1", "::1"];
 /** Addresses of a node with mode ipvs may be thousands. */
 const MAX_ADDRESSES = 16;
+/** Milliseconds for which it is kept which of them are free. */
+const KEPT = 1000;
 const REFUSED = "ECONNREFUSED";
 
 const Words: Record<string, string> = {
@@ -33,7 +36,7 @@ const Words: Record<string, string> = {
 };
 
 /** `addresses`: of the node, for what does not listen on its loopback. */
-export function askNode(clock: Clock, addresses: () => readonly string[] = ownAddresses): Ask {
+export function askNode(clock: Clock, addresses: () => readonly string[]): Ask {
   return async (port, path, family) => {
     let refused: Error | undefined;
     const hosts = [...LOOPBACKS, ...addresses().slice(0, MAX_ADDRESSES)];
@@ -73,6 +76,24 @@ function askAt(clock: Clock, host: string, port: number, path: string): Promise<
       resolve(new Error(Words[error.code ?? ""] ?? error.message));
     }
   });
+}
+
+/**
+ * The node's addresses that no Service has: packets to those of Services go to endpoints, and what these say is not the proxy's word. None before it is known
+ * which Services there are.
+ */
+export function freeAddresses(clock: Clock, index: ServiceIndex | undefined, own = ownAddresses): () => readonly string[] {
+  let free: readonly string[] = [];
+  let until = Number.NEGATIVE_INFINITY;
+  return () => {
+    if (!index?.complete) return [];
+    if (clock.monotonic() < until) return free;
+    until = clock.monotonic() + KEPT;
+    const taken = new Set<string>();
+    for (const { addresses } of index.services()) for (const all of Object.values(addresses)) for (const one of all) taken.add(one);
+    free = own().filter(address => !taken.has(formatAddress(parseAddress(address))));
+    return free;
+  };
 }
 
 /** But for link-local ones, on which no proxy listens. */
