@@ -42,3 +42,37 @@ test("the proxies of both families must have the endpoints; one that does not an
   expect(found).toEqual(["single", "dual"]);
   checks.close();
 });
+
+test("of thousands that wait each is asked about before any is for the second time, and their time ends while all places are taken", async () => {
+  const clock = new FakeClock();
+  const asked = new Map<number, number>();
+  const found: string[] = [];
+  let answered = true;
+  const checks = new EndpointChecks({
+    clock,
+    ask: async port => {
+      asked.set(port, (asked.get(port) ?? 0) + 1);
+      if (!answered) await new Promise(() => {});
+      throw new Error("nothing listens there");
+    },
+    confirmed: service => found.push(service),
+    subject: service => ({ uid: service, port: Number(service), families: [4] }),
+  });
+  const all = Array.from({ length: 1000 }, (_, at) => at + 1);
+  checks.want(new Map(all.map(port => [`${port}`, port])), 30);
+  // Some sixteen in each turn.
+  while (asked.size < all.length) {
+    await new Promise(setImmediate);
+    clock.advance(2);
+    if (Math.max(...asked.values()) > 1) break;
+  }
+  expect([asked.size, Math.max(...asked.values())]).toEqual([1000, 1]);
+  answered = false;
+  await new Promise(setImmediate);
+  clock.advance(100);
+  expect(found).toEqual([]);
+  clock.advance(30_000);
+  expect(found).toHaveLength(1000);
+  checks.close();
+  expect(clock.pending).toBe(0);
+});

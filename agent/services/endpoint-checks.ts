@@ -7,6 +7,7 @@ import type { IpFamily } from "../../net/address.ts";
 import type { Clock, Timer } from "../../platform/clock.ts";
 import type { Problem } from "../../platform/problem.ts";
 import { type Ask, jsonOf } from "./ask.ts";
+import { DueQueue } from "./due-queue.ts";
 
 export interface EndpointChecksParts {
   clock: Clock;
@@ -26,12 +27,12 @@ export interface CheckSubject {
 }
 
 interface Waiting {
+  service: string;
   uid: string;
   port: number;
   since: number;
   /** Clock.monotonic() of the next question. */
   due: number;
-  asked: boolean;
 }
 
 /** "said": by the proxy; "assumed": it did not say so in time. */
@@ -52,7 +53,11 @@ const NAMED = 5;
 
 export class EndpointChecks {
   readonly #parts: EndpointChecksParts;
+  /** In the order in which their time is over. */
   readonly #waiting = new Map<string, Waiting>();
+  /** But for those that are being asked about; some may be waited for no more. */
+  readonly #queue = new DueQueue<Waiting>();
+  #deadline: Timer | undefined;
   readonly #confirmed = new Map<string, Confirmed>();
   #underway = 0;
   #timer: Timer | undefined;
@@ -110,8 +115,11 @@ export class EndpointChecks {
     for (const [service, port] of services)
       if (!this.#waiting.has(service)) {
         const { uid = "" } = this.#parts.subject(service) ?? {};
-        this.#waiting.set(service, { uid, port, since: now, due: now, asked: false });
+        const one = { service, uid, port, since: now, due: now };
+        this.#waiting.set(service, one);
+        this.#queue.push(one);
       }
+    this.#expire();
     this.#look();
   }
 
@@ -134,6 +142,7 @@ export class EndpointChecks {
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
+    this.#deadline?.cancel();
   }
 
   #look(): void {
@@ -141,19 +150,38 @@ export class EndpointChecks {
     this.#timer?.cancel();
     this.#timer = undefined;
     const now = this.#parts.clock.monotonic();
-    let next = Infinity;
-    for (const [service, one] of this.#waiting) {
-      if (one.asked) continue;
-      if (one.due > now) next = Math.min(next, one.due);
-      else if (now - one.since >= this.#timeout) this.#confirm(service, one, "assumed", this.#parts.subject(service)?.families ?? []);
-      else if (this.#underway < AT_ONCE) void this.#ask(service, one);
-    }
+    let next = this.#queue.first;
     // Where all places are taken, the next answer looks again.
-    if (next < Infinity) this.#timer = this.#parts.clock.after(Math.max(0, next - now), () => this.#look());
+    while (next && next.due <= now && this.#underway < AT_ONCE) {
+      this.#queue.takeFirst();
+      if (this.#isWaited(next)) void this.#ask(next);
+      next = this.#queue.first;
+    }
+    if (next && next.due > now) this.#timer = this.#parts.clock.after(next.due - now, () => this.#look());
   }
 
-  async #ask(service: string, one: Waiting): Promise<void> {
-    one.asked = true;
+  /** Also while all places are taken. */
+  #expire(): void {
+    if (this.#closed) return;
+    this.#deadline?.cancel();
+    const { clock, subject } = this.#parts;
+    const now = clock.monotonic();
+    for (const one of this.#waiting.values()) {
+      const left = one.since + this.#timeout - now;
+      if (left > 0) {
+        this.#deadline = clock.after(left, () => this.#expire());
+        return;
+      }
+      this.#confirm(one, "assumed", subject(one.service)?.families ?? []);
+    }
+  }
+
+  #isWaited(one: Waiting): boolean {
+    return this.#waiting.get(one.service) === one;
+  }
+
+  async #ask(one: Waiting): Promise<void> {
+    const { service } = one;
     this.#underway++;
     const families = this.#parts.subject(service)?.families ?? [];
     // kube-proxy has one proxy for each family, which says what its own rules have, on addresses of that family; they may be a second apart.
@@ -167,16 +195,17 @@ export class EndpointChecks {
     );
     const has = answers.includes(true) && !answers.includes(false);
     this.#underway--;
-    one.asked = false;
     if (this.#closed) return;
     const now = this.#parts.clock.monotonic();
-    const wait = now - one.since < SOON_FOR ? SOON : LATER;
-    one.due = Math.min(now + wait, Math.max(now, one.since + this.#timeout));
-    if (has && this.#waiting.get(service) === one) this.#confirm(service, one, "said", families);
+    if (has && this.#isWaited(one)) this.#confirm(one, "said", families);
+    else if (this.#isWaited(one)) {
+      one.due = now + (now - one.since < SOON_FOR ? SOON : LATER);
+      this.#queue.push(one);
+    }
     this.#look();
   }
 
-  #confirm(service: string, { uid, port }: Waiting, how: Confirmation, families: readonly IpFamily[]): void {
+  #confirm({ service, uid, port }: Waiting, how: Confirmation, families: readonly IpFamily[]): void {
     this.#waiting.delete(service);
     this.#confirmed.set(service, { how, uid, port, families });
     this.#parts.confirmed(service);
