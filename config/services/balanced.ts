@@ -97,7 +97,7 @@ export function readBalanced(object: RawObject & { metadata: { resourceVersion?:
     backend: view.externalTrafficPolicy === "Local" ? JSON.stringify(Object.entries(mapping(spec.selector)).sort()) : "",
     request: readRequest(spec.loadBalancerIP, annotations),
     ingress,
-    addresses: ingress.flatMap(({ address }) => address ?? []),
+    addresses: [...new Set(ingress.flatMap(({ address }) => address ?? []))],
     ...(condition && { condition }),
   };
 }
