@@ -69,7 +69,7 @@ describe("with a lab", () => {
     expect(bird.output).toContain("west_4");
     expect((await lab("exec", "--lab", `routers_${stays}`, "east", "sh", "-c", "exit 7").ended).code).toBe(7);
     expect((await lab("list").ended).output).toContain(`routers_${stays}`);
-    expect((await lab("down", `routers_${stays}`).ended).output).toMatch(/removed: 3 namespaces/);
+    expect((await lab("down", `routers_${stays}`).ended).output).toMatch(/removed: 4 namespaces/);
     expect(leftovers(`routers_${stays}`)).toEqual([]);
   });
 
