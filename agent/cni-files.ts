@@ -53,8 +53,10 @@ export class CniFiles {
     if (this.#closed) return;
     const { confDir, binDir } = this.#options;
     this.#foreign = foreignIn(confDir);
-    if (this.#parts.ready()) this.#install();
+    const changed = this.#parts.ready() && this.#install();
     for (const directory of [binDir, confDir]) this.#watch(directory);
+    // What somebody does between the writing and the watching no watcher tells of.
+    if (changed) this.#soon();
   }
 
   problems(): Problem[] {
@@ -78,19 +80,23 @@ export class CniFiles {
     this.#watches.clear();
   }
 
-  #install(): void {
+  /** True: something was not as it shall be, and was put there. */
+  #install(): boolean {
     const { binDir } = this.#options;
     try {
       this.#plugin ??= pluginContents(binDir);
       const { files } = installPlugin({ ...this.#options, plugin: this.#plugin, dryRun: false });
-      this.#tell(files.filter(({ change }) => change !== "unchanged"));
+      const changes = files.filter(({ change }) => change !== "unchanged");
+      this.#tell(changes);
       this.#installed = true;
       this.#problem = undefined;
+      return changes.length > 0;
     } catch (error) {
       const message = `the CNI executable and list cannot be installed: ${(error as Error).message}`;
       if (this.#problem?.message !== message) this.#parts.log.error({}, message);
       const remedy = "mount the host's directories writable, or name others by --cni-bin-dir and --cni-conf-dir; tried again each minute";
       this.#problem = { severity: "error", reason: "CNIInstallFailed", object: "cni", field: "", message, remedy };
+      return false;
     }
   }
 
