@@ -143,6 +143,37 @@ test("a drained node is as it was before podlane came, and a second time finds n
   expect([again.status, again.stdout]).toEqual([0, "nothing of podlane is here\n"]);
 });
 
+test("discards of Services go with their rules and tables, also when their agent was killed", async () => {
+  const before = await settled();
+  const own = (kind: string, spec: object) =>
+    JSON.stringify({ apiVersion: "podlane.io/v1alpha1", kind, metadata: { name: "all" }, spec: { nodeSelector: {}, ...spec } });
+  const service = { addresses: ["LoadBalancerIP"], selector: {} };
+  const metadata = { name: "web", namespace: "shop" };
+  const ingress = ["198.51.100.7", "2001:db8:51::7"].map(ip => ({ ip }));
+  const slices = ["IPv4", "IPv6"].map(addressType => ({
+    apiVersion: "discovery.k8s.io/v1",
+    kind: "EndpointSlice",
+    metadata: { name: addressType.toLowerCase(), namespace: "shop", labels: { "kubernetes.io/service-name": "web" } },
+    addressType,
+    endpoints: [{ addresses: [addressType === "IPv4" ? "10.244.2.5" : "fd00:2::5"], nodeName: "node2", conditions: { ready: true } }],
+  }));
+  const documents = [
+    own("Fabric", { asn: 64512, services: { proxyHealthPort: 0 } }),
+    own("Advertisement", { type: "Service", mesh: true, service, aggregation: { ipv4: 24 } }),
+    JSON.stringify({ apiVersion: "v1", kind: "Service", metadata, spec: { type: "LoadBalancer" }, status: { loadBalancer: { ingress } } }),
+    ...slices.map(one => JSON.stringify(one)),
+  ];
+  pair.write("services.yaml", documents.join("\n---\n"));
+  const agent = await serving();
+  const discards = () => [4, 6].map(family => inside("ip", `-${family}`, "route", "show", "table", "all", "type", "blackhole"));
+  await expect.poll(discards, within).toEqual([expect.stringContaining("198.51.100.0/24"), expect.stringContaining("2001:db8:51::7")]);
+  expect(inside("ip", "rule")).toContain("not from all iif lo lookup");
+  agent.process.kill("SIGKILL");
+  await agent.ended;
+  expect(uninstall().status).toBe(0);
+  expect(everything()).toEqual(before);
+});
+
 test("without an agent and with pods, by force: all goes, their interfaces too", async () => {
   inside("iptables", "-P", "FORWARD", "DROP");
   const before = await settled();
