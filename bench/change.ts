@@ -12,11 +12,10 @@ import { openKernel } from "../kernel/index.ts";
 import { formatAddress } from "../net/address.ts";
 import { build } from "../scripts/build.ts";
 import { asPath, KEEPALIVE, message, nextHop, octets, open, origin, Type, u16 } from "../test/conformance/octets.ts";
-import { RawPeer } from "../test/conformance/raw-peer.ts";
 import { type ApiServer, startApiServer } from "../test/kubernetes/api-server.ts";
 import { installCrds } from "../test/kubernetes/install-crds.ts";
-import { count, describeMachine, machine, needRoot, printTable, program, round, type Values } from "./common.ts";
-import { create, given, runInside, startInCluster } from "./inside.ts";
+import { count, describeMachine, machine, needRoot, percentile, printTable, program, type Values } from "./common.ts";
+import { connected, create, given, runInside, startInCluster } from "./inside.ts";
 
 const USAGE = `usage: npm run bench -- change [--rounds N] [--json]
 
@@ -78,7 +77,7 @@ async function inside({ folder, names, main, rounds }: Task): Promise<Record<"up
   ]);
   const kernel = openKernel();
   try {
-    const peer = await connected(names[1]);
+    const peer = await connected(names[1], 30);
     await peer.establish(open({ holdTime: 0 }));
     const attributes = octets(origin(), asPath(65002), nextHop("192.0.2.2"));
     peer.send(
@@ -103,16 +102,6 @@ async function inside({ folder, names, main, rounds }: Task): Promise<Record<"up
     agent.kill("SIGKILL");
     kernel.close();
     await server.stop();
-  }
-}
-
-async function connected(netns: string): Promise<RawPeer> {
-  for (const end = performance.now() + 30_000; ; await delay(200)) {
-    try {
-      return await RawPeer.connect(`/run/netns/${netns}`, "192.0.2.2", "192.0.2.1");
-    } catch (error) {
-      if (performance.now() > end) throw error;
-    }
   }
 }
 
@@ -142,11 +131,6 @@ async function writeObjects(server: ApiServer): Promise<void> {
   await create(server, PEERS, { apiVersion, kind: "Peer", metadata: { name: "raw" }, spec: peer });
   const advertisement = { nodeSelector: {}, type: "Static", peers: ["raw"], static: { prefixes: [{ prefix: "198.51.100.255/32" }] } };
   await create(server, ADVERTISEMENTS, { apiVersion, kind: "Advertisement", metadata: { name: "more" }, spec: advertisement });
-}
-
-function percentile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))], 1);
 }
 
 async function run(values: Values): Promise<void> {

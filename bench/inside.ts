@@ -2,6 +2,8 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { RawPeer } from "../test/conformance/raw-peer.ts";
 import type { ApiServer } from "../test/kubernetes/api-server.ts";
 import { nodeOptions } from "./common.ts";
 
@@ -43,4 +45,15 @@ export async function startInCluster(main: string, folder: string, server: ApiSe
 export async function create(server: ApiServer, path: string, object: object): Promise<void> {
   const { status, body } = await server.call("POST", path, object);
   if (status !== 201) throw new Error(`${path}: ${status} ${JSON.stringify(body)}`);
+}
+
+/** The second node's end of a session with the agent on the first, as soon as that listens. `patience` in seconds. */
+export async function connected(netns: string, patience: number): Promise<RawPeer> {
+  for (const end = performance.now() + patience * 1000; ; await delay(200)) {
+    try {
+      return await RawPeer.connect(`/run/netns/${netns}`, "192.0.2.2", "192.0.2.1");
+    } catch (error) {
+      if (performance.now() > end) throw error;
+    }
+  }
 }

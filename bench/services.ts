@@ -13,11 +13,11 @@ import { Http2Transport } from "../kubernetes/http2.ts";
 import { parseAddress } from "../net/address.ts";
 import { build } from "../scripts/build.ts";
 import { KEEPALIVE, open, Type } from "../test/conformance/octets.ts";
-import { RawPeer } from "../test/conformance/raw-peer.ts";
+import type { RawPeer } from "../test/conformance/raw-peer.ts";
 import { type ApiServer, startApiServer } from "../test/kubernetes/api-server.ts";
 import { installCrds } from "../test/kubernetes/install-crds.ts";
-import { count, describeMachine, machine, needRoot, printTable, program, round, type Values } from "./common.ts";
-import { create, given, runInside, startInCluster } from "./inside.ts";
+import { count, describeMachine, machine, needRoot, percentile, printTable, program, round, type Values } from "./common.ts";
+import { connected, create, given, runInside, startInCluster } from "./inside.ts";
 import { usage } from "./processes.ts";
 
 const USAGE = `usage: npm run bench -- services [--services N] [--endpoints N] [--rate N] [--seconds N] [--leader] [--json]
@@ -64,7 +64,6 @@ interface Result {
   cpuAtStart: number;
   restMB: number;
   peakMB: number;
-  routes: number;
 }
 
 const SERVICES = "/api/v1/namespaces/default/services";
@@ -82,12 +81,12 @@ async function inside(task: Task): Promise<Result> {
   const agent = await startInCluster(task.main, task.folder, server, words);
   const pid = agent.pid as number;
   try {
-    const peer = await connected(task.names[1]);
+    const peer = await connected(task.names[1], PATIENCE);
     await peer.establish(open({ holdTime: 0 }));
     peer.send(KEEPALIVE);
-    const routes = await atRest(peer);
+    await atRest(peer);
     const before = usage(pid);
-    const [restMB, messages] = [residentMB(before), peer.messages.length];
+    const messages = peer.messages.length;
     const times = await change(client, peer, task, addresses);
     await delay(1000);
     const after = usage(pid);
@@ -96,9 +95,8 @@ async function inside(task: Task): Promise<Result> {
       updates: peer.messages.slice(messages).filter(one => one[18] === Type.Update).length,
       cpuAtStart: before.cpuSeconds,
       cpuSeconds: after.cpuSeconds - before.cpuSeconds,
-      restMB,
+      restMB: before.peakMB,
       peakMB: after.peakMB,
-      routes,
     };
   } finally {
     agent.kill("SIGKILL");
@@ -107,8 +105,6 @@ async function inside(task: Task): Promise<Result> {
     await server.stop();
   }
 }
-
-const residentMB = ({ peakMB }: { peakMB: number }) => peakMB;
 
 /** Another one has the Lease, and renews it. */
 async function lead(client: ApiClient): Promise<() => void> {
@@ -180,18 +176,8 @@ async function makeServices(client: ApiClient, { services, endpoints }: Task): P
   return addresses;
 }
 
-async function connected(netns: string): Promise<RawPeer> {
-  for (const end = performance.now() + PATIENCE * 1000; ; await delay(200)) {
-    try {
-      return await RawPeer.connect(`/run/netns/${netns}`, "192.0.2.2", "192.0.2.1");
-    } catch (error) {
-      if (performance.now() > end) throw error;
-    }
-  }
-}
-
-/** Prefixes announced once nothing comes any more for some seconds. */
-async function atRest(peer: RawPeer): Promise<number> {
+/** Nothing has come any more for some seconds. */
+async function atRest(peer: RawPeer): Promise<void> {
   const octets = () => peer.messages.reduce((sum, one) => sum + (one[18] === Type.Update ? one.length : 0), 0);
   const end = performance.now() + PATIENCE * 1000;
   for (let [quiet, before] = [0, octets()]; quiet < 5 && performance.now() < end; await delay(1000)) {
@@ -199,7 +185,6 @@ async function atRest(peer: RawPeer): Promise<number> {
     quiet = now === before && now > 1000 ? quiet + 1 : 0;
     before = now;
   }
-  return Math.round(octets() / 5);
 }
 
 async function change(client: ApiClient, peer: RawPeer, { services, endpoints, rate, seconds }: Task, addresses: readonly string[]) {
@@ -250,11 +235,6 @@ async function tells(peer: RawPeer, address: string, from: number): Promise<numb
     30_000,
   );
   return peer.times[found];
-}
-
-function percentile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))], 1);
 }
 
 async function run(values: Values): Promise<void> {
