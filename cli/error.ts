@@ -23,6 +23,9 @@ export function explainSocketError(error: NodeJS.ErrnoException, path: string): 
     case "EACCES":
     case "EPERM":
       return new CliError(`you may not open ${path}`, "only root may: try sudo");
+    case "ECONNRESET":
+    case "EPIPE":
+      return new CliError(`the agent on ${path} ended before it answered: ${error.message}`, "see the agent's log");
     default:
       return new CliError(`cannot ask the agent on ${path}: ${error.message}`, "see the agent's log");
   }
