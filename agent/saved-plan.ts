@@ -52,11 +52,18 @@ export function loadPlan(path: string, node: string): SavedPlan | undefined {
   if (plan.node !== node) throw new Error(`${path} is the plan of node "${plan.node}", not of "${node}"`);
   const lastGood = saved.lastGood === undefined ? fromPlan(plan as NodePlan) : readLastGood(saved.lastGood);
   if (plan.speaker) bySource(plan.speaker);
-  const { speaker, pods, readiness, services } = plan;
+  const { speaker, pods, readiness, services, masquerade, overlay, networkPolicy } = plan;
+  const parts = {
+    ...(masquerade && { masquerade }),
+    ...(overlay && { overlay }),
+    ...(networkPolicy && { networkPolicy }),
+    ...(readiness && { readiness }),
+    ...(services && { services }),
+  };
   const objects = readObjects(saved.objects);
   return {
     savedAt: saved.savedAt,
-    plan: { node, speaker, pods, ...(readiness && { readiness }), ...(services && { services }), problems: [] },
+    plan: { node, speaker, pods, ...parts, problems: [] },
     lastGood,
     ...(objects && { objects }),
   };

@@ -7,6 +7,7 @@ import type { PodPlan } from "../cni/types.ts";
 import { compileAdvertisements } from "./compile/advertisements.ts";
 import { viewCluster } from "./compile/cluster.ts";
 import { type Cluster, type Context, compareText, DEFAULT_ASN, familyName, type NodeView, Problems } from "./compile/context.ts";
+import { compileEgress } from "./compile/egress.ts";
 import { meshOf } from "./compile/fabrics.ts";
 import { reportHeld } from "./compile/held.ts";
 import { type LastGood, Memory, nothingGood } from "./compile/memory.ts";
@@ -77,12 +78,13 @@ export function compileNode({ cluster, routerIds }: CompiledCluster, facts: Node
   if (hasOtherRouterId(context)) reportDuplicateRouterIds(context);
   else problems.include(routerIds);
   const pods = compilePods(context);
+  const egress = compileEgress(context);
   const { speaker, services } = self.fabric ? compileSpeaker(context, self.fabric, pods) : {};
   problems.include(policyProblems(cluster, self.asn || DEFAULT_ASN));
   reportHeld(context, speaker !== undefined);
   const readiness = self.fabric && { readiness: { ...self.fabric.spec.readiness } };
   return {
-    plan: { node: facts.name, speaker, pods, ...readiness, ...(services && { services }), problems: problems.list() },
+    plan: { node: facts.name, speaker, pods, ...egress, ...readiness, ...(services && { services }), problems: problems.list() },
     lastGood: () => cluster.memory.with(memory),
   };
 }

@@ -2,6 +2,8 @@
 import type { SpeakerConfig } from "../bgpd/config.ts";
 import type { PodPlan } from "../cni/types.ts";
 import type { IpFamily } from "../net/address.ts";
+import type { MasqueradePlan } from "../netfilter/types.ts";
+import type { OverlayPlan } from "../overlay/types.ts";
 import type { Problem } from "../platform/problem.ts";
 import type { ServicesPlan } from "./services/types.ts";
 
@@ -12,6 +14,12 @@ export interface NodePlan {
   /** Absent: the node has no part in BGP (a problem says why). */
   speaker: SpeakerConfig | undefined;
   pods: PodPlan;
+  /** Absent: pods keep their addresses everywhere. */
+  masquerade?: MasqueradePlan;
+  /** Absent: nothing is encapsulated. */
+  overlay?: OverlayPlan;
+  /** NetworkPolicy objects are carried out here. */
+  networkPolicy?: true;
   /** Absent: without sessions to wait for, as without BGP. */
   readiness?: ReadinessPlan;
   services?: ServicesPlan;

@@ -21,12 +21,14 @@ const mayImport: Record<string, readonly string[]> = {
   kernel: ["net", "platform"],
   bgpd: ["kernel", "net", "platform"],
   cni: ["kernel", "net", "platform"],
+  netfilter: ["kernel", "net", "platform"],
+  overlay: ["kernel", "net", "platform"],
   kubernetes: ["net", "platform"],
   config: ["kubernetes", "net", "platform"],
   controller: ["kubernetes", "config", "platform"],
-  agent: ["kubernetes", "controller", "config", "cni", "bgpd", "kernel", "net", "platform"],
-  cli: ["kubernetes", "agent", "config", "cni", "bgpd", "kernel", "net", "platform"],
-  lab: ["kubernetes", "agent", "cli", "config", "cni", "bgpd", "kernel", "net", "platform", "deploy"],
+  agent: ["kubernetes", "controller", "config", "cni", "netfilter", "overlay", "bgpd", "kernel", "net", "platform"],
+  cli: ["kubernetes", "agent", "config", "cni", "netfilter", "overlay", "bgpd", "kernel", "net", "platform"],
+  lab: ["kubernetes", "agent", "cli", "config", "cni", "netfilter", "overlay", "bgpd", "kernel", "net", "platform", "deploy"],
 };
 
 /**
@@ -71,9 +73,13 @@ const reserved: Record<string, string> = { koffi: "kernel" };
 
 /** Narrower or wider than the folder's rule: the first entry that the importing file starts with decides. */
 const exceptions: { files: string; alsoMayImport: readonly string[]; because: string }[] = [
-  { files: "config/compile", alsoMayImport: ["bgpd", "cni"], because: "compile knows both vocabularies" },
+  { files: "config/compile", alsoMayImport: ["bgpd", "cni", "netfilter", "overlay"], because: "compile knows all vocabularies" },
   { files: "config/resources", alsoMayImport: ["bgpd"], because: "the families that users may name are the rows of bgpd/family.ts" },
-  { files: "config/plan", alsoMayImport: ["bgpd", "cni"], because: "a plan holds what compile made for the speaker and for the pods" },
+  {
+    files: "config/plan",
+    alsoMayImport: ["bgpd", "cni", "netfilter", "overlay"],
+    because: "a plan holds what compile made for the speaker and for the pods",
+  },
 ];
 
 /** Pure code: neither Node nor the system below it. */

@@ -14,6 +14,20 @@ const masquerade = object("Source NAT of what pods send out.", {
   exceptions: optional(set("Destinations that see the pod's own address.", prefix("A prefix."), 64)),
 });
 
+const vxlan = object(
+  "How the overlay encapsulates: the same on all nodes.",
+  {
+    vni: integer(
+      "Network identifier (RFC 7348), 1..16777215. One that another program on the nodes uses on the same port collides.",
+      1,
+      0xffffff,
+      { default: 20179 },
+    ),
+    port: integer("UDP port, 1..65535.", 1, 65535, { default: 4789 }),
+  },
+  { default: {} },
+);
+
 const allocation = object("The pod subnets of one node.", {
   node: objectName("Name of the node."),
   podCIDRs: set("At most one per address family.", prefix("A pod subnet of the node."), 2, { minItems: 1 }),
@@ -47,6 +61,12 @@ export const podNetworkSpec = object("What is wanted.", {
       default: "Never",
     }),
     "CrossSubnet, Always",
+  ),
+  vxlan,
+  networkPolicy: oneOf(
+    "Enforced: NetworkPolicy objects are carried out on the nodes. Ignored: by somebody else, or by nobody.",
+    ["Enforced", "Ignored"],
+    { default: "Enforced" },
   ),
   allocations: optional(
     keyed("Pod subnets of nodes for which Kubernetes assigns none (Node.spec.podCIDRs wins).", "node", allocation, 1024),
