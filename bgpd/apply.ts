@@ -27,6 +27,7 @@ const fields: Record<keyof NeighborConfig, { resets: string } | { attempts: stri
   passive: { attempts: "passive" },
   holdTime: { resets: "hold time" },
   keepaliveTime: { attempts: "keepalive time" },
+  restartTime: { attempts: "restart time" },
   connectRetryTime: { attempts: "connect retry time" },
   advertisementInterval: "live",
   // Of these, which there are: resetReasons().

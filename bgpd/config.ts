@@ -172,6 +172,8 @@ export interface NeighborConfig {
   holdTime: number;
   /** Seconds; 0 = holdTime / 3. */
   keepaliveTime: number;
+  /** Restart time of RFC 4724 in our OPEN, 0..4095. Absent: as holdTime. */
+  restartTime?: number;
   connectRetryTime: number;
   /** MRAI, announcements only (RFC 4271 section 9.2.1.1). */
   advertisementInterval: number;

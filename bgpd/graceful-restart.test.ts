@@ -31,9 +31,9 @@ async function watching(change: Partial<NeighborConfig> = {}): Promise<{ a: Memo
 }
 
 /** `kernel`: with routes of a former agent in it, so that it forwarded all the time. */
-function restarted(prefixes: string[], kernel?: KernelAccess): MemorySpeaker {
+function restarted(prefixes: string[], kernel?: KernelAccess, change: Partial<NeighborConfig> = {}): MemorySpeaker {
   const networks = prefixes.map(prefix => network(prefix));
-  return world.speaker(B, { asn: 65002, neighbors: [neighborAt(A, 65001)], networks, ...(kernel && { fib }) }, kernel);
+  return world.speaker(B, { asn: 65002, neighbors: [neighborAt(A, 65001, change)], networks, ...(kernel && { fib }) }, kernel);
 }
 
 /** The process is gone without a word. */
@@ -65,6 +65,25 @@ describe("a neighbour that", () => {
     expect([a.neighbor(B).state === "Established", Object.keys(c.best).sort()]).toEqual([false, ["10.2.0.0/16", "10.3.0.0/16"]]);
     await world.run(4);
     expect([a.best, c.best, a.speaker.snapshot().tables["ipv4-unicast"]]).toEqual([{}, {}, { prefixes: 0, paths: 0, best: 0 }]);
+  });
+
+  it("asks for another restart time than its hold time is heard from the next session on", async () => {
+    const { a, b } = await watching();
+    b.apply({ neighbors: [neighborAt(A, 65001, { restartTime: 20 })] });
+    world.cut(A);
+    await world.run(10);
+    expect(a.neighbor(B).state).toBe("Established");
+    await kill(b);
+    await world.run(18);
+    expect(Object.keys(a.best)).toHaveLength(2);
+    await world.run(4);
+    expect(a.best).toEqual({});
+    const again = restarted(["10.2.0.0/16"], undefined, { restartTime: 0 });
+    again.apply();
+    await world.run(10);
+    expect(a.best).toEqual({ "10.2.0.0/16": B });
+    await kill(again);
+    expect(a.best).toEqual({});
   });
 
   it("says goodbye loses its routes at once", async () => {

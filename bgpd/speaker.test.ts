@@ -128,6 +128,7 @@ describe("apply", () => {
     ["passive", { passive: true }],
     ["connect retry time", { connectRetryTime: 7 }],
     ["keepalive time", { keepaliveTime: 5 }],
+    ["restart time", { restartTime: 300 }],
     ["remote AS, which fits", { remoteAsn: "external" }],
     ["advertisement interval", { advertisementInterval: 5 }],
     ["description", { description: "the other one" }],

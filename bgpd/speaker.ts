@@ -599,7 +599,7 @@ export class Speaker {
       gracefulRestart: () => ({
         restarted: this.#opening?.restarting === true && !this.#converged,
         // RFC 4724 suggests at most the hold time; a neighbour that stays away is then gone as soon as a silent one.
-        restartTime: Math.min(neighbor.holdTime, 4095),
+        restartTime: peer.config.restartTime ?? Math.min(peer.config.holdTime, 4095),
         forwarding: this.#converged || this.#forwardingSurvived(neighbor),
       }),
     });

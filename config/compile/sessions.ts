@@ -233,11 +233,13 @@ function isOnLink({ addresses }: Context["facts"], address: Uint8Array): boolean
 }
 
 function timersOf(fabric: Fabric["spec"]["timers"], peer: Peer["spec"]["timers"]) {
+  const restartTime = peer?.restartTime ?? fabric?.restartTime;
   const pick = (field: "holdTime" | "keepaliveTime" | "connectRetryTime" | "advertisementInterval") =>
     peer?.[field] ?? fabric?.[field] ?? defaults[field];
   return {
     holdTime: pick("holdTime"),
     keepaliveTime: pick("keepaliveTime"),
+    ...(restartTime === undefined ? {} : { restartTime }),
     connectRetryTime: pick("connectRetryTime"),
     advertisementInterval: pick("advertisementInterval"),
   };

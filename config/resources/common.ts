@@ -123,6 +123,13 @@ export const timers = () =>
     {
       holdTime: optional(integer("Hold time offered (RFC 4271 section 4.2). 0 = no keepalives, else 3..65535. Default 90.", 0, 65535)),
       keepaliveTime: optional(integer("Time between keepalives. 0 (default) = a third of the negotiated hold time.", 0, 21845)),
+      restartTime: optional(
+        integer(
+          "How long neighbours are asked to keep our routes while the agent is away (RFC 4724); they hear it when a session begins. 0 = not at all. Default: holdTime, at most 4095.",
+          0,
+          4095,
+        ),
+      ),
       connectRetryTime: optional(integer("Time between attempts to connect. 1..600, default 5.", 1, 600)),
       advertisementInterval: optional(
         integer("Least time between announcements of one prefix (MRAI, RFC 4271 section 9.2.1.1). 0..600, default 0.", 0, 600),
