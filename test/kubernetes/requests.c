@@ -4,12 +4,14 @@
  *     requests serve PORT                       until SIGTERM
  *     requests ask RATE ADDRESS PORT [ADDRESS PORT …]   in turn, until SIGINT; then one line of JSON
  *
- * A request is lost that has no whole answer within a second.
+ * A request is lost that has no whole answer within a second. Of its connection it counts how far it had come: refused, unreachable and unanswered ones never were
+ * open; of open ones the request was unacknowledged, or the other end's kernel had it and the server said nothing (stalled).
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,9 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_OPEN = 8192, MAX_TARGETS = 16, MAX_EVENTS = 256, BURST = 64, TIMEOUT_MS = 1000 };
-enum outcome { ANSWERED, REFUSED, RESET, UNREACHABLE, TIMEOUT, CUT, OUTCOMES };
-static const char *const names[OUTCOMES] = { "answered", "refused", "reset", "unreachable", "timeout", "cut" };
+enum { MAX_OPEN = 8192, MAX_TARGETS = 16, MAX_EVENTS = 256, BURST = 64, TIMEOUT_MS = 1000, FIRST_PORT = 4000, PORTS = 60000 };
+enum outcome { ANSWERED, REFUSED, UNREACHABLE, UNANSWERED, RESET, CUT, UNACKNOWLEDGED, STALLED, OUTCOMES };
+static const char *const names[OUTCOMES] = { "answered", "refused", "unreachable", "unanswered", "reset", "cut", "unacknowledged", "stalled" };
 static const char request[] = "GET / HTTP/1.0\r\nConnection: close\r\n\r\n";
 static const char answer[] = "HTTP/1.0 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n";
 
@@ -69,7 +71,7 @@ static void serve(int port) {
   }
 }
 
-struct attempt { int fd; double since; int received; char text[16]; };
+struct attempt { int fd, open; double since; int received; char text[16]; };
 static struct attempt attempts[MAX_OPEN];
 static unsigned long tally[OUTCOMES];
 static double begun, first_lost = -1, last_lost;
@@ -93,11 +95,31 @@ static enum outcome outcome_of(int error) {
   return OUTCOMES;
 }
 
-static void begin(int poll, unsigned long slot, const struct sockaddr_storage *to) {
+static enum outcome outcome_of_late(const struct attempt *attempt) {
+  if (!attempt->open) return UNANSWERED;
+  struct tcp_info info = { 0 };
+  socklen_t length = sizeof info;
+  if (getsockopt(attempt->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) fail("TCP_INFO");
+  return info.tcpi_unacked > 0 ? UNACKNOWLEDGED : STALLED;
+}
+
+/*
+ * Ports in turn, and by the clock, so that askers one after the other go on with them (of up to 250 requests a second, for four minutes): a node that tracks a connection which was moved away from it would lead a new
+ * one from the same port to the former server.
+ */
+static void take_port(int fd, int family, unsigned long number) {
+  int on = 1;
+  struct sockaddr_in6 from = { .sin6_family = family, .sin6_port = htons(FIRST_PORT + number % PORTS) };
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (bind(fd, (struct sockaddr *)&from, family == AF_INET ? sizeof(struct sockaddr_in) : sizeof from) != 0) fail("bind");
+}
+
+static void begin(int poll, unsigned long slot, const struct sockaddr_storage *to, unsigned long number) {
   struct attempt *attempt = &attempts[slot];
   *attempt = (struct attempt){ .since = now() };
   attempt->fd = socket(to->ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
   if (attempt->fd < 0) fail("socket");
+  take_port(attempt->fd, to->ss_family, number);
   socklen_t length = to->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
   if (connect(attempt->fd, (const struct sockaddr *)to, length) != 0 && errno != EINPROGRESS) return finish(attempt, outcome_of(errno));
   watch(poll, attempt->fd, EPOLLOUT, slot);
@@ -110,6 +132,7 @@ static void go_on(int poll, unsigned long slot, unsigned events) {
     int error = 0;
     socklen_t length = sizeof error;
     getsockopt(attempt->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    attempt->open = error == 0;
     if (error == 0 && write(attempt->fd, request, sizeof request - 1) < 0) error = errno;
     if (error != 0) return finish(attempt, outcome_of(error));
     struct epoll_event next = { .events = EPOLLIN, .data.u64 = slot };
@@ -149,15 +172,17 @@ static void ask(double rate, int count, char **words) {
   /* Attempts are in a ring: those from `oldest` on may be open. */
   unsigned long sent = 0, oldest = 0;
   begun = now();
+  unsigned long first = begun / 4;
   for (;;) {
     double time = now();
     while (oldest < sent && (attempts[oldest % MAX_OPEN].fd < 0 || time - attempts[oldest % MAX_OPEN].since > TIMEOUT_MS)) {
-      if (attempts[oldest % MAX_OPEN].fd >= 0) finish(&attempts[oldest % MAX_OPEN], TIMEOUT);
+      struct attempt *late = &attempts[oldest % MAX_OPEN];
+      if (late->fd >= 0) finish(late, outcome_of_late(late));
       oldest++;
     }
     if (stopping && oldest == sent) break;
     for (int burst = 0; !stopping && burst < BURST && sent < (time - begun) * rate / 1e3 && sent - oldest < MAX_OPEN; burst++, sent++)
-      begin(poll, sent % MAX_OPEN, &targets[sent % count]);
+      begin(poll, sent % MAX_OPEN, &targets[sent % count], first + sent);
     struct epoll_event events[MAX_EVENTS];
     int ready = epoll_wait(poll, events, MAX_EVENTS, 1);
     for (int i = 0; i < ready; i++) go_on(poll, events[i].data.u64, events[i].events);

