@@ -55,17 +55,21 @@ export async function startFrr(namespace: string, config: string): Promise<Neigh
   });
 }
 
-/** The same with zebra, so that what bgpd learns is in the kernel of the namespace. */
-export function startFrrWithZebra(namespace: string, config: string): Promise<Neighbour> {
+/** The same with zebra, so that what bgpd learns is in the kernel of the namespace, and with bfdd if asked for. */
+export function startFrrWithZebra(namespace: string, config: string, { bfd = false } = {}): Promise<Neighbour> {
   return start("FRR", namespace, "/usr/lib/frr/zebra", directory => {
     const file = write(directory, "bgpd.conf", config);
     const common = (daemon: string) => ["-P", "0", "--vty_socket", directory, "-i", join(directory, `${daemon}.pid`)];
     const way = ["-z", join(directory, "zserv.api")];
     const zebra = ["/usr/lib/frr/zebra", ...common("zebra"), ...way, "-f", write(directory, "zebra.conf", "")];
     const bgpd = ["/usr/lib/frr/bgpd", ...common("bgpd"), ...way, "-f", file, "--log", "stdout", "--log-level", "informational"];
+    const bfdd = ["/usr/lib/frr/bfdd", ...common("bfdd"), ...way, "--bfdctl", join(directory, "bfdd.sock")];
+    // One after the other: who finds no zebra, or no bfdd behind it, tries again only after ten seconds.
+    const listens = (socket: string) => `until [ -S ${join(directory, socket)} ]; do sleep 0.05; done`;
+    const before = bfd ? `${listens("zserv.api")}; ${bfdd.join(" ")} & ${listens("bfdd.vty")};` : "";
     return {
-      // Both in one group, which ends as a whole; zebra is always the user frr.
-      command: ["sh", "-c", `chown -R frr:frr ${directory}; ${zebra.join(" ")} & exec ${bgpd.join(" ")}`],
+      // All in one group, which ends as a whole; zebra is always the user frr.
+      command: ["sh", "-c", `chown -R frr:frr ${directory}; ${zebra.join(" ")} & ${before} exec ${bgpd.join(" ")}`],
       client: words => ["vtysh", "--vty_socket", directory, "-d", "bgpd", "-c", words],
       ready: "show version",
     };

@@ -2,7 +2,7 @@
  * One language for four daemons: what a test wants of a neighbour becomes the configuration of FRR, BIRD, GoBGP or OpenBGPD, and what the
  * daemon's own command line shows becomes one form. What a daemon cannot do it lists in `lacks`.
  */
-import { type Neighbour, startBird, startFrr, startGobgp, startOpenbgpd } from "../neighbours.ts";
+import { type Neighbour, startBird, startFrr, startFrrWithZebra, startGobgp, startOpenbgpd } from "../neighbours.ts";
 
 /** A route the daemon originates. */
 export interface Origination {
@@ -45,8 +45,10 @@ export interface DaemonPlan {
   aggregates?: string[];
   /** Clusters a reflector belongs to. */
   clusterId?: string;
-  /** BIRD: writes what it learns into its namespace's kernel. */
+  /** FRR and BIRD: writes what it learns into its namespace's kernel. */
   kernel?: boolean;
+  /** FRR (with `kernel`) and BIRD: the sessions stand on BFD as well, three times 100 ms. */
+  bfd?: boolean;
   /** As many /32 routes from 10.128.0.0 on, of several attribute sets. */
   many?: number;
 }
@@ -128,6 +130,7 @@ const frr: DaemonKind = {
         ` neighbor ${peer.address} timers connect 1`,
         ` neighbor ${peer.address} advertisement-interval 0`,
         ...(peer.passive ? [` neighbor ${peer.address} passive`] : []),
+        ...(plan.bfd ? [` neighbor ${peer.address} bfd 3 100 100`] : []),
         ...(peer.fourOctetAsn === false ? [` neighbor ${peer.address} dont-capability-negotiate`] : []),
       ]),
       ...families.flat(),
@@ -136,7 +139,8 @@ const frr: DaemonKind = {
       "route-map next-hop permit 10",
       ` set ipv6 next-hop global ${plan.address6}`,
     ];
-    return new Frr(await startFrr(namespace, config.join("\n")));
+    const text = config.join("\n");
+    return new Frr(await (plan.kernel ? startFrrWithZebra(namespace, text, { bfd: plan.bfd }) : startFrr(namespace, text)));
   },
 };
 
@@ -239,6 +243,7 @@ const bird: DaemonKind = {
       ...(plan.kernel
         ? [4, 6].map(n => `protocol kernel { merge paths on; ipv${n} { import none; export where source = RTS_BGP; }; }`)
         : []),
+      ...(plan.bfd ? ['protocol bfd { interface "*" { interval 100 ms; multiplier 3; }; }'] : []),
       ...announces.map(
         (each, i) => `protocol static own${i} { ipv${v6(each.prefix) ? 6 : 4}; route ${each.prefix} blackhole { ${birdSets(each)} }; }`,
       ),
@@ -246,7 +251,7 @@ const bird: DaemonKind = {
       ...peers.map(
         (peer, i) => `protocol bgp peer${i} {
           local ${plan.address} as ${plan.asn}; neighbor ${peer.address} as ${peer.asn};
-          hold time ${holdTime}; connect retry time 1; connect delay time 1; error wait time 1, 4;
+          ${plan.bfd ? "bfd on;" : ""} hold time ${holdTime}; connect retry time 1; connect delay time 1; error wait time 1, 4;
           ${peer.passive ? "passive on;" : ""} ${peer.client ? "rr client;" : ""} ${peer.routeServerClient ? "rs client;" : ""}
           ${peer.fourOctetAsn === false ? "enable as4 off;" : ""}
           ${plan.clusterId ? `rr cluster id ${plan.clusterId};` : ""}
