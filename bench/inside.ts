@@ -25,8 +25,14 @@ export function given<T>(): T | undefined {
   return text === undefined ? undefined : JSON.parse(text);
 }
 
-/** An agent as in a pod: its ServiceAccount is where the kubelet puts it, in a mount namespace of its own. */
-export async function startInCluster(main: string, folder: string, server: ApiServer, words: string[]): Promise<ChildProcess> {
+/** An agent as in a pod: its ServiceAccount is where the kubelet puts it, in a mount namespace of its own. `netns`: where not in that of the caller. */
+export async function startInCluster(
+  main: string,
+  folder: string,
+  server: ApiServer,
+  words: string[],
+  netns?: string,
+): Promise<ChildProcess> {
   const account = join(folder, "account");
   mkdirSync(account);
   const credentials = server.credentials();
@@ -36,7 +42,9 @@ export async function startInCluster(main: string, folder: string, server: ApiSe
   const mounted = "/var/run/secrets/kubernetes.io/serviceaccount";
   const script = `mount -t tmpfs none /run && mkdir -p ${mounted} && cp ${account}/* ${mounted} && exec "$@"`;
   const all = [...nodeOptions, main, "agent", "--kubernetes", ...words, "--log-format", "json", "--log-level", "error"];
-  return spawn("unshare", ["-m", "sh", "-c", script, "sh", process.execPath, ...all], {
+  const enter = netns === undefined ? [] : ["ip", "netns", "exec", netns];
+  const [program, ...rest] = [...enter, "unshare", "-m", "sh", "-c", script, "sh", process.execPath, ...all];
+  return spawn(program, rest, {
     env: { ...process.env, PODLANE_API_SERVER: credentials.server },
     stdio: ["ignore", "inherit", "inherit"],
   });
