@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { defineConfig } from "vitest/config";
+import LongestFirst from "./scripts/sequencer.ts";
 
 export default defineConfig({
   test: {
@@ -9,6 +10,7 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    sequence: { sequencer: LongestFirst },
     // The programs that tests start, agents most of all, spend more than half of their start on compiling what has not changed.
     env: { NODE_COMPILE_CACHE: join(import.meta.dirname, "build/compile-cache") },
     reporters: ["./scripts/reporter.ts"],
