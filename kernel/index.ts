@@ -7,6 +7,7 @@ export { forbidCoreDumps } from "./coredump.ts";
 export { NetlinkError, SystemCallError } from "./error.ts";
 export { tryLock } from "./flock.ts";
 export { bind, socket } from "./libc.ts";
+export { memoryFile } from "./memory-file.ts";
 export { type EventTopic, type WatchOptions, watchKernel } from "./monitor.ts";
 export { changeForward, type ForwardChain, forwardChains, type IptablesForward, iptablesForward, listChain } from "./netfilter.ts";
 export { isNetns, netnsInode, OWN_NETNS, openNetns, withNetns } from "./netns.ts";
