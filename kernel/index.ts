@@ -16,6 +16,7 @@ export { type DescriptorPoll, type PollInterest, pollDescriptor } from "./poll.t
 export { makeSysctlWritable } from "./procsys.ts";
 export { checkRequirements, findLacks, type Needs, READ_ONLY_REMEDY, requirements } from "./requirements.ts";
 export { openRtnetlink, type RtnetlinkSocket } from "./rtnetlink.ts";
+export { openRulesetGeneration, type RulesetGeneration } from "./ruleset-generation.ts";
 export {
   bindToDevice,
   connectSocket,

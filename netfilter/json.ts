@@ -33,33 +33,50 @@ const ProtocolNumbers: Readonly<Record<string, string>> = {
   udplite: "136",
 };
 
+/** Maps lead to chains, and chains refer to sets, maps and counters. */
+const comingOrder = ["counter", "chain", "set", "map"] as const;
+const goingOrder = ["map", "set", "chain", "counter"] as const;
+
 const digests = new WeakMap<Rule, string>();
 
 /**
- * The commands of one transaction. What is new comes first, what goes comes last, so that at each step nothing refers to what is not there. Whoever has
- * a difference that is `remade` asks for the whole table anew instead.
+ * The commands of one transaction. What is new comes first, what goes comes last, so that at each step nothing refers to what is not there. What nftables
+ * cannot turn into another goes and comes anew; chains that refer to it are written again, so whoever asks for it has those among the differences.
  */
 export function transaction(differences: readonly Difference[]): Command[] {
-  const made = differences.flatMap(({ before, after }) => (after && !before ? [after] : []));
+  const remade = differences.filter(isRemade);
+  const former = remade.flatMap(({ before }) => (before ? [before] : []));
+  const made = differences.flatMap(difference =>
+    difference.after && (!difference.before || isRemade(difference)) ? [difference.after] : [],
+  );
   const gone = differences.flatMap(({ before, after }) => (before && !after ? [before] : []));
   const tables = new Map(differences.flatMap(({ after }) => (after ? [[`${after.family} ${after.table}`, after] as const] : [])));
   const chains = differences.flatMap(({ before, after }) => {
     const was = before?.kind === "chain" ? before.rules : [];
     const is = after?.kind === "chain" ? after.rules : [];
-    return sameRules(was, is) ? [] : [{ chain: (after ?? before) as Chain, was, is }];
+    const same = sameRules(was, is) && !former.some(one => one === before || (after?.kind === "chain" && refersTo(after, one)));
+    return same ? [] : [{ chain: (after ?? before) as Chain, was, is }];
   });
-  const elements = differences.flatMap(({ before, after }) => (before && after ? elementCommands(before, after) : []));
+  const elements = differences.filter(one => !isRemade(one));
+  const ofKind = (objects: readonly RulesetObject[], kind: RulesetObject["kind"]) => objects.filter(one => one.kind === kind);
   return [
     ...[...tables.values()].map(({ family, table }) => ({ add: { table: { family, name: table } } })),
-    ...["counter", "chain", "set", "map"].flatMap(kind => made.filter(one => one.kind === kind).map(one => ({ add: declaration(one) }))),
     ...chains.filter(({ was }) => was.length > 0).map(({ chain }) => ({ flush: reference(chain) })),
-    ...elements,
+    ...goingOrder.flatMap(kind => ofKind(former, kind).map(one => ({ delete: reference(one) }))),
+    ...comingOrder.flatMap(kind => ofKind(made, kind).map(one => ({ add: declaration(one) }))),
+    ...elements.flatMap(({ before, after }) => (before && after ? elementCommands(before, after) : [])),
     ...chains.flatMap(({ chain, is }) => is.map(rule => ({ add: { rule: ruleCommand(chain, rule) } }))),
-    ...["map", "set", "chain", "counter"].flatMap(kind => gone.filter(one => one.kind === kind).map(one => ({ delete: reference(one) }))),
+    ...goingOrder.flatMap(kind => ofKind(gone, kind).map(one => ({ delete: reference(one) }))),
   ];
 }
 
-/** For who begins anew: the table with all that is in it. */
+/** Whether its rules name the set, map or counter. */
+export function refersTo(chain: Chain, { kind, name }: RulesetObject): boolean {
+  if (kind === "chain") return false;
+  return JSON.stringify(chain.rules).includes(kind === "counter" ? `"counter":${JSON.stringify(name)}` : JSON.stringify(`@${name}`));
+}
+
+/** The table with all that is in it. */
 export function deleteTable(family: TableFamily, table: string): Command {
   return { delete: { table: { family, name: table } } };
 }

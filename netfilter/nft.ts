@@ -57,7 +57,7 @@ function run([program, ...args]: readonly string[], input: string, patience: num
       if (octets > MAXIMUM_OUTPUT) reject(new NftError("refused", `${program} says more than ${MAXIMUM_OUTPUT >> 20} MiB`));
       else if (signal !== null) reject(new NftError("late", `${program} was killed by ${signal}, its limit is ${patience / 1000} s`));
       else if (code === 0) resolve(Buffer.concat(output).toString());
-      else reject(new NftError("refused", `${program}: ${inOneLine(error) || `ended with code ${code}`}`));
+      else reject(new NftError("refused", `nft: ${inOneLine(error) || `ended with code ${code}`}`));
     });
   });
 }

@@ -16,7 +16,13 @@ export type RulesetChange = { key: string; object: RulesetObject | undefined };
 export interface RulesetWriter {
   /**
    * Puts changes into the kernel, all or none, in one transaction with what others asked for meanwhile. Resolves when they are in force. Rejects with an
-   * Error that says what nft refused; then what was there before is there still, and it is tried again with the next change and now and then.
+   * Error that says what nft refused; then what was there before is there still, and it is tried again with the next change of the same objects and now
+   * and then.
    */
   change(changes: readonly RulesetChange[]): Promise<void>;
+  /**
+   * Whoever uses names with this beginning has asked for all that shall be there: what a former agent left under such names, and nobody asked for, goes.
+   * Until then it stays in force.
+   */
+  complete(prefix: string): Promise<void>;
 }

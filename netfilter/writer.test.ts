@@ -1,0 +1,179 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, it, onTestFinished, vi } from "vitest";
+import { FakeClock } from "../bgpd/testing/fake-clock.ts";
+import { openRulesetGeneration } from "../kernel/index.ts";
+import { describeKernel, type TestNetns, testNetns } from "../kernel/testnetns.ts";
+import { quietLog } from "../platform/testing.ts";
+import type { Command } from "./json.ts";
+import { type Nft, nft } from "./nft.ts";
+import { type Chain, type NamedSet, objectKey, type RulesetObject } from "./ruleset.ts";
+import type { RulesetChange } from "./types.ts";
+import { Writer } from "./writer.ts";
+
+const named = (name: string) => ({ family: "inet" as const, table: "podlane", name });
+const all = { type: "filter", hook: "forward", priority: 10 } as const;
+
+function set(name: string, ...elements: string[]): NamedSet {
+  return { kind: "set", ...named(name), type: "ipv4_addr", elements: new Map(elements.map(one => [one, one])) };
+}
+
+function chain(name: string, ...sets: string[]): Chain {
+  const left = { payload: { protocol: "ip", field: "saddr" } };
+  const rules = sets.map(one => ({ expressions: [{ match: { op: "==", left, right: `@${one}` } }, { drop: null }] }));
+  return { kind: "chain", ...named(name), base: all, rules };
+}
+
+const wish = (...objects: RulesetObject[]): RulesetChange[] => objects.map(object => ({ key: objectKey(object), object }));
+const unwish = (...objects: RulesetObject[]): RulesetChange[] => objects.map(object => ({ key: objectKey(object), object: undefined }));
+
+interface TestWriter {
+  writer: Writer;
+  netns: TestNetns;
+  clock: FakeClock;
+  /** Commands of each run, without lists. */
+  runs: (readonly Command[])[];
+  mended: string[];
+  text(): string;
+}
+
+/** In a namespace of its own, or that of a former one. */
+function testWriter({ netns = testNetns(), run }: { netns?: TestNetns; run?: Nft } = {}): TestWriter {
+  const generation = openRulesetGeneration(netns.path);
+  const clock = new FakeClock();
+  const runs: (readonly Command[])[] = [];
+  const mended: string[] = [];
+  const real = run ?? nft(["ip", "netns", "exec", netns.name, "nft"]);
+  const counted: Nft = commands => {
+    if (!commands.some(command => "list" in command)) runs.push(commands);
+    return real(commands);
+  };
+  const writer = new Writer({
+    nft: counted,
+    clock,
+    log: quietLog,
+    generation: () => generation.read(),
+    mended: text => void mended.push(text),
+  });
+  onTestFinished(async () => {
+    await writer.close();
+    generation.close();
+  });
+  const text = () => netns.run("nft", ["list", "ruleset"]);
+  return { writer, netns, clock, runs, mended, text };
+}
+
+describeKernel("the writer", () => {
+  it("puts together what is asked while nft runs", async () => {
+    const { writer, runs, text } = testWriter();
+    const first = writer.change(wish(set("np-a", "10.0.0.1")));
+    await vi.waitFor(() => expect(runs).toHaveLength(1));
+    await Promise.all([first, ...Array.from({ length: 50 }, (_, at) => writer.change(wish(set(`np-${at}`, "10.0.0.2"))))]);
+    expect(runs).toHaveLength(2);
+    expect(text().match(/set np-/g)).toHaveLength(51);
+  });
+
+  it("sends one element where one element changes, and nothing where nothing does", async () => {
+    const { writer, runs } = testWriter();
+    const many = Array.from({ length: 5000 }, (_, at) => `10.1.${at >> 8}.${at & 255}`);
+    await writer.change(wish(set("np-many", ...many)));
+    await writer.change(wish(set("np-many", ...many, "10.9.9.9")));
+    await writer.change(wish(set("np-many", ...many, "10.9.9.9")));
+    expect(runs).toHaveLength(2);
+    expect(JSON.stringify(runs[1]).length).toBeLessThan(300);
+  });
+
+  it("does not let one caller's mistake spoil another's change, and tries again what was refused", async () => {
+    const { writer, text, clock, runs } = testWriter();
+    const bad = writer.change(wish(chain("np-bad", "np-absent")));
+    const good = writer.change(wish(set("masq-good", "10.0.0.1")));
+    await expect(bad).rejects.toThrow("nft");
+    await good;
+    expect(text()).toContain("masq-good");
+    expect(writer.failure()).toMatchObject({ reason: "refused", objects: ["inet podlane chain np-bad"] });
+    await writer.change(wish(set("masq-more")));
+    // What it lacked comes, and the next try takes it.
+    await writer.change(wish(set("np-absent")));
+    clock.advance(31_000);
+    await vi.waitFor(() => expect(text()).toContain("np-bad"));
+    await vi.waitFor(() => expect(writer.failure()).toBeUndefined());
+    expect(runs.length).toBeLessThan(10);
+  });
+
+  it("takes over what a former one left, and takes away what nobody wants when its part has said all", async () => {
+    const before = testWriter();
+    const objects = [
+      set("np-a", "10.0.0.1", "10.0.0.2"),
+      chain("np-forward", "np-a"),
+      set("np-old"),
+      chain("np-gone", "np-old"),
+      set("masq-x"),
+    ];
+    await before.writer.change(wish(...objects));
+    const { writer, runs, text } = testWriter({ netns: before.netns });
+    await writer.change(wish(objects[0], objects[1]));
+    expect(runs).toEqual([]);
+    expect(text()).toContain("np-gone");
+    await writer.complete("np-");
+    expect(text()).not.toMatch(/np-gone|np-old/);
+    expect(text()).toContain("masq-x");
+    await writer.change(wish(set("np-a", "10.0.0.2", "10.0.0.3")));
+    expect(runs).toHaveLength(2);
+    expect(text()).toContain("elements = { 10.0.0.2, 10.0.0.3 }");
+    await writer.complete("masq-");
+    await writer.change(unwish(objects[0], objects[1]));
+    expect(text()).toBe("");
+  });
+
+  it("puts back what somebody changed or flushed, and looks only where somebody did something", async () => {
+    const { writer, netns, clock, text, mended, runs } = testWriter();
+    await writer.change(wish(set("np-a", "10.0.0.1"), chain("np-forward", "np-a")));
+    const pass = async (milliseconds: number) => {
+      await vi.waitFor(() => expect(clock.pending).toBe(1));
+      clock.advance(milliseconds);
+    };
+    await pass(60_000);
+    expect(runs).toHaveLength(1);
+    for (const harm of ["flush ruleset", "flush chain inet podlane np-forward", "add element inet podlane np-a { 10.0.0.9 }"]) {
+      netns.run("nft", [harm]);
+      await pass(22_000);
+      await vi.waitFor(() => expect(text()).toContain("elements = { 10.0.0.1 }"));
+      await vi.waitFor(() => expect(text()).toContain("ip saddr @np-a drop"));
+      await vi.waitFor(() => expect(mended.splice(0)).toEqual([expect.stringContaining("changed by somebody else")]));
+    }
+    // What we do not know of, it finds as it comes.
+    netns.run("nft", ["flush ruleset"]);
+    await writer.change(wish(set("np-a", "10.0.0.1", "10.0.0.2")));
+    expect(text()).toContain("10.0.0.1, 10.0.0.2");
+    // Others' tables are theirs.
+    netns.run("nft", ["add table inet other"]);
+    await pass(22_000);
+    await vi.waitFor(() => expect(text()).toContain("ip saddr @np-a drop"));
+    expect(text()).toContain("other");
+  });
+
+  it("makes anew what cannot be changed, with the rules that refer to it", async () => {
+    const { writer, text } = testWriter();
+    await writer.change(wish(set("np-a", "10.0.0.1"), chain("np-forward", "np-a")));
+    const other: NamedSet = { ...set("np-a"), flags: ["interval"], elements: new Map([["x", { prefix: { addr: "10.0.0.0", len: 8 } }]]) };
+    await writer.change(wish(other));
+    expect(text()).toContain("10.0.0.0/8");
+    expect(text()).toContain("ip saddr @np-a drop");
+    await writer.change(wish({ ...chain("np-forward", "np-a"), base: { ...all, priority: 20 } }));
+    expect(text()).toContain("priority 20");
+    expect(text()).toContain("ip saddr @np-a drop");
+  });
+
+  it("says that nft is absent, or does not end", async () => {
+    const absent = testWriter({ run: nft(["/nonexistent/nft"]) });
+    await expect(absent.writer.change(wish(set("np-a")))).rejects.toMatchObject({ reason: "absent" });
+    expect(absent.writer.failure()?.reason).toBe("absent");
+    const directory = mkdtempSync(join(tmpdir(), "podlane-nft-"));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    const program = join(directory, "nft");
+    writeFileSync(program, "#!/bin/sh\nexec tail -f /dev/null\n", { mode: 0o755 });
+    const late = testWriter({ run: nft([program], 100) });
+    await expect(late.writer.change(wish(set("np-a")))).rejects.toMatchObject({ reason: "late" });
+  });
+});
