@@ -5,11 +5,11 @@
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type MemorySpeaker, MemoryWorld } from "../bgpd/testing/memory-speakers.ts";
-import { selects } from "../config/compile/context.ts";
 import { neededNodes } from "../config/compile/needs.ts";
 import { compile } from "../config/compile.ts";
 import { readDocuments } from "../config/resources/documents.ts";
 import { collect, type Resources } from "../config/resources/kinds.ts";
+import { selects } from "../platform/label-selector.ts";
 
 const COUNT = 5;
 const numbers = Array.from({ length: COUNT }, (_, at) => at + 1);

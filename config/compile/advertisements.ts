@@ -1,9 +1,10 @@
 /** What this node originates, and which external peers may hear it: an Advertisement permits exactly its own prefixes (RFC 8212). */
 import type { NetworkConfig } from "../../bgpd/config.ts";
 import { formatAddress, formatPrefix, maskAddress, parseAddress, parsePrefix } from "../../net/address.ts";
+import { selects } from "../../platform/label-selector.ts";
 import type { Advertisement, Fabric } from "../resources/kinds.ts";
 import type { ServicesPlan } from "../services/types.ts";
-import { type Announcement, byName, type Cluster, type Context, compareText, type ResolvedPeer, selects, someOf } from "./context.ts";
+import { type Announcement, byName, type Cluster, type Context, compareText, type ResolvedPeer, someOf } from "./context.ts";
 import { announcedHeld } from "./held.ts";
 import { astray } from "./memory.ts";
 import type { Lists } from "./neighbors.ts";

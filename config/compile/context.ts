@@ -4,7 +4,7 @@ import { type Family, FamilyTable, forwardingFamily } from "../../bgpd/family.ts
 import { type IpFamily, parseAddress } from "../../net/address.ts";
 import type { Problem, Reason } from "../../platform/problem.ts";
 import type { NodeFacts } from "../plan.ts";
-import type { Advertisement, Fabric, Peer, PodNetwork, Policy, Resources, Selector } from "../resources/kinds.ts";
+import type { Advertisement, Fabric, Peer, PodNetwork, Policy, Resources } from "../resources/kinds.ts";
 import type { Memory } from "./memory.ts";
 
 /** First private AS number (RFC 6996): what nodes use when there is no Fabric. */
@@ -164,17 +164,6 @@ export function compareText(a: string, b: string): number {
 /** The objects of a map in the order of their names. */
 export function byName<T>(map: ReadonlyMap<string, T>): T[] {
   return [...map.entries()].sort(([a], [b]) => compareText(a, b)).map(([, object]) => object);
-}
-
-/** Label selector of Kubernetes: all requirements hold; an empty one selects everything. */
-export function selects(selector: Selector, labels: Record<string, string>): boolean {
-  for (const [key, value] of Object.entries(selector.matchLabels ?? {})) if (labels[key] !== value) return false;
-  return (selector.matchExpressions ?? []).every(({ key, operator, values = [] }) => {
-    const has = Object.hasOwn(labels, key);
-    if (operator === "Exists") return has;
-    if (operator === "DoesNotExist") return !has;
-    return operator === "In" ? has && values.includes(labels[key]) : !has || !values.includes(labels[key]);
-  });
 }
 
 export function familyOfText(address: string): IpFamily {

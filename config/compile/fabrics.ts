@@ -1,8 +1,10 @@
 /** Which node is in which fabric: its AS number, its role in the mesh, and who shares it. */
+
+import { selects } from "../../platform/label-selector.ts";
 import { fabricSpec } from "../resources/fabric.ts";
 import type { Fabric } from "../resources/kinds.ts";
 import { validate } from "../resources/validate.ts";
-import { byName, type Cluster, type Context, DEFAULT_ASN, type NodeView, type Problems, selects, someOf } from "./context.ts";
+import { byName, type Cluster, type Context, DEFAULT_ASN, type NodeView, type Problems, someOf } from "./context.ts";
 import { fabricAsn } from "./node-values.ts";
 import { withUsableLists } from "./references.ts";
 import { assignReflectors } from "./reflectors.ts";

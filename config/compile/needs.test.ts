@@ -1,9 +1,9 @@
 /** Which nodes a node needs to know, and that a plan made of these alone is right. */
 import { describe, expect, test } from "vitest";
+import { selects } from "../../platform/label-selector.ts";
 import { compile, compileFrom } from "../compile.ts";
 import { readDocuments } from "../resources/documents.ts";
 import { collect, type Resources } from "../resources/kinds.ts";
-import { selects } from "./context.ts";
 import { type LastGood, nothingGood, readLastGood } from "./memory.ts";
 import { neededNodes, neededServices } from "./needs.ts";
 

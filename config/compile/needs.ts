@@ -2,8 +2,10 @@
  * Which Node objects compile() needs besides the node's own, so that an agent watches no more of them: five thousand nodes that watch each other
  * are 25 million events. Rather too many than too few: with a list that is too short sessions would end. And whether a node needs to know Services.
  */
+
+import { selects } from "../../platform/label-selector.ts";
 import type { Fabric, Resources, Selector } from "../resources/kinds.ts";
-import { byName, selects } from "./context.ts";
+import { byName } from "./context.ts";
 
 /** `selectors`: those that one of these selects. None at all: its own alone. */
 export type NodeNeeds = "all" | { selectors: Selector[] };

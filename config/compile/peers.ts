@@ -1,8 +1,10 @@
 /** Peers after inheritance: `from` is followed, the result checked again, and what selects or is used by nobody is reported. */
+
+import { selects } from "../../platform/label-selector.ts";
 import type { Peer } from "../resources/kinds.ts";
 import { peerSpec } from "../resources/peer.ts";
 import { formatPath, validate } from "../resources/validate.ts";
-import { byName, type Cluster, type ResolvedPeer, selects } from "./context.ts";
+import { byName, type Cluster, type ResolvedPeer } from "./context.ts";
 import { withUsablePolicies } from "./references.ts";
 
 type PeerParts = Pick<Cluster, "resources" | "nodes" | "memory" | "problems" | "policies"> & { held: Set<string>; refusing: Set<string> };

@@ -2,10 +2,11 @@
 
 import type { PodPlan } from "../../cni/types.ts";
 import { formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
+import { selects } from "../../platform/label-selector.ts";
 import type { PodNetwork } from "../resources/kinds.ts";
 import { podNetworkSpec } from "../resources/pod-network.ts";
 import { validate } from "../resources/validate.ts";
-import { byName, type Cluster, type Context, selects, someOf } from "./context.ts";
+import { byName, type Cluster, type Context, someOf } from "./context.ts";
 
 export function compilePods(context: Context): PodPlan {
   const { self, problems } = context;

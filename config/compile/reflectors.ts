@@ -1,9 +1,11 @@
 /**
  * Who reflects in a fabric. A selector that selects nobody leaves those that reflected before: without any, no session of the fabric would be left.
  */
+
+import { selects } from "../../platform/label-selector.ts";
 import type { Node } from "../resources/core.ts";
 import type { Fabric, Resources } from "../resources/kinds.ts";
-import { type NodeView, selects } from "./context.ts";
+import type { NodeView } from "./context.ts";
 import type { Memory } from "./memory.ts";
 
 export function assignReflectors({ metadata, spec }: Fabric, members: readonly NodeView[], { nodes }: Resources, memory: Memory): void {

@@ -1,8 +1,9 @@
 /** The neighbours of this node: the mesh of its fabric, and its Peers. Policies and advertisements are tied on afterwards. */
 import type { NeighborConfig, NeighborFamilyConfig } from "../../bgpd/config.ts";
 import { contains, formatAddress, type IpFamily, isLinkLocal, parseAddress, parsePrefix } from "../../net/address.ts";
+import { selects } from "../../platform/label-selector.ts";
 import type { Fabric, Peer } from "../resources/kinds.ts";
-import { type Context, familyName, familyOfText, type NodeView, type ResolvedPeer, selects, someOf } from "./context.ts";
+import { type Context, familyName, familyOfText, type NodeView, type ResolvedPeer, someOf } from "./context.ts";
 import { meshOf } from "./fabrics.ts";
 import { gatewayEnds } from "./gateways.ts";
 import { asnIn, type End, endsFrom, endsText, withAsnOf } from "./node-values.ts";

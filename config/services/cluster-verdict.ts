@@ -3,7 +3,8 @@
  * in the words that a node has for it (verdicts.ts). Whether a node's data path is ready only that node knows. Pure.
  */
 import { formatAddress, formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
-import { byName, selects, someOf } from "../compile/context.ts";
+import { selects } from "../../platform/label-selector.ts";
+import { byName, someOf } from "../compile/context.ts";
 import { ruleOf } from "../compile/services.ts";
 import type { Advertisement, Resources, Selector } from "../resources/kinds.ts";
 import { Bounds } from "./bounds.ts";

@@ -3,7 +3,8 @@
  * that are used: IPv6 ranges are huge, and ten thousand Services are given theirs in one go.
  */
 import { type IpFamily, parseAddress } from "../../net/address.ts";
-import { byName, selects } from "../compile/context.ts";
+import { selects } from "../../platform/label-selector.ts";
+import { byName } from "../compile/context.ts";
 import type { Problem } from "../plan.ts";
 import type { AddressPool } from "../resources/kinds.ts";
 import { type AddressRange, parseRange, toNumber, toText } from "./ranges.ts";

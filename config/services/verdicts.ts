@@ -3,7 +3,8 @@
  * the same function, so that they cannot differ. Pure.
  */
 import { formatPrefix, type IpFamily, parsePrefix } from "../../net/address.ts";
-import { selects, someOf } from "../compile/context.ts";
+import { selects } from "../../platform/label-selector.ts";
+import { someOf } from "../compile/context.ts";
 import { ownAttributes } from "./annotations.ts";
 import type { Bounds } from "./bounds.ts";
 import { widthOf } from "./ranges.ts";

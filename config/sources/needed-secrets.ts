@@ -1,5 +1,5 @@
 /** Which Secrets a node needs: those that its own sessions name. An agent asks for no other, by name. */
-import { selects } from "../compile/context.ts";
+import { selects } from "../../platform/label-selector.ts";
 import type { Resources, Selector } from "../resources/kinds.ts";
 
 /** Names, in order. `labels`: of the node. */
