@@ -2,12 +2,9 @@
  * NetworkPolicy in the vocabulary of those who carry it out: what was read of Kubernetes' objects, already checked and trimmed to what decides, and who
  * takes it. Sources (files, API server) fill a PolicySink; an index of policies is one.
  */
+import type { LabelSelector } from "../../platform/label-selector.ts";
 
-/** Label selector of Kubernetes: all requirements hold; an empty one selects everything. */
-export interface LabelSelector {
-  matchLabels?: Readonly<Record<string, string>>;
-  matchExpressions?: readonly { key: string; operator: "In" | "NotIn" | "Exists" | "DoesNotExist"; values?: readonly string[] }[];
-}
+export type { LabelSelector };
 
 export type PolicyProtocol = "TCP" | "UDP" | "SCTP";
 
@@ -17,7 +14,13 @@ export interface PolicyPod {
   key: string;
   namespace: string;
   name: string;
+  /**
+   * As the runtime says it to us: of the mirror of a static pod the annotation kubernetes.io/config.mirror, not metadata.uid. An attachment with another uid
+   * is another pod of this name.
+   */
   uid?: string;
+  /** metadata.creationTimestamp. Where two pods claim an address, the later one has it: the runtime gave it away before the API heard that the first ended. */
+  created?: string;
   labels: Readonly<Record<string, string>>;
   /** Absent: not scheduled yet. */
   node?: string;
@@ -40,6 +43,14 @@ export interface PolicyAttachment {
   addresses: readonly string[];
   /** The node's end of its link. */
   hostInterface: string;
+}
+
+/** What peers of cluster policies select by labels of nodes, and whose traffic with its own pods is allowed. */
+export interface PolicyNode {
+  name: string;
+  labels: Readonly<Record<string, string>>;
+  /** Those of status.addresses that are addresses, canonical. */
+  addresses: readonly string[];
 }
 
 export interface PolicyNamespace {
@@ -78,23 +89,26 @@ export interface NetworkPolicyObject {
   namespace: string;
   name: string;
   pods: LabelSelector;
-  /** Absent: the direction is not isolated by it. */
+  /** Absent: the direction is not isolated by it (policyTypes). An empty list lets nothing pass. */
   ingress?: readonly PolicyRule[];
   egress?: readonly PolicyRule[];
 }
 
-export type TierPeer =
-  | { namespaces: LabelSelector }
-  | { pods: { namespaces: LabelSelector; pods: LabelSelector } }
-  /** Egress only. */
-  | { networks: readonly string[] }
-  | { nodes: LabelSelector };
+/** Pods in the selected namespaces: all, or those that are selected as well. Host network is none of them. */
+export type TierPods = { namespaces: LabelSelector } | { pods: { namespaces: LabelSelector; pods: LabelSelector } };
+
+/**
+ * Networks and nodes come in egress alone. A peer that the reader does not know (domain names, what a later version has) matches nothing in an Accept, so it
+ * is left out; in Deny and Pass it makes the rule a Deny of the networks 0.0.0.0/0 and ::/0, as the API wants.
+ */
+export type TierPeer = TierPods | { networks: readonly string[] } | { nodes: LabelSelector };
 
 export interface TierRule {
   name?: string;
   action: "Accept" | "Deny" | "Pass";
+  /** None: it matches nothing. */
   peers: readonly TierPeer[];
-  /** Absent: every port. */
+  /** Absent: every port of every protocol. A named port without protocol is given as one of each. */
   ports?: readonly PolicyPort[];
 }
 
@@ -104,9 +118,9 @@ export interface ClusterPolicyObject {
   key: string;
   name: string;
   tier: "Admin" | "Baseline";
-  /** 0..1000, the lowest first; of equal ones the first by name. */
+  /** 0..1000, the lowest first; of equal ones the first by key. */
   priority: number;
-  subject: { namespaces: LabelSelector } | { pods: { namespaces: LabelSelector; pods: LabelSelector } };
+  subject: TierPods;
   ingress: readonly TierRule[];
   egress: readonly TierRule[];
 }
@@ -117,6 +131,8 @@ export interface PolicySink {
   deletePod(key: string): void;
   setNamespace(namespace: PolicyNamespace): void;
   deleteNamespace(name: string): void;
+  setNode(node: PolicyNode): void;
+  deleteNode(name: string): void;
   setPolicy(policy: NetworkPolicyObject): void;
   deletePolicy(key: string): void;
   setClusterPolicy(policy: ClusterPolicyObject): void;
