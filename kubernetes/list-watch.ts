@@ -99,6 +99,11 @@ export class ListWatch {
     return this.#lists;
   }
 
+  /** Of all objects that are there. */
+  keys(): string[] {
+    return [...this.#known.keys()];
+  }
+
   /** Keys of objects that are kept, though they are not there since the server's store was emptied or is an older one. Nobody deleted them. */
   get missing(): ReadonlySet<string> {
     return this.#missing;

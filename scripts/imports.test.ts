@@ -69,7 +69,11 @@ describe("wrongImports", () => {
     ["kernel/rtnetlink.ts", "../bgpd/platform.ts", "kernel/ may import only net/, platform/"],
     ["net/address.ts", "../kernel/types.ts", "net/ may import nothing of podlane"],
     ["config/sources/directory.ts", "../../bgpd/config.ts", "config/ may import only kubernetes/, net/, platform/"],
-    ["agent/main.ts", "../cli/main.ts", "agent/ may import only kubernetes/, controller/, config/, cni/, bgpd/, kernel/, net/, platform/"],
+    [
+      "agent/main.ts",
+      "../cli/main.ts",
+      "agent/ may import only kubernetes/, controller/, config/, cni/, netfilter/, overlay/, bgpd/, kernel/, net/, platform/",
+    ],
   ])("%s may not import %s, not even a type", (file, specifier, rule) => {
     const target = specifier.replaceAll("../", "");
     expect(project({ [file]: `import type { T } from "${specifier}";` })).toEqual([`${file}:1: imports ${target}; ${rule}`]);

@@ -74,7 +74,17 @@ const reserved: Record<string, string> = { koffi: "kernel" };
 /** Narrower or wider than the folder's rule: the first entry that the importing file starts with decides. */
 const exceptions: { files: string; alsoMayImport: readonly string[]; because: string }[] = [
   { files: "config/compile", alsoMayImport: ["bgpd", "cni", "netfilter", "overlay"], because: "compile knows all vocabularies" },
-  { files: "config/resources", alsoMayImport: ["bgpd"], because: "the families that users may name are the rows of bgpd/family.ts" },
+  {
+    files: "config/resources",
+    alsoMayImport: ["bgpd", "netfilter"],
+    because:
+      "the families that users may name are the rows of bgpd/family.ts; policies are read into the words of netfilter/policy/types.ts",
+  },
+  {
+    files: "config/sources",
+    alsoMayImport: ["netfilter"],
+    because: "policies and pods go to who carries them out as netfilter/policy/types.ts has them",
+  },
   {
     files: "config/plan",
     alsoMayImport: ["bgpd", "cni", "netfilter", "overlay"],

@@ -69,7 +69,7 @@ describe("what a problem says", () => {
     [
       "a foreign kind",
       "apiVersion: apps/v1\nkind: Deployment\n",
-      'a.yaml, document 1, line 2:7: error: a.yaml kind: kind "Deployment" with apiVersion "apps/v1" is not known. known are podlane.io Fabric, PodNetwork, Peer, Policy, Advertisement, AddressPool, and of Kubernetes Node, Secret, Service, EndpointSlice, Namespace',
+      'a.yaml, document 1, line 2:7: error: a.yaml kind: kind "Deployment" with apiVersion "apps/v1" is not known. known are podlane.io Fabric, PodNetwork, Peer, Policy, Advertisement, AddressPool, and of Kubernetes Node, Secret, Service, EndpointSlice, Namespace, Pod, NetworkPolicy, ClusterNetworkPolicy, AdminNetworkPolicy, BaselineAdminNetworkPolicy',
     ],
     [
       "a name that is none",
@@ -169,7 +169,7 @@ describe("what is bounded", () => {
 
 describe("what is taken", () => {
   test("comments and empty documents are nothing", () => {
-    expect(read("# only a comment\n---\n---\n")).toEqual({ objects: [], services: [], problems: [], broken: false });
+    expect(read("# only a comment\n---\n---\n")).toEqual({ objects: [], services: [], policies: [], problems: [], broken: false });
   });
 
   test("JSON, and the v1 List of kubectl", () => {

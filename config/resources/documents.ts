@@ -10,6 +10,7 @@ import type { Metadata } from "./core.ts";
 import { CoreKinds } from "./core.ts";
 import { type AnyResource, kindRows } from "./kinds.ts";
 import { isMapping, readMetadata } from "./metadata.ts";
+import { checkPolicyObject, PolicyKinds, type PolicyObject } from "./policy-documents.ts";
 import { checkServiceObject, ServiceKinds, type ServiceObject } from "./service-documents.ts";
 import { nearest } from "./suggest.ts";
 import { type Fault, formatPath, type Path, validate } from "./validate.ts";
@@ -25,6 +26,8 @@ export interface ReadResult {
   objects: { object: AnyResource; place: string }[];
   /** Likewise. */
   services: { object: ServiceObject; place: string }[];
+  /** Likewise. `closed`: what can be read of one with a fault, for when there is nothing better. */
+  policies: { object: PolicyObject; place: string; closed?: true }[];
   problems: Problem[];
   /** The text is no YAML: it may be half-written. */
   broken: boolean;
@@ -32,7 +35,7 @@ export interface ReadResult {
 
 /** Reads all objects of a text. `file` is named in problems. Never throws; an object with an error is left out. */
 export function readDocuments(text: string, file: string): ReadResult {
-  const result: ReadResult = { objects: [], services: [], problems: [], broken: false };
+  const result: ReadResult = { objects: [], services: [], policies: [], problems: [], broken: false };
   const fail = (message: string, remedy: string, place?: string) => {
     result.problems.push({
       severity: "error",
@@ -107,14 +110,30 @@ function readObject(context: Context, value: unknown, at: Path, result: ReadResu
     if (service.object) result.services.push({ object: service.object, place: place() });
     return;
   }
+  const policy = checkPolicyObject(value);
+  if (policy) {
+    const { object = policy.closed, closed } = policy;
+    tellFaults(context, at, policy, result);
+    tellFaults(context, at, { name: policy.name, faults: policy.warnings }, result, "warning");
+    if (object) result.policies.push({ object, place: place(), ...(object === closed && { closed: true }) });
+    return;
+  }
   const checked = checkObject(value);
   tellFaults(context, at, checked, result);
   if (checked.object) result.objects.push({ object: checked.object, place: place() });
 }
 
-function tellFaults(context: Context, at: Path, { name, faults }: { name?: string; faults: Fault[] }, { problems }: ReadResult): void {
-  for (const fault of faults.slice(0, MAX_FAULTS))
-    problems.push(problemAt(context, name ?? context.file, { ...fault, path: [...at, ...fault.path] }, formatPath(fault.path)));
+function tellFaults(
+  context: Context,
+  at: Path,
+  { name, faults }: { name?: string; faults: Fault[] },
+  { problems }: ReadResult,
+  severity: Problem["severity"] = "error",
+): void {
+  for (const fault of faults.slice(0, MAX_FAULTS)) {
+    const told = problemAt(context, name ?? context.file, { ...fault, path: [...at, ...fault.path] }, formatPath(fault.path));
+    problems.push({ ...told, severity });
+  }
 }
 
 /** Checks one object as it comes from YAML, JSON or the API server. `name` is "Kind/name" where both could be read. */
@@ -166,18 +185,22 @@ function unknownKind({ apiVersion: version, kind }: Record<string, unknown>): Fa
       remedy: "take the document out",
     };
   }
-  const all = [...names, ...Object.keys(ServiceKinds)];
+  const others: Record<string, readonly string[]> = Object.fromEntries([
+    ...Object.entries(ServiceKinds).map(([name, row]) => [name, [row.apiVersion]] as const),
+    ...Object.entries(PolicyKinds).map(([name, row]) => [name, row.apiVersions] as const),
+  ]);
+  const all = [...names, ...Object.keys(others)];
   if (typeof kind === "string" && all.includes(kind)) {
-    const row = Object.entries(ServiceKinds).find(([name]) => name === kind)?.[1];
-    const wanted = row?.apiVersion ?? (coreKinds.has(kind) ? "v1" : apiVersion);
-    // A lab's topology has no Services (service-documents.ts), which files have.
-    if (wanted === version)
+    const row = Object.hasOwn(others, kind) ? others[kind] : undefined;
+    const [wanted] = row ?? [coreKinds.has(kind) ? "v1" : apiVersion];
+    // A lab's topology has no Services and policies, which files have.
+    if (wanted === version || row?.some(one => one === version))
       return { path: ["kind"], reason: "UnknownKind", message: `${kind} is not taken here`, remedy: "take the document out" };
     return { path: ["apiVersion"], reason: "UnknownKind", message: `${said} is not known`, remedy: `write apiVersion: ${wanted}` };
   }
   const near = typeof kind === "string" ? nearest(kind, all) : undefined;
-  const others = all.slice(own.length).join(", ");
-  const remedy = near ? `did you mean "${near}"?` : `known are ${GROUP} ${own.join(", ")}, and of Kubernetes ${others}`;
+  const foreign = all.slice(own.length).join(", ");
+  const remedy = near ? `did you mean "${near}"?` : `known are ${GROUP} ${own.join(", ")}, and of Kubernetes ${foreign}`;
   return { path: kind === undefined ? [] : ["kind"], reason: "UnknownKind", message: `${said} is not known`, remedy };
 }
 

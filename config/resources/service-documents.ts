@@ -5,6 +5,7 @@
 import { familyOf, type IpFamily, isAddress, parseAddress } from "../../net/address.ts";
 import type { Metadata } from "./core.ts";
 import { isMapping, readMetadata } from "./metadata.ts";
+import { isSet, list, mapping, namespaceOf, show } from "./raw.ts";
 import type { Fault, Path } from "./validate.ts";
 
 export interface ServiceObject {
@@ -43,15 +44,13 @@ export function checkServiceObject(value: unknown): { object?: ServiceObject; na
   const faults: Fault[] = [];
   const metadata = readMetadata(value.metadata, faults);
   if (!metadata) return { faults };
-  const { namespace = "default", uid } = value.metadata as Record<string, unknown>;
-  if (namespaced && (typeof namespace !== "string" || namespace.length > 63 || !/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/.test(namespace))) {
-    const remedy = "use lower-case letters, digits and -";
-    return { faults: [...faults, { path: ["metadata", "namespace"], message: "is not a DNS label", remedy }] };
-  }
-  const name = `${kind}/${namespaced ? `${namespace}/` : ""}${metadata.name}`;
+  const { uid } = value.metadata as Record<string, unknown>;
+  const namespace = namespaced ? namespaceOf(value.metadata, faults) : undefined;
+  if (namespaced && namespace === undefined) return { faults };
+  const name = `${kind}/${namespace === undefined ? "" : `${namespace}/`}${metadata.name}`;
   check?.(value, faults);
   if (faults.length > 0) return { name, faults };
-  const own = { ...metadata, ...(namespaced ? { namespace: String(namespace) } : {}), ...(typeof uid === "string" ? { uid } : {}) };
+  const own = { ...metadata, ...(namespace === undefined ? {} : { namespace }), ...(typeof uid === "string" ? { uid } : {}) };
   const kept = Object.fromEntries(fields.flatMap(field => (isSet(value[field]) ? [[field, value[field]]] : [])));
   return { name, faults, object: { kind, metadata: own, ...kept } };
 }
@@ -117,29 +116,4 @@ function checkAddress(value: unknown, path: Path, faults: Fault[], family?: IpFa
     faults.push({ path, message: `${show(value)} is not an IP address`, remedy: ADDRESS_REMEDY });
   else if (family && familyOf(parseAddress(value)) !== family)
     faults.push({ path, message: `${show(value)} is not of addressType IPv${family}`, remedy: "put it into a slice of its own family" });
-}
-
-function list(value: unknown, path: Path, longest: number, faults: Fault[]): unknown[] {
-  if (!isSet(value)) return [];
-  if (!Array.isArray(value)) {
-    faults.push({ path, message: "must be a list", remedy: 'put "- " in front of each' });
-    return [];
-  }
-  if (value.length > longest) faults.push({ path, message: `has ${value.length} entries, at most ${longest}`, remedy: "take some out" });
-  return value.slice(0, longest);
-}
-
-function mapping(value: unknown, path: Path, faults: Fault[]): Record<string, unknown> {
-  if (!isSet(value)) return {};
-  if (isMapping(value)) return value;
-  faults.push({ path, message: "must be a mapping", remedy: "write field: value pairs" });
-  return {};
-}
-
-function isSet(value: unknown): boolean {
-  return value !== undefined && value !== null;
-}
-
-function show(value: unknown): string {
-  return JSON.stringify(typeof value === "string" ? value.slice(0, 80) : (value ?? null)).slice(0, 80);
 }

@@ -11,9 +11,11 @@ import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promi
 import type { Problem } from "../plan.ts";
 import type { ReadResult } from "../resources/documents.ts";
 import { type AnyResource, collect, type Resources } from "../resources/kinds.ts";
+import { PolicyKinds, type PolicyObject } from "../resources/policy-documents.ts";
 import { ServiceKinds, type ServiceObject } from "../resources/service-documents.ts";
 import { Limits } from "../resources/yaml.ts";
 import { ServiceIndex } from "../services/service-index.ts";
+import { FilePolicies } from "./file-policies.ts";
 import { TextReader } from "./reading.ts";
 import type { ResourceListener, ResourceSource } from "./source.ts";
 
@@ -32,8 +34,10 @@ const MAX_ROUNDS = 20;
 const MAX_TOTAL = 64 * 1024 * 1024;
 
 interface Placed {
-  object: AnyResource | ServiceObject;
+  object: AnyResource | ServiceObject | PolicyObject;
   place: string;
+  /** It has a fault, and was never a good one: what can be read of it. */
+  closed?: true;
 }
 
 interface FileState {
@@ -41,12 +45,13 @@ interface FileState {
   /** The last good reading. */
   good: Placed[];
   problems: Problem[];
-  /** Of what is good, without what the index of Services takes. */
+  /** Of what is good, without what the index of Services and policies take. */
   digest: string;
 }
 
 export class DirectorySource implements ResourceSource {
   readonly services: ServiceIndex;
+  readonly policies = new FilePolicies();
   readonly #path: string;
   readonly #debounce: number;
   readonly #interval: number;
@@ -63,7 +68,7 @@ export class DirectorySource implements ResourceSource {
   #again = false;
   #closed = false;
   #delivered = "";
-  /** Files have changed since Services were taken from them. */
+  /** Files have changed since Services and policies were taken from them. */
   #isStale = true;
   #objects = 0;
 
@@ -185,9 +190,13 @@ export class DirectorySource implements ResourceSource {
   }
 
   #deliver(problems: Problem[]): void {
-    const { resources, services, problems: found } = merge(this.#files, this.#homes);
-    if (this.#isStale) this.#takeServices(services);
-    this.#objects = services.length + Object.values(resources).reduce((sum, kind) => sum + (kind instanceof Map ? kind.size : 0), 0);
+    const { resources, services, policies, problems: found } = merge(this.#files, this.#homes);
+    if (this.#isStale) {
+      this.#takeServices(services);
+      this.policies.take([...policies, ...services]);
+    }
+    this.#objects =
+      services.length + policies.length + Object.values(resources).reduce((sum, kind) => sum + (kind instanceof Map ? kind.size : 0), 0);
     const all = [...problems, ...found];
     const state = hashOf(JSON.stringify([[...this.#files].map(([name, { digest }]) => [name, digest]).sort(), all]));
     if (state === this.#delivered) return;
@@ -326,31 +335,39 @@ function hashOf(text: string): string {
 /** Broken text: all that the file said before stays. A bad object: its own last good version stays, its neighbours are taken over. */
 function lastGood(read: ReadResult, before: Placed[]): Pick<FileState, "good" | "problems" | "digest"> {
   const { problems } = read;
-  const fresh: Placed[] = [...read.objects, ...read.services];
+  const policies: Placed[] = read.policies;
+  const fresh: Placed[] = [...read.objects, ...read.services, ...policies.filter(({ closed }) => !closed)];
   const bad = new Set(problems.map(({ object }) => object));
   const isFresh = new Set(fresh.map(({ object }) => nameOf(object)));
-  const kept = before.filter(({ object }) => bad.has(nameOf(object)) && !isFresh.has(nameOf(object)));
-  const good = read.broken ? before : [...fresh, ...kept];
-  const others = good.flatMap(({ object }) => (isOfServices(object) ? [] : [object]));
+  const kept = before.filter(({ object, closed }) => !closed && bad.has(nameOf(object)) && !isFresh.has(nameOf(object)));
+  const isKept = new Set(kept.map(({ object }) => nameOf(object)));
+  const closed = policies.filter(one => one.closed && !isKept.has(nameOf(one.object)));
+  const good = read.broken ? before : [...fresh, ...kept, ...closed];
+  const others = good.flatMap(({ object }) => (isOfServices(object) || isOfPolicies(object) ? [] : [object]));
   return { good, problems, digest: hashOf(JSON.stringify(others)) };
 }
 
 /** "Node/n1", "Service/shop/web" */
-function nameOf(object: AnyResource | ServiceObject): string {
+function nameOf(object: Placed["object"]): string {
   return `${object.kind}/${keyOf(object)}`;
 }
 
-function keyOf({ metadata }: AnyResource | ServiceObject): string {
+function keyOf({ metadata }: Placed["object"]): string {
   return "namespace" in metadata && metadata.namespace !== undefined ? `${metadata.namespace}/${metadata.name}` : metadata.name;
 }
 
-function isOfServices(object: AnyResource | ServiceObject): object is ServiceObject {
+function isOfServices(object: Placed["object"]): object is ServiceObject {
   return Object.hasOwn(ServiceKinds, object.kind);
+}
+
+function isOfPolicies(object: Placed["object"]): object is PolicyObject {
+  return Object.hasOwn(PolicyKinds, object.kind);
 }
 
 interface Merged {
   resources: Resources;
   services: ServiceObject[];
+  policies: PolicyObject[];
   problems: Problem[];
 }
 
@@ -373,8 +390,9 @@ function merge(files: ReadonlyMap<string, FileState>, homes: Map<string, string>
   homes.clear();
   for (const [name, { file }] of firsts) homes.set(name, file);
   const objects = [...firsts.values()].map(({ object }) => object);
-  const { resources } = collect(objects.filter((object): object is AnyResource => !isOfServices(object)));
-  return { resources, services: objects.filter(isOfServices), problems };
+  const isResource = (object: Placed["object"]): object is AnyResource => !isOfServices(object) && !isOfPolicies(object);
+  const { resources } = collect(objects.filter(isResource));
+  return { resources, services: objects.filter(isOfServices), policies: objects.filter(isOfPolicies), problems };
 }
 
 function isThereTwice(object: string, first: string, place: string): Problem {

@@ -16,6 +16,7 @@ import { Gatherer } from "./gatherer.ts";
 import { labelSelectorText } from "./label-selector.ts";
 import { neededSecrets } from "./needed-secrets.ts";
 import { ObjectStore } from "./object-store.ts";
+import { PolicyWatches } from "./policy-watches.ts";
 import { ServiceWatches } from "./service-watches.ts";
 import type { ResourceListener, ResourceSource } from "./source.ts";
 import { failureText, watchProblems } from "./watch-problems.ts";
@@ -63,6 +64,7 @@ export class KubernetesSource implements ResourceSource {
   readonly authoritative = true;
   /** Empty while this node announces none. */
   readonly services: ServiceIndex;
+  readonly policies: PolicyWatches;
   readonly #options: KubernetesOptions;
   readonly #parts: KubernetesParts;
   /** Kinds of our own, by kind. */
@@ -95,6 +97,7 @@ export class KubernetesSource implements ResourceSource {
     this.#options = options;
     this.#parts = parts;
     this.services = new ServiceIndex(options.node);
+    this.policies = new PolicyWatches(parts, { node: options.node, changed: () => this.#changed() });
     this.#gatherer = new Gatherer(parts.clock, { quiet: QUIET, longest: LONGEST }, () => this.#tell());
   }
 
@@ -117,6 +120,7 @@ export class KubernetesSource implements ResourceSource {
   }
 
   async reload(): Promise<void> {
+    this.policies.relook();
     const all = this.#watches();
     const { promise, resolve } = Promise.withResolvers<void>();
     const bound = this.#parts.clock.after(RELOAD_BOUND, resolve);
@@ -132,15 +136,15 @@ export class KubernetesSource implements ResourceSource {
   }
 
   age(): number {
-    const services = this.#services?.watches.filter(({ synced }) => synced) ?? [];
-    return Math.max(0, ...[...this.#followed().map(({ watch }) => watch), ...services].map(watch => watch.age));
+    const others = [...(this.#services?.watches ?? []), ...this.policies.watches].filter(({ synced }) => synced);
+    return Math.max(0, ...[...this.#followed().map(({ watch }) => watch), ...others].map(watch => watch.age));
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     this.#gatherer.cancel();
     this.#waiting?.reject(new Error("the source was closed"));
-    await Promise.all([...this.#followed().map(({ watch }) => watch.close()), this.#services?.close()]);
+    await Promise.all([...this.#followed().map(({ watch }) => watch.close()), this.#services?.close(), this.policies.close()]);
     this.#parts.client.close();
   }
 
@@ -185,7 +189,7 @@ export class KubernetesSource implements ResourceSource {
   }
 
   #watches(): ListWatch[] {
-    return [...this.#followed().map(({ watch }) => watch), ...(this.#services?.watches ?? [])];
+    return [...this.#followed().map(({ watch }) => watch), ...(this.#services?.watches ?? []), ...this.policies.watches];
   }
 
   /** Gathers what comes at once. */
@@ -320,8 +324,9 @@ export class KubernetesSource implements ResourceSource {
 
   #deliver(): void {
     const followed = this.#followed().map(({ watch }) => watch);
-    const failed = watchProblems(this.#parts.client.server, followed, this.#services?.watches ?? []);
-    const problems = [...failed, ...this.#followed().flatMap(({ store }) => [...store.problems()])];
+    const beside = { services: this.#services?.watches ?? [], policies: this.policies.watches };
+    const failed = watchProblems(this.#parts.client.server, followed, beside);
+    const problems = [...failed, ...this.#followed().flatMap(({ store }) => [...store.problems()]), ...this.policies.problems()];
     const text = JSON.stringify(problems);
     if (this.#resources && !this.#dirty && text === this.#delivered) return;
     this.#delivered = text;

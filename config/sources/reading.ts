@@ -69,6 +69,7 @@ function unreadable(file: string, message: string): ReadResult {
   return {
     objects: [],
     services: [],
+    policies: [],
     problems: [{ severity: "error", reason: "UnreadableFile", object: file, field: "", message, remedy }],
     broken: true,
   };

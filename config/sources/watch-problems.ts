@@ -32,17 +32,50 @@ export function failureText(server: string, watches: readonly ListWatch[]): stri
   return texts.length > 0 ? texts.join("; ") : undefined;
 }
 
-/** `services`: those of a ServiceWatches. Without them all else goes on. */
-export function watchProblems(server: string, watches: readonly ListWatch[], services: readonly ListWatch[]): Problem[] {
+/** Those of a ServiceWatches, and of a PolicyWatches. Without them all else goes on. */
+interface Beside {
+  services: readonly ListWatch[];
+  policies: readonly ListWatch[];
+}
+
+export function watchProblems(server: string, watches: readonly ListWatch[], { services, policies }: Beside): Problem[] {
   const refused = services.filter(isRefused);
-  const failed = failing([...watches, ...services.filter(one => !isRefused(one))]).map((one): Problem => {
+  const forbidden = policies.filter(({ failed }) => failed?.error.status === 403);
+  const others = [...services.filter(one => !isRefused(one)), ...policies.filter(one => !forbidden.includes(one))];
+  const failed = failing([...watches, ...others]).map((one): Problem => {
     const { reason, message, remedy } = describe(server, one);
     const secret = one.names.every(name => name.startsWith("Secret ")) && one.names.length === 1;
     const object = secret ? `Secret/${one.names[0].split("/")[1]}` : "API server";
     const effect = one.synced ? `; what was known stays in force since ${new Date(one.failure.since).toISOString()}` : "";
     return { severity: "warning", reason, object, field: "", message: `${message}${effect}`, remedy };
   });
-  return [...failed, ...refusedServices(refused), ...missingProblems([...watches, ...services])];
+  return [
+    ...failed,
+    ...refusedServices(refused),
+    ...forbiddenPolicies(forbidden),
+    ...missingProblems([...watches, ...services, ...policies]),
+  ];
+}
+
+/** Which policies a pod needs is not known then: none is attached that may be selected. */
+function forbiddenPolicies(forbidden: readonly ListWatch[]): Problem[] {
+  if (forbidden.length === 0) return [];
+  const names = forbidden.map(({ collection }) => collection.name).join(", ");
+  const since = forbidden.every(({ synced }) => synced) && new Date(forbidden[0].failed?.since ?? 0).toISOString();
+  const effect = since
+    ? `policies and pods known then stay as they were at ${since}`
+    : "no NetworkPolicy is carried out, and no new pod is attached, as nobody knows what may reach it";
+  return [
+    {
+      severity: "error",
+      reason: "AccessDenied",
+      object: "API server",
+      field: "",
+      message: `the API server refuses ${names}: ${forbidden[0].failed?.error.message}; ${effect}`,
+      remedy:
+        "apply deploy/podlane.yaml of this version: its ClusterRole lets agents read them; or write networkPolicy: Ignored into the PodNetwork; it is tried again by itself",
+    },
+  ];
 }
 
 function refusedServices(refused: readonly ListWatch[]): Problem[] {

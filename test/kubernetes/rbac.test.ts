@@ -13,6 +13,7 @@ const missing = missingApiServer();
 const verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 const namespaces = ["podlane-system", "default", "kube-system"];
 const kinds = ["fabrics", "podnetworks", "peers", "policies", "advertisements", "addresspools"];
+const clusterPolicies = ["clusternetworkpolicies", "adminnetworkpolicies", "baselineadminnetworkpolicies"];
 const read = ["list", "watch"];
 
 /** All of it: "namespace group/resource[/subresource]" -> verbs; "" for what has no namespace. */
@@ -32,9 +33,12 @@ const expected: Record<string, string[]> = {
       [`${namespace} /services`, ["get", ...read]] as const,
       [`${namespace} /services/status`, ["patch"]] as const,
       [`${namespace} discovery.k8s.io/endpointslices`, read] as const,
+      [`${namespace} networking.k8s.io/networkpolicies`, read] as const,
+      [`${namespace} /pods`, read] as const,
     ]),
   ),
   " /namespaces": read,
+  ...Object.fromEntries(clusterPolicies.map(kind => [` policy.networking.k8s.io/${kind}`, read] as const)),
   " podlane.io/addressclaims": ["get", ...read, "create", "update", "delete"],
 };
 
@@ -91,6 +95,8 @@ async function resources(): Promise<Resource[]> {
   for (const resource of [...kinds, "addressclaims", "nodestates"])
     for (const subresource of ["", "status"])
       found.set(`podlane.io/${resource}/${subresource}`, { group: "podlane.io", resource, subresource, namespaced: false });
+  for (const resource of clusterPolicies)
+    found.set(`policy.networking.k8s.io/${resource}`, { group: "policy.networking.k8s.io", resource, subresource: "", namespaced: false });
   return [...new Map([...found.values()].map(one => [`${one.group}/${one.resource}/${one.subresource}`, one])).values()];
 }
 
