@@ -49,6 +49,14 @@ export interface AttachmentView {
   pod?: PodName;
 }
 
+/** Who has to know of a pod's interface before the pod may use it, and when it is gone. */
+export interface AttachmentGuard {
+  /** The interface is there, and ADD is not answered yet. Rejects with CniError: ADD fails with it, and everything is taken back. */
+  admit(attachment: AttachmentView): Promise<void>;
+  /** The interface is gone, and its addresses are free. Also of one that was never admitted. */
+  released(hostInterface: string): void;
+}
+
 /** One pod range and what became of its addresses. */
 export interface RangeView {
   prefix: string;

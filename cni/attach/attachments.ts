@@ -21,6 +21,8 @@ export interface AttachmentsParts {
   log: Omit<Logger, "child">;
   /** The last pod of a range that is not ours any more is gone, or just another one: `forgotten` says whether the range went with it. */
   retiredChanged(forgotten: boolean): void;
+  /** The interface is gone, and its addresses are free. */
+  released(hostInterface: string): void;
 }
 
 export class Attachments {
@@ -72,6 +74,7 @@ export class Attachments {
     // While the interface is there, its addresses are in use.
     if (failures.length === 0) {
       ledger.release(key);
+      this.#parts.released(hostInterfaceName(key));
       await attempt(() => this.#forgetRanges());
     }
     removeQueued(queueFile(queueDirectory, key));

@@ -4,7 +4,7 @@ import type { Rtnetlink } from "../../kernel/types.ts";
 import { compareOctets, formatPrefix } from "../../net/address.ts";
 import type { Logger } from "../../platform/log.ts";
 import type { CniAnswer } from "../http.ts";
-import { type Key, keyText } from "../ipam/book.ts";
+import { type Key, keyText, type Reservation } from "../ipam/book.ts";
 import { Ledger } from "../ipam/ledger.ts";
 import { CniError, ErrorCode, formatError } from "../protocol/error.ts";
 import { type CniRequest, keyOf, parseRequest, type RawRequest, versionOf } from "../protocol/request.ts";
@@ -18,7 +18,7 @@ import {
   requirePreviousResult,
 } from "../protocol/result.ts";
 import { formatVersions } from "../protocol/version.ts";
-import type { AttachmentView, AttachProblem, PodPlan, RangeView } from "../types.ts";
+import type { AttachmentGuard, AttachmentView, AttachProblem, PodPlan, RangeView } from "../types.ts";
 import { Attachments } from "./attachments.ts";
 import { nodeAddresses } from "./conflicts.ts";
 import { httpStatus, LEDGER_REMEDY, toCniError } from "./errors.ts";
@@ -51,6 +51,7 @@ export interface CniHandlerOptions {
   mended?: (texts: string[]) => void;
   /** Told when held() may have changed other than by applyPlan(). */
   heldChanged?: () => void;
+  guard?: AttachmentGuard;
 }
 
 export interface CniHandler {
@@ -88,6 +89,11 @@ export function createCniHandler(options: CniHandlerOptions): CniHandler {
   return new Handler(options);
 }
 
+function viewOf({ network, containerId, ifname, netns, hostInterface, addresses, confirmed, at, pod }: Reservation): AttachmentView {
+  const state = confirmed ? "attached" : "reserved";
+  return { network, containerId, ifname, netns, hostInterface, addresses, state, since: at, ...(pod && { pod }) };
+}
+
 class Handler implements CniHandler {
   readonly #options: CniHandlerOptions;
   readonly #queueDirectory: string;
@@ -114,7 +120,8 @@ class Handler implements CniHandler {
       // With the range its gateway goes.
       if (forgotten) this.#nodeSide.look();
     };
-    const attachments = new Attachments({ ledger, netlink, queueDirectory, log, retiredChanged });
+    const released = (hostInterface: string) => options.guard?.released(hostInterface);
+    const attachments = new Attachments({ ledger, netlink, queueDirectory, log, retiredChanged, released });
     this.#attachments = attachments;
     this.#reconciliation = new Reconciliation({ ledger, netlink, attachments, queueDirectory, log, adopted: heldChanged });
     this.#reconciliation.recover();
@@ -182,17 +189,7 @@ class Handler implements CniHandler {
   }
 
   attachments(): AttachmentView[] {
-    return this.#ledger.reservations().map(({ network, containerId, ifname, netns, hostInterface, addresses, confirmed, at, pod }) => ({
-      network,
-      containerId,
-      ifname,
-      netns,
-      hostInterface,
-      addresses,
-      state: confirmed ? "attached" : "reserved",
-      since: at,
-      ...(pod && { pod }),
-    }));
+    return this.#ledger.reservations().map(viewOf);
   }
 
   ranges(): RangeView[] {
@@ -264,7 +261,8 @@ class Handler implements CniHandler {
       const point = this.#nodeSide.attachPoint();
       result = point.attach({ ...reservation, alias: podLinkAlias(key, reservation.addresses), mac: config.mac });
       this.#ledger.confirm(key);
-      const [, unheard] = await Promise.all([this.#ledger.durable(), point.announce(reservation)]);
+      const admitted = this.#options.guard?.admit(viewOf(reservation));
+      const [, unheard] = await Promise.all([this.#ledger.durable(), point.announce(reservation), admitted]);
       if (unheard !== undefined)
         this.#options.log.warn(
           { link: hostInterface, addresses: reservation.addresses },

@@ -218,7 +218,15 @@ test("of a pod is kept what decides", () => {
   const pod = {
     apiVersion: "v1",
     kind: "Pod",
-    metadata: { name: "a", namespace: "shop", uid: "u", labels: { app: "web" }, annotations: { x: "y" }, managedFields: [{}] },
+    metadata: {
+      name: "a",
+      namespace: "shop",
+      uid: "u",
+      labels: { app: "web" },
+      annotations: { x: "y" },
+      managedFields: [{}],
+      creationTimestamp: "2026-01-01T00:00:00Z",
+    },
     spec: {
       nodeName: "n1",
       containers: [{ name: "c", image: "i", ports: [{ name: "http", containerPort: 8080 }, { containerPort: 9 }] }],
@@ -237,6 +245,7 @@ test("of a pod is kept what decides", () => {
       namespace: "shop",
       name: "a",
       uid: "u",
+      created: "2026-01-01T00:00:00Z",
       labels: { app: "web" },
       node: "n1",
       addresses: ["10.244.1.2", "fd00::2"],
@@ -248,6 +257,8 @@ test("of a pod is kept what decides", () => {
       ],
     },
   });
+  const mirror = { ...pod, metadata: { ...pod.metadata, annotations: { "kubernetes.io/config.mirror": "hash" } } };
+  expect(only(mirror).read).toMatchObject({ uid: "hash" });
   const ended = { ...pod, spec: { hostNetwork: true }, status: { phase: "Failed" } };
   expect(only(ended).read).toMatchObject({ addresses: [], hostNetwork: true, ended: true, ports: [] });
 });

@@ -2,8 +2,8 @@
  * Policies and the pods that they are about, from files (as `kubectl get -o yaml` writes them) and from the API server: only what decides is checked and
  * kept. They are no part of Resources: a PolicySink takes them (netfilter/policy/).
  */
-import { AddressError, formatAddress, parseAddress } from "../../net/address.ts";
-import type { ClusterPolicyObject, NetworkPolicyObject, PolicyPod } from "../../netfilter/policy/types.ts";
+import { AddressError, formatAddress, isAddress, parseAddress } from "../../net/address.ts";
+import type { ClusterPolicyObject, NetworkPolicyObject, PolicyNode, PolicyPod } from "../../netfilter/policy/types.ts";
 import { type ClusterPolicyKind, readClusterPolicy } from "./cluster-policy.ts";
 import { isMapping, readMetadata } from "./metadata.ts";
 import { type Findings, readNetworkPolicy } from "./network-policy.ts";
@@ -41,6 +41,7 @@ export const PolicyKinds: Record<PolicyObject["kind"], { apiVersions: readonly s
 const MAX_CONTAINERS = 1000;
 const MAX_PORTS = 1000;
 const MAX_ADDRESSES = 16;
+const MAX_NODE_ADDRESSES = 64;
 
 /** undefined: it is of none of these kinds. */
 export function checkPolicyObject(value: unknown): CheckedPolicy | undefined {
@@ -78,7 +79,8 @@ function readAs(
 
 /** Of core/v1 Pod. Its metadata has been looked at, or comes from the API server. */
 export function readPod(value: Record<string, unknown>, faults: Fault[]): PolicyPod {
-  const { name, namespace = "default", uid, labels } = value.metadata as Record<string, unknown>;
+  const { name, namespace = "default", labels, creationTimestamp: created } = value.metadata as Record<string, unknown>;
+  const uid = uidOf(value.metadata as Record<string, unknown>);
   const spec = mapping(value.spec, ["spec"], faults);
   const status = mapping(value.status, ["status"], faults);
   const { nodeName, hostNetwork } = spec;
@@ -87,6 +89,7 @@ export function readPod(value: Record<string, unknown>, faults: Fault[]): Policy
     namespace: String(namespace),
     name: String(name),
     ...(typeof uid === "string" && { uid }),
+    ...(typeof created === "string" && { created }),
     labels: (labels ?? {}) as Record<string, string>,
     ...(typeof nodeName === "string" && nodeName !== "" && { node: nodeName }),
     addresses: addressesOf(status, faults),
@@ -94,6 +97,32 @@ export function readPod(value: Record<string, unknown>, faults: Fault[]): Policy
     ended: status.phase === "Succeeded" || status.phase === "Failed",
     ports: namedPorts(spec, faults),
   };
+}
+
+/** The kubelet names a static pod to the runtime by the hash of its file, and not by what the API server has of it. */
+function uidOf({ uid, annotations }: Record<string, unknown>): unknown {
+  return (isMapping(annotations) ? annotations["kubernetes.io/config.mirror"] : undefined) ?? uid;
+}
+
+/** Of core/v1 Node, of which some addresses are names. */
+export function readPolicyNode({
+  metadata: { name, labels = {} },
+  status,
+}: {
+  metadata: PolicyNodeMetadata;
+  status?: unknown;
+}): PolicyNode {
+  const { addresses } = isMapping(status) ? status : {};
+  const texts = Array.isArray(addresses)
+    ? addresses.slice(0, MAX_NODE_ADDRESSES).map(one => (isMapping(one) ? String(one.address) : ""))
+    : [];
+  const canonical = texts.filter(isAddress).map(text => formatAddress(parseAddress(text)));
+  return { name, labels, addresses: [...new Set(canonical)] };
+}
+
+interface PolicyNodeMetadata {
+  name: string;
+  labels?: Readonly<Record<string, string>>;
 }
 
 function addressesOf({ podIPs, podIP }: Record<string, unknown>, faults: Fault[]): string[] {

@@ -193,7 +193,7 @@ export class DirectorySource implements ResourceSource {
     const { resources, services, policies, problems: found } = merge(this.#files, this.#homes);
     if (this.#isStale) {
       this.#takeServices(services);
-      this.policies.take([...policies, ...services]);
+      this.policies.take([...policies, ...services, ...resources.nodes.values()]);
     }
     this.#objects =
       services.length + policies.length + Object.values(resources).reduce((sum, kind) => sum + (kind instanceof Map ? kind.size : 0), 0);

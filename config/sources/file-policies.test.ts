@@ -17,6 +17,8 @@ const sink: PolicySink = {
   deletePod: key => void said.push(`no pod ${key}`),
   setNamespace: ({ name, labels }) => void said.push(`namespace ${name} ${JSON.stringify(labels)}`),
   deleteNamespace: name => void said.push(`no namespace ${name}`),
+  setNode: ({ name, addresses }) => void said.push(`node ${name} ${addresses}`),
+  deleteNode: name => void said.push(`no node ${name}`),
   setPolicy: ({ key, ingress }) => void said.push(`policy ${key} ${JSON.stringify(ingress)}`),
   deletePolicy: key => void said.push(`no policy ${key}`),
   setClusterPolicy: ({ key }) => void said.push(`cluster policy ${key}`),
@@ -50,18 +52,24 @@ const policy = (cidr: string) => ({
 const taken = () => said.splice(0);
 
 test("all is told to whoever follows, then what changes", async () => {
-  await write(pod({ app: "web" }), namespace, policy("10.0.0.0/8"));
+  const node = {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name: "n1" },
+    status: { addresses: [{ type: "InternalIP", address: "FD00::1" }] },
+  };
+  await write(pod({ app: "web" }), namespace, policy("10.0.0.0/8"), node);
   expect(source.policies.missing()).toMatch(/not been read/);
   await start();
   source.policies.follow(sink);
   const block = '[{"peers":[{"block":{"cidr":"10.0.0.0/8","except":[]}}]}]';
-  expect(taken().sort()).toEqual(["namespace shop {}", 'pod shop/a {"app":"web"}', `policy shop/p ${block}`, "settled"]);
-  expect([source.policies.missing(), problems, source.objects]).toEqual([undefined, [], 3]);
+  expect(taken().sort()).toEqual(["namespace shop {}", "node n1 fd00::1", 'pod shop/a {"app":"web"}', `policy shop/p ${block}`, "settled"]);
+  expect([source.policies.missing(), problems, source.objects]).toEqual([undefined, [], 4]);
   await source.reload();
   expect(taken()).toEqual([]);
   await write(pod({ app: "api" }), policy("10.0.0.0/8"));
   await source.reload();
-  expect(taken()).toEqual(['pod shop/a {"app":"api"}', "no namespace shop", "settled"]);
+  expect(taken()).toEqual(['pod shop/a {"app":"api"}', "no namespace shop", "no node n1", "settled"]);
 });
 
 test("of a policy with a fault the last good version stays; of one that never was good what can be read is in force", async () => {

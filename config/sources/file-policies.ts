@@ -1,10 +1,11 @@
 /** Policies, pods and namespaces of files: each reading as a whole, told as differences. */
 import type { PolicySink } from "../../netfilter/policy/types.ts";
-import type { PolicyObject } from "../resources/policy-documents.ts";
+import type { Node } from "../resources/core.ts";
+import { type PolicyObject, readPolicyNode } from "../resources/policy-documents.ts";
 import type { ServiceObject } from "../resources/service-documents.ts";
 import { deleteObject, type PolicyFeed, setObject } from "./policy-feed.ts";
 
-export type Told = PolicyObject | ServiceObject;
+type Told = PolicyObject | ServiceObject | Node;
 
 export class FilePolicies implements PolicyFeed {
   /** With their JSON, by "Kind/namespace/name". */
@@ -35,8 +36,8 @@ export class FilePolicies implements PolicyFeed {
     this.#known = true;
     for (const object of all) {
       if (object.kind === "Service" || object.kind === "EndpointSlice") continue;
-      const { namespace = "", name } = object.metadata;
-      const key = `${object.kind}/${namespace}/${name}`;
+      const { metadata } = object;
+      const key = `${object.kind}/${"namespace" in metadata ? metadata.namespace : ""}/${metadata.name}`;
       const text = JSON.stringify(object);
       this.#objects.set(key, { object, text });
       if (before.get(key)?.text === text) continue;
@@ -54,10 +55,12 @@ export class FilePolicies implements PolicyFeed {
 
 function set(sink: PolicySink, object: Told): void {
   if ("read" in object) setObject(sink, object as PolicyObject);
-  else sink.setNamespace({ name: object.metadata.name, labels: object.metadata.labels ?? {} });
+  else if (object.kind === "Node") sink.setNode(readPolicyNode(object as Node));
+  else sink.setNamespace({ name: object.metadata.name, labels: (object as ServiceObject).metadata.labels ?? {} });
 }
 
 function forget(sink: PolicySink, object: Told): void {
   if ("read" in object) deleteObject(sink, object as PolicyObject);
+  else if (object.kind === "Node") sink.deleteNode(object.metadata.name);
   else sink.deleteNamespace(object.metadata.name);
 }

@@ -154,7 +154,10 @@ export class KubernetesSource implements ResourceSource {
       const collection = { path: `/apis/${apiVersion}/${plural}`, name: `${plural}.${GROUP}` };
       this.#kinds.set(kind, this.#follow(collection, new ObjectStore(apiVersion, kind)));
     }
-    this.#self = this.#followNodes({ fieldSelector: `metadata.name=${this.#options.node}` }, this.#options.selfSeen);
+    this.#self = this.#followNodes({ fieldSelector: `metadata.name=${this.#options.node}` }, node => {
+      this.policies.setSelf(node);
+      this.#options.selfSeen?.(node);
+    });
     for (const { watch } of this.#followed()) watch.start();
   }
 

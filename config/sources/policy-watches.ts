@@ -6,10 +6,10 @@
 import { type Collection, ListWatch, type ListWatchParts } from "../../kubernetes/list-watch.ts";
 import { Backoff } from "../../kubernetes/pace.ts";
 import type { ApiError, ApiObject } from "../../kubernetes/types.ts";
-import type { PolicyPod, PolicySink } from "../../netfilter/policy/types.ts";
+import type { PolicyNode, PolicyPod, PolicySink } from "../../netfilter/policy/types.ts";
 import type { Timer } from "../../platform/clock.ts";
 import type { Problem } from "../plan.ts";
-import { checkPolicyObject, type PolicyObject, readPod } from "../resources/policy-documents.ts";
+import { checkPolicyObject, type PolicyObject, readPod, readPolicyNode } from "../resources/policy-documents.ts";
 import { formatPath } from "../resources/validate.ts";
 import { type ClusterKind, clusterKinds, installedKinds } from "./cluster-policies.ts";
 import { Gatherer } from "./gatherer.ts";
@@ -63,6 +63,9 @@ export class PolicyWatches implements PolicyFeed {
   /** While there is a policy. */
   #others: ListWatch | undefined;
   #namespaces: ListWatch | undefined;
+  /** While a cluster policy names nodes. */
+  #nodes: ListWatch | undefined;
+  #self: PolicyNode | undefined;
   /** By "Kind/key". */
   readonly #entries = new Map<string, Entry>();
   readonly #owners = new PodOwners();
@@ -84,6 +87,7 @@ export class PolicyWatches implements PolicyFeed {
   follow(sink: PolicySink): void {
     if (this.#sink) return;
     this.#sink = sink;
+    if (this.#self) sink.setNode(this.#self);
     this.#policies = this.#followPolicies("NetworkPolicy", "networking.k8s.io/v1", NETWORK_POLICIES);
     const { node } = this.#options;
     this.#own = this.#followPods(`pods of ${node}`, `spec.nodeName=${node}`, true);
@@ -98,12 +102,21 @@ export class PolicyWatches implements PolicyFeed {
     this.#own = undefined;
     this.#others = undefined;
     this.#namespaces = undefined;
+    this.#nodes = undefined;
     this.#cluster.clear();
     this.#entries.clear();
     this.#owners.clear();
     this.#labels.clear();
     this.#discovered = undefined;
     this.#options.changed();
+  }
+
+  /** The Node of this node, which the source follows anyway. */
+  setSelf(node: ApiObject | undefined): void {
+    if (!node) return;
+    this.#self = readPolicyNode(node);
+    this.#sink?.setNode(this.#self);
+    this.#gatherer.changed();
   }
 
   /** The sink stays as it is. */
@@ -116,7 +129,7 @@ export class PolicyWatches implements PolicyFeed {
   }
 
   get watches(): ListWatch[] {
-    const all = [this.#policies, this.#own, this.#others, this.#namespaces, ...this.#cluster.values()];
+    const all = [this.#policies, this.#own, this.#others, this.#namespaces, this.#nodes, ...this.#cluster.values()];
     return all.filter(watch => watch !== undefined);
   }
 
@@ -157,19 +170,22 @@ export class PolicyWatches implements PolicyFeed {
       const selector = `spec.nodeName!=,spec.nodeName!=${node},status.phase!=Succeeded,status.phase!=Failed`;
       this.#others ??= this.#followPods("pods of other nodes", selector, false);
       this.#namespaces ??= this.#followNamespaces();
+      if (this.#namesNodes()) this.#nodes ??= this.#followNodes();
     } else if (this.#others && !this.#linger) this.#linger = this.#parts.clock.after(LINGER, () => this.#releaseOthers());
   }
 
   #releaseOthers(): void {
     this.#linger = undefined;
     if (this.#entries.size > 0) return;
-    const names = this.#namespaces?.keys() ?? [];
-    void this.#others?.close();
-    void this.#namespaces?.close();
+    const closed = [this.#others, this.#namespaces, this.#nodes];
+    const [, namespaces = [], nodes = []] = closed.map(watch => watch?.keys());
+    for (const watch of closed) void watch?.close();
     this.#others = undefined;
     this.#namespaces = undefined;
+    this.#nodes = undefined;
     for (const key of this.#owners.clearOthers()) this.#sink?.deletePod(key);
-    for (const name of names) this.#sink?.deleteNamespace(name);
+    for (const name of namespaces) this.#sink?.deleteNamespace(name);
+    for (const name of nodes) this.#sink?.deleteNode(name);
     this.#gatherer.changed();
   }
 
@@ -205,6 +221,27 @@ export class PolicyWatches implements PolicyFeed {
       watch => this.#namespaces === watch,
       set,
       name => this.#sink?.deleteNamespace(name),
+    );
+  }
+
+  #followNodes(): ListWatch {
+    const collection = { path: "/api/v1/nodes", name: "nodes", page: 100, fieldSelector: `metadata.name!=${this.#options.node}` };
+    const set = (node: ApiObject) => this.#sink?.setNode(readPolicyNode(node));
+    return this.#follow(
+      collection,
+      watch => this.#nodes === watch,
+      set,
+      name => this.#sink?.deleteNode(name),
+    );
+  }
+
+  #namesNodes(): boolean {
+    return [...this.#entries.values()].some(
+      ({ object }) =>
+        object &&
+        object.kind !== "Pod" &&
+        object.kind !== "NetworkPolicy" &&
+        object.read.egress.some(({ peers }) => peers.some(peer => "nodes" in peer)),
     );
   }
 
