@@ -233,6 +233,8 @@ export class ListWatch {
         complete = true;
         this.#hasBookmarks = true;
         this.#complete(seen, metadata.resourceVersion);
+        // The watch may go on for an hour.
+        seen.clear();
       } else if (event.type === "ADDED" || event.type === "MODIFIED") {
         seen.add(keyOf(event.object));
         this.#set(event.object);

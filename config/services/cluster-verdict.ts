@@ -124,7 +124,7 @@ function within(index: ServiceIndex, key: string, eligible: ReadonlySet<string>)
   const counts = index.endpoints(key);
   const of = (family: 4 | 6) => {
     const { ready, serving } = index.endpointNodes(key, family);
-    const among = (nodes: ReadonlySet<string>) => Number([...nodes].some(node => eligible.has(node)));
+    const among = (nodes: readonly string[]) => Number(nodes.some(node => eligible.has(node)));
     return { ...counts[family], localReady: among(ready), localServing: among(serving) };
   };
   return { 4: of(4), 6: of(6) };

@@ -42,8 +42,8 @@ test("who looks at the whole cluster sees on which nodes endpoints are ready, an
   const ending = { ready: false, serving: true, terminating: true };
   const dead = endpoint("10.244.4.2", "n4", { ready: false });
   index.setSlice(slice("b", [endpoint("10.244.1.2", "n1"), endpoint("10.244.3.2", "n3", ending), dead]));
-  expect(index.endpointNodes("shop/web", 4)).toEqual({ ready: new Set(["n1", "n2"]), serving: new Set(["n1", "n2", "n3"]) });
-  expect(index.endpointNodes("shop/web", 6)).toEqual({ ready: new Set(), serving: new Set() });
+  expect(index.endpointNodes("shop/web", 4)).toEqual({ ready: ["n1", "n2"], serving: ["n1", "n2", "n3"] });
+  expect(index.endpointNodes("shop/web", 6)).toEqual({ ready: [], serving: [] });
   expect(index.endpoints("shop/web")[4]).toEqual({ localReady: 0, localServing: 0, anyReady: true, anyServing: true });
 });
 

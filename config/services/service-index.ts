@@ -16,10 +16,10 @@ interface Entry {
   nodes?: NodesByFamily;
 }
 
-/** Nodes with endpoints that take new connections, and with those that answer, though they may be about to end. */
+/** Nodes with endpoints that take new connections, and with those that answer, though they may be about to end: each once, in order. */
 export interface EndpointNodes {
-  ready: ReadonlySet<string>;
-  serving: ReadonlySet<string>;
+  ready: readonly string[];
+  serving: readonly string[];
 }
 
 type NodesByFamily = Record<IpFamily, EndpointNodes>;
@@ -30,8 +30,10 @@ interface StoredSlice {
   family: IpFamily;
   anyReady: boolean;
   anyServing: boolean;
-  /** Of this node; where there is none, those of any node that answer. */
-  endpoints: EndpointView[];
+  /** Of this node. */
+  endpoints: readonly EndpointView[];
+  /** Where it is the index of none. Arrays, as sets of so few would take several times the memory. */
+  nodes: EndpointNodes;
 }
 
 const nothing: EndpointCounts = { localReady: 0, localServing: 0, anyReady: false, anyServing: false };
@@ -39,7 +41,8 @@ const nothing: EndpointCounts = { localReady: 0, localServing: 0, anyReady: fals
 const elsewhere: EndpointCounts = { localReady: 0, localServing: 0, anyReady: true, anyServing: true };
 const noEndpoints: Endpoints = { 4: nothing, 6: nothing };
 const onlyElsewhere: Endpoints = { 4: elsewhere, 6: nothing };
-const nowhere: EndpointNodes = { ready: new Set(), serving: new Set() };
+const nowhere: EndpointNodes = { ready: [], serving: [] };
+const none: readonly EndpointView[] = [];
 
 export class ServiceIndex implements ServiceLookup {
   /** undefined: of none, as for what looks at the whole cluster. */
@@ -220,14 +223,14 @@ export class ServiceIndex implements ServiceLookup {
   }
 
   #stored(key: string, { family, endpoints }: SliceView): StoredSlice {
-    const answers = ({ ready, serving }: EndpointView) => ready || serving;
-    const isKept = (one: EndpointView) => (this.#node === undefined ? answers(one) && one.node !== undefined : one.node === this.#node);
+    const own = this.#node === undefined ? none : endpoints.filter(one => one.node === this.#node);
     return {
       key,
       family,
       anyReady: endpoints.some(({ ready }) => ready),
       anyServing: endpoints.some(({ ready, serving }) => ready || serving),
-      endpoints: endpoints.filter(isKept),
+      endpoints: own.length > 0 ? own : none,
+      nodes: this.#node === undefined ? nodesOf(endpoints) : nowhere,
     };
   }
 
@@ -256,7 +259,7 @@ export class ServiceIndex implements ServiceLookup {
 
   /** True: they are others. */
   #findNodes(entry: Entry): boolean {
-    const nodes: NodesByFamily = { 4: nodesOf(entry, 4), 6: nodesOf(entry, 6) };
+    const nodes: NodesByFamily = { 4: allNodes(entry, 4), 6: allNodes(entry, 6) };
     const before = entry.nodes ?? { 4: nowhere, 6: nowhere };
     entry.nodes = nodes;
     return !isDeepStrictEqual(nodes, before);
@@ -281,17 +284,22 @@ export class ServiceIndex implements ServiceLookup {
   }
 }
 
-function nodesOf({ slices }: Entry, family: IpFamily): EndpointNodes {
-  const [ready, serving] = [new Set<string>(), new Set<string>()];
-  for (const slice of slices) {
-    if (slice.family !== family) continue;
-    for (const one of slice.endpoints) {
-      if (one.node === undefined) continue;
-      serving.add(one.node);
-      if (one.ready) ready.add(one.node);
-    }
-  }
-  return serving.size > 0 ? { ready, serving } : nowhere;
+function nodesOf(endpoints: readonly EndpointView[]): EndpointNodes {
+  const names = (counts: (one: EndpointView) => boolean) => inOrder(endpoints.flatMap(one => (one.node && counts(one) ? one.node : [])));
+  const ready = names(one => one.ready);
+  const serving = names(one => one.ready || one.serving);
+  return { ready: ready.length === serving.length ? serving : ready, serving };
+}
+
+/** Of all slices of the family; most Services have one. */
+function allNodes({ slices }: Entry, family: IpFamily): EndpointNodes {
+  const all = slices.flatMap(one => (one.family === family ? one.nodes : []));
+  if (all.length < 2) return all[0] ?? nowhere;
+  return { ready: inOrder(all.flatMap(({ ready }) => ready)), serving: inOrder(all.flatMap(({ serving }) => serving)) };
+}
+
+function inOrder(names: readonly string[]): string[] {
+  return [...new Set(names)].sort();
 }
 
 /** Also where a balancer outside takes its packets. */
