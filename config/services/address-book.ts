@@ -7,6 +7,7 @@ import { MAX_SHARING } from "../resources/address-pool.ts";
 import type { AddressPool } from "../resources/kinds.ts";
 import { type Refusal, Refusals } from "./address-texts.ts";
 import type { BalancedService } from "./balanced.ts";
+import { KeySets } from "./key-sets.ts";
 import { admits, familyOf, isBuggyAddress, PoolSpace, type PoolUsage, servesClass } from "./pools.ts";
 
 export interface ClaimedBy {
@@ -33,10 +34,10 @@ export class AddressBook {
   readonly #namespaces = new Map<string, Record<string, string>>();
   readonly #claims = new Map<string, Claim>();
   /** Addresses by Service: claimed for it, under whatever uid, and in its status. */
-  readonly #claimed = new Index();
-  readonly #shown = new Map<string, Set<string>>();
+  readonly #claimed = new KeySets();
+  readonly #shown = new KeySets();
   /** Services by the key under which they share. */
-  readonly #sharers = new Index();
+  readonly #sharers = new KeySets();
 
   get space(): PoolSpace {
     return this.#space;
@@ -57,7 +58,7 @@ export class AddressBook {
 
   /** Those with addresses first: what they have is theirs before anybody gets a new one. */
   keys(): string[] {
-    const has = (key: string) => Number(this.#claimed.of(key).size > 0 || (this.#services.get(key)?.addresses.length ?? 0) > 0);
+    const has = (key: string) => Number(this.#claimed.has(key) || (this.#services.get(key)?.addresses.length ?? 0) > 0);
     const all = new Set([...this.#services.keys(), ...this.#claimed.keys()]);
     return [...all].sort((a, b) => has(b) - has(a) || (a < b ? -1 : 1));
   }
@@ -98,7 +99,7 @@ export class AddressBook {
   }
 
   claimsOf(key: string): Claim[] {
-    return [...this.#claimed.of(key)].flatMap(address => this.#claims.get(address) ?? []);
+    return this.#claimed.of(key).flatMap(address => this.#claims.get(address) ?? []);
   }
 
   setClaim(claim: Claim): void {
@@ -138,7 +139,7 @@ export class AddressBook {
       if (other?.uid !== owner.uid) return Refusals.leaving(address, keyOf(owner));
     }
     const others = new Set(owners.map(keyOf));
-    if (claimed === "all") for (const key of this.#shown.get(address) ?? []) if (key !== service.key) others.add(key);
+    if (claimed === "all") for (const key of this.#shown.of(address)) if (key !== service.key) others.add(key);
     if (others.size >= MAX_SHARING) return Refusals.crowded(address, MAX_SHARING);
     for (const key of others) {
       const other = this.#services.get(key);
@@ -153,7 +154,8 @@ export class AddressBook {
     const { name } = pool.metadata;
     const { sharingKey } = service.request;
     if (sharingKey !== undefined) {
-      const shared = [...this.#sharers.of(sharingKey)]
+      const shared = this.#sharers
+        .of(sharingKey)
         .filter(key => key !== service.key)
         .flatMap(key => [...this.#claimed.of(key), ...(this.#services.get(key)?.addresses ?? [])])
         .filter(address => familyOf(address) === family && this.#space.poolOf(address)?.metadata.name === name)
@@ -165,18 +167,13 @@ export class AddressBook {
   }
 
   #show(address: string, key: string): void {
-    const keys = this.#shown.get(address) ?? new Set();
-    keys.add(key);
-    this.#shown.set(address, keys);
+    this.#shown.add(address, key);
     this.#space.take(address);
   }
 
   #hide(address: string, key: string): void {
-    const keys = this.#shown.get(address);
-    keys?.delete(key);
-    if (keys?.size !== 0) return;
-    this.#shown.delete(address);
-    if (!this.#claims.has(address)) this.#space.release(address);
+    this.#shown.delete(address, key);
+    if (!this.#shown.has(address) && !this.#claims.has(address)) this.#space.release(address);
   }
 }
 
@@ -197,29 +194,3 @@ export function keyOf({ namespace, name }: ClaimedBy): string {
 function keysOf(claim: Claim | undefined): string[] {
   return (claim?.services ?? []).map(keyOf);
 }
-
-/** Sets by key. */
-class Index {
-  readonly #sets = new Map<string, Set<string>>();
-
-  keys(): Iterable<string> {
-    return this.#sets.keys();
-  }
-
-  of(key: string): ReadonlySet<string> {
-    return this.#sets.get(key) ?? none;
-  }
-
-  add(key: string, value: string): void {
-    const set = this.#sets.get(key);
-    if (set) set.add(value);
-    else this.#sets.set(key, new Set([value]));
-  }
-
-  delete(key: string, value: string): void {
-    const set = this.#sets.get(key);
-    if (set?.delete(value) && set.size === 0) this.#sets.delete(key);
-  }
-}
-
-const none: ReadonlySet<string> = new Set();

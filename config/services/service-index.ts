@@ -4,6 +4,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import type { IpFamily } from "../../net/address.ts";
+import { KeySets } from "./key-sets.ts";
 import { type EndpointView, keyOf, type RawObject, readLabels, readService, readSlice, type SliceView } from "./read.ts";
 import type { EndpointCounts, Endpoints, ServiceLookup, ServiceView } from "./types.ts";
 
@@ -52,8 +53,8 @@ export class ServiceIndex implements ServiceLookup {
   readonly #entryOf = new Map<string, Entry>();
   readonly #namespaces = new Map<string, Record<string, string>>();
   /** Services by each of their load-balancer addresses, and of their external ones. */
-  readonly #holders = new Map<string, Set<string>>();
-  readonly #claimants = new Map<string, Set<string>>();
+  readonly #holders = new KeySets();
+  readonly #claimants = new KeySets();
   readonly #changed = new Set<string>();
   #listener: ((changed: ReadonlySet<string>) => void) | undefined;
   #complete = false;
@@ -90,8 +91,8 @@ export class ServiceIndex implements ServiceLookup {
   }
 
   holder(address: string, key: string): string | undefined {
-    const holders = this.#holders.get(address);
-    return !holders || holders.has(key) ? undefined : [...holders].sort()[0];
+    const holders = this.#holders.of(address);
+    return holders.includes(key) ? undefined : holders.toSorted()[0];
   }
 
   /** Replaces the one before. It hears keys of Services that are new, gone or others, or whose external addresses another one has got or lost. */
@@ -240,7 +241,7 @@ export class ServiceIndex implements ServiceLookup {
 
   #follow(key: string, before: ServiceView | undefined, after: ServiceView | undefined): void {
     for (const address of move(this.#holders, key, heldBy(before), heldBy(after)))
-      for (const claimant of this.#claimants.get(address) ?? []) this.#changed.add(claimant);
+      for (const claimant of this.#claimants.of(address)) this.#changed.add(claimant);
     move(this.#claimants, key, before?.addresses.ExternalIP ?? [], after?.addresses.ExternalIP ?? []);
   }
 
@@ -308,14 +309,10 @@ function heldBy(view: ServiceView | undefined): readonly string[] {
 }
 
 /** Returns the addresses that it has got or lost. */
-function move(keysOf: Map<string, Set<string>>, key: string, before: readonly string[], after: readonly string[]): string[] {
+function move(keysOf: KeySets, key: string, before: readonly string[], after: readonly string[]): string[] {
   const [lost, got] = [before.filter(one => !after.includes(one)), after.filter(one => !before.includes(one))];
-  for (const address of lost) {
-    const keys = keysOf.get(address);
-    keys?.delete(key);
-    if (keys?.size === 0) keysOf.delete(address);
-  }
-  for (const address of got) keysOf.set(address, (keysOf.get(address) ?? new Set()).add(key));
+  for (const address of lost) keysOf.delete(address, key);
+  for (const address of got) keysOf.add(address, key);
   return [...lost, ...got];
 }
 
