@@ -11,7 +11,7 @@ import { type Nft, NftError } from "./nft.ts";
 import { objectKey, type RulesetObject, type TableFamily } from "./ruleset.ts";
 import type { RulesetChange, RulesetWriter } from "./types.ts";
 
-export const TABLE = "podlane";
+const TABLE = "podlane";
 
 export interface WriterParts {
   nft: Nft;
