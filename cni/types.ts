@@ -14,6 +14,8 @@ export interface PodPlan {
   bridgeName: string;
   /** Octets. "auto": that of the interface with the node's addresses. */
   mtu: number | "auto";
+  /** Octets that a tunnel to another node adds to a packet. Absent: there are none. */
+  encapsulation?: number;
   /** The node's own (InternalIP): pods reach other nodes by the interfaces that have them. Absent: by the default routes. */
   nodeAddresses?: string[];
   /** Let a pod reach itself through a Service address. */

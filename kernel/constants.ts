@@ -160,6 +160,10 @@ export const IFLA_VXLAN_PORT = 15;
 export const IFLA_VXLAN_GROUP6 = 16;
 export const IFLA_VXLAN_LOCAL6 = 17;
 export const RTEXT_FILTER_SKIP_STATS = 8;
+/** linux/sockios.h, linux/ethtool.h: a struct ethtool_value of two u32. */
+export const SIOCETHTOOL = 0x8946;
+export const ETHTOOL_GTXCSUM = 0x16;
+export const ETHTOOL_STXCSUM = 0x17;
 
 export const IFA_ADDRESS = 1;
 export const IFA_LOCAL = 2;

@@ -40,3 +40,4 @@ export {
 } from "./socket.ts";
 export { readSysctl, writeSysctl } from "./sysctl.ts";
 export type * from "./types.ts";
+export { uplinksOf } from "./uplinks.ts";

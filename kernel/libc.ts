@@ -12,7 +12,9 @@ if (endianness() !== "LE") throw new Error("podlane supports little-endian machi
 
 /** Of struct sock_fprog: koffi writes the pointer. */
 type SocketProgram = { len: number; filter: ArrayBufferView };
-type NativeFunction = (...values: (number | string | ArrayBufferView | SocketProgram)[]) => number | bigint;
+/** Of struct ifreq with a pointer (netdevice(7)). */
+type InterfaceRequest = { name: string; data: ArrayBufferView; rest: number[] };
+type NativeFunction = (...values: (number | string | ArrayBufferView | SocketProgram | InterfaceRequest)[]) => number | bigint;
 
 /** Elsewhere than on Linux the module still loads, so that checkRequirements() can say what is wrong. */
 function native(signature: string): NativeFunction {
@@ -33,6 +35,8 @@ const cSetsockopt = native("int setsockopt(int fd, int level, int name, void *va
 koffi.struct("sock_fprog", { len: "uint16_t", filter: "void *" });
 const cAttachFilter = native("int setsockopt(int fd, int level, int name, sock_fprog *program, uint32_t length)");
 const cGetsockopt = native("int getsockopt(int fd, int level, int name, void *value, void *length)");
+koffi.struct("ifreq_data", { name: koffi.array("char", 16), data: "void *", rest: koffi.array("uint8_t", 16) });
+const cIoctl = native("int ioctl(int fd, unsigned long request, ifreq_data *argument)");
 const cIfNametoindex = native("uint32_t if_nametoindex(const char *name)");
 const cSetns = native("int setns(int fd, int nstype)");
 
@@ -117,6 +121,11 @@ export function getsockopt(fd: number, level: number, name: number, purpose: str
   const value = new Int32Array(1);
   check(cGetsockopt(fd, level, name, value, Uint32Array.of(4)), "getsockopt", purpose);
   return value[0];
+}
+
+/** ioctl(2) about an interface, of a request whose argument is `data`; the kernel may write into it. */
+export function interfaceControl(fd: number, request: number, name: string, data: Uint32Array, purpose: string): void {
+  check(cIoctl(fd, request, { name, data, rest: new Array<number>(16).fill(0) }), "ioctl", purpose);
 }
 
 /** The index of a link in the calling thread's namespace; 0 = there is none. */

@@ -85,6 +85,28 @@ describeKernel("neighbours", () => {
     expect(netlink.neighbours("bridge", index)).toEqual([]);
   });
 
+  test("many at once: neighbours and forwarding entries are set, replaced and deleted, and what fails is named", () => {
+    const { netlink } = testNetns();
+    const { index: ifindex } = netlink.addLink({ kind: "vxlan", name: "vx0", id: 5, port: 4789, learning: false, up: true });
+    const common = { ifindex, state: NUD_PERMANENT, flags: 0 };
+    const count = 2000;
+    const address = (n: number) => Uint8Array.of(10, 0, n >> 8, n & 255);
+    const station = (n: number) => Uint8Array.of(2, 0, ...address(n));
+    const neighbour = (n: number): Neighbour => ({ ...common, family: 4, address: address(n), linkAddress: station(n) });
+    const entry = (n: number): Neighbour => ({ ...common, family: "bridge", linkAddress: station(n), destination: address(n) });
+    const all = Array.from({ length: count }, (_, n) => [neighbour(n + 1), entry(n + 1)]).flat();
+    expect(netlink.batchNeighbours(all.map(one => ({ action: "set", neighbour: one })))).toEqual([]);
+    expect(netlink.batchNeighbours(all.map(one => ({ action: "set", neighbour: one })))).toEqual([]);
+    expect(netlink.neighbours(4, ifindex)).toHaveLength(count);
+    expect(netlink.neighbours("bridge", ifindex)).toHaveLength(count);
+    const gone = { ...neighbour(1), address: parseAddress("10.9.9.9") };
+    const failures = netlink.batchNeighbours([gone, ...all].map(one => ({ action: "delete", neighbour: one })));
+    expect(failures.map(({ index, error }) => `${index} ${error.message}`)).toEqual([
+      expect.stringMatching(/^0 delete neighbour 10\.9\.9\.9 lladdr 02:00:0a:00:00:01 dev vx0: .*\(ENOENT\)$/),
+    ]);
+    expect([...netlink.neighbours(4, ifindex), ...netlink.neighbours("bridge", ifindex)]).toEqual([]);
+  });
+
   test("a bridge port's static entry", () => {
     const netns = testNetns();
     const { netlink, run } = netns;

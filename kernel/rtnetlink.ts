@@ -6,6 +6,7 @@ import { decodeAddress, encodeAddress, encodeAddressDump } from "./address.ts";
 import * as C from "./constants.ts";
 import * as words from "./describe.ts";
 import { NetlinkError } from "./error.ts";
+import { readChecksumOffload, writeChecksumOffload } from "./ethtool.ts";
 import { decodeLink, encodeGroupSelector, encodeHairpin, encodeLinkChange, encodeLinkSelector, encodeNewLink } from "./link.ts";
 import { startLinkDeletion } from "./linkdeletion.ts";
 import type { Message, MessageWriter } from "./message.ts";
@@ -20,6 +21,7 @@ import type {
   LinkDeletion,
   LookupOptions,
   Neighbour,
+  NeighbourChange,
   NewAddress,
   NewLink,
   NewRoute,
@@ -70,6 +72,7 @@ export function openRtnetlink(options: { netns?: string } = {}): RtnetlinkSocket
 }
 
 type BatchFailure = Failure & { index: number };
+type EncodeChange<T> = (writer: MessageWriter, change: T, sequence: number) => void;
 type RouteFilter = { family?: IpFamily; table?: number; protocol?: number };
 
 class KernelRtnetlink implements RtnetlinkSocket {
@@ -228,6 +231,20 @@ class KernelRtnetlink implements RtnetlinkSocket {
     this.#request(C.RTM_DELNEIGH, 0, writer => encodeNeighbour(writer, neighbour), describe);
   }
 
+  batchNeighbours(changes: readonly NeighbourChange[]): { index: number; error: Error }[] {
+    return this.#batch(changes, encodeNeighbourChange, ({ action, neighbour }, nameOf) => {
+      return `${action} ${words.describeNeighbour(neighbour, nameOf)}`;
+    });
+  }
+
+  checksumOffload(name: string): boolean {
+    return readChecksumOffload(this.#netns, name);
+  }
+
+  setChecksumOffload(name: string, on: boolean): void {
+    writeChecksumOffload(this.#netns, name, on);
+  }
+
   *routes(filter: RouteFilter = {}): Iterable<Route[]> {
     for (const family of filter.family === undefined ? ([4, 6] as const) : [filter.family]) yield* this.#routesOf(family, filter);
   }
@@ -297,22 +314,30 @@ class KernelRtnetlink implements RtnetlinkSocket {
   }
 
   batchRoutes(changes: readonly RouteChange[]): { index: number; error: Error }[] {
+    return this.#batch(changes, encodeChange, ({ action, route }, nameOf) => `${action} ${words.describeRoute(route, nameOf)}`);
+  }
+
+  #batch<T>(
+    changes: readonly T[],
+    encode: EncodeChange<T>,
+    describe: (change: T, nameOf: words.NameOf) => string,
+  ): { index: number; error: Error }[] {
     const failures: BatchFailure[] = [];
-    for (let index = 0; index < changes.length; ) index = this.#sendBatch(changes, index, failures);
+    for (let index = 0; index < changes.length; ) index = this.#sendBatch(changes, index, encode, failures);
     const names = new Map<number, string>();
     const nameOf: words.NameOf = ifindex => {
       const name = names.get(ifindex) ?? this.#nameOf(ifindex);
       names.set(ifindex, name);
       return name;
     };
-    return failures.map(({ index, errno, detail }) => {
-      const request = `${changes[index].action} ${words.describeRoute(changes[index].route, nameOf)}`;
-      return { index, error: new NetlinkError(errno, request, detail) };
-    });
+    return failures.map(({ index, errno, detail }) => ({
+      index,
+      error: new NetlinkError(errno, describe(changes[index], nameOf), detail),
+    }));
   }
 
   /** One sendmsg(2) with the changes from `first` on. Returns the index of the first one not sent. */
-  #sendBatch(changes: readonly RouteChange[], first: number, failures: BatchFailure[]): number {
+  #sendBatch<T>(changes: readonly T[], first: number, encode: EncodeChange<T>, failures: BatchFailure[]): number {
     const { writer } = this.#socket;
     const indexOf = new Map<number, number>();
     let last = 0;
@@ -321,7 +346,7 @@ class KernelRtnetlink implements RtnetlinkSocket {
     for (; index < changes.length && writer.length < BATCH_OCTETS; index++) {
       const sequence = this.#socket.nextSequence();
       try {
-        encodeChange(writer, changes[index], sequence);
+        encode(writer, changes[index], sequence);
         indexOf.set(sequence, index);
         last = sequence;
       } catch (error) {
@@ -332,7 +357,7 @@ class KernelRtnetlink implements RtnetlinkSocket {
     if (indexOf.size === 0) return index;
     this.#socket.batch(
       last,
-      () => `change ${indexOf.size} routes`,
+      () => `make ${indexOf.size} changes at once`,
       (sequence, failure) => {
         const failed = indexOf.get(sequence);
         if (failed !== undefined) failures.push({ index: failed, ...failure });
@@ -401,6 +426,13 @@ function encodeChange(writer: MessageWriter, change: RouteChange, sequence: numb
     writer.begin(C.RTM_DELROUTE, C.NLM_F_REQUEST, sequence);
     encodeRouteKey(writer, change.route);
   }
+  writer.finish();
+}
+
+function encodeNeighbourChange(writer: MessageWriter, { action, neighbour }: NeighbourChange, sequence: number): void {
+  const flags = action === "set" ? REPLACE : 0;
+  writer.begin(action === "set" ? C.RTM_NEWNEIGH : C.RTM_DELNEIGH, C.NLM_F_REQUEST | flags, sequence);
+  encodeNeighbour(writer, neighbour);
   writer.finish();
 }
 

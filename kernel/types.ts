@@ -209,6 +209,8 @@ export interface Rtnetlink {
   neighbours(family: IpFamily | "bridge", ifindex?: number): Neighbour[];
   setNeighbour(neighbour: Neighbour): void;
   deleteNeighbour(neighbour: Neighbour): void;
+  /** Many changes in few system calls, like batchRoutes(): "set" is setNeighbour() but for flood entries, which it replaces. */
+  batchNeighbours(changes: readonly NeighbourChange[]): { index: number; error: Error }[];
   /** Chunk by chunk, one recv(2) each, so that a caller can yield to the event loop between chunks. */
   routes(filter?: { family?: IpFamily; table?: number; protocol?: number }): Iterable<Route[]>;
   /** What the kernel would do with a packet (RTM_GETROUTE with an address); undefined = unreachable. */
@@ -229,6 +231,9 @@ export interface Rtnetlink {
   rules(family: IpFamily): Rule[];
   addRule(rule: Rule): void;
   deleteRule(rule: Rule): void;
+  /** Whether the device leaves checksums of what it sends to the hardware below it (`ethtool -k`, tx-checksumming). Throws SystemCallError. */
+  checksumOffload(name: string): boolean;
+  setChecksumOffload(name: string, on: boolean): void;
   close(): void;
 }
 
@@ -242,3 +247,7 @@ export interface LinkDeletion {
 
 /** "add" fails with EEXIST where the prefix has a route of the same metric, whoever owns it; "replace" overwrites it. */
 export type RouteChange = { action: "add" | "replace"; route: NewRoute } | { action: "delete"; route: RouteKey };
+export interface NeighbourChange {
+  action: "set" | "delete";
+  neighbour: Neighbour;
+}

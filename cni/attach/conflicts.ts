@@ -6,7 +6,7 @@ import type { InterfaceAddress, Link, Rtnetlink } from "../../kernel/types.ts";
 import { type Address, contains, formatAddress, formatPrefix, isLinkLocal, sameOctets } from "../../net/address.ts";
 import { FIRST_OFFSET, type Pool } from "../ipam/pool.ts";
 import type { AttachProblem } from "../types.ts";
-import { BRIDGE_ALIAS, isPodLink } from "./names.ts";
+import { BRIDGE_ALIAS, isPodLink, OVERLAY_ALIAS } from "./names.ts";
 
 /** Addresses of the node, but for those of the pods' bridge, and the links that have them: no pod may get one. */
 export function nodeAddresses(netlink: Rtnetlink): Map<string, string> {
@@ -27,7 +27,7 @@ export function findConflicts(netlink: Rtnetlink, pools: readonly Pool[]): Attac
   const problems = new Map<string, AttachProblem>();
   for (const entry of netlink.addresses()) {
     const link = links.get(entry.ifindex);
-    if (!link || link.alias === BRIDGE_ALIAS || isPodLink(link)) continue;
+    if (!link || link.alias === BRIDGE_ALIAS || link.alias === OVERLAY_ALIAS || isPodLink(link)) continue;
     for (const pool of pools) {
       const address = [entry.address, entry.peer].find(one => one && contains(pool.prefix, one));
       if (address) problems.set(`${link.name} ${formatAddress(address)} ${pool.text}`, conflict(link, entry, address, pool));

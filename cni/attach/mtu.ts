@@ -1,40 +1,41 @@
 /**
- * The MTU of pods: as planned, or that of the interfaces that hold the node's addresses, by which pods reach other nodes. The bridge, both ends of each pair,
- * and what runs follow it. Below 1280 octets the kernel takes IPv6 off a link (RFC 8200 section 5), addresses and all: with IPv6 it never goes there.
+ * The MTU of pods: as planned, or that of the interfaces that hold the node's addresses, by which pods reach other nodes, less what tunnels add. The bridge,
+ * both ends of each pair, and what runs follow it. Below 1280 octets the kernel takes IPv6 off a link (RFC 8200 section 5), addresses and all: with IPv6 it never goes there.
  */
 import { existsSync } from "node:fs";
-import { NetlinkError, openRtnetlink } from "../../kernel/index.ts";
+import { NetlinkError, openRtnetlink, uplinksOf } from "../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
-import { formatAddress, parseAddress } from "../../net/address.ts";
+import { parseAddress } from "../../net/address.ts";
 import type { AttachProblem, PodPlan } from "../types.ts";
 import { isPodLink } from "./names.ts";
 
-const MAIN_TABLE = 254;
 const DEFAULT_MTU = 1500;
 /** RFC 8200 section 5. */
 const LEAST_IPV6 = 1280;
 /** RFC 791. */
 const LEAST_IPV4 = 68;
-/** 2000::, the first address of global unicast (RFC 4291), in a block that is not assigned. */
-const globalUnicast = Uint8Array.of(0x20, ...new Uint8Array(15));
 
 /** Octets. `hasIpv6`: pods have IPv6 addresses. */
 export function podMtu(netlink: Rtnetlink, plan: PodPlan, hasIpv6: boolean): number {
-  const mtu = plan.mtu === "auto" ? (leastOf(findUplinks(netlink, plan))?.mtu ?? DEFAULT_MTU) : plan.mtu;
+  const { encapsulation = 0 } = plan;
+  const mtu = plan.mtu === "auto" ? (leastOf(findUplinks(netlink, plan))?.mtu ?? DEFAULT_MTU) - encapsulation : plan.mtu;
   return Math.max(mtu, hasIpv6 ? LEAST_IPV6 : LEAST_IPV4);
 }
 
 /** What pods send is larger than what leaves the node. */
 export function mtuProblems(netlink: Rtnetlink, plan: PodPlan, hasIpv6: boolean): AttachProblem[] {
   const uplink = leastOf(findUplinks(netlink, plan));
+  const { encapsulation = 0 } = plan;
   const mtu = podMtu(netlink, plan, hasIpv6);
-  if (!uplink || mtu <= uplink.mtu) return [];
-  const planned = plan.mtu !== "auto" && plan.mtu > uplink.mtu;
+  if (!uplink || mtu <= uplink.mtu - encapsulation) return [];
+  const limit = uplink.mtu - encapsulation;
+  const planned = plan.mtu !== "auto" && plan.mtu > limit;
   const why = planned ? "spec.mtu of the PodNetwork says so" : "IPv6 needs it";
   const remedy = planned
-    ? `take spec.mtu out, or set ${uplink.mtu} at most; or raise the MTU of ${uplink.name}, and of the network behind it`
-    : `raise the MTU of ${uplink.name} to ${LEAST_IPV6} at least, and of the network behind it; pods follow`;
-  const message = `pods have an MTU of ${mtu}, as ${why}, and ${uplink.name}, by which they reach other nodes, has ${uplink.mtu}: larger packets are fragmented, refused or lost`;
+    ? `take spec.mtu out, or set ${limit} at most; or raise the MTU of ${uplink.name}, and of the network behind it`
+    : `raise the MTU of ${uplink.name} to ${LEAST_IPV6 + encapsulation} at least, and of the network behind it; pods follow`;
+  const room = encapsulation > 0 ? `${uplink.mtu}, of which a tunnel takes ${encapsulation}` : `${uplink.mtu}`;
+  const message = `pods have an MTU of ${mtu}, as ${why}, and ${uplink.name}, by which they reach other nodes, has ${room}: larger packets are fragmented, refused or lost`;
   return [{ severity: "warning", reason: "MTUTooLarge", field: "mtu", message, remedy }];
 }
 
@@ -105,40 +106,9 @@ function leastOf(links: readonly Link[]): Link | undefined {
   return links.reduce<Link | undefined>((least, link) => (least && least.mtu <= link.mtu ? least : link), undefined);
 }
 
-/** Those with the node's addresses; where these are on none but a loopback, those with the default routes; else all that could be one. */
+/** Those by which the node reaches others; where the kernel does not tell, all that could be one. */
 function findUplinks(netlink: Rtnetlink, { nodeAddresses = [] }: PodPlan): Link[] {
-  const of = (indexes: Iterable<number>) =>
-    [...new Set(indexes)]
-      .map(index => netlink.link(index))
-      .filter(link => link !== undefined && !link.loopback && link.kind !== "dummy") as Link[];
-  const holders = of(nodeAddresses.flatMap(text => holderOf(netlink, text)));
-  if (holders.length > 0) return holders;
-  const uplinks = of(defaultRoutes(netlink));
+  const uplinks = uplinksOf(netlink, nodeAddresses.map(parseAddress));
   if (uplinks.length > 0) return uplinks;
-  return netlink.links().filter(link => link.up && !link.loopback && !isPodLink(link) && link.kind !== "bridge");
-}
-
-/** The kernel's own route to an address of the node names the interface that has it: one question, however many addresses there are. */
-function holderOf(netlink: Rtnetlink, text: string): number[] {
-  try {
-    const { route } = netlink.match(parseAddress(text));
-    return route?.type === "local" ? route.nextHops.map(({ ifindex }) => ifindex) : [];
-  } catch (error) {
-    if (error instanceof NetlinkError)
-      throw new Error(`cannot find the interface with ${formatAddress(parseAddress(text))}: ${error.message}`, { cause: error });
-    throw error;
-  }
-}
-
-/**
- * The ifindexes that default routes go out by. Every ADD asks, and the table may hold a million routes of BGP, so it is not read:
- * IPv4 routes come in the order of their addresses, default routes first (the kernel's trie); IPv6 ones come last, so there the kernel
- * is asked for the way to an address that nobody has.
- */
-function* defaultRoutes(netlink: Rtnetlink): Generator<number> {
-  for (const chunk of netlink.routes({ family: 4, table: MAIN_TABLE })) {
-    for (const route of chunk) if (route.length === 0) for (const hop of route.nextHops) yield hop.ifindex;
-    if (chunk.some(({ destination }) => destination.some(octet => octet !== 0))) break;
-  }
-  if (existsSync("/proc/sys/net/ipv6")) for (const hop of netlink.lookup(globalUnicast)?.nextHops ?? []) yield hop.ifindex;
+  return netlink.links().filter(link => link.up && !link.loopback && !isPodLink(link) && link.kind !== "bridge" && link.kind !== "vxlan");
 }

@@ -7,6 +7,8 @@ import type { Key } from "../ipam/book.ts";
 
 /** IFLA_IFALIAS of the bridge. */
 export const BRIDGE_ALIAS = "podlane bridge";
+/** That of tunnels, which have the gateways' addresses as well (overlay/names.ts). */
+export const OVERLAY_ALIAS = "podlane overlay";
 const POD_ALIAS = "podlane pod";
 /** IFALIASZ - 1, less the octet that ends the text. */
 const MAXIMUM_ALIAS = 254;

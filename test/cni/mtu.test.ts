@@ -63,6 +63,19 @@ describe("auto", () => {
     expect(mtuOf("podlane0")).toBe(1400);
   });
 
+  test("leaves room for a tunnel, and running pods follow when there is one", async () => {
+    await start();
+    const pod = await add("a");
+    for (const [encapsulation, mtu] of [
+      [50, 1450],
+      [70, 1430],
+      [undefined, 1500],
+    ] as const) {
+      expect(await node.setPlan({ encapsulation })).toEqual([]);
+      expect([mtuOf("podlane0"), mtuOf(pod.host), mtuOf("eth0", pod.netns)]).toEqual([mtu, mtu, mtu]);
+    }
+  });
+
   test("running pods follow, up and down, both ends, and go on answering", async () => {
     await start();
     const [a, b] = [await add("a"), await add("b")];
@@ -127,6 +140,9 @@ test("an MTU above that of the uplink is a problem that names both", async () =>
   ]);
   ip("link", "set", "up0", "mtu", "9000");
   expect(await node.look()).toEqual([]);
+  const [problem] = await node.setPlan({ encapsulation: 50 });
+  expect(problem.message).toMatch(/has 9000, of which a tunnel takes 50: larger packets/);
+  expect(problem.remedy).toMatch(/set 8950 at most/);
 });
 
 test("a pod whose namespace cannot be entered is a problem that names its interface", async () => {
