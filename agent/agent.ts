@@ -14,6 +14,7 @@ import { type NodeFacts, type NodePlan, type Problem, underCauses } from "../con
 import { type AnyResource, emptyResources, type Resources } from "../config/resources/kinds.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
 import { type KernelAccess, RTPROT_PODLANE } from "../kernel/index.ts";
+import { Overlay } from "../overlay/overlay.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Reason } from "../platform/problem.ts";
@@ -86,6 +87,7 @@ export class Agent {
   readonly #options: AgentOptions;
   readonly #parts: AgentParts;
   readonly #pods: Pods;
+  readonly #overlay: Overlay;
   readonly #gateways: Gateways;
   /** A first look at the gateways, before which there is no plan. */
   #looking: Promise<void> | undefined;
@@ -144,6 +146,7 @@ export class Agent {
       serving: () => this.#serving.look(),
       heldChanged: () => this.#timers.soon("held", HELD_DELAY, () => this.#heldChanged()),
     });
+    this.#overlay = new Overlay({ ...parts, mended: texts => this.#publish("mended", texts.join("; ")) });
     this.#serving = new ServingWatch({
       clock: parts.clock,
       see: () => this.#plan && { policy: this.#plan.readiness, sessions: this.#speaker?.sessions() ?? noSessions },
@@ -217,6 +220,7 @@ export class Agent {
     await this.#leaving;
     await this.#leftRoutes?.close({ flush: false });
     await this.#speaker?.close({ graceful, flush: false });
+    this.#overlay.close();
     this.#pods.close();
   }
 
@@ -265,6 +269,7 @@ export class Agent {
     yield underCauses(this.#sourceProblems, this.#compileProblems);
     yield this.#parts.moreProblems?.() ?? [];
     yield this.#pods.problems();
+    yield this.#overlay.problems().map(finding => ({ ...finding, object: "overlay" }));
     yield this.#serving.problems();
     yield this.#services.problems();
     yield this.#cniFiles?.problems() ?? [];
@@ -498,6 +503,8 @@ export class Agent {
     const same = this.#plan !== undefined && JSON.stringify(withoutProblems(plan)) === JSON.stringify(withoutProblems(this.#plan));
     if (!same) {
       try {
+        // Before the speaker asks it for tunnels.
+        this.#overlay.apply(plan.overlay);
         this.#applySpeaker(plan);
         this.#services.apply(plan.services);
         this.#pods.apply(plan.pods);
@@ -539,7 +546,7 @@ export class Agent {
     const { clock, log, kernel, faults } = this.#parts;
     if (!this.#speaker) {
       void this.#leftRoutes?.close({ flush: false });
-      this.#speaker = new Speaker({ clock, log, kernel, faults, places: this.#places });
+      this.#speaker = new Speaker({ clock, log, kernel, faults, places: this.#places, tunnels: this.#overlay });
       this.#speaker.on(event => this.#speakerEvent(event));
     }
     for (const { neighbor, text } of this.#speaker.apply(plan.speaker).actions) this.#done(neighbor ? `${neighbor}: ${text}` : text);
@@ -609,6 +616,7 @@ export class Agent {
 
   #sweep(): void {
     this.#lookAtPods();
+    this.#overlay.look();
     this.#cniFiles?.look();
     // Some problems come with time, such as a session that stays down.
     this.#problemLog.see(this.problems());

@@ -2,6 +2,7 @@
 import type { NodeFacts } from "../config/plan.ts";
 import type { Rtnetlink } from "../kernel/types.ts";
 import { formatAddress, isAddress, isLinkLocal } from "../net/address.ts";
+import { isOverlayLink } from "../overlay/names.ts";
 
 const SCOPE_HOST = 254;
 /** Where kube-proxy in mode ipvs puts the addresses of all Services: not the node's own, and each change of one would be one of the facts. */
@@ -11,7 +12,7 @@ const UNUSABLE = 0x01 | 0x08 | 0x40;
 
 /**
  * Addresses that others can reach the node by, in the kernel's order. Left out: loopback's own, link-local and temporary ones, and those
- * of `podBridge`, which are the pods' gateway and not the node's, and those of Services.
+ * of `podBridge` and of tunnels, which are the pods' gateway and not the node's, and those of Services.
  */
 export function nodeFacts(
   name: string,
@@ -19,7 +20,8 @@ export function nodeFacts(
   podBridge: string,
   environment: NodeJS.ProcessEnv = process.env,
 ): NodeFacts {
-  const names = new Map(netlink.links().map(link => [link.index, link.name]));
+  const links = netlink.links().filter(link => !isOverlayLink(link));
+  const names = new Map(links.map(link => [link.index, link.name]));
   const addresses = netlink.addresses().flatMap(one => {
     const device = names.get(one.ifindex);
     if (device === undefined || device === podBridge || device === IPVS_DEVICE) return [];

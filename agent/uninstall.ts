@@ -12,6 +12,7 @@ import { changedSysctls, podBridges, podLinks, setBack, takeBackForwardRules } f
 import { hasForeignNetwork, uninstallPlugin } from "../cni/plugin/install.ts";
 import { makeSysctlWritable, openRtnetlink, RTPROT_PODLANE } from "../kernel/index.ts";
 import type { Rtnetlink } from "../kernel/types.ts";
+import { isOverlayLink } from "../overlay/names.ts";
 import { LockError, lockStateDirectory } from "./lock.ts";
 import { routeMemory } from "./route-memory.ts";
 
@@ -145,6 +146,7 @@ class Uninstaller {
       this.#say("link", name);
     };
     for (const { index, name } of podLinks(this.#netlink)) remove(index, name);
+    for (const { index, name } of this.#netlink.links().filter(isOverlayLink)) remove(index, name);
     for (const { index, name, foreign } of podBridges(this.#netlink)) {
       if (foreign.length === 0) remove(index, name);
       else this.#stays("link", name, `${foreign.join(", ")}, which podlane did not make, is on it: take it off, then uninstall again`);

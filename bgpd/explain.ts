@@ -4,7 +4,7 @@ import { formatPrefix, isPrefix, maskAddress, type Prefix, parseAddress, parsePr
 import { FamilyTable, forwardingFamily } from "./family.ts";
 import { hopsText } from "./fib/hops.ts";
 import { transitTable } from "./fib/transit-rules.ts";
-import type { Fib, NextHopTracker } from "./fib/types.ts";
+import type { Fib, NextHopTracker, Tunnels } from "./fib/types.ts";
 import { conflictText, kernelAnswer, ownerOf } from "./kernel-answer.ts";
 import type { Peer } from "./peer.ts";
 import type { TraceStep } from "./policy/types.ts";
@@ -27,6 +27,7 @@ interface Modules {
   tracker: Pick<NextHopTracker, "foreignRoutes"> | undefined;
   /** Where our routes are. */
   place: { table: number; protocols: readonly number[] } | undefined;
+  tunnels: Pick<Tunnels, "words"> | undefined;
   /** Of a network device; undefined where it is gone. */
   linkName(ifindex: number): string | undefined;
 }
@@ -125,7 +126,7 @@ function sentPart(rib: Rib, table: RibTable, id: number, peer: Peer): Explanatio
   return [{ neighbor, advertised: sent, ...(sent ? { step, reason } : { step: "Queued", reason: "queued" }), rule, attributes: view }];
 }
 
-function kernelPart({ fib, tracker, place, linkName }: Modules, prefix: Prefix): Explanation["kernel"] {
+function kernelPart({ fib, tracker, place, linkName, tunnels }: Modules, prefix: Prefix): Explanation["kernel"] {
   const others = (tracker?.foreignRoutes(prefix) ?? []).map(({ type, protocol, table, metric, hops }) => {
     const hopText = hopsText(hops, linkName);
     const words = type === "unicast" ? hopText : `${type} ${hopText}`.trim();
@@ -139,7 +140,8 @@ function kernelPart({ fib, tracker, place, linkName }: Modules, prefix: Prefix):
     return { installed: true, text, others };
   }
   if (entry.type === "blackhole") return { installed: true, text: "blackhole (discards what no longer prefix takes)", others };
-  return { installed: true, text: hopsText(entry.nextHops, linkName), others };
+  const through = entry.nextHops.flatMap(hop => tunnels?.words(hop) ?? []).join(", ");
+  return { installed: true, text: `${hopsText(entry.nextHops, linkName)}${through && `: ${through}`}`, others };
 }
 
 function forwardsPart(modules: Modules, asked: Prefix, matched: Prefix, learned: boolean): Explanation["forwards"] {

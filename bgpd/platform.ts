@@ -6,6 +6,7 @@ import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Faults } from "./faults.ts";
 import type { RoutePlace } from "./fib/route-places.ts";
+import type { Tunnels } from "./fib/types.ts";
 
 export type { RoutePlace };
 
@@ -24,6 +25,8 @@ export interface Platform {
   random?: () => number;
   /** Remembers over restarts where routes of ours may be in the kernel; absent: nothing is remembered. */
   places?: RoutePlaces;
+  /** Ways to next hops that are no routes; absent: there are none. */
+  tunnels?: Tunnels;
   /** Where exceptions of ours are counted; absent: the speaker keeps its own. */
   faults?: Faults;
 }

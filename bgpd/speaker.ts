@@ -85,6 +85,7 @@ export class Speaker {
   #forwarding: Forwarding | undefined;
   #fib: Fib | undefined;
   #tracker: NextHopTracker | undefined;
+  #stopTunnels: (() => void) | undefined;
   #listener: ReturnType<Doors["listener"]> | undefined;
   readonly #peers = new Map<string, Peer>();
   readonly #totals = new SessionTotals();
@@ -390,6 +391,7 @@ export class Speaker {
         netlink: this.#platform.kernel?.netlink,
         tracker: this.#tracker,
         place: this.#config && this.#forwarding && { table: this.#config.fib.table, protocols: this.#forwarding.protocols },
+        tunnels: this.#platform.tunnels,
         linkName: ifindex => this.#platform.kernel?.netlink.link(ifindex)?.name,
       },
       prefix,
@@ -444,6 +446,7 @@ export class Speaker {
     this.#handover.close();
     this.#startTimer?.cancel();
     this.#addressTimer?.cancel();
+    this.#stopTunnels?.();
     this.#rib.close();
     await this.#listener?.close();
     await Promise.all([...this.#peers.values()].map(peer => (options.graceful ? peer.session.stop() : peer.session.abandon())));
@@ -453,21 +456,25 @@ export class Speaker {
   }
 
   #start(config: SpeakerConfig): void {
-    const { kernel, clock, log } = this.#platform;
+    const { kernel, clock, log, tunnels } = this.#platform;
     const faults = this.#faults;
     if (kernel) {
       const common = { kernel, clock, log, faults };
       this.#forwarding = new Forwarding({ ...common, memory: this.#platform.places, moved: () => this.#followKernel() });
       this.#fib = this.#forwarding.use(config.fib);
-      this.#tracker = createNextHopTracker({ ...common, ...config.fib, protocols: this.#forwarding.protocols });
+      this.#tracker = createNextHopTracker({ ...common, ...config.fib, protocols: this.#forwarding.protocols, tunnels });
     }
-    this.#rib = new Rib({ clock, random: this.#platform.random, tracker: this.#tracker, fib: this.#fib, faults });
+    this.#rib = new Rib({ clock, random: this.#platform.random, tracker: this.#tracker, tunnels, fib: this.#fib, faults });
     // After the RIB, which asks for each of these ids: a session that ends gives its own back.
     this.#tracker?.onChange(ids => {
       const changed = new Set(ids);
       for (const peer of this.#peers.values()) peer.nextHopsChanged(changed);
     });
     this.#tracker?.onAddressChange(() => this.#addressesChanged());
+    this.#stopTunnels = tunnels?.onChange(ends => {
+      this.#tracker?.tunnelsChanged(ends);
+      this.#rib.tunnelsChanged(ends);
+    });
     this.#startTimer = clock.after(config.startupWait * 1000, () => {
       this.#open(true);
       this.#converge(`waited ${config.startupWait} s for all neighbours`);

@@ -17,7 +17,6 @@ const object = (kind: string, spec: string) =>
 
 const uses: Record<string, string> = {
   "PodNetwork.mode": object("PodNetwork", "mode: Routed"),
-  "PodNetwork.overlay": object("PodNetwork", "overlay: Always"),
   "PodNetwork.masquerade.mode": object("PodNetwork", "masquerade: { mode: External }"),
   "Peer.interface": object("Peer", "asn: 65001, interface: eth0"),
 };

@@ -8,8 +8,15 @@ export interface OverlayPlan {
   vni: number;
   /** UDP. */
   port: number;
+  /** Whether checksums of what enters a tunnel are left to the hardware. Auto: not by kernels that are known to break them. */
+  checksumOffload: "Auto" | "On" | "Off";
   /** The node's own ends of tunnels: its InternalIP, at most one per family. */
   local: string[];
+  /** What the node itself sends to pods elsewhere comes from: the first address of each of its pod subnets, which the answer finds through the tunnel. */
+  sources: string[];
   /** The other nodes that have the overlay, by name in order, each with its ends (at most one per family). */
   nodes: { name: string; addresses: string[] }[];
 }
+
+/** Octets that a tunnel adds to an inner IP packet: outer IP, UDP, VXLAN and inner Ethernet headers. */
+export const Overhead = { 4: 50, 6: 70 } as const;

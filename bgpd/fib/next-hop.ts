@@ -15,7 +15,7 @@ import { resolve } from "./resolve.ts";
 import { turn } from "./route-places.ts";
 import { LOCAL_TABLE, RoutingTable } from "./routing-table.ts";
 import { TrackedNextHops } from "./tracked.ts";
-import type { NextHopTracker, OwnRoutes, OwnWays, Resolution, RouteRow, TrackedPlace } from "./types.ts";
+import type { NextHopTracker, OwnRoutes, OwnWays, Resolution, RouteRow, TrackedPlace, Tunnels } from "./types.ts";
 
 /** Next hops are resolved in the table of our routes, and in the main and local tables; there routes with a protocol number of ours are left out. */
 export interface NextHopTrackerOptions extends TrackedPlace {
@@ -23,6 +23,7 @@ export interface NextHopTrackerOptions extends TrackedPlace {
   clock: Clock;
   log: Logger;
   faults?: Faults;
+  tunnels?: Tunnels;
 }
 
 /** Dumps the kernel's state before it returns. Throws what rtnetlink throws. */
@@ -60,7 +61,7 @@ class KernelNextHopTracker implements NextHopTracker {
     this.#place = options;
     this.#tracked = new TrackedNextHops({
       clock: options.clock,
-      resolve: (nextHop, ifindex) => resolve(this.#table, nextHop, ifindex, this.#own),
+      resolve: (nextHop, ifindex) => resolve(this.#table, nextHop, ifindex, this.#own, options.tunnels),
       changed: ids => {
         for (const listener of this.#listeners) listener(ids);
       },
@@ -109,6 +110,12 @@ class KernelNextHopTracker implements NextHopTracker {
     const octets = this.#scratch[prefixes.words === 1 ? 4 : 16];
     for (let n = 0; n < octets.length; n++) octets[n] = prefixes.word(id, n >> 2) >>> (24 - 8 * (n & 3));
     this.#tracked.touch(octets, prefixes.length(id));
+    if (this.#tracked.busy) this.#tracked.later();
+  }
+
+  tunnelsChanged(nextHops: readonly Address[] | "all"): void {
+    if (nextHops === "all") this.#tracked.touchAll();
+    else for (const address of nextHops) this.#tracked.touch(address, 8 * address.length);
     if (this.#tracked.busy) this.#tracked.later();
   }
 

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { Link, Route } from "../../kernel/types.ts";
-import { formatAddress, formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
-import { RECURSIVE_COST, resolve } from "./resolve.ts";
+import { type Address, formatAddress, formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
+import { RECURSIVE_COST, resolve, sameResolution } from "./resolve.ts";
 import { RoutingTable } from "./routing-table.ts";
-import type { OwnWays } from "./types.ts";
+import type { OwnWays, Tunnels } from "./types.ts";
 
 const link = (index: number, change: Partial<Link> = {}): Link => ({
   index,
@@ -135,5 +135,56 @@ describe("a next hop is never resolved through itself", () => {
       [...Array(7).keys()].map(n => [`10.${100 + n}.0.0/16`, [...Array(8).keys()].map(m => `10.${101 + n}.${m}.1`)]),
     );
     expect(way(kernel(), "10.100.0.1", own({ ...wide, "10.107.0.0/16": ["10.0.1.1"] }))).toBe("10.0.1.1%1");
+  });
+});
+
+describe("a next hop with a tunnel", () => {
+  /** Link 9 leads to these, but for those on a link of ours where `direct`. */
+  const tunnels = (ends: string[], direct = false): Tunnels => ({
+    around: (nextHop: Address, connected) =>
+      ends.includes(formatAddress(nextHop)) && !(direct && connected) ? { gateway: nextHop, ifindex: 9, onlink: true } : undefined,
+    needs: () => false,
+    words: ({ gateway }) => `through the tunnel to ${formatAddress(gateway!)}`,
+    onChange: () => () => {},
+  });
+  const resolved = (nextHop: string, found: Tunnels | undefined, ours?: OwnWays, table = kernel("10.9.0.0/16 10.0.1.1 1 7")) =>
+    resolve(table, parseAddress(nextHop), 0, ours, found);
+  const hopsOf = (hops: { gateway?: Address; ifindex: number }[] = []) =>
+    hops.map(({ gateway, ifindex }) => `${formatAddress(gateway!)}%${ifindex}`);
+
+  it("keeps what its own way is and costs", () => {
+    const found = resolved("10.9.0.2", tunnels(["10.9.0.2"]));
+    expect(found).toMatchObject({ reachable: true, connected: false, metric: 7 });
+    expect([hopsOf(found.hops), hopsOf(found.tunnelled)]).toEqual([["10.0.1.1%1"], ["10.9.0.2%9"]]);
+    expect(found.reason).toBe("through the tunnel to 10.9.0.2, which is reached via 10.0.1.1 dev eth1 (route 10.9.0.0/16)");
+    expect(resolved("10.9.0.3", tunnels(["10.9.0.2"])).tunnelled).toBeUndefined();
+  });
+
+  it("goes without where it is on a link and that is asked for", () => {
+    expect(hopsOf(resolved("10.0.1.2", tunnels(["10.0.1.2"])).tunnelled)).toEqual(["10.0.1.2%9"]);
+    expect(resolved("10.0.1.2", tunnels(["10.0.1.2"], true)).tunnelled).toBeUndefined();
+  });
+
+  it("is not reached by it: without a way of its own it has none", () => {
+    const found = resolved("10.7.0.2", tunnels(["10.7.0.2"]));
+    expect([found.reachable, found.tunnelled, found.reason]).toEqual([false, undefined, "no route"]);
+  });
+
+  it("passes it on to what is behind it, beside ways without", () => {
+    const ours = own({ "10.244.2.0/24": ["10.9.0.2", "10.0.2.1"] });
+    const found = resolved("10.244.2.5", tunnels(["10.9.0.2"]), ours);
+    expect([hopsOf(found.hops), hopsOf(found.tunnelled)]).toEqual([
+      ["10.0.1.1%1", "10.0.2.1%2"],
+      ["10.9.0.2%9", "10.0.2.1%2"],
+    ]);
+    expect(found.tunnelled?.map(hop => [hop.onlink, hop.weight])).toEqual([
+      [true, 1],
+      [undefined, 1],
+    ]);
+  });
+
+  it("is another resolution than without", () => {
+    const [a, b, c] = [tunnels(["10.9.0.2"]), tunnels(["10.9.0.2"]), undefined].map(found => resolved("10.9.0.2", found));
+    expect([sameResolution(a, b), sameResolution(a, c), sameResolution(c, a)]).toEqual([true, false, false]);
   });
 });

@@ -8,7 +8,7 @@
 import type { NextHop } from "../../kernel/types.ts";
 import { type Address, formatAddress, formatPrefix, isLinkLocal, maskAddress, sameOctets } from "../../net/address.ts";
 import { type OwnRow, type RoutingTable, sameHop } from "./routing-table.ts";
-import type { OwnWays, Resolution, RouteRow } from "./types.ts";
+import type { OwnWays, Resolution, RouteRow, Tunnels } from "./types.ts";
 
 /** Interior cost through our own routes: unknown, hence more than any metric of the kernel, and the same for all. */
 export const RECURSIVE_COST = 2 ** 32;
@@ -20,10 +20,10 @@ const MAX_LOOKUPS = 256;
 /**
  * Where a next hop of 4, 16 or 32 octets (global, then link-local) leads. `ifindex` names the link shared with the neighbour, 0 = none: a pair
  * is resolved by its link-local half then, else by its global one. Interior cost is 0 on a connected link, else the kernel's metric, at
- * least 1. An IPv4-mapped IPv6 next hop is unreachable whatever the routes say: it means 6PE (RFC 4798), which needs labels.
+ * least 1; a tunnel changes neither. An IPv4-mapped IPv6 next hop is unreachable whatever the routes say: it means 6PE (RFC 4798), which needs labels.
  */
-export function resolve(table: RoutingTable, nextHop: Uint8Array, ifindex: number, own?: OwnWays): Resolution {
-  const search = new Search(table, own);
+export function resolve(table: RoutingTable, nextHop: Uint8Array, ifindex: number, own?: OwnWays, tunnels?: Tunnels): Resolution {
+  const search = new Search(table, own, tunnels);
   const resolution = search.resolve(nextHop, ifindex);
   if (search.links.length > 0) resolution.links = search.links;
   if (search.looped) resolution.looped = true;
@@ -42,13 +42,15 @@ class Search {
   looped = false;
   readonly #table: RoutingTable;
   readonly #own: OwnWays | undefined;
+  readonly #tunnels: Tunnels | undefined;
   /** Next hops whose ways are being looked for, the one asked about first. */
   readonly #asked: Uint8Array[] = [];
   #lookups = 0;
 
-  constructor(table: RoutingTable, own: OwnWays | undefined) {
+  constructor(table: RoutingTable, own: OwnWays | undefined, tunnels: Tunnels | undefined) {
     this.#table = table;
     this.#own = own;
+    this.#tunnels = tunnels;
   }
 
   resolve(pair: Uint8Array, ifindex: number): Resolution {
@@ -57,7 +59,13 @@ class Search {
     if (refused) return unreachable(refused);
     if (isLinkLocal(nextHop)) return this.#linkLocal(nextHop, ifindex);
     if (this.#table.isLocal(nextHop)) return unreachable("it is one of our own addresses");
-    return this.#byRoutes(nextHop);
+    return this.#throughTunnel(nextHop, this.#byRoutes(nextHop));
+  }
+
+  #throughTunnel(nextHop: Address, resolution: Resolution): Resolution {
+    const hop = resolution.reachable ? this.#tunnels?.around(nextHop, resolution.connected) : undefined;
+    if (!hop) return resolution;
+    return { ...resolution, tunnelled: [hop], reason: `${this.#tunnels?.words(hop)}, which is reached ${resolution.reason}` };
   }
 
   #byRoutes(nextHop: Address): Resolution {
@@ -91,6 +99,8 @@ class Search {
     this.#asked.push(nextHop);
     const through = [{ family, prefix }];
     const hops: NextHop[] = [];
+    const tunnelled: NextHop[] = [];
+    let hasTunnel = false;
     for (const id of nextHops) {
       const inner = this.#own.nextHop(id);
       const address = decisiveAddress(inner.nextHop, inner.ifindex);
@@ -100,13 +110,16 @@ class Search {
       }
       const resolution = this.resolve(inner.nextHop, inner.ifindex);
       if (!resolution.reachable) continue;
-      for (const hop of resolution.hops) if (!hops.some(known => sameHop(known, hop))) hops.push(hop);
+      addHops(hops, resolution.hops);
+      addHops(tunnelled, resolution.tunnelled ?? resolution.hops);
+      hasTunnel ||= resolution.tunnelled !== undefined;
       through.push(...(resolution.through ?? []));
     }
     this.#asked.pop();
     if (hops.length === 0) return undefined;
-    const reason = `${this.#words(hops)} (our route ${text})`;
-    return { reachable: true, metric: RECURSIVE_COST, hops: weighted(hops), connected: false, reason, through };
+    const reason = `${this.#words(hasTunnel ? tunnelled : hops)} (our route ${text})`;
+    const tunnels = hasTunnel && { tunnelled: weighted(tunnelled) };
+    return { reachable: true, metric: RECURSIVE_COST, hops: weighted(hops), connected: false, ...tunnels, reason, through };
   }
 
   #resolved(nextHop: Address, route: string, row: RouteRow, usable: NextHop[]): Resolution {
@@ -144,6 +157,10 @@ class Search {
   }
 }
 
+function addHops(hops: NextHop[], more: readonly NextHop[]): void {
+  for (const hop of more) if (!hops.some(known => sameHop(known, hop))) hops.push(hop);
+}
+
 /** Members of a multipath route have a weight, a single hop has none. */
 function weighted(hops: NextHop[]): NextHop[] {
   return hops.map(({ weight, ...hop }) => (hops.length > 1 ? { ...hop, weight: weight ?? 1 } : hop));
@@ -169,10 +186,16 @@ export function sameResolution(a: Resolution, b: Resolution): boolean {
     a.reachable === b.reachable &&
     a.metric === b.metric &&
     a.connected === b.connected &&
-    a.hops.length === b.hops.length &&
-    a.hops.every((hop, i) => sameHop(hop, b.hops[i]) && hop.onlink === b.hops[i].onlink && hop.weight === b.hops[i].weight) &&
+    sameHops(a.hops, b.hops) &&
+    (a.tunnelled === undefined) === (b.tunnelled === undefined) &&
+    sameHops(a.tunnelled ?? [], b.tunnelled ?? []) &&
     sameWay(a.through ?? [], b.through ?? [])
   );
+}
+
+function sameHops(a: readonly NextHop[], b: readonly NextHop[]): boolean {
+  if (a.length !== b.length) return false;
+  return a.every((hop, i) => sameHop(hop, b[i]) && hop.onlink === b[i].onlink && hop.weight === b[i].weight);
 }
 
 function sameWay(a: NonNullable<Resolution["through"]>, b: NonNullable<Resolution["through"]>): boolean {

@@ -14,6 +14,8 @@ export interface Resolution {
   /** What to write into the kernel: gateway and interface; several when the resolving route is multipath. */
   hops: NextHop[];
   connected: boolean;
+  /** The same with a tunnel in place of the way to each next hop that has one; absent: none has. */
+  tunnelled?: NextHop[];
   /** In words: "connected via eth0", "via 10.0.0.1 dev eth0 (route 10.0.0.0/8)", "no route". */
   reason: string;
   /** Our own routes that it leads through, if any: they cannot have it as their next hop. */
@@ -22,6 +24,18 @@ export interface Resolution {
   links?: readonly number[];
   /** Routes were passed over, because they lead back to it. */
   looped?: boolean;
+}
+
+/** Tunnels to next hops, which somebody else makes; the speaker asks for each next hop that is reachable. */
+export interface Tunnels {
+  /** The way through a tunnel, in place of that by which it is reached; `connected`: on a link of ours. undefined: there is none, or none is wanted. */
+  around(nextHop: Address, connected: boolean): NextHop | undefined;
+  /** The packets of tunnels themselves follow the routes of this prefix, which cannot lead through one therefore. */
+  needs(prefix: Prefix): boolean;
+  /** "through the tunnel to node2"; undefined: it is no tunnel. */
+  words(hop: NextHop): string | undefined;
+  /** Tells for which next hops it may answer otherwise now; returns how to stop. */
+  onChange(listener: (changed: readonly Address[] | "all") => void): () => void;
 }
 
 /** A prefix by its id in the RIB. */
@@ -64,6 +78,8 @@ export interface NextHopTracker {
   resolveThrough(routes: OwnRoutes): void;
   /** What is wanted in the kernel for this prefix of ours has changed: next hops inside it are looked at again. `prefixes`: those of its family. */
   ownRouteChanged(prefixes: PrefixTable, id: number): void;
+  /** Tunnels to these next hops came or went. */
+  tunnelsChanged(nextHops: readonly Address[] | "all"): void;
   /** Next hops wait to be looked at again. */
   readonly busy: boolean;
   /** Called when addresses or their flags have changed, once per burst of kernel events. */

@@ -1,7 +1,7 @@
 /** Loc-RIB to FIB: which next hops the kernel shall use for a prefix. Remembers what was asked for last, so that a decision that changes nothing asks for nothing. */
 import type { NextHop } from "../../kernel/types.ts";
-import { compareOctets } from "../../net/address.ts";
-import type { Fib } from "../fib/types.ts";
+import { compareOctets, type Prefix } from "../../net/address.ts";
+import type { Fib, Tunnels } from "../fib/types.ts";
 import { grown } from "../table/growth.ts";
 import type { LocalTable } from "./local-routes.ts";
 import type { NextHopColumns } from "./next-hops.ts";
@@ -23,15 +23,17 @@ export class KernelWriter {
   readonly #table: RibTable;
   readonly #locals: LocalTable;
   readonly #nextHops: NextHopColumns;
+  readonly #tunnels: Pick<Tunnels, "needs"> | undefined;
   /** By prefix id: what was asked for last. */
   #wanted: Uint32Array;
   readonly #sets = new Map<string, number>();
   #lastSet = SETS;
 
-  constructor(fib: Fib, table: RibTable, locals: LocalTable) {
+  constructor(fib: Fib, table: RibTable, locals: LocalTable, tunnels: Pick<Tunnels, "needs"> | undefined) {
     this.#fib = fib;
     this.#table = table;
     this.#locals = locals;
+    this.#tunnels = tunnels;
     this.#nextHops = table.nextHops;
     this.#wanted = new Uint32Array(table.prefixes.capacity);
   }
@@ -54,7 +56,7 @@ export class KernelWriter {
     if (key === NOTHING) this.#fib.want(text, undefined);
     else if (ids === "discard") this.#fib.want(text, { type: "blackhole" });
     else if (ids === "transit") this.#fib.want(text, { type: "blackhole", transit: true });
-    else this.#fib.want(text, { type: "unicast", nextHops: this.#hops(ids) });
+    else this.#fib.want(text, { type: "unicast", nextHops: this.#hops(ids, text) });
     return true;
   }
 
@@ -77,10 +79,12 @@ export class KernelWriter {
   }
 
   /** One multipath route: the hops of all next hops, each once. */
-  #hops(ids: number[]): NextHop[] {
+  #hops(ids: number[], prefix: Prefix): NextHop[] {
     const hops: NextHop[] = [];
     for (const id of ids) {
-      for (const hop of this.#nextHops.resolution(id)?.hops ?? []) {
+      const resolution = this.#nextHops.resolution(id);
+      const plain = resolution?.tunnelled === undefined || this.#tunnels?.needs(prefix);
+      for (const hop of (plain ? resolution?.hops : resolution.tunnelled) ?? []) {
         if (!hops.some(known => sameHop(known, hop))) hops.push(hop);
       }
     }

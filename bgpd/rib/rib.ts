@@ -3,11 +3,12 @@
  * (RFC 4271 section 3.2). Work is done in slices of a few milliseconds between which the event loop reads sockets and runs timers, so that a
  * full table never makes a keepalive late. One direction: a slot's UPDATE -> Adj-RIB-In -> decision -> Loc-RIB -> kernel and update groups.
  */
+import { type Address, familyOf, maskAddress } from "../../net/address.ts";
 import { type Clock, sliceOf, type Timer } from "../../platform/clock.ts";
 import type { NetworkConfig, OriginsConfig } from "../config.ts";
 import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily, type PerFamily, perFamily } from "../family.ts";
 import type { Faults } from "../faults.ts";
-import type { Fib, NextHopTracker } from "../fib/types.ts";
+import type { Fib, NextHopTracker, Tunnels } from "../fib/types.ts";
 import type { UpdateDecoder } from "../message/update-decoder.ts";
 import { AttributeSets } from "../table/attribute-sets.ts";
 import type { DecisionOptions } from "./decision.ts";
@@ -58,6 +59,7 @@ export class Rib {
   /** By family: next hops that resolve differently, and whose paths are still to be looked for. */
   readonly #changedHops = perFamily(() => new Set<number>());
   readonly #tracker: NextHopTracker | undefined;
+  readonly #tunnels: Tunnels | undefined;
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #faults: Faults | undefined;
@@ -74,7 +76,14 @@ export class Rib {
   #groupSerial = 0;
   readonly context: ImportContext;
 
-  constructor(options: { clock: Clock; tracker?: NextHopTracker; fib?: Fib; faults?: Faults; random?: () => number }) {
+  constructor(options: {
+    clock: Clock;
+    tracker?: NextHopTracker;
+    tunnels?: Tunnels;
+    fib?: Fib;
+    faults?: Faults;
+    random?: () => number;
+  }) {
     this.#clock = options.clock;
     this.#random = options.random ?? Math.random;
     this.#faults = options.faults;
@@ -89,6 +98,7 @@ export class Rib {
     this.locals = perFamily(family => new LocalTable(this.tables[family]));
     this.#ownRoutes = new LocRibRoutes(this.tables, this.locals);
     this.#tracker = options.tracker;
+    this.#tunnels = options.tunnels;
     this.#tracker?.resolveThrough(this.#ownRoutes);
     this.#writeTo(options.fib);
     for (const table of this.tables) {
@@ -169,10 +179,28 @@ export class Rib {
     for (const table of this.tables) this.#decideAll(table);
   }
 
+  /** Tunnels to these ends came or went: the routes that lead to an end itself lead through no tunnel, so those are chosen again. */
+  tunnelsChanged(ends: readonly Address[] | "all"): void {
+    if (ends === "all") for (const table of this.tables) this.#decideAll(table);
+    else for (const end of ends) this.#touchCovering(end);
+    this.kick();
+  }
+
+  #touchCovering(address: Address): void {
+    const family = familyOf(address);
+    const table = this.tables[forwardingFamily(family)];
+    for (let length = 8 * address.length; length >= 0; length--) {
+      const prefix = table.prefixes.findPrefix({ family, address: maskAddress(address, length), length });
+      if (prefix !== 0 && table.head[prefix] !== 0) table.touchHops(prefix);
+    }
+  }
+
   #writeTo(fib: Fib | undefined): void {
     this.kernel =
       fib &&
-      perFamily(family => (FamilyTable[family].forwards ? new KernelWriter(fib, this.tables[family], this.locals[family]) : undefined));
+      perFamily(family =>
+        FamilyTable[family].forwards ? new KernelWriter(fib, this.tables[family], this.locals[family], this.#tunnels) : undefined,
+      );
   }
 
   // Sessions

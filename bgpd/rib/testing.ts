@@ -332,6 +332,7 @@ export class TestTracker implements NextHopTracker {
   follow(): void {}
   resolveThrough(): void {}
   ownRouteChanged(): void {}
+  tunnelsChanged(): void {}
   readonly busy = false;
 
   linkName(ifindex: number): string {

@@ -2,6 +2,7 @@
 import type { KernelAccess } from "../../kernel/index.ts";
 import { addressToUint32, formatAddress, parseAddress, sameOctets } from "../../net/address.ts";
 import type { NeighborConfig, NeighborFamilyConfig, NetworkConfig, SpeakerConfig } from "../config.ts";
+import type { Tunnels } from "../fib/types.ts";
 import { KEEPALIVE } from "../message/keepalive.ts";
 import { encodeOpen, type LocalCapabilities } from "../message/open.ts";
 import type { RoutePlaces } from "../platform.ts";
@@ -25,8 +26,9 @@ export class MemoryWorld {
     kernel?: KernelAccess,
     places?: RoutePlaces,
     recorder?: Recorder,
+    tunnels?: Tunnels,
   ): MemorySpeaker {
-    const speaker = new MemorySpeaker(this, address, change, kernel, places, recorder);
+    const speaker = new MemorySpeaker(this, address, change, kernel, places, recorder, tunnels);
     this.#speakers.push(speaker);
     return speaker;
   }
@@ -103,12 +105,13 @@ export class MemorySpeaker {
     kernel?: KernelAccess,
     places?: RoutePlaces,
     recorder?: Recorder,
+    tunnels?: Tunnels,
   ) {
     this.#recorder = recorder;
     this.address = address;
     const own = parseAddress(address);
     this.config = { ...emptyConfig(address), ...change };
-    const platform = { clock: world.clock, log: this.log, kernel, places };
+    const platform = { clock: world.clock, log: this.log, kernel, places, tunnels };
     const doors: Doors = {
       transport: ({ config }) => world.network.transport(own, parseAddress(config.address)),
       listener: ({ port }) => {

@@ -1,12 +1,13 @@
 /** What leaves this node's pods beside plain routes: through tunnels to other nodes, and with another source out of the cluster. */
 
-import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
+import { formatAddress, formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { MasqueradePlan } from "../../netfilter/types.ts";
 import type { OverlayPlan } from "../../overlay/types.ts";
 import type { PodNetwork } from "../resources/kinds.ts";
 import { podNetworkSpec } from "../resources/pod-network.ts";
 import { validate } from "../resources/validate.ts";
-import type { Context } from "./context.ts";
+import { type Context, type NodeView, someOf } from "./context.ts";
+import { isOnLink } from "./sessions.ts";
 
 export interface EgressPlans {
   masquerade?: MasqueradePlan;
@@ -16,9 +17,10 @@ export interface EgressPlans {
 
 export function compileEgress(context: Context): EgressPlans {
   const spec = context.podNetworks.get(context.self)?.spec ?? validate(podNetworkSpec, { nodeSelector: {} }).value;
+  const overlay = overlayPlan(context, spec);
   return {
     ...(spec.masquerade?.mode === "External" && { masquerade: masqueradePlan(context, spec.masquerade) }),
-    ...(spec.overlay !== "Never" && { overlay: overlayPlan(context, spec) }),
+    ...(overlay && { overlay }),
     ...(spec.networkPolicy === "Enforced" && { networkPolicy: true }),
   };
 }
@@ -37,14 +39,58 @@ function masqueradePlan(
   };
 }
 
-function overlayPlan({ self, nodes, podNetworks }: Context, spec: PodNetwork["spec"]): OverlayPlan {
-  const { vni, port } = spec.vxlan;
-  const others = nodes.filter(node => node !== self && podNetworks.get(node)?.spec.overlay !== "Never" && podNetworks.has(node));
+function overlayPlan(context: Context, spec: PodNetwork["spec"]): OverlayPlan | undefined {
+  if (spec.overlay === "Never") return undefined;
+  const { self, nodes, podNetworks } = context;
+  const { vni, port, checksumOffload } = spec.vxlan;
+  const local = Object.values(self.canonical);
+  if (local.length === 0) {
+    const remedy = "give the Node object an InternalIP (kubelet --node-ip)";
+    context.problems.error("NoInternalIP", `Node/${self.name}`, "status.addresses", "has no InternalIP: it has no end of tunnels", remedy);
+    return undefined;
+  }
+  const isLike = (node: NodeView) => {
+    const other = podNetworks.get(node)?.spec;
+    return other !== undefined && other.overlay !== "Never" && other.vxlan.vni === vni && other.vxlan.port === port;
+  };
+  const others = nodes.filter(node => node !== self);
+  reportOneSided(
+    context,
+    others.filter(node => !isLike(node)),
+  );
   return {
-    mode: spec.overlay === "Always" ? "Always" : "CrossSubnet",
+    mode: spec.overlay,
     vni,
     port,
-    local: Object.values(self.canonical),
-    nodes: others.map(({ name, canonical }) => ({ name, addresses: Object.values(canonical) })),
+    checksumOffload,
+    local,
+    sources: self.podCidrs.flatMap(({ prefix }) => firstAddress(prefix)),
+    nodes: others.filter(isLike).map(({ name, canonical }) => ({ name, addresses: Object.values(canonical) })),
   };
+}
+
+/** That of the pods' gateway, which no pod gets. */
+function firstAddress(prefix: string): string[] {
+  const { address, length } = parsePrefix(prefix);
+  if (length === 8 * address.length) return [];
+  const first = Uint8Array.from(address);
+  first[first.length - 1] |= 1;
+  return [formatAddress(first)];
+}
+
+/** Routers between know no pods, or there would be no overlay. */
+function reportOneSided({ self, facts, podNetworks, problems }: Context, others: readonly NodeView[]): void {
+  const isFar = ({ podCidrs, canonical }: NodeView) =>
+    podCidrs.length > 0 && !Object.values(canonical).some(address => isOnLink(facts, parseAddress(address)));
+  const far = facts.addresses.length > 0 ? others.filter(isFar) : [];
+  if (far.length === 0) return;
+  const object = `PodNetwork/${podNetworks.get(self)?.metadata.name}`;
+  const names = someOf(far.map(({ name }) => name));
+  problems.warning(
+    "OverlayOneSided",
+    object,
+    "spec.overlay",
+    `${names}: not on a segment with node ${self.name}, and without an overlay of the same vxlan.vni and vxlan.port: packets for their pods go to the routers between as they are`,
+    "let the PodNetworks of all nodes say the same, or let these routers know the pods",
+  );
 }

@@ -48,6 +48,16 @@ describe("needed are", () => {
     ["all where a Peer of its own has nodes as neighbours", [fabric(reflectors()), peer({ peerSelector: worker })], "all"],
     ["the reflectors where such a Peer is for others", [fabric(reflectors()), peer({ nodeSelector: rr, peerSelector: worker })], [rr]],
     ["the reflectors beside a Peer with an address", [fabric(reflectors()), peer({ address: "10.0.0.9" })], [rr]],
+    [
+      "all where it has an overlay",
+      [fabric(reflectors()), podlane("PodNetwork", "p", { nodeSelector: worker, overlay: "CrossSubnet" })],
+      "all",
+    ],
+    [
+      "the reflectors where others have an overlay",
+      [fabric(reflectors()), podlane("PodNetwork", "p", { nodeSelector: rr, overlay: "Always" })],
+      [rr],
+    ],
     ["all where no fabric selects it, and a full mesh may have", [fabric({}, { nodeSelector: rr })], "all"],
     ["all where no fabric selects it, and one without a mesh may have", [fabric({ type: "None" }, { nodeSelector: rr })], "all"],
     ["the reflectors that it may have had where no fabric selects it", [fabric(reflectors(), { nodeSelector: rr })], [rr]],

@@ -19,7 +19,7 @@ export function neededNodes(resources: Resources, self: string): NodeNeeds {
   const fabrics = byName(resources.fabrics);
   if (!node || fabrics.length === 0) return "all";
   const { labels = {} } = node.metadata;
-  if (hasPeerNodes(resources, labels) || hasLostAllocation(resources, self)) return "all";
+  if (hasPeerNodes(resources, labels) || hasLostAllocation(resources, self) || hasOverlay(resources, labels)) return "all";
   const own = fabrics.filter(({ spec }) => selects(spec.nodeSelector, labels));
   // Where none selects it, one that did before may stay in force.
   const possible = own.length > 0 ? own : fabrics;
@@ -54,6 +54,11 @@ function meshNeeds({ nodes, partialNodes }: Resources, { spec }: Fabric, labels:
 /** A Peer of this node has other nodes as neighbours. */
 function hasPeerNodes({ peers }: Resources, labels: Record<string, string>): boolean {
   return [...peers.values()].some(({ spec }) => spec.peerSelector && spec.nodeSelector && selects(spec.nodeSelector, labels));
+}
+
+/** Tunnels lead to every other node. */
+function hasOverlay({ podNetworks }: Resources, labels: Record<string, string>): boolean {
+  return [...podNetworks.values()].some(({ spec }) => spec.overlay !== "Never" && selects(spec.nodeSelector, labels));
 }
 
 /** It has no pod subnet, and an allocation to a node that there is not may be meant for it. */

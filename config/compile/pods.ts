@@ -2,6 +2,7 @@
 
 import type { PodPlan } from "../../cni/types.ts";
 import { formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
+import { Overhead } from "../../overlay/types.ts";
 import { selects } from "../../platform/label-selector.ts";
 import type { PodNetwork } from "../resources/kinds.ts";
 import { podNetworkSpec } from "../resources/pod-network.ts";
@@ -38,6 +39,7 @@ export function compilePods(context: Context): PodPlan {
     mode: "bridge",
     bridgeName: spec.bridgeName,
     mtu: spec.mtu ?? "auto",
+    ...(spec.overlay !== "Never" && Object.keys(self.canonical).length > 0 && { encapsulation: Overhead[self.canonical[6] ? 6 : 4] }),
     ...(Object.keys(self.address).length > 0 && { nodeAddresses: Object.values(self.address) }),
     hairpin: spec.hairpin,
     ...(spec.serviceCIDRs?.length ? { serviceCidrs: [...spec.serviceCIDRs].sort() } : {}),
@@ -113,6 +115,5 @@ function reportUnsupported(object: string, spec: PodNetwork["spec"], { problems 
   const later = (field: string, what: string, instead: string, remedy: string) =>
     problems.error("NotSupported", object, field, `${what} is not supported yet: ${instead}`, remedy);
   if (spec.mode === "Routed") later("spec.mode", "mode Routed", "pods are attached to a bridge", "use mode: Bridge");
-  if (spec.overlay !== "Never") later("spec.overlay", `overlay ${spec.overlay}`, "packets are not encapsulated", "use overlay: Never");
   if (spec.masquerade?.mode === "External") later("spec.masquerade", "masquerade", "pods keep their addresses", "use mode: None");
 }

@@ -229,7 +229,7 @@ function hopsOf({ spec }: Fabric, external: boolean, isNear: () => boolean): Pic
   return external ? { multihop: 255 } : {};
 }
 
-function isOnLink({ addresses }: Context["facts"], address: Uint8Array): boolean {
+export function isOnLink({ addresses }: Context["facts"], address: Uint8Array): boolean {
   return isLinkLocal(address) || addresses.some(own => contains(parsePrefix(`${own.address}/${own.prefixLength}`, "clear"), address));
 }
 

@@ -24,6 +24,11 @@ const vxlan = object(
       { default: 20179 },
     ),
     port: integer("UDP port, 1..65535.", 1, 65535, { default: 4789 }),
+    checksumOffload: oneOf(
+      "Whether checksums of encapsulated packets are left to the network card. Auto: where the kernel is not known to break them (before 5.7). Off: never, for cards and virtual machines that break them.",
+      ["Auto", "On", "Off"],
+      { default: "Auto" },
+    ),
   },
   { default: {} },
 );
@@ -48,7 +53,7 @@ export const podNetworkSpec = object("What is wanted.", {
   }),
   mtu: optional(
     integer(
-      "MTU of pod interfaces, 1280..65535 octets. Default: that of the interface that holds the node's InternalIP (on a loopback: of the default route), at least 1280 where pods have IPv6. Running pods follow.",
+      "MTU of pod interfaces, 1280..65535 octets. Default: that of the interface that holds the node's InternalIP (on a loopback: of the default route), less what the overlay adds, at least 1280 where pods have IPv6. Running pods follow.",
       1280,
       65535,
     ),
@@ -56,11 +61,10 @@ export const podNetworkSpec = object("What is wanted.", {
   hairpin: flag("Let a pod reach itself through a service address.", true),
   serviceCIDRs: optional(set("The cluster's service ranges; no neighbour can take them over.", prefix("A service range."), 8)),
   masquerade: optional(masquerade),
-  overlay: notYet(
-    oneOf("Whether packets between nodes are encapsulated in VXLAN: Never, CrossSubnet, Always.", ["Never", "CrossSubnet", "Always"], {
-      default: "Never",
-    }),
-    "CrossSubnet, Always",
+  overlay: oneOf(
+    "Whether packets to pods of other nodes are encapsulated in VXLAN. CrossSubnet: to nodes that are not on a segment with this one.",
+    ["Never", "CrossSubnet", "Always"],
+    { default: "Never" },
   ),
   vxlan,
   networkPolicy: oneOf(
