@@ -8,9 +8,14 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Pair } from "../agent/testing/agents.ts";
 import { apiVersion } from "../config/resources/common.ts";
+import { ANNOUNCED_CONDITION } from "../controller/announcements.ts";
 import { ApiClient } from "../kubernetes/client.ts";
 import { Http2Transport } from "../kubernetes/http2.ts";
+import { ListWatch } from "../kubernetes/list-watch.ts";
+import type { ApiObject } from "../kubernetes/types.ts";
 import { parseAddress } from "../net/address.ts";
+import { systemClock } from "../platform/clock.ts";
+import { quietLog } from "../platform/testing.ts";
 import { build } from "../scripts/build.ts";
 import { KEEPALIVE, open, Type } from "../test/conformance/octets.ts";
 import type { RawPeer } from "../test/conformance/raw-peer.ts";
@@ -20,13 +25,14 @@ import { count, describeMachine, machine, needRoot, percentile, printTable, prog
 import { connected, create, given, runInside, startInCluster } from "./inside.ts";
 import { usage } from "./processes.ts";
 
-const USAGE = `usage: npm run bench -- services [--services N] [--endpoints N] [--rate N] [--seconds N] [--leader] [--json]
+const USAGE = `usage: npm run bench -- services [--services N] [--endpoints N] [--rate N] [--seconds N] [--leader] [--pool] [--json]
 
   --services   Services, 100..10000; default 10000
   --endpoints  of each Service, 1..100; default 5
   --rate       changes of EndpointSlices a second, 10..1000; default 100. One in ten makes a Service of the node come or go.
   --seconds    how long, 10..600; default 60
   --leader     the agent also writes the status of all objects; else another one says that it does
+  --pool       as the leader it also gives each Service an address out of a pool, before the changes begin
   --json       one JSON object instead of a table
 
 Needs root (it makes network namespaces), and kube-apiserver and etcd (CONTRIBUTING.md says where they are looked for).`;
@@ -39,8 +45,9 @@ const MOVING = 100;
 const TURN = 10;
 /** Requests at once while objects are made. */
 const BATCH = 64;
-/** Seconds that the agent may take to come to rest. */
+/** Seconds that the agent may take to come to rest, and as the leader to give each Service an address. */
 const PATIENCE = 180;
+const PATIENCE_GIVEN = 600;
 
 interface Task {
   folder: string;
@@ -51,6 +58,7 @@ interface Task {
   rate: number;
   seconds: number;
   leader: boolean;
+  pool: boolean;
 }
 
 interface Result {
@@ -64,8 +72,19 @@ interface Result {
   cpuAtStart: number;
   restMB: number;
   peakMB: number;
+  led?: Led;
 }
 
+/** What the leader has done. */
+interface Led {
+  /** From the start of its process until each Service had an address of the pool. */
+  seconds?: number;
+  /** Services with the condition Announced before the slices changed, and after. */
+  told: [number, number];
+}
+
+/** An address for each of them. */
+const POOL = "10.64.0.0/18";
 const SERVICES = "/api/v1/namespaces/default/services";
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
 const SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
@@ -74,19 +93,23 @@ async function inside(task: Task): Promise<Result> {
   const server = await startApiServer({ watchCache: true });
   const client = new ApiClient(new Http2Transport(server.credentials()), "bench");
   await installCrds(server);
-  await writeObjects(server);
+  await writeObjects(server, task.pool);
   const addresses = await makeServices(client, task);
   const stopLeading = task.leader ? () => {} : await lead(client);
   const words = ["--node", "node1", "--state", join(task.folder, "s"), "--socket", join(task.folder, "a.sock")];
   const agent = await startInCluster(task.main, task.folder, server, words);
   const pid = agent.pid as number;
+  const services = task.leader ? new Watched(client) : undefined;
+  const started = performance.now();
   try {
+    const seconds = task.pool ? await services?.untilGiven(task.services, started) : undefined;
     const peer = await connected(task.names[1], PATIENCE);
     await peer.establish(open({ holdTime: 0 }));
     peer.send(KEEPALIVE);
     await atRest(peer);
     const before = usage(pid);
     const messages = peer.messages.length;
+    const toldBefore = services?.told.size ?? 0;
     const times = await change(client, peer, task, addresses);
     await delay(1000);
     const after = usage(pid);
@@ -97,12 +120,44 @@ async function inside(task: Task): Promise<Result> {
       cpuSeconds: after.cpuSeconds - before.cpuSeconds,
       restMB: before.peakMB,
       peakMB: after.peakMB,
+      ...(services && { led: { seconds, told: [toldBefore, services.told.size] } }),
     };
   } finally {
     agent.kill("SIGKILL");
     stopLeading();
+    await services?.close();
     client.close();
     await server.stop();
+  }
+}
+
+/** The Services' status, as the leader writes it. */
+class Watched {
+  readonly #addressed = new Set<string>();
+  readonly told = new Set<string>();
+  readonly #watch: ListWatch;
+
+  constructor(client: ApiClient) {
+    const parts = { client, clock: systemClock, log: quietLog, random: Math.random };
+    const set = ({ metadata: { name }, status }: ApiObject) => {
+      const { loadBalancer, conditions = [] } = status as { loadBalancer?: { ingress?: unknown[] }; conditions?: { type: string }[] };
+      if (loadBalancer?.ingress) this.#addressed.add(name);
+      if (conditions.some(({ type }) => type === ANNOUNCED_CONDITION)) this.told.add(name);
+    };
+    this.#watch = new ListWatch({ path: SERVICES, name: "services" }, parts, { set, delete() {}, settled() {} });
+    this.#watch.start();
+  }
+
+  /** Returns the seconds since `from`. */
+  async untilGiven(count: number, from: number): Promise<number> {
+    for (const end = from + PATIENCE_GIVEN * 1000; this.#addressed.size < count; await delay(100))
+      if (performance.now() > end)
+        throw new Error(`${this.#addressed.size} of ${count} Services have an address after ${PATIENCE_GIVEN} s`);
+    return (performance.now() - from) / 1000;
+  }
+
+  close(): Promise<void> {
+    return this.#watch.close();
   }
 }
 
@@ -120,7 +175,7 @@ async function lead(client: ApiClient): Promise<() => void> {
   return () => clearInterval(timer);
 }
 
-async function writeObjects(server: ApiServer): Promise<void> {
+async function writeObjects(server: ApiServer, hasPool: boolean): Promise<void> {
   await create(server, "/api/v1/nodes", {
     metadata: { name: "node1" },
     spec: { podCIDRs: ["10.244.1.0/24"] },
@@ -133,6 +188,8 @@ async function writeObjects(server: ApiServer): Promise<void> {
   await create(server, `${own}/peers`, { apiVersion, kind: "Peer", metadata: { name: "raw" }, spec: peer });
   const spec = { nodeSelector: {}, type: "Service", peers: ["raw"], service: { addresses: ["ClusterIP"], selector: {} } };
   await create(server, `${own}/advertisements`, { apiVersion, kind: "Advertisement", metadata: { name: "vips" }, spec });
+  const pool = { apiVersion, kind: "AddressPool", metadata: { name: "public" }, spec: { addresses: [POOL] } };
+  if (hasPool) await create(server, `${own}/addresspools`, pool);
 }
 
 const nodeOf = (service: number, endpoint: number) => `node${2 + ((service * 7 + endpoint * 131) % (NODES - 1))}`;
@@ -160,13 +217,15 @@ function slice(service: number, endpoints: number, state: { here?: boolean; turn
 }
 
 /** Returns the cluster addresses of those that come and go. */
-async function makeServices(client: ApiClient, { services, endpoints }: Task): Promise<string[]> {
+async function makeServices(client: ApiClient, { services, endpoints, pool }: Task): Promise<string[]> {
+  // There are fewer node ports than Services.
+  const balanced = pool ? { type: "LoadBalancer", allocateLoadBalancerNodePorts: false } : {};
   const addresses: string[] = [];
   for (let first = 0; first < services; first += BATCH) {
     const numbers = Array.from({ length: Math.min(BATCH, services - first) }, (_, i) => first + i);
     const made = await Promise.all(
       numbers.map(number => {
-        const spec = { internalTrafficPolicy: number < MOVING ? "Local" : "Cluster", ports: [{ name: "http", port: 80 }] };
+        const spec = { internalTrafficPolicy: number < MOVING ? "Local" : "Cluster", ports: [{ name: "http", port: 80 }], ...balanced };
         return client.create(SERVICES, { metadata: { name: `s${number}`, labels: { app: `web-${number}` } }, spec });
       }),
     );
@@ -241,6 +300,8 @@ async function run(values: Values): Promise<void> {
   needRoot();
   const [services, endpoints] = [count(values, "services", 10_000, 10_000, 200), count(values, "endpoints", 5, 100)];
   const [rate, seconds] = [count(values, "rate", 100, 1000, 10), count(values, "seconds", 60, 600, 10)];
+  const pool = values.pool === true;
+  const leader = pool || values.leader === true;
   const facts = machine();
   const folder = mkdtempSync(join(tmpdir(), "podlane-services-"));
   process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
@@ -249,12 +310,13 @@ async function run(values: Values): Promise<void> {
   const pair = new Pair(main);
   let text: string;
   try {
-    const task: Task = { folder: pair.folder, names: pair.names, main, services, endpoints, rate, seconds, leader: values.leader === true };
+    const task: Task = { folder: pair.folder, names: pair.names, main, services, endpoints, rate, seconds, leader, pool };
     text = runInside(import.meta.filename, pair.names[0], task);
   } finally {
     await pair.close();
   }
   const result = JSON.parse(text) as Result;
+  const { led } = result;
   const figures = {
     services,
     endpoints: services * endpoints,
@@ -267,6 +329,7 @@ async function run(values: Values): Promise<void> {
     megabytesPeak: round(result.peakMB, 1),
     answered: { p50: percentile(result.answered, 0.5), p99: percentile(result.answered, 0.99) },
     update: { p50: percentile(result.seen, 0.5), p99: percentile(result.seen, 0.99) },
+    ...led,
   };
   if (values.json) {
     console.log(JSON.stringify({ bench: "services", machine: facts, seconds, rate, figures }));
@@ -285,6 +348,8 @@ async function run(values: Values): Promise<void> {
       ["largest resident memory until at rest, and in all, MB", `${figures.megabytesAtRest}, ${figures.megabytesPeak}`],
       ["slice changed -> the API server has answered, ms: p50, p99", `${figures.answered.p50}, ${figures.answered.p99}`],
       ["slice changed -> UPDATE at the neighbour, ms: p50, p99", `${figures.update.p50}, ${figures.update.p99}`],
+      ...(led?.seconds ? [["start of the agent -> each Service has an address, s", String(round(led.seconds, 1))]] : []),
+      ...(led ? [["Services with the condition Announced before the changes, and after", led.told.join(", ")]] : []),
     ],
   );
 }
@@ -298,6 +363,7 @@ else if (import.meta.main) {
     rate: { type: "string" },
     seconds: { type: "string" },
     leader: { type: "boolean" },
+    pool: { type: "boolean" },
   } as const;
   await program("services", USAGE, options, run);
 }
