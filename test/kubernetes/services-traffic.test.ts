@@ -28,6 +28,8 @@ const LOCAL_NODE_PORT = 30081;
 const rates = [1000, 500, 250, 100];
 /** The share of a stream's requests that may be under way when next hops change. */
 const OPEN = 0.02;
+/** The target that has nothing to do with podlane's announcements. */
+const CONTROL = "node port of every node, Cluster, IPv4";
 /** Milliseconds that requests run before anything is done, and after. */
 const REST = 1000;
 
@@ -74,6 +76,8 @@ function backends(program: string): object {
   return webServer("web", {
     container: {
       command: ["/requests", "serve", "80"],
+      // Without, its share of a busy machine is the least there is, and it may stand still for seconds.
+      resources: { requests: { cpu: "500m" } },
       lifecycle: { preStop: { exec: { command: ["sleep", "5"] } } },
       volumeMounts: [{ name: "requests", mountPath: "/requests" }],
     },
@@ -150,7 +154,7 @@ function targets(): Record<string, { address: string; port: number }[]> {
     "Service, Cluster, IPv4": vip(addresses.cluster[0]),
     "Service, Local, IPv4": vip(addresses.local[0]),
     "Service, Local, IPv6": vip(addresses.local[1]),
-    "node port of every node, Cluster, IPv4": everyNode(NODE_PORT),
+    [CONTROL]: everyNode(NODE_PORT),
   };
 }
 
@@ -169,7 +173,7 @@ async function measure(what: string, deed: () => Promise<void>): Promise<Record<
 /**
  * No new connection is ever refused or left without an answer: no address leads to a node that does not serve it. A connection whose packets come to another node from one
  * moment to the next, because the router spreads over other next hops, is reset there: of addresses whose next hops `change` the few that are open in that moment may be
- * lost. What a server's kernel has and the server does not answer within a second is between the server and a busy machine; node ports see the same.
+ * lost. What a server's kernel has and the server does not answer within a second is between the server and a busy machine: node ports see as much of it.
  */
 function expectNoneLost(tallies: Record<string, Tally>, change?: RegExp): void {
   for (const [name, tally] of Object.entries(tallies)) {
@@ -178,7 +182,7 @@ function expectNoneLost(tallies: Record<string, Tally>, change?: RegExp): void {
     const text = `${name}: ${describeTally(tally)}`;
     expect(unopened, text).toBe(0);
     expect(broken, text).toBeLessThanOrEqual(change?.test(name) ? OPEN * tally.sent : 0);
-    expect(stalled, text).toBeLessThanOrEqual(OPEN * tally.sent);
+    expect(stalled, text).toBeLessThanOrEqual(lossesOf(tallies[CONTROL]).stalled + OPEN * tally.sent);
   }
 }
 
