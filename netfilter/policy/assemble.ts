@@ -4,12 +4,11 @@
  * ask have one of their own. Pure.
  */
 import type { IpFamily } from "../../net/address.ts";
-import type { LabelSelector } from "../../platform/label-selector.ts";
 import { type Chain, type Expression, type NamedMap, type NamedSet, objectKey, type Rule, type RulesetObject } from "../ruleset.ts";
 import { BaseChains, comment, counterName, type Direction, Letters, mapName, nameOf, Place, selfName } from "./names.ts";
 import { type Attached, familyOfText } from "./pods.ts";
-import { Accept, address, equals, localName, meta, networkPolicyRules, payload, type RuleList, tierRules } from "./rules.ts";
-import { addElements, type NamedPort, type SelectionSpec, setType } from "./selection.ts";
+import { Accept, address, equals, meta, type Needs, networkPolicyRules, payload, type RuleList, tierRules } from "./rules.ts";
+import { addElements, type NamedPort, setType } from "./selection.ts";
 import type { ClusterPolicyObject, NetworkPolicyObject } from "./types.ts";
 
 export interface LogOptions {
@@ -19,7 +18,8 @@ export interface LogOptions {
 
 /** What is asked of a pod's packets in a direction, in this order. Several pods may have the same. */
 export interface Profile {
-  key: string;
+  /** Of its chain; the same for the same policies. */
+  name: string;
   admin: readonly ClusterPolicyObject[];
   /** Any: what none of them lets pass is dropped. */
   networkPolicies: readonly NetworkPolicyObject[];
@@ -37,8 +37,8 @@ export interface Subject extends Attached {
 
 /** Sets that others keep. */
 export interface Sets {
-  pods(spec: SelectionSpec, family: IpFamily, port?: NamedPort): NamedSet;
-  nodes(selector: LabelSelector, family: IpFamily): NamedSet;
+  pods(need: Needs["selections"][number]): NamedSet;
+  nodes(need: Needs["nodes"][number]): NamedSet;
 }
 
 /** What a named counter of the ruleset counts: packets that the policy denied, or that were dropped at pods which it isolates. */
@@ -78,7 +78,7 @@ type ProfileChains = Map<string, Chain>;
 export class Assembler {
   readonly #log: LogOptions | undefined;
   /** What was made of an object of policies, while that is the same. */
-  readonly #policyChains = new WeakMap<NetworkPolicyObject, Map<string, { chain: Chain; list: RuleList }>>();
+  readonly #policyChains = new WeakMap<NetworkPolicyObject, Map<string, { chain: Chain; list: RuleList; counter: string }>>();
   #tierChains: TierChains = new Map();
   #profileChains: ProfileChains = new Map();
 
@@ -100,14 +100,16 @@ export class Assembler {
 
   #direction(run: Run, direction: Direction, tiers: TierChains, profiles: ProfileChains): void {
     const profilesHere = new Map<string, Profile>();
-    for (const { [direction]: profile } of run.subjects) if (profile) profilesHere.set(profile.key, profile);
+    const asked = new Set<NetworkPolicyObject>();
+    for (const { [direction]: profile } of run.subjects) if (profile) profilesHere.set(profile.name, profile);
     for (const profile of profilesHere.values()) {
-      const name = profileName(profile, direction);
-      this.#profileChains.set(name, run.add(profiles.get(name) ?? this.#profileChain(name, profile, direction)));
-      if (profile.closed) run.counter(direction);
-      for (const policy of profile.networkPolicies) this.#policyChain(run, policy, direction);
+      const { name } = profile;
+      this.#profileChains.set(name, run.add(profiles.get(name) ?? this.#profileChain(profile, direction)));
+      if (profile.closed) run.counter(unknownCounter(direction), direction);
+      for (const policy of profile.networkPolicies) asked.add(policy);
       for (const policies of [profile.admin, profile.baseline]) this.#tierChain(run, policies, direction, tiers);
     }
+    for (const policy of asked) this.#policyChain(run, policy, direction);
     run.base(direction);
   }
 
@@ -118,12 +120,13 @@ export class Assembler {
     let known = made.get(key);
     if (!known) {
       const list = networkPolicyRules(policy, direction, run.families);
-      known = { list, chain: { ...Place, kind: "chain", name: policyName(policy, direction), rules: list.rules } };
+      const name = policyName(policy, direction);
+      known = { list, chain: { ...Place, kind: "chain", name, rules: list.rules }, counter: counterName(direction, policy.key) };
       made.set(key, known);
     }
     run.add(known.chain);
     run.need(known.list);
-    run.counter(direction, policy.key);
+    run.counter(known.counter, direction, policy.key);
   }
 
   #tierChain(run: Run, policies: readonly ClusterPolicyObject[], direction: Direction, tiers: TierChains): void {
@@ -137,11 +140,11 @@ export class Assembler {
     this.#tierChains.set(key, known);
     run.add(known.chain);
     run.need(known.list);
-    for (const policy of known.list.denying) run.counter(direction, policy);
+    for (const policy of known.list.denying) run.counter(counterName(direction, policy), direction, policy);
   }
 
-  #profileChain(name: string, profile: Profile, direction: Direction): Chain {
-    const { admin, networkPolicies, baseline, closed } = profile;
+  #profileChain(profile: Profile, direction: Direction): Chain {
+    const { name, admin, networkPolicies, baseline, closed } = profile;
     const jump = (target: string, text: string): Rule => ({ expressions: [{ jump: { target } }], comment: comment(text) });
     const rules: Rule[] = [];
     if (admin.length > 0) rules.push(jump(tierName(admin, direction), `tier Admin: ${listed(admin)}`));
@@ -174,6 +177,9 @@ export class Assembler {
   }
 }
 
+type MapEntry = { key: unknown; value: unknown };
+const entries = new WeakMap<Profile, Map<string, MapEntry>>();
+
 /** One making of all objects. */
 class Run {
   readonly objects = new Map<string, RulesetObject>();
@@ -196,17 +202,15 @@ class Run {
   }
 
   need({ needs }: RuleList): void {
-    for (const { spec, family, port } of needs.selections) this.add(this.#sets.pods(spec, family, port));
-    for (const { family, selector } of needs.nodes) this.add(this.#sets.nodes(selector, family));
+    for (const need of needs.selections) this.add(this.#sets.pods(need));
+    for (const need of needs.nodes) this.add(this.#sets.nodes(need));
     for (const set of needs.blocks) this.add(set);
-    for (const { family, port } of needs.local) {
-      const name = localName(port, family);
+    for (const { name, family, port } of needs.local) {
       if (!this.objects.has(objectKey({ ...Place, kind: "set", name }))) this.#local(name, family, port);
     }
   }
 
-  counter(direction: Direction, policy?: string): void {
-    const name = policy === undefined ? unknownCounter(direction) : counterName(direction, policy);
+  counter(name: string, direction: Direction, policy?: string): void {
     if (this.counters.has(name)) return;
     this.counters.set(name, { name, direction, ...(policy !== undefined && { policy }) });
     this.add({ ...Place, kind: "counter", name });
@@ -255,6 +259,7 @@ class Run {
   }
 
   #addSelf(family: IpFamily): void {
+    if (this.objects.has(objectKey({ ...Place, kind: "set", name: selfName(family) }))) return;
     const elements = new Map<string, unknown>();
     for (const { attachment, ingress, egress } of this.subjects) {
       if (!ingress && !egress) continue;
@@ -273,16 +278,20 @@ class Run {
 }
 
 function verdicts(direction: Direction, family: IpFamily, judged: readonly Subject[]): NamedMap {
-  const elements = new Map<string, { key: unknown; value: unknown }>();
+  const elements = new Map<string, MapEntry>();
   for (const { attachment, [direction]: profile } of judged) {
-    const value = { goto: { target: profileName(profile!, direction) } };
-    for (const key of attachment.addresses) if (familyOfText(key) === family) elements.set(key, { key, value });
+    for (const key of attachment.addresses) if (familyOfText(key) === family) elements.set(key, entryOf(profile!, key));
   }
   return { ...Place, kind: "map", name: mapName(direction, family), type: setType(family, false), map: "verdict", elements };
 }
 
-function profileName({ key }: Profile, direction: Direction): string {
-  return nameOf(Letters[direction], key);
+/** The same object for the same element, so that who compares has little to do. */
+function entryOf(profile: Profile, address: string): MapEntry {
+  const known = entries.get(profile) ?? new Map<string, MapEntry>();
+  entries.set(profile, known);
+  const entry = known.get(address) ?? { key: address, value: { goto: { target: profile.name } } };
+  known.set(address, entry);
+  return entry;
 }
 
 function policyName({ key }: NetworkPolicyObject, direction: Direction): string {

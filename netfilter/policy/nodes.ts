@@ -4,7 +4,6 @@ import { type LabelSelector, selects } from "../../platform/label-selector.ts";
 import type { NamedSet } from "../ruleset.ts";
 import { Place } from "./names.ts";
 import { familyOfText } from "./pods.ts";
-import { nodesName } from "./rules.ts";
 import { setType } from "./selection.ts";
 import type { PolicyNode } from "./types.ts";
 
@@ -30,8 +29,7 @@ export class NodeTable {
   }
 
   /** Few peers select nodes, so what changes is made anew. */
-  addresses(selector: LabelSelector, family: IpFamily): NamedSet {
-    const name = nodesName(selector, family);
+  addresses(name: string, selector: LabelSelector, family: IpFamily): NamedSet {
     const elements = new Map<string, unknown>();
     for (const { labels, addresses } of this.#nodes.values()) {
       if (selects(selector, labels)) for (const one of addresses) if (familyOfText(one) === family) elements.set(one, one);

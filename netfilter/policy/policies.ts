@@ -1,7 +1,7 @@
 /** Policies by whom they select. Pure. */
 import { selects } from "../../platform/label-selector.ts";
 import type { Profile } from "./assemble.ts";
-import type { Direction } from "./names.ts";
+import { type Direction, Letters, nameOf } from "./names.ts";
 import { tierSelection } from "./rules.ts";
 import { namespaceLabels } from "./selection.ts";
 import type { ClusterPolicyObject, NetworkPolicyObject, PolicyNamespace, PolicyPod } from "./types.ts";
@@ -66,14 +66,14 @@ export class PolicyTable {
   /** `pod` absent: one of the namespace that is not known. undefined: nothing is asked. */
   profile(pod: PolicyPod | undefined, namespace: string, direction: Direction): Profile | undefined {
     if (!pod) {
-      const closed = { key: "unknown", admin: [], networkPolicies: [], baseline: [], closed: true } as const;
+      const closed = { name: `np-${Letters[direction]}-unknown`, admin: [], networkPolicies: [], baseline: [], closed: true } as const;
       return this.#mightSelect(namespace, direction) ? closed : undefined;
     }
     const { admin, networkPolicies, baseline: all } = this.selecting(pod, direction);
     const baseline = networkPolicies.length > 0 ? [] : all;
     if (admin.length + networkPolicies.length + baseline.length === 0) return undefined;
-    const key = JSON.stringify([admin, networkPolicies, baseline].map(policies => policies.map(one => one.key)));
-    return { key, admin, networkPolicies, baseline };
+    const keys = [admin, networkPolicies, baseline].map(policies => policies.map(one => one.key));
+    return { name: nameOf(Letters[direction], keys), admin, networkPolicies, baseline };
   }
 
   /** Some pod of the namespace, whatever its labels. */

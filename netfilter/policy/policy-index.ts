@@ -263,11 +263,11 @@ export class PolicyIndex implements PolicySink {
     this.#dirty = false;
     const used = new Set<string>();
     const { objects, counters } = this.#assembler.assemble([...this.#subjects.values()], {
-      pods: (spec, family, port) => {
+      pods: ({ name, spec, family, port }) => {
         used.add(spec.key);
-        return this.#selections.set(this.#selections.ensure(spec), family, port);
+        return this.#selections.set(name, spec, family, port);
       },
-      nodes: (selector, family) => this.#nodes.addresses(selector, family),
+      nodes: ({ name, selector, family }) => this.#nodes.addresses(name, selector, family),
     });
     this.#selections.keepOnly(used);
     for (const set of this.#selections.takeChanged()) if (objects.has(objectKey(set))) objects.set(objectKey(set), set);

@@ -7,12 +7,12 @@ import { comment, type Direction, nameOf, Place } from "./names.ts";
 import { canonical, type NamedPort, ofNamespace, ofNamespaces, type SelectionSpec, setName, setType } from "./selection.ts";
 import type { ClusterPolicyObject, NetworkPolicyObject, PolicyBlock, PolicyPeer, PolicyPort, PolicyProtocol, TierPeer } from "./types.ts";
 
-/** What a chain needs beside itself. */
+/** Sets that a chain needs beside itself, by the names that its rules have for them. */
 export interface Needs {
-  selections: { spec: SelectionSpec; family: IpFamily; port?: NamedPort }[];
+  selections: { name: string; spec: SelectionSpec; family: IpFamily; port?: NamedPort }[];
   /** Address and number of the named port of each pod that is attached here. */
-  local: { family: IpFamily; port: NamedPort }[];
-  nodes: { family: IpFamily; selector: LabelSelector }[];
+  local: { name: string; family: IpFamily; port: NamedPort }[];
+  nodes: { name: string; family: IpFamily; selector: LabelSelector }[];
   /** Sets whose elements are known from the policy alone. */
   blocks: NamedSet[];
 }
@@ -104,16 +104,18 @@ class Compiler implements RuleList {
 
   #selected({ specs }: Peers, family: IpFamily): Match[] {
     return specs.map(spec => {
-      this.needs.selections.push({ spec, family });
-      return [equals(this.#peerAddress(family), `@${setName(spec, family)}`)];
+      const name = setName(spec, family);
+      this.needs.selections.push({ name, spec, family });
+      return [equals(this.#peerAddress(family), `@${name}`)];
     });
   }
 
   /** By address: blocks and nodes. */
   #addressed({ blocks, nodes }: Peers, family: IpFamily): Match[] {
     const matches: Match[] = nodes.map(selector => {
-      this.needs.nodes.push({ family, selector });
-      return [equals(this.#peerAddress(family), `@${nodesName(selector, family)}`)];
+      const name = nameOf(`nodes${family}`, canonical(selector));
+      this.needs.nodes.push({ name, family, selector });
+      return [equals(this.#peerAddress(family), `@${name}`)];
     });
     const ranges = rangesOf(blocks)[family];
     if (isWhole(ranges, family)) return [...matches, [equals(meta("nfproto"), `ipv${family}`)]];
@@ -128,14 +130,16 @@ class Compiler implements RuleList {
   #namedPort(peers: Peers | undefined, port: NamedPort): Match[] {
     return this.#families.flatMap(family => {
       if (this.#direction === "ingress") {
-        const here = portOfAddress(family, port.protocol, localName(port, family));
+        const name = nameOf(`local${family}`, [port.protocol, port.name]);
+        const here = portOfAddress(family, port.protocol, name);
         const from = peers ? [...this.#selected(peers, family), ...this.#addressed(peers, family)] : [[]];
-        if (from.length > 0) this.needs.local.push({ family, port });
+        if (from.length > 0) this.needs.local.push({ name, family, port });
         return from.map(match => [...match, here]);
       }
       const through = (spec: SelectionSpec) => {
-        this.needs.selections.push({ spec, family, port });
-        return portOfAddress(family, port.protocol, setName(spec, family, port));
+        const name = setName(spec, family, port);
+        this.needs.selections.push({ name, spec, family, port });
+        return portOfAddress(family, port.protocol, name);
       };
       if (!peers) return [[through(everyPod)]];
       const addressed = this.#addressed(peers, family);
@@ -182,14 +186,6 @@ export function tierSelection(peer: ClusterPolicyObject["subject"]): SelectionSp
 
 function once(specs: readonly SelectionSpec[]): SelectionSpec[] {
   return [...new Map(specs.map(spec => [spec.key, spec])).values()];
-}
-
-export function localName({ protocol, name }: NamedPort, family: IpFamily): string {
-  return nameOf(`local${family}`, [protocol, name]);
-}
-
-export function nodesName(selector: LabelSelector, family: IpFamily): string {
-  return nameOf(`nodes${family}`, canonical(selector));
 }
 
 function portOfAddress(family: IpFamily, protocol: PolicyProtocol, set: string): Expression {

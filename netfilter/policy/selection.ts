@@ -24,12 +24,8 @@ export interface NamedPort {
   name: string;
 }
 
-export interface Selection {
+interface Stored {
   readonly spec: SelectionSpec;
-  readonly members: ReadonlySet<PodEntry>;
-}
-
-interface Stored extends Selection {
   readonly members: Set<PodEntry>;
   readonly sets: Map<string, { set: NamedSet; family: IpFamily; port: NamedPort | undefined }>;
 }
@@ -58,20 +54,6 @@ export class SelectionTable {
   constructor(pods: PodTable, namespaces: ReadonlyMap<string, PolicyNamespace>) {
     this.#pods = pods;
     this.#namespaces = namespaces;
-  }
-
-  ensure(spec: SelectionSpec): Selection {
-    const known = this.#selections.get(spec.key);
-    if (known) return known;
-    const selection: Stored = { spec, members: new Set(), sets: new Map() };
-    this.#selections.set(spec.key, selection);
-    const all = spec.namespace === undefined ? this.#pods.namespaces() : [spec.namespace];
-    for (const name of all) {
-      if (!this.#looksInto(selection, name)) continue;
-      this.#lookingInto(name).add(selection);
-      for (const entry of this.#pods.ofNamespace(name)) if (selects(spec.pods, entry.pod.labels)) selection.members.add(entry);
-    }
-    return selection;
   }
 
   /** Others were of rules that are no longer in force. */
@@ -118,10 +100,9 @@ export class SelectionTable {
     }
   }
 
-  /** Addresses of the selection; with a port, each with the pod's own number for it. */
-  set({ spec }: Selection, family: IpFamily, port?: NamedPort): NamedSet {
-    const selection = this.#selections.get(spec.key)!;
-    const name = setName(spec, family, port);
+  /** Addresses of those who are selected, under the name that setName() gives; with a port, each with the pod's own number for it. */
+  set(name: string, spec: SelectionSpec, family: IpFamily, port?: NamedPort): NamedSet {
+    const selection = this.#ensure(spec);
     const known = selection.sets.get(name);
     if (known) return known.set;
     const set = makeSet(name, selection, family, port);
@@ -144,7 +125,21 @@ export class SelectionTable {
     return changed;
   }
 
-  #looksInto({ spec }: Selection, namespace: string): boolean {
+  #ensure(spec: SelectionSpec): Stored {
+    const known = this.#selections.get(spec.key);
+    if (known) return known;
+    const selection: Stored = { spec, members: new Set(), sets: new Map() };
+    this.#selections.set(spec.key, selection);
+    const all = spec.namespace === undefined ? this.#pods.namespaces() : [spec.namespace];
+    for (const name of all) {
+      if (!this.#looksInto(selection, name)) continue;
+      this.#lookingInto(name).add(selection);
+      for (const entry of this.#pods.ofNamespace(name)) if (selects(spec.pods, entry.pod.labels)) selection.members.add(entry);
+    }
+    return selection;
+  }
+
+  #looksInto({ spec }: Stored, namespace: string): boolean {
     if (spec.namespace !== undefined) return spec.namespace === namespace;
     return selects(spec.namespaces ?? {}, namespaceLabels(this.#namespaces, namespace));
   }
@@ -163,7 +158,7 @@ export function setName({ key }: SelectionSpec, family: IpFamily, port?: NamedPo
   return port ? nameOf(`ports${family}`, [key, port.protocol, port.name]) : nameOf(`pods${family}`, key);
 }
 
-function makeSet(name: string, { members }: Selection, family: IpFamily, port: NamedPort | undefined): NamedSet {
+function makeSet(name: string, { members }: Stored, family: IpFamily, port: NamedPort | undefined): NamedSet {
   const elements = new Map<string, unknown>();
   for (const { pod, addresses } of members) addElements(elements, addresses, pod.ports, family, port);
   return { ...Place, kind: "set", name, type: setType(family, port !== undefined), elements };
