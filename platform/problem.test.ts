@@ -5,7 +5,9 @@ import { Reasons } from "./problem.ts";
 
 test("a reason is a word as Kubernetes' conditions have them, there once, and given somewhere", () => {
   const root = join(import.meta.dirname, "..");
-  const sources = ["agent", "bgpd", "cni", "config"].flatMap(folder => globSync(`${folder}/**/*.ts`, { cwd: root }));
+  const sources = ["agent", "bgpd", "cni", "config", "netfilter", "overlay"].flatMap(folder =>
+    globSync(`${folder}/**/*.ts`, { cwd: root }),
+  );
   const text = sources
     .filter(name => !name.endsWith(".test.ts"))
     .map(name => readFileSync(join(root, name), "utf8"))
