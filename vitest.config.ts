@@ -6,6 +6,7 @@ export default defineConfig({
   test: {
     include: ["**/*.test.ts"],
     exclude: ["node_modules/**", "build/**"],
+    globalSetup: ["./test/setup.ts"],
     pool: "forks",
     maxWorkers: 2,
     testTimeout: 30_000,

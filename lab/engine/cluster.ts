@@ -4,11 +4,11 @@
  */
 import { copyFileSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { makeImage } from "../../deploy/image.ts";
 import { manifest } from "../../deploy/manifests.ts";
 import { kubeconfig } from "../kubernetes/configuration.ts";
 import { ApiServerAccess } from "../kubernetes/control-plane.ts";
 import { listGroups, removeGroups } from "../kubernetes/groups.ts";
+import { placeImage } from "../kubernetes/kept.ts";
 import { KubernetesNode } from "../kubernetes/node.ts";
 import { missingCluster } from "../kubernetes/programs.ts";
 import { makeToolsImage, webServer } from "../kubernetes/tools-image.ts";
@@ -46,7 +46,7 @@ export async function makeImages(id: string): Promise<string[]> {
   const folder = join(dataFolder(id), "images");
   mkdirSync(folder, { recursive: true });
   const podlane = join(folder, "podlane.tar");
-  await makeImage(podlane, false);
+  await placeImage(podlane);
   return [podlane, makeToolsImage(folder)];
 }
 

@@ -7,6 +7,7 @@ import { existsSync, globSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { missingGroups } from "./groups.ts";
+import { keptFolder } from "./kept.ts";
 
 const names = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"];
 const DEBIAN_PLUGINS = "/usr/lib/cni";
@@ -34,8 +35,15 @@ export function missingCluster(): string | undefined {
 export function programsFolder(folder: string): string {
   const found = folderOfAll();
   if (found !== undefined) return found;
-  if (!existsSync(join(folder, names[0]))) execFileSync(packed(), [folder]);
-  return folder;
+  return unpackPrograms(folder);
+}
+
+/** Those that are packed beside the repository, into `folder`, or where they are kept. Returns the folder. */
+export function unpackPrograms(folder: string): string {
+  const target = keptFolder === undefined ? folder : join(keptFolder, "programs");
+  // Others may be at it: the last that is unpacked says that all are.
+  if (!existsSync(join(target, names.at(-1)!))) execFileSync(packed(), [target]);
+  return target;
 }
 
 /** The reference plugins that a node has beside podlane's. */

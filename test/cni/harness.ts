@@ -7,8 +7,9 @@ import fs from "node:fs";
 import http from "node:http";
 import os from "node:os";
 import path from "node:path";
-import { buildPlugin } from "../../cni/plugin/build.ts";
+import { buildPlugin, pluginFiles } from "../../cni/plugin/build.ts";
 import type { AttachmentView, AttachProblem, PodPlan } from "../../cni/types.ts";
+import { keptFolder } from "../../lab/kubernetes/kept.ts";
 
 const repository = path.resolve(import.meta.dirname, "../..");
 export const node = path.join(repository, "node_modules/.bin/node");
@@ -34,6 +35,17 @@ export interface Outcome {
 }
 
 let counter = 0;
+
+/** Compiles it once for all tests of a run. */
+function install(directory: string, kind: "cc" | "node"): string {
+  if (kind === "node" || keptFolder === undefined) return buildPlugin(directory, kind);
+  const kept = path.join(keptFolder, "plugin");
+  const [name] = pluginFiles;
+  if (!fs.existsSync(path.join(kept, name))) buildPlugin(kept, kind);
+  fs.mkdirSync(directory, { recursive: true });
+  fs.copyFileSync(path.join(kept, name), path.join(directory, name));
+  return path.join(directory, name);
+}
 
 export function requireRoot(): void {
   if (process.getuid?.() !== 0) throw new Error("these tests make network namespaces and need root");
@@ -65,7 +77,7 @@ export class TestNode {
 
   constructor(plan: Partial<PodPlan> = {}, kind: "cc" | "node" = "cc") {
     this.plan = { ...defaultPlan, ...plan };
-    this.plugin = buildPlugin(path.join(this.directory, "bin"), kind);
+    this.plugin = install(path.join(this.directory, "bin"), kind);
     ip("netns", "add", this.id);
     this.exec("ip", "link", "set", "lo", "up");
   }

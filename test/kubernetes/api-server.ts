@@ -2,7 +2,7 @@
  * A real kube-apiserver with its etcd on loopback, for tests: started in a temporary folder on free ports, gone without a trace after stop().
  * Binaries come from where the ecosystem looks: $KUBEBUILDER_ASSETS, else ../shared/kubernetes beside the repository.
  */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, openSync, readFileSync } from "node:fs";
@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Credentials } from "../../kubernetes/credentials.ts";
 import { type Answer, answerOf, contentType } from "../../lab/kubernetes/answer.ts";
+import { unpackPrograms } from "../../lab/kubernetes/programs.ts";
 import { sharedFile } from "../shared.ts";
 
 const packed = sharedFile("kubernetes", "unpack");
@@ -58,7 +59,7 @@ export async function startApiServer({ watchCache = false, dualStack = false, to
     await rm(folder, { recursive: true, force: true });
   };
   try {
-    const assets = process.env.KUBEBUILDER_ASSETS ?? unpack(folder);
+    const assets = process.env.KUBEBUILDER_ASSETS ?? unpackPrograms(join(folder, "bin"));
     const [client, peer, secure] = await freePorts(3);
     await writeCredentials(folder, tokens);
     const startEtcd = () => children.push(run(folder, join(assets, "etcd"), etcdFlags(folder, client, peer)));
@@ -92,12 +93,6 @@ export async function startApiServer({ watchCache = false, dualStack = false, to
     await stop();
     throw error;
   }
-}
-
-function unpack(folder: string): string {
-  const assets = join(folder, "bin");
-  execFileSync(packed.path, [assets]);
-  return assets;
 }
 
 async function freePorts(count: number): Promise<number[]> {

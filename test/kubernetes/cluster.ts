@@ -7,9 +7,9 @@ import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wri
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildPlugin } from "../../cni/plugin/build.ts";
-import { makeImage } from "../../deploy/image.ts";
 import { type ApiServerAccess, startControlPlane } from "../../lab/kubernetes/control-plane.ts";
 import { listGroups, removeGroups } from "../../lab/kubernetes/groups.ts";
+import { placeImage } from "../../lab/kubernetes/kept.ts";
 import { type Daemon, Machine } from "../../lab/kubernetes/machine.ts";
 import { KubernetesNode } from "../../lab/kubernetes/node.ts";
 import { programsFolder } from "../../lab/kubernetes/programs.ts";
@@ -68,7 +68,7 @@ export class Cluster {
     const folder = mkdtempSync(join(tmpdir(), "podlane-image-"));
     try {
       const image = join(folder, "podlane.tar");
-      await makeImage(image, false);
+      await placeImage(image);
       return await Cluster.start(count, { network: "none", images: [image] });
     } finally {
       rmSync(folder, { recursive: true, force: true });
