@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { Socket } from "node:net";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { beforeEach, describe, expect, it, type TestContext, vi } from "vitest";
 import type { NeighborConfig } from "../../bgpd/config.ts";
 import { MessageType } from "../../bgpd/message/header.ts";
 import { KEEPALIVE } from "../../bgpd/message/keepalive.ts";
@@ -18,11 +18,8 @@ import { missing, type Neighbour, startBird, startFrr, startGobgp, startOpenbgpd
 import { TestNetwork } from "../network.ts";
 
 const noRoot = process.getuid?.() === 0 ? undefined : "network namespaces need root";
-const cleanups: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+/** A test that runs, and what ends with it, the last first: tests run beside each other here, since most of their time they wait for timers. */
+type Ends = Pick<TestContext, "onTestFinished">;
 
 const US = "10.0.0.1";
 const THEM = "10.0.0.2";
@@ -30,9 +27,9 @@ const LL_US = "fe80::a";
 const LL_THEM = "fe80::b";
 
 /** Our namespace and the neighbour's on one cable. */
-function cable(): { network: TestNetwork; us: string; them: string } {
+function cable(ends: Ends): { network: TestNetwork; us: string; them: string } {
   const network = new TestNetwork();
-  cleanups.push(() => network.dispose());
+  ends.onTestFinished(() => network.dispose());
   const us = network.namespace("us");
   const them = network.namespace("them");
   network.link(
@@ -50,7 +47,7 @@ interface Ours {
 }
 
 /** Our side: AS 65001 with one neighbour, which is AS 65002 unless the test says otherwise. */
-function speaker(network: TestNetwork, namespace: string, change: Partial<NeighborConfig> = {}): Ours {
+function speaker(ends: Ends, network: TestNetwork, namespace: string, change: Partial<NeighborConfig> = {}): Ours {
   const netns = network.path(namespace);
   const config = neighborConfig({ address: THEM, remoteAsn: 65002, connectRetryTime: 1, holdTime: 9, ...change });
   const log = new MemoryLog();
@@ -63,8 +60,8 @@ function speaker(network: TestNetwork, namespace: string, change: Partial<Neighb
   bgp.setNeighbors([{ config, localAsn: 65001, session }]);
   bgp.start();
   expect(bgp.problems()).toEqual([]);
-  cleanups.push(() => bgp.close());
-  cleanups.push(() => session.stop());
+  ends.onTestFinished(() => bgp.close());
+  ends.onTestFinished(() => session.stop());
   session.start();
   return { session, events, log, bgp };
 }
@@ -156,20 +153,20 @@ const openbgpd: Daemon = {
     ),
 };
 
-async function run(daemon: Daemon, namespace: string, want: Want = {}): Promise<Neighbour> {
+async function run(ends: Ends, daemon: Daemon, namespace: string, want: Want = {}): Promise<Neighbour> {
   const neighbour = await daemon.start(namespace, want);
-  cleanups.push(() => neighbour.stop());
+  ends.onTestFinished(() => neighbour.stop());
   return neighbour;
 }
 
 for (const daemon of [frr, bird, gobgp, openbgpd]) {
-  describe(`with ${daemon.name}`, () => {
+  describe(`with ${daemon.name}`, { concurrent: true }, () => {
     beforeEach(({ skip }) => need(skip, missing(daemon.name)));
 
-    it("we connect, it is passive", async () => {
-      const { network, us, them } = cable();
-      await run(daemon, them, { passive: true });
-      const ours = speaker(network, us);
+    it("we connect, it is passive", async ends => {
+      const { network, us, them } = cable(ends);
+      await run(ends, daemon, them, { passive: true });
+      const ours = speaker(ends, network, us);
       await up(ours);
       expect(ours.session.snapshot().negotiated).toMatchObject({
         remoteAsn: 65002,
@@ -183,18 +180,18 @@ for (const daemon of [frr, bird, gobgp, openbgpd]) {
       });
     });
 
-    it("it connects, we are passive", async () => {
-      const { network, us, them } = cable();
-      const ours = speaker(network, us, { passive: true });
-      await run(daemon, them);
+    it("it connects, we are passive", async ends => {
+      const { network, us, them } = cable(ends);
+      const ours = speaker(ends, network, us, { passive: true });
+      await run(ends, daemon, them);
       await up(ours);
       expect(ours.session.snapshot()).toMatchObject({ negotiated: { localPort: 179 }, counters: { connectAttempts: 0 } });
     });
 
-    it("both connect: one stable session", async () => {
-      const { network, us, them } = cable();
-      const ours = speaker(network, us, { holdTime: 3 });
-      await run(daemon, them);
+    it("both connect: one stable session", async ends => {
+      const { network, us, them } = cable(ends);
+      const ours = speaker(ends, network, us, { holdTime: 3 });
+      await run(ends, daemon, them);
       await up(ours);
       const before = ours.session.snapshot().counters;
       // Two keepalives later nothing has moved.
@@ -202,10 +199,10 @@ for (const daemon of [frr, bird, gobgp, openbgpd]) {
       expect(ours.session.snapshot()).toMatchObject({ state: "Established", counters: { establishedCount: before.establishedCount } });
     });
 
-    it("it has another AS than configured: we send 2/2 and say so", async () => {
-      const { network, us, them } = cable();
-      await run(daemon, them, { asn: 65009 });
-      const { session } = speaker(network, us);
+    it("it has another AS than configured: we send 2/2 and say so", async ends => {
+      const { network, us, them } = cable(ends);
+      await run(ends, daemon, them, { asn: 65009 });
+      const { session } = speaker(ends, network, us);
       const words = "sent OPEN Message Error/Bad Peer AS: the neighbour is AS 65009; configured is 65002";
       await until(() =>
         expect(session.snapshot().lastDown).toMatchObject({ text: words, notification: { code: 2, subcode: 2, direction: "sent" } }),
@@ -213,19 +210,19 @@ for (const daemon of [frr, bird, gobgp, openbgpd]) {
       expect(session.snapshot().counters.establishedCount).toBe(0);
     });
 
-    it("it expects another AS of us: we hear 2/2 and say so", async () => {
-      const { network, us, them } = cable();
-      await run(daemon, them, { remoteAsn: 65008 });
-      const { session } = speaker(network, us);
+    it("it expects another AS of us: we hear 2/2 and say so", async ends => {
+      const { network, us, them } = cable(ends);
+      await run(ends, daemon, them, { remoteAsn: 65008 });
+      const { session } = speaker(ends, network, us);
       const words = /^neighbour sent OPEN Message Error\/Bad Peer AS/;
       await until(() => expect(session.snapshot().lastDown?.text).toMatch(words));
       expect(session.snapshot().lastDown?.notification).toMatchObject({ code: 2, subcode: 2, direction: "received" });
     });
 
-    it("it falls silent: the hold timer expires, and the session comes back", async () => {
-      const { network, us, them } = cable();
-      const neighbour = await run(daemon, them, { passive: true });
-      const ours = speaker(network, us, { holdTime: 3 });
+    it("it falls silent: the hold timer expires, and the session comes back", async ends => {
+      const { network, us, them } = cable(ends);
+      const neighbour = await run(ends, daemon, them, { passive: true });
+      const ours = speaker(ends, network, us, { holdTime: 3 });
       await up(ours);
       neighbour.freeze();
       await until(() => expect(ours.events.downs.map(down => down.text)).toEqual(["hold timer expired: nothing received for 3 s"]));
@@ -233,10 +230,10 @@ for (const daemon of [frr, bird, gobgp, openbgpd]) {
       await until(() => expect(ours.session.snapshot()).toMatchObject({ state: "Established", counters: { establishedCount: 2 } }), 25_000);
     });
 
-    it("it hears why we stop", async () => {
-      const { network, us, them } = cable();
-      const neighbour = await run(daemon, them, { passive: true });
-      const ours = speaker(network, us);
+    it("it hears why we stop", async ends => {
+      const { network, us, them } = cable(ends);
+      const neighbour = await run(ends, daemon, them, { passive: true });
+      const ours = speaker(ends, network, us);
       await up(ours);
       await ours.session.stop({ subcode: 2, message: "rack move" });
       const { show, text } = {
@@ -252,40 +249,40 @@ for (const daemon of [frr, bird, gobgp, openbgpd]) {
 }
 
 for (const daemon of [frr, bird, gobgp]) {
-  it(`TCP MD5 with ${daemon.name}, both directions`, async ({ skip }) => {
-    need(skip, missing(daemon.name));
+  it.concurrent(`TCP MD5 with ${daemon.name}, both directions`, async ends => {
+    need(ends.skip, missing(daemon.name));
     for (const passive of [true, false]) {
-      const { network, us, them } = cable();
-      await run(daemon, them, { passive, password: "s3cret" });
-      await up(speaker(network, us, { passive: !passive, password: "s3cret" }));
+      const { network, us, them } = cable(ends);
+      await run(ends, daemon, them, { passive, password: "s3cret" });
+      await up(speaker(ends, network, us, { passive: !passive, password: "s3cret" }));
     }
   });
 }
 
 for (const daemon of [frr, bird, openbgpd]) {
-  it(`GTSM with ${daemon.name}, both directions`, async ({ skip }) => {
-    need(skip, missing(daemon.name));
+  it.concurrent(`GTSM with ${daemon.name}, both directions`, async ends => {
+    need(ends.skip, missing(daemon.name));
     for (const passive of [true, false]) {
-      const { network, us, them } = cable();
-      await run(daemon, them, { passive, gtsm: true });
-      await up(speaker(network, us, { passive: !passive, ttlSecurity: 1 }));
+      const { network, us, them } = cable(ends);
+      await run(ends, daemon, them, { passive, gtsm: true });
+      await up(speaker(ends, network, us, { passive: !passive, ttlSecurity: 1 }));
     }
   });
 }
 
-it("link-local addresses with BIRD, both directions", async ({ skip }) => {
-  need(skip, missing("bird"));
+it.concurrent("link-local addresses with BIRD, both directions", async ends => {
+  need(ends.skip, missing("bird"));
   for (const passive of [true, false]) {
-    const { us, them } = cable();
+    const { us, them } = cable(ends);
     const config = `router id ${THEM}; protocol device {}
       protocol bgp peer1 { local ${LL_THEM} as 65002; neighbor ${LL_US}%eth0 as 65001; connect delay time 1; error wait time 1,2;
         ${passive ? "passive on;" : ""} ipv6 { import all; export none; }; }`;
     const neighbour = await startBird(them, config);
-    cleanups.push(() => neighbour.stop());
+    ends.onTestFinished(() => neighbour.stop());
     const ours = neighborConfig({ address: LL_THEM, interface: "eth0", passive: !passive, connectRetryTime: 1, remoteAsn: 65002 });
     const script = join(import.meta.dirname, "session-process.ts");
     const child = spawn("ip", ["netns", "exec", us, process.execPath, script, JSON.stringify(ours)], { stdio: ["ignore", "pipe", "pipe"] });
-    cleanups.push(() => child.kill());
+    ends.onTestFinished(() => void child.kill());
     let printed = "";
     for (const stream of [child.stdout, child.stderr]) stream.on("data", chunk => (printed += chunk));
     await until(() => expect(printed).toContain('"Established"'));
@@ -293,13 +290,13 @@ it("link-local addresses with BIRD, both directions", async ({ skip }) => {
   }
 });
 
-describe("routers and cables", () => {
+describe("routers and cables", { concurrent: true }, () => {
   beforeEach(({ skip }) => need(skip, noRoot));
 
   /** us - router - them, two hops apart. */
-  function routed(): { network: TestNetwork; us: string; them: string } {
+  function routed(ends: Ends): { network: TestNetwork; us: string; them: string } {
     const network = new TestNetwork();
-    cleanups.push(() => network.dispose());
+    ends.onTestFinished(() => network.dispose());
     const [us, router, them] = ["us", "router", "them"].map(label => network.namespace(label));
     network.link(
       { namespace: us, device: "eth0", addresses: ["10.1.0.1/24"] },
@@ -315,41 +312,41 @@ describe("routers and cables", () => {
     return { network, us, them };
   }
 
-  function two(net: ReturnType<typeof routed>, change: Partial<NeighborConfig>): { a: Ours; b: Ours } {
-    const b = speaker(net.network, net.them, { address: "10.1.0.1", remoteAsn: "internal", passive: true, ...change });
-    const a = speaker(net.network, net.us, { address: "10.2.0.1", remoteAsn: "internal", ...change });
+  function two(ends: Ends, net: ReturnType<typeof routed>, change: Partial<NeighborConfig>): { a: Ours; b: Ours } {
+    const b = speaker(ends, net.network, net.them, { address: "10.1.0.1", remoteAsn: "internal", passive: true, ...change });
+    const a = speaker(ends, net.network, net.us, { address: "10.2.0.1", remoteAsn: "internal", ...change });
     return { a, b };
   }
 
   // Both are built by speaker() with one AS and one identifier, which OPEN refuses (RFC 6286): that both hear so is the proof that OPENs crossed.
   const crossed = ({ a }: { a: Ours }) => until(() => expect(a.session.snapshot().lastDown?.text).toMatch(/Bad BGP Identifier/));
 
-  it("GTSM trusts as many hops as configured", async () => {
-    await crossed(two(routed(), { ttlSecurity: 2 }));
+  it("GTSM trusts as many hops as configured", async ends => {
+    await crossed(two(ends, routed(ends), { ttlSecurity: 2 }));
   });
 
-  it("GTSM drops what comes from further away", async () => {
-    const { a, b } = two(routed(), { ttlSecurity: 1 });
+  it("GTSM drops what comes from further away", async ends => {
+    const { a, b } = two(ends, routed(ends), { ttlSecurity: 1 });
     await until(() => expect(b.session.snapshot().reason).toMatch(/with a TTL below 255/));
     expect([a.session.snapshot().counters.messagesIn.open, b.session.snapshot().counters.messagesIn.open]).toEqual([0, 0]);
   });
 
-  it("an external neighbour behind a router needs multihop", async () => {
-    const direct = two(routed(), { remoteAsn: "external", connectRetryTime: 2 });
+  it("an external neighbour behind a router needs multihop", async ends => {
+    const direct = two(ends, routed(ends), { remoteAsn: "external", connectRetryTime: 2 });
     await until(() => expect(direct.a.session.snapshot().reason).toMatch(/no route|no answer to the TCP connection/));
-    const multihop = two(routed(), { remoteAsn: "external", multihop: 2 });
+    const multihop = two(ends, routed(ends), { remoteAsn: "external", multihop: 2 });
     await until(() => expect(multihop.a.session.snapshot().lastDown?.text).toMatch(/Bad Peer AS/));
   });
 
-  it("says that there is no route", async () => {
-    const { network, us } = cable();
-    const { session } = speaker(network, us, { address: "192.0.2.1", multihop: 5 });
+  it("says that there is no route", async ends => {
+    const { network, us } = cable(ends);
+    const { session } = speaker(ends, network, us, { address: "192.0.2.1", multihop: 5 });
     await until(() => expect(session.snapshot().lastDown?.text).toBe("no route to 192.0.2.1 port 179: this node's table has none"));
   });
 
-  it("a neighbour that lost power and connects again replaces its dead session at once", async () => {
-    const { network, us, them } = cable();
-    const ours = speaker(network, us, { passive: true, holdTime: 90 });
+  it("a neighbour that lost power and connects again replaces its dead session at once", async ends => {
+    const { network, us, them } = cable(ends);
+    const ours = speaker(ends, network, us, { passive: true, holdTime: 90 });
     const open = encodeOpen({
       asn: 65002,
       holdTime: 90,
@@ -361,7 +358,7 @@ describe("routers and cables", () => {
       const socket = new Socket({ fd: openTcpSocket({ netns: network.path(them), family: 4 }) }).connect({ host: US, port: 179 });
       socket.on("data", (chunk: Buffer) => chunks.push(chunk));
       socket.on("error", () => {});
-      cleanups.push(() => socket.destroy());
+      ends.onTestFinished(() => void socket.destroy());
       return { socket, octets: () => Buffer.concat(chunks) };
     };
     const first = dial();
