@@ -11,7 +11,7 @@ import type { PeersView, ProblemsView, ReloadView, RoutesView, StatusView } from
 import { Pair, type RunningAgent } from "./testing/agents.ts";
 
 const missing = process.platform !== "linux" || process.getuid?.() !== 0 ? "network namespaces need root on Linux" : undefined;
-const within = { timeout: 20_000, interval: 100 };
+const within = { timeout: 60_000, interval: 100 };
 
 let pair: Pair;
 beforeEach(ctx => {
@@ -47,6 +47,11 @@ describe("two agents", () => {
     expect(explanation).toMatchObject({ matched: "10.244.2.0/24", kernel: { installed: true } });
     expect((await pair.podlane(0, "explain", "10.244.1.0/24")).stdout).toMatch(/sent to +✓ node2/);
     expect((await pair.ask<NodePlan>(0, "plan"))!.speaker!.networks).toHaveLength(1);
+    // What the other tests ask of the agent itself.
+    for (const look of ["peers", "problems", "status"]) {
+      const { stdout } = await pair.podlane(0, look, "--json");
+      expect(Object.keys(JSON.parse(stdout)), look).toEqual(Object.keys((await pair.ask<object>(0, look))!));
+    }
     for (const agent of agents) expect(agent.noise).toEqual([]);
   });
 

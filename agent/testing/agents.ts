@@ -2,8 +2,10 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { loadPlan, planPath } from "../saved-plan.ts";
 
 /** $PODLANE_MAIN: the bundle, for the same tests. */
@@ -26,6 +28,9 @@ export interface Answer {
 }
 
 let made = 0;
+
+/** Commands that print what the path of their name answers, as it is. */
+const looks = new Set(["peers", "problems", "status"]);
 
 /** Two namespaces joined by a veth pair: 192.0.2.1 in the first, 192.0.2.2 in the second. */
 export class Pair {
@@ -79,8 +84,9 @@ export class Pair {
     return podlane(this.#main, ...words, "--socket", this.socket(at));
   }
 
-  /** The JSON that `podlane … --json` prints; undefined while the agent does not answer. */
+  /** The JSON that `podlane … --json` prints; undefined while the agent does not answer. What tests look at ten times a second is asked without the program. */
   async ask<View>(at: 0 | 1, ...words: string[]): Promise<View | undefined> {
+    if (words.length === 1 && looks.has(words[0])) return askAgent<View>(this.socket(at), `/v1/${words[0]}`);
     const { status, stdout } = await this.podlane(at, ...words, "--json");
     return status === 0 ? JSON.parse(stdout) : undefined;
   }
@@ -124,6 +130,19 @@ export function startAgent(netns: string, options: readonly string[], env: Recor
   });
   const ended = once(child, "close").then(([code, signal]) => code ?? signal);
   return { process: child, log, noise, ended };
+}
+
+/** What the agent answers to a GET; undefined while it does not. */
+export async function askAgent<View>(socketPath: string, path: string): Promise<View | undefined> {
+  try {
+    // On a connection of its own, as each call of the program has: one that is kept would hold up an agent that ends.
+    const asked = request({ socketPath, path, agent: false }).end();
+    const [answer] = await once(asked, "response");
+    const body = await text(answer);
+    return answer.statusCode === 200 ? JSON.parse(body) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 async function podlane(main: string, ...words: string[]): Promise<Answer> {

@@ -2,11 +2,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { ip, type RunningAgent, startAgent } from "./agents.ts";
+import { askAgent, ip, type RunningAgent, startAgent } from "./agents.ts";
 
 let made = 0;
 
@@ -44,15 +43,8 @@ export class Fleet {
   }
 
   /** What the agent answers; undefined while it does not. */
-  async ask<View>(number: number, path: string): Promise<View | undefined> {
-    try {
-      const asked = request({ socketPath: this.#socket(number), path }).end();
-      const [answer] = await once(asked, "response");
-      const body = await text(answer);
-      return answer.statusCode === 200 ? JSON.parse(body) : undefined;
-    } catch {
-      return undefined;
-    }
+  ask<View>(number: number, path: string): Promise<View | undefined> {
+    return askAgent<View>(this.#socket(number), path);
   }
 
   /** Pings from one node's loopback to another's, a hundred in a second. */
