@@ -9,7 +9,8 @@ export default defineConfig({
     globalSetup: ["./test/setup.ts"],
     pool: "forks",
     maxWorkers: 2,
-    testTimeout: 30_000,
+    // Beside a cluster on two processors all takes many times as long as alone; who waits, waits for a condition.
+    testTimeout: 120_000,
     hookTimeout: 60_000,
     sequence: { sequencer: LongestFirst },
     // The programs that tests start, agents most of all, spend more than half of their start on compiling what has not changed.

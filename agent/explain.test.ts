@@ -5,7 +5,7 @@ import type { Explanation } from "../bgpd/snapshot.ts";
 import { Pair } from "./testing/agents.ts";
 
 const missing = process.platform !== "linux" || process.getuid?.() !== 0 ? "network namespaces need root on Linux" : undefined;
-const within = { timeout: 20_000, interval: 100 };
+const within = { timeout: 60_000, interval: 100 };
 
 const families = [
   {

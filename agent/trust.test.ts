@@ -9,7 +9,7 @@ import type { PeersView, ProblemsView, RoutesView } from "./api/views.ts";
 import { Pair } from "./testing/agents.ts";
 
 const missing = process.platform !== "linux" || process.getuid?.() !== 0 ? "network namespaces need root on Linux" : undefined;
-const within = { timeout: 20_000, interval: 100 };
+const within = { timeout: 60_000, interval: 100 };
 
 let pair: Pair;
 beforeEach(ctx => {

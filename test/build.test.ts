@@ -73,7 +73,7 @@ describe("the agent", () => {
     try {
       pair.start(0, ["--metrics-listen", "127.0.0.1:9479"]);
       pair.start(1);
-      const within = { timeout: 20_000, interval: 100 };
+      const within = { timeout: 60_000, interval: 100 };
       await expect.poll(() => pair.kernelRoutes(1), within).toContain("10.244.1.0/24");
       expect(await pair.ask(0, "status")).toMatchObject({ node: "node1", attachments: 0 });
       const ask = `fetch("http://127.0.0.1:9479/metrics").then(answer => answer.text()).then(console.log)`;

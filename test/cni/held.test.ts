@@ -7,7 +7,7 @@ import { Pair } from "../../agent/testing/agents.ts";
 import { buildPlugin } from "../../cni/plugin/build.ts";
 import { inNetns, pings, requireRoot, runPlugin } from "./harness.ts";
 
-const within = { timeout: 20_000, interval: 100 };
+const within = { timeout: 60_000, interval: 100 };
 
 let pair: Pair;
 let made: string[];

@@ -9,7 +9,7 @@ import { certificates } from "../../agent/metrics/testing.ts";
 import { Pair } from "../../agent/testing/agents.ts";
 
 const missing = process.platform !== "linux" || process.getuid?.() !== 0 ? "network namespaces need root on Linux" : undefined;
-const within = { timeout: 20_000, interval: 100 };
+const within = { timeout: 60_000, interval: 100 };
 const PORT = 9479;
 
 let pair: Pair;
