@@ -39,7 +39,7 @@ const parts: { [Name in keyof Wanted]: (lab: Lab, machine: MachinePlan, wanted: 
   },
   kernel: async (lab, machine, wanted) => {
     const routes = await lab.kernelRoutes(machine);
-    return wanted.flatMap(({ prefix, via, paths }) => unmetRoute(machine.name, routes, prefix, via, paths));
+    return wanted.flatMap(route => unmetRoute(machine.name, routes, route));
   },
   noKernel: async (lab, machine, wanted) => {
     const known = new Set((await lab.kernelRoutes(machine)).map(({ prefix }) => prefix));
@@ -61,13 +61,16 @@ function unmetSessions(
 }
 
 /** Routes of a dead link do not count: the kernel keeps them, and no packet takes them. */
-function unmetRoute(name: string, routes: KernelRoute[], prefix: string, via: string[] | undefined, paths: number | undefined): string[] {
+function unmetRoute(name: string, routes: KernelRoute[], { prefix, via, paths, dev }: Wanted["kernel"][number]): string[] {
   const route = routes.find(each => each.prefix === prefix);
   if (route === undefined) return [`${name}'s kernel has no route to ${prefix}`];
   const hops = route.hops.filter(hop => !hop.down);
   const problems: string[] = [];
   if (paths !== undefined && hops.length !== paths)
     problems.push(`${name}'s kernel has ${hops.length} next hops to ${prefix}, not ${paths}`);
+  const devices = [...new Set(hops.map(hop => hop.dev))];
+  if (dev !== undefined && devices.join() !== dev)
+    problems.push(`${name}'s kernel goes to ${prefix} by ${devices.join(", ")}, not by ${dev}`);
   const gateways = hops.map(hop => hop.via ?? hop.dev).sort();
   if (via !== undefined && gateways.join() !== [...via].sort().join()) {
     problems.push(`${name}'s kernel goes to ${prefix} via ${gateways.join(", ") || "nobody"}, not via ${via.join(", ")}`);

@@ -5,6 +5,7 @@ import { controlOf, silentPods } from "./engine/cluster.ts";
 import type { Lab, Progress } from "./engine/lab.ts";
 import type { PathView, SessionView } from "./engine/router-types.ts";
 import { until } from "./engine/system.ts";
+import { describeCarried, watchCarriage } from "./probe/carriage.ts";
 import { describeEnding, type Ending, judgeEnding, traceEnding } from "./probe/death.ts";
 import { type Cell, pingMatrix, pingOnce } from "./probe/matrix.ts";
 import { type Hop, tracePath } from "./probe/path.ts";
@@ -12,7 +13,7 @@ import { type Answers, askService, judgeAnswers } from "./probe/reach.ts";
 import { type Picture, pictureOf } from "./show/picture.ts";
 import { drawSvg } from "./show/svg.ts";
 import { isRouter } from "./topology/plan.ts";
-import type { Death, Reach } from "./topology/schema.ts";
+import type { Carriage, Death, Reach } from "./topology/schema.ts";
 
 export interface Inspection {
   lab: string;
@@ -32,7 +33,7 @@ const DEFAULT_BOUND = 60;
 export async function awaitChecks(lab: Lab, progress: Progress, abort?: AbortSignal): Promise<void> {
   const { checks } = lab.plan.topology;
   if (checks === undefined) return;
-  const { pods: _pods, ping = [], reach = [], dies = [], within = DEFAULT_BOUND, ...condition } = checks;
+  const { pods: _pods, ping = [], reach = [], dies = [], carried = [], within = DEFAULT_BOUND, ...condition } = checks;
   if (Object.keys(condition).length > 0) {
     await progress.step(`${Object.keys(condition).join(", ")} as the topology says`, async () => {
       await awaitCondition(lab, condition, within, { abort });
@@ -57,6 +58,7 @@ export async function awaitChecks(lab: Lab, progress: Progress, abort?: AbortSig
   if (controlOf(lab.plan)) await awaitDeployment(lab, progress, within, abort);
   for (const each of reach) await awaitReach(lab, each, progress, within, abort);
   for (const each of dies) await awaitEnding(lab, each, progress, within, abort);
+  for (const each of carried) await awaitCarriage(lab, each, progress, within, abort);
 }
 
 async function awaitReach(lab: Lab, wanted: Reach, progress: Progress, within: number, abort?: AbortSignal): Promise<void> {
@@ -93,6 +95,13 @@ async function awaitEnding(lab: Lab, wanted: Death, progress: Progress, within: 
       if (!well) throw new Error(`after ${within} s still:\n${[...wrong(), ...told].join("\n")}`);
     }
     detail([...new Set(told)].join("; "));
+  });
+}
+
+async function awaitCarriage(lab: Lab, wanted: Carriage, progress: Progress, within: number, abort?: AbortSignal): Promise<void> {
+  const { from, to, as } = wanted;
+  await progress.step(`${from} reaches ${to.join(", ")} ${as === "plain" ? "by plain packets" : "through VXLAN"}`, async detail => {
+    detail(describeCarried(await watchCarriage(lab, wanted, within, abort)));
   });
 }
 

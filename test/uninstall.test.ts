@@ -221,3 +221,22 @@ test("an agent that holds the state directory and is not the one asked is named"
   expect([status, stderr]).toEqual([1, expect.stringContaining(`the agent with process id ${agent.process.pid}`)]);
   expect(existsSync(join(pair.folder, "net.d/10-podlane.conflist"))).toBe(true);
 });
+
+test("tunnels to other nodes go with their entries, also when their agent was killed", async () => {
+  const before = await settled();
+  const podNetwork = {
+    apiVersion: "podlane.io/v1alpha1",
+    kind: "PodNetwork",
+    metadata: { name: "all" },
+    spec: { nodeSelector: {}, overlay: "Always" },
+  };
+  pair.write("overlay.yaml", JSON.stringify(podNetwork));
+  const agent = await serving();
+  await expect.poll(() => inside("ip", "route", "show", "10.244.2.0/24"), within).toContain("dev podlane.vx4");
+  agent.process.kill("SIGKILL");
+  await agent.ended;
+  expect(inside("ip", "route", "show", "10.244.2.0/24")).toContain("dev podlane.vx4");
+  const { removals } = report();
+  expect(removals).toContainEqual({ what: "link", name: "podlane.vx4", change: "removed" });
+  expect(everything()).toEqual(before);
+});

@@ -75,9 +75,13 @@ export async function makeLinks(plan: LabPlan, options?: RunOptions): Promise<vo
       lines(namespaceOf(attachment.machine)).push(...addressLines(attachment.interface, attachment.addresses));
     }
   }
-  for (const machine of plan.machines.filter(({ kind }) => kind === "host")) lines(machine.namespace).push(...defaultRoutes(plan, machine));
+  for (const machine of plan.machines.filter(hasDefaultRoutes)) lines(machine.namespace).push(...defaultRoutes(plan, machine));
   await ipBatch(undefined, root, options);
   await Promise.all([...within].map(([namespace, batch]) => ipBatch(namespace, batch, options)));
+}
+
+function hasDefaultRoutes(machine: MachinePlan): boolean {
+  return machine.kind === "host" || (machine.kind === "node" && machine.defaultRoutes);
 }
 
 /** To the first router on a link of the machine's. */
@@ -119,7 +123,7 @@ async function devices(namespace: string): Promise<string[]> {
   return links.map(link => link.ifname).filter(name => name !== "lo");
 }
 
-/** What a power cut does to the links, or its end. IPv6 addresses that the kernel drops with a link are put back. */
+/** What a power cut does to the links, or its end. What the kernel drops with a link, IPv6 addresses and default routes, is put back. */
 export async function power(plan: LabPlan, machine: MachinePlan, on: boolean): Promise<void> {
   const names = await devices(machine.namespace);
   await ipBatch(
@@ -135,5 +139,5 @@ export async function power(plan: LabPlan, machine: MachinePlan, on: boolean): P
         .filter(({ address }) => address.includes(":"))
         .map(({ address, length }) => `address replace ${address}/${length} dev ${device} nodad`),
     );
-  await ipBatch(machine.namespace, restored);
+  await ipBatch(machine.namespace, [...restored, ...(hasDefaultRoutes(machine) ? defaultRoutes(plan, machine) : [])]);
 }

@@ -135,7 +135,7 @@ function semanticProblems(topology: Topology): TopologyProblem[] {
       known(`checks.ping[${index}].from`, ping.from, new Set([...machines, ...pods]));
       if (!isAddress(ping.to)) report(`checks.ping[${index}].to`, `"${ping.to}" is no address`, "write an IPv4 or IPv6 address");
     }
-    checkServices(topology.checks, machines, pods, report, known);
+    checkTraffic(topology.checks, machines, pods, report, known);
   }
   const endpoints = new Set([...pods, ...nodes]);
   for (const [index, scenario] of (topology.scenarios ?? []).entries()) {
@@ -165,8 +165,8 @@ function semanticProblems(topology: Topology): TopologyProblem[] {
   return problems;
 }
 
-function checkServices(
-  { reach = [], dies = [] }: Checks,
+function checkTraffic(
+  { reach = [], dies = [], carried = [] }: Checks,
   machines: ReadonlySet<string>,
   pods: ReadonlySet<string>,
   report: Report,
@@ -185,6 +185,10 @@ function checkServices(
   for (const [index, check] of dies.entries()) {
     each(`checks.dies[${index}]`, check);
     for (const [at, name] of check.at.entries()) known(`checks.dies[${index}].at[${at}]`, name, machines);
+  }
+  for (const [index, { from, to }] of carried.entries()) {
+    known(`checks.carried[${index}].from`, from, pods, "pod");
+    for (const [at, name] of to.entries()) known(`checks.carried[${index}].to[${at}]`, name, pods, "pod");
   }
 }
 

@@ -45,6 +45,7 @@ export function isRouter({ kind }: MachinePlan): boolean {
 
 export interface NodeMachine extends Machine {
   kind: "node";
+  defaultRoutes: boolean;
 }
 
 export interface RouterMachine extends Machine {
@@ -98,6 +99,7 @@ export function planLab(topology: Topology, instance?: string): LabPlan {
       ([name, node]): MachinePlan => ({
         name,
         kind: "node",
+        defaultRoutes: node.defaultRoutes ?? false,
         namespace: prefix + name,
         description: node.description,
         interfaces: [],

@@ -61,6 +61,8 @@ const Node = Type.Object(
     pods: Type.Optional(Type.Integer({ minimum: 0, maximum: 50 })),
     /** Addresses on the loopback interface, /32 and /128. */
     loopback: Type.Optional(Type.Array(Text, { minItems: 1, maxItems: 4 })),
+    /** It has default routes of its own through the first router on its links, as a host has. */
+    defaultRoutes: Type.Optional(Type.Boolean()),
     description: Type.Optional(Type.String()),
   },
   strict,
@@ -73,6 +75,8 @@ const KernelRoute = Type.Object(
     via: Type.Optional(Type.Array(Text)),
     /** Exactly so many next hops. */
     paths: Type.Optional(Type.Integer({ minimum: 1 })),
+    /** All of them by this device. */
+    dev: Type.Optional(Text),
   },
   strict,
 );
@@ -128,6 +132,17 @@ const Death = Type.Object(
   strict,
 );
 
+const Carriage = Type.Object(
+  {
+    /** Pods. */
+    from: Name,
+    to: Names,
+    /** What the first link of the sender's node carries: packets of the pods as they are, or in VXLAN. */
+    as: Type.Enum(["plain", "vxlan"], { type: "string" }),
+  },
+  strict,
+);
+
 const Checks = Type.Object(
   {
     ...conditionProperties,
@@ -139,6 +154,8 @@ const Checks = Type.Object(
     reach: Type.Optional(Type.Array(Reach)),
     /** Packets that nobody is to answer, and that must not wander. */
     dies: Type.Optional(Type.Array(Death)),
+    /** How packets as large as a pod may send travel, in each family, without fragments: looked at by capture. */
+    carried: Type.Optional(Type.Array(Carriage)),
     within: Type.Optional(Seconds),
   },
   strict,
@@ -226,5 +243,6 @@ export type Condition = Static<typeof Condition>;
 export type Checks = Static<typeof Checks>;
 export type Reach = Static<typeof Reach>;
 export type Death = Static<typeof Death>;
+export type Carriage = Static<typeof Carriage>;
 export type Step = Static<typeof Step>;
 export type Scenario = Static<typeof Scenario>;

@@ -43,6 +43,20 @@ test("the bridge of a former plugin that has the gateways: STATUS 50 with the li
   expect([await status(), (await node.problems()).filter(({ field }) => field === "cni0")]).toEqual(["ready", []]);
 });
 
+test("the gateways on the device of a tunnel of ours are none", async () => {
+  await start(() => {
+    node.exec("ip", "link", "add", "podlane.vx4", "type", "vxlan", "id", "20179", "dstport", "4789", "local", "192.0.2.1", "nolearning");
+    node.exec("ip", "link", "set", "podlane.vx4", "alias", "podlane overlay", "up");
+    for (const address of ["10.77.0.1/32", "fd77::1/128"]) node.exec("ip", "address", "add", address, "dev", "podlane.vx4");
+  });
+  expect(await status()).toBe("ready");
+  expect((await node.problems()).filter(({ field }) => field === "podlane.vx4")).toEqual([]);
+  const [netns, other] = [node.pod(), node.pod()];
+  const pods = [await node.call("ADD", { container: "a", netns }), await node.call("ADD", { container: "b", netns: other })];
+  for (const address of ["10.77.0.1", "fd77::1", ...given(pods[1].json).map(text => text.split("/")[0])])
+    expect(pings(netns, address), address).toBe(true);
+});
+
 test("single addresses in the ranges: no pod gets them, by itself, by name or a second time", async () => {
   await start(() => {
     for (const address of ["10.77.0.2/32", "fd77::2/128", "10.77.0.9/32"]) node.exec("ip", "address", "add", address, "dev", "lo");

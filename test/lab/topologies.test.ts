@@ -10,11 +10,21 @@ import { labId } from "../../lab/topology/plan.ts";
 
 const instance = `t${process.pid}`;
 /** Nobody may have translated an address, and hops must be named: the way from the first pod to one of another node. */
-const hopCount: Record<string, number> = { rack: 5, mesh: 4, reflector: 4, loopbacks: 5, loopbacksrr: 5, kubernetes: 4, services: 4 };
+const hopCount: Record<string, number> = {
+  rack: 5,
+  mesh: 4,
+  reflector: 4,
+  loopbacks: 5,
+  loopbacksrr: 5,
+  "two-racks": 4,
+  kubernetes: 4,
+  services: 4,
+};
 
 describe.each(shippedTopologies())("$name: $title", ({ name, file }) => {
   test("works, and survives what its scenarios do to it", async context => {
     const topology = loadTopology(file);
+    const id = labId(topology.name, instance);
     context.skip(missingFor(topology) !== undefined, missingFor(topology));
     const { lab } = await up(topology, { instance });
     try {
@@ -35,6 +45,6 @@ describe.each(shippedTopologies())("$name: $title", ({ name, file }) => {
     } finally {
       await down(lab.id);
     }
-    expect(leftovers(labId(name, instance))).toEqual([]);
+    expect(leftovers(id)).toEqual([]);
   }, 240_000);
 });
