@@ -29,8 +29,10 @@ import { Gateways, readGateways } from "./gateways.ts";
 import type { Figures, MetricsSubject } from "./metrics/figures.ts";
 import { NamedTimers } from "./named-timers.ts";
 import { planView, readDirectory } from "./offline.ts";
+import { PacketFilter } from "./packet-filter.ts";
 import { PlanMemory } from "./plan-memory.ts";
 import { Pods } from "./pods.ts";
+import { Policies } from "./policies.ts";
 import { ProblemLog } from "./problem-log.ts";
 import { routeMemory } from "./route-memory.ts";
 import type { SavedPlan } from "./saved-plan.ts";
@@ -86,6 +88,8 @@ const STANDSTILL = 1000;
 export class Agent {
   readonly #options: AgentOptions;
   readonly #parts: AgentParts;
+  readonly #packetFilter: PacketFilter;
+  readonly #policies: Policies;
   readonly #pods: Pods;
   readonly #overlay: Overlay;
   readonly #gateways: Gateways;
@@ -140,8 +144,16 @@ export class Agent {
     this.#problemLog = new ProblemLog(parts.log, (text, problem) => this.#publish("problem", text, problem));
     this.#startedAt = parts.clock.now();
     this.#turns = new Turns(this.#startedAt);
+    this.#packetFilter = new PacketFilter({ ...parts, mended: text => this.#publish("mended", text) });
+    this.#policies = new Policies({
+      ...parts,
+      feed: parts.source.policies,
+      writer: this.#packetFilter.writer,
+      attachments: () => this.#pods.attachments(),
+    });
     this.#pods = new Pods(options.stateDirectory, {
       ...parts,
+      guard: this.#policies,
       mended: texts => this.#publish("mended", texts.join("; ")),
       serving: () => this.#serving.look(),
       heldChanged: () => this.#timers.soon("held", HELD_DELAY, () => this.#heldChanged()),
@@ -221,7 +233,9 @@ export class Agent {
     await this.#leftRoutes?.close({ flush: false });
     await this.#speaker?.close({ graceful, flush: false });
     this.#overlay.close();
+    this.#policies.close();
     this.#pods.close();
+    await this.#packetFilter.close();
   }
 
   /** The node leaves for good: what was added to packet filters of others is removed. */
@@ -270,6 +284,7 @@ export class Agent {
     yield this.#parts.moreProblems?.() ?? [];
     yield this.#pods.problems();
     yield this.#overlay.problems().map(finding => ({ ...finding, object: "overlay" }));
+    yield this.#policies.problems();
     yield this.#serving.problems();
     yield this.#services.problems();
     yield this.#cniFiles?.problems() ?? [];
@@ -508,6 +523,7 @@ export class Agent {
         this.#applySpeaker(plan);
         this.#services.apply(plan.services);
         this.#pods.apply(plan.pods);
+        this.#policies.apply(plan.networkPolicy === true);
       } catch (error) {
         this.#parts.log.error({ err: error }, "the plan could not be applied");
         const message = `the plan could not be applied: ${(error as Error).message}`;
@@ -620,6 +636,7 @@ export class Agent {
     this.#cniFiles?.look();
     // Some problems come with time, such as a session that stays down.
     this.#problemLog.see(this.problems());
+    this.#policies.look();
     void this.#pods.sweep().finally(() => this.#timers.later("sweep", SWEEP_INTERVAL, () => this.#sweep()));
   }
 

@@ -3,7 +3,7 @@ import { type CniHandler, createCniHandler } from "../cni/attach/handler.ts";
 import type { CniAnswer } from "../cni/http.ts";
 import { CniError, ErrorCode, formatError } from "../cni/protocol/error.ts";
 import { type RawRequest, versionOf } from "../cni/protocol/request.ts";
-import type { AttachmentView, AttachProblem, PodPlan, RangeView } from "../cni/types.ts";
+import type { AttachmentGuard, AttachmentView, AttachProblem, PodPlan, RangeView } from "../cni/types.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
@@ -19,6 +19,8 @@ export interface PodsParts {
   serving(): Serving;
   /** Told when held() may have changed other than by apply(). */
   heldChanged(): void;
+  /** obstacle(): why pods that it has a say in cannot be attached now. */
+  guard?: AttachmentGuard & { obstacle(): string | undefined };
 }
 
 /** Milliseconds that a call waits for the first plan. */
@@ -87,6 +89,8 @@ export class Pods {
 
   /** Pods can be attached. ADD is not refused for want of routes: the runtime decides by STATUS, and a pod may need no route. */
   #statusOf(good: CniAnswer, request: RawRequest): CniAnswer {
+    const closed = this.#parts.guard?.obstacle();
+    if (closed !== undefined) return unavailable(ErrorCode.notAvailable, closed, request);
     const { ready, limited, reason } = this.#parts.serving();
     return ready ? good : unavailable(limited ? ErrorCode.limitedConnectivity : ErrorCode.notAvailable, reason, request);
   }
@@ -147,8 +151,8 @@ export class Pods {
   }
 
   #create(plan: PodPlan): void {
-    const { clock, log, mended, heldChanged } = this.#parts;
-    const told = { clock, mended, heldChanged };
+    const { clock, log, mended, heldChanged, guard } = this.#parts;
+    const told = { clock, mended, heldChanged, guard };
     this.#handler = createCniHandler({ stateDir: this.#stateDirectory, plan: () => plan, log: log.child({ part: "cni" }), ...told });
   }
 }

@@ -78,6 +78,7 @@ export const Reasons = [
   "OverlayConflict",
   "OverlayFailed",
   "OverlayOneSided",
+  "PacketFilterRefused",
   "PasswordNotAvailable",
   "PodSubnetsOfOneFamily",
   "PortZero",

@@ -1,0 +1,188 @@
+/** The gate of an ADD, over the real index and a packet filter that is told what to answer. */
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { FakeClock } from "../bgpd/testing/fake-clock.ts";
+import type { AttachmentView } from "../cni/types.ts";
+import type { PolicyFeed } from "../config/sources/policy-feed.ts";
+import type { NetworkPolicyObject, PolicyPod, PolicySink } from "../netfilter/policy/types.ts";
+import type { RulesetChange } from "../netfilter/types.ts";
+import type { Logger } from "../platform/log.ts";
+import { Policies } from "./policies.ts";
+
+const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => quiet };
+
+let clock: FakeClock;
+let policies: Policies;
+let sink: PolicySink | undefined;
+let attachments: AttachmentView[];
+/** Names of objects that are in the kernel, and of what is on its way. */
+let kernel: Set<string>;
+let pending: { changes: readonly RulesetChange[]; done(error?: Error): void }[];
+let holds: boolean;
+let completed: string[];
+
+const feed: PolicyFeed = {
+  follow(to) {
+    sink = to;
+  },
+  stop() {
+    sink = undefined;
+  },
+  missing: () => (sink ? undefined : "away"),
+};
+
+beforeEach(() => {
+  clock = new FakeClock();
+  sink = undefined;
+  attachments = [];
+  kernel = new Set();
+  pending = [];
+  holds = false;
+  completed = [];
+  const change = (changes: readonly RulesetChange[]) =>
+    new Promise<void>((resolve, reject) => {
+      const done = (error?: Error) => {
+        if (error) return reject(error);
+        for (const { key, object } of changes) {
+          if (object) kernel.add(key);
+          else kernel.delete(key);
+        }
+        resolve();
+      };
+      if (holds) pending.push({ changes, done });
+      else done();
+    });
+  const complete = async (prefix: string) => void completed.push(prefix);
+  policies = new Policies({ clock, log: quiet, feed, writer: { change, complete }, attachments: () => attachments });
+});
+afterEach(() => policies.close());
+
+const pod = (name: string, labels: Record<string, string> = {}, more: Partial<PolicyPod> = {}): PolicyPod => ({
+  key: `shop/${name}`,
+  namespace: "shop",
+  name,
+  uid: `${name}-uid`,
+  labels,
+  node: "n1",
+  addresses: [],
+  hostNetwork: false,
+  ended: false,
+  ports: [],
+  ...more,
+});
+const deny: NetworkPolicyObject = { key: "shop/deny", namespace: "shop", name: "deny", pods: { matchLabels: { app: "web" } }, ingress: [] };
+const attachment = (name: string, uid = `${name}-uid`): AttachmentView => ({
+  network: "podlane",
+  containerId: name,
+  ifname: "eth0",
+  netns: "/run/netns/x",
+  hostInterface: `veth-${name}`,
+  addresses: ["10.244.1.2/24"],
+  state: "reserved",
+  since: 0,
+  pod: { namespace: "shop", name, uid },
+});
+
+function heard(...objects: (PolicyPod | NetworkPolicyObject)[]): void {
+  for (const object of objects) {
+    if ("labels" in object) sink!.setPod(object);
+    else sink!.setPolicy(object);
+  }
+  sink!.settle();
+}
+
+/** What became of an ADD by now. */
+async function outcome(add: Promise<void>): Promise<string> {
+  const turn = new Promise<string>(resolve => setTimeout(() => resolve("waits"), 5));
+  return Promise.race([
+    add.then(
+      () => "done",
+      (error: Error) => error.message,
+    ),
+    turn,
+  ]);
+}
+
+test("where policies are not carried out, and without a pod's name, nothing waits", async () => {
+  expect(await outcome(policies.admit(attachment("web")))).toBe("done");
+  policies.apply(true);
+  const { pod: _, ...other } = attachment("web");
+  expect(await outcome(policies.admit(other))).toBe("done");
+});
+
+test("before all was heard once nobody is let in, and what the kernel has stays", async () => {
+  policies.apply(true);
+  const add = policies.admit(attachment("web"));
+  expect(await outcome(add)).toBe("waits");
+  expect(completed).toEqual([]);
+  heard();
+  expect(await outcome(add)).toBe("done");
+  expect(completed).toEqual(["np-"]);
+});
+
+test("in a namespace without policies no pod has to be known", async () => {
+  policies.apply(true);
+  heard({ ...deny, key: "other/deny", namespace: "other" });
+  expect(await outcome(policies.admit(attachment("web")))).toBe("done");
+});
+
+test("a pod that policies may select waits until it is known, and until its rules are in force", async () => {
+  policies.apply(true);
+  heard(deny, pod("web", { app: "web" }, { uid: "former" }));
+  holds = true;
+  const add = policies.admit(attachment("web"));
+  expect(await outcome(add)).toBe("waits");
+  heard(pod("web", { app: "web" }));
+  expect(await outcome(add)).toBe("waits");
+  expect(pending).not.toEqual([]);
+  for (const { done } of pending) done();
+  expect(await outcome(add)).toBe("done");
+  expect([...kernel]).toContain("inet podlane chain np-ingress");
+  policies.released("veth-web");
+  for (const { done } of pending) done();
+  await Promise.resolve();
+  expect([...kernel]).not.toContain("inet podlane chain np-ingress");
+});
+
+test("a pod that no policy selects does not wait for rules", async () => {
+  policies.apply(true);
+  holds = true;
+  heard(deny, pod("api"));
+  expect(await outcome(policies.admit(attachment("api")))).toBe("done");
+});
+
+test("the wait is bounded, and says what is missing", async () => {
+  policies.apply(true);
+  heard(deny);
+  const add = policies.admit(attachment("web"));
+  expect(await outcome(add)).toBe("waits");
+  clock.advance(10_000);
+  expect(await outcome(add)).toMatch(/policies may select pod shop\/web, .* nothing is said of this pod \(waited 10 s\)/);
+  await expect(add).rejects.toMatchObject({ code: 11 });
+});
+
+test("what the packet filter refuses keeps selected pods out, others not, and is tried again", async () => {
+  policies.apply(true);
+  holds = true;
+  heard(deny, pod("web", { app: "web" }), pod("api"));
+  const add = policies.admit(attachment("web"));
+  expect(await outcome(add)).toBe("waits");
+  for (const { done } of pending.splice(0)) done(new Error("nft: no such program"));
+  expect(await outcome(add)).toMatch(/policies select pod shop\/web, .* nft: no such program/);
+  expect(policies.obstacle()).toMatch(/nft: no such program/);
+  expect(policies.problems()).toEqual([expect.objectContaining({ reason: "PacketFilterRefused" })]);
+  expect(await outcome(policies.admit(attachment("api")))).toBe("done");
+  clock.advance(30_000);
+  for (const { done } of pending.splice(0)) done();
+  await outcome(Promise.resolve());
+  expect([policies.obstacle(), policies.problems()]).toEqual([undefined, []]);
+});
+
+test("policies that are somebody else's from now on take their rules along", async () => {
+  policies.apply(true);
+  heard(deny, pod("web", { app: "web" }));
+  await policies.admit(attachment("web"));
+  expect(kernel.size).toBeGreaterThan(0);
+  policies.apply(false);
+  await outcome(Promise.resolve());
+  expect([[...kernel], sink]).toEqual([[], undefined]);
+});

@@ -1,0 +1,316 @@
+/**
+ * NetworkPolicy in the agent: source -> index of policies -> packet filter, and the gate that an ADD passes. A pod gets its network once it is known which
+ * policies select it and their rules are in force; what cannot be known, or cannot be written, keeps it out and not open.
+ */
+import { CniError, ErrorCode } from "../cni/protocol/error.ts";
+import type { AttachmentGuard, AttachmentView } from "../cni/types.ts";
+import type { PolicyFeed } from "../config/sources/policy-feed.ts";
+import type { Connection, Explanation } from "../netfilter/policy/explain.ts";
+import { PolicyIndex } from "../netfilter/policy/policy-index.ts";
+import type { PolicyAttachment, PolicySink } from "../netfilter/policy/types.ts";
+import type { RulesetChange, RulesetWriter } from "../netfilter/types.ts";
+import type { Clock, Timer } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
+import type { Problem } from "../platform/problem.ts";
+import { KnownPolicies } from "./known-policies.ts";
+
+export interface PoliciesParts {
+  clock: Clock;
+  log: Logger;
+  /** Absent: the source has no policies. */
+  feed?: PolicyFeed;
+  writer: RulesetWriter;
+  /** Attachments as the ledger has them. */
+  attachments(): AttachmentView[];
+}
+
+/** How policies are carried out here, for status and metrics. */
+export interface PolicyFigures {
+  /** Objects of all kinds of policies that are known. */
+  policies: number;
+  /** Attachments that a policy selects. */
+  isolated: number;
+  /** All was heard once, and what follows from it is in force. */
+  inForce: boolean;
+}
+
+/** Names of what policies have in our tables begin so. */
+const PREFIX = "np-";
+/** Milliseconds that ADD waits at most. */
+const PATIENCE = 10_000;
+/** Milliseconds after which what the packet filter did not take is asked for again. */
+const RETRY = 30_000;
+
+/** An ADD that waits until the index knows enough. */
+interface Waiting {
+  ready(): boolean;
+  go(): void;
+}
+
+/** All that one ADD waits for, together. */
+interface Bound {
+  within(work: Promise<void>, why: () => string): Promise<void>;
+  /** What to do at its end. */
+  cancelled(then: () => void): void;
+  cancel(): void;
+}
+
+export class Policies implements AttachmentGuard {
+  readonly #parts: PoliciesParts;
+  /** Absent: policies are not carried out here. */
+  #index: PolicyIndex | undefined;
+  readonly #known = new KnownPolicies();
+  readonly #waiting = new Set<Waiting>();
+  /** What is on its way into the kernel. */
+  readonly #underway = new Set<Promise<void>>();
+  /** What the packet filter did not take, as of its last trial. */
+  readonly #refused = new Map<string, RulesetChange>();
+  #failure: Error | undefined;
+  #retry: Timer | undefined;
+  #isComplete = false;
+  #closed = false;
+
+  constructor(parts: PoliciesParts) {
+    this.#parts = parts;
+  }
+
+  /** By the plan. What a former agent left stays in force until all was heard once. */
+  apply(enforced: boolean): void {
+    const { feed } = this.#parts;
+    if (!enforced || !feed) this.#release();
+    else if (!this.#index) this.#follow(feed);
+  }
+
+  #follow(feed: PolicyFeed): void {
+    this.#index = new PolicyIndex();
+    this.look();
+    this.#index.listen(() => this.#changed());
+    feed.follow(this.#sink(this.#index));
+  }
+
+  /** Brings the attachments in line with the ledger. */
+  look(): void {
+    this.#index?.setAttachments(this.#parts.attachments().flatMap(attachmentOf));
+  }
+
+  async admit(attachment: AttachmentView): Promise<void> {
+    const index = this.#index;
+    const [wanted] = attachmentOf(attachment);
+    // Without the name of a pod it is none of Kubernetes', and no policy selects it.
+    if (!index || !wanted) return;
+    const { key, uid } = wanted;
+    const namespace = key.slice(0, key.indexOf("/"));
+    const isKnown = () => index.complete && (!this.#known.concern(namespace) || index.knows(key, uid));
+    const bound = this.#bound();
+    try {
+      if (!isKnown()) await bound.within(this.#until(isKnown, bound), () => this.#unknown(key));
+      // Nothing runs in the pod yet. One that is not known would be shut first, and judged by its labels a moment later.
+      index.setAttachment(wanted);
+      if (!this.#known.concern(namespace) || index.policiesOf(key).length === 0) return;
+      await bound.within(this.#inForce(key), () => `policies select pod ${key}, and their rules could not be written in time`);
+    } finally {
+      bound.cancel();
+    }
+  }
+
+  released(hostInterface: string): void {
+    this.#index?.deleteAttachment(hostInterface);
+  }
+
+  /** Why no pod that policies select can be attached; undefined: none that is known of. */
+  obstacle(): string | undefined {
+    if (this.#refused.size === 0 || !this.#failure) return undefined;
+    return `rules of NetworkPolicies cannot be put into the packet filter: ${this.#failure.message}`;
+  }
+
+  problems(): Problem[] {
+    const about = { object: "NetworkPolicy", field: "" } as const;
+    const obstacle = this.obstacle();
+    if (obstacle === undefined) return [];
+    const keys = [...this.#refused.keys()];
+    const some = keys.length > 3 ? `${keys.slice(0, 3).join(", ")} and ${keys.length - 3} more` : keys.join(", ");
+    const message = `${obstacle} (${some}); what was in force before is still, and pods that a policy selects are not attached`;
+    const remedy = "install nftables where nft is absent, see what else changes the table inet podlane; it is tried again by itself";
+    return [{ ...about, severity: "error", reason: "PacketFilterRefused", message, remedy }];
+  }
+
+  figures(): PolicyFigures | undefined {
+    const index = this.#index;
+    if (!index) return undefined;
+    const isolated = this.#parts.attachments().filter(one => attachmentOf(one).some(({ key }) => index.policiesOf(key).length > 0));
+    const inForce = this.#isComplete && this.#refused.size === 0 && this.#underway.size === 0;
+    return { policies: this.#known.size, isolated: isolated.length, inForce };
+  }
+
+  /** undefined: policies are not carried out here. */
+  explain(connection: Connection): Explanation | undefined {
+    return this.#index?.explain(connection);
+  }
+
+  /** What is in the kernel stays. */
+  close(): void {
+    this.#closed = true;
+    this.#retry?.cancel();
+    this.#parts.feed?.stop();
+    for (const { go } of this.#waiting) go();
+  }
+
+  /** Policies are somebody else's, or nobody's: ours go, and those that a former agent left. */
+  #release(): void {
+    const { feed } = this.#parts;
+    const index = this.#index;
+    this.#index = undefined;
+    this.#known.clear();
+    this.#refused.clear();
+    this.#isComplete = false;
+    for (const { go } of this.#waiting) go();
+    if (index) {
+      feed?.stop();
+      this.#write([...index.objects().keys()].map(key => ({ key, object: undefined })));
+    }
+    this.#letLeftoversGo();
+  }
+
+  /** Not before what replaces them is in force. */
+  #letLeftoversGo(): void {
+    const { writer, log } = this.#parts;
+    Promise.all(this.#underway)
+      .then(() => writer.complete(PREFIX))
+      .catch((error: Error) => log.error({}, `rules of former NetworkPolicies are not removed: ${error.message}`));
+  }
+
+  #sink(index: PolicyIndex): PolicySink {
+    const known = this.#known;
+    return {
+      setPod: pod => index.setPod(pod),
+      deletePod: key => index.deletePod(key),
+      setNamespace: namespace => index.setNamespace(namespace),
+      deleteNamespace: name => index.deleteNamespace(name),
+      setNode: node => index.setNode(node),
+      deleteNode: name => index.deleteNode(name),
+      setPolicy(policy) {
+        known.add(policy.key, policy.namespace);
+        index.setPolicy(policy);
+      },
+      deletePolicy(key) {
+        known.delete(key);
+        index.deletePolicy(key);
+      },
+      setClusterPolicy(policy) {
+        known.add(policy.key);
+        index.setClusterPolicy(policy);
+      },
+      deleteClusterPolicy(key) {
+        known.delete(key);
+        index.deleteClusterPolicy(key);
+      },
+      settle: () => {
+        index.settle();
+        this.#lookAtWaiting();
+      },
+    };
+  }
+
+  #changed(): void {
+    const index = this.#index;
+    if (!index || this.#closed) return;
+    this.#write(index.take());
+    this.#lookAtWaiting();
+    if (this.#isComplete || !index.complete) return;
+    this.#isComplete = true;
+    this.#letLeftoversGo();
+  }
+
+  #write(changes: readonly RulesetChange[]): void {
+    if (changes.length === 0) return;
+    const done = this.#parts.writer.change(changes).then(
+      () => {
+        for (const { key } of changes) this.#refused.delete(key);
+        if (this.#refused.size > 0 || !this.#failure) return;
+        this.#failure = undefined;
+        this.#letLeftoversGo();
+      },
+      (error: Error) => {
+        for (const change of changes) this.#refused.set(change.key, change);
+        this.#failure = error;
+        this.#tryAgainLater();
+        throw error;
+      },
+    );
+    this.#underway.add(done);
+    const over = () => void this.#underway.delete(done);
+    done.then(over, over);
+  }
+
+  #tryAgainLater(): void {
+    if (this.#closed) return;
+    this.#retry ??= this.#parts.clock.after(RETRY, () => {
+      this.#retry = undefined;
+      this.#write([...this.#refused.values()]);
+    });
+  }
+
+  /** Resolves when what follows from all that is known is in the kernel. Rejects with CniError. */
+  async #inForce(key: string): Promise<void> {
+    this.#changed();
+    try {
+      await Promise.all(this.#underway);
+    } catch (error) {
+      throw refusal(`policies select pod ${key}, and their rules cannot be put into the packet filter: ${(error as Error).message}`);
+    }
+    const obstacle = this.obstacle();
+    if (obstacle !== undefined) throw refusal(`policies select pod ${key}: ${obstacle}`);
+  }
+
+  #until(ready: () => boolean, bound: Bound): Promise<void> {
+    return new Promise(go => {
+      const waiting = { ready, go };
+      this.#waiting.add(waiting);
+      bound.cancelled(() => this.#waiting.delete(waiting));
+    });
+  }
+
+  #lookAtWaiting(): void {
+    for (const one of this.#waiting) {
+      if (!one.ready()) continue;
+      this.#waiting.delete(one);
+      one.go();
+    }
+  }
+
+  #unknown(key: string): string {
+    const missing = this.#parts.feed?.missing();
+    if (missing !== undefined) return `which policies select pod ${key} is not known: ${missing}`;
+    return `policies may select pod ${key}, and where objects come from nothing is said of this pod`;
+  }
+
+  #bound(): Bound {
+    const { promise, reject } = Promise.withResolvers<never>();
+    let reason = () => "";
+    const ends: (() => void)[] = [];
+    const timer = this.#parts.clock.after(PATIENCE, () => reject(refusal(`${reason()} (waited ${PATIENCE / 1000} s)`)));
+    return {
+      within(work, why) {
+        reason = why;
+        return Promise.race([work, promise]);
+      },
+      cancelled: then => void ends.push(then),
+      cancel: () => {
+        timer.cancel();
+        for (const end of ends) end();
+      },
+    };
+  }
+}
+
+function refusal(message: string): CniError {
+  return new CniError(ErrorCode.tryAgainLater, message, "the pod stays out rather than open; podlane problems says more");
+}
+
+/** None: it is no pod of Kubernetes. */
+function attachmentOf({ pod, addresses, hostInterface }: AttachmentView): PolicyAttachment[] {
+  if (!pod) return [];
+  const { namespace, name, uid } = pod;
+  const plain = addresses.map(address => address.split("/")[0]);
+  return [{ key: `${namespace}/${name}`, ...(uid && { uid }), addresses: plain, hostInterface }];
+}
