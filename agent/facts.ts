@@ -1,4 +1,5 @@
 /** What the kernel says about this node: the addresses that compile() builds on. */
+import { isPodSide } from "../cni/attach/leftovers.ts";
 import type { NodeFacts } from "../config/plan.ts";
 import type { Rtnetlink } from "../kernel/types.ts";
 import { formatAddress, isAddress, isLinkLocal } from "../net/address.ts";
@@ -12,7 +13,7 @@ const UNUSABLE = 0x01 | 0x08 | 0x40;
 
 /**
  * Addresses that others can reach the node by, in the kernel's order. Left out: loopback's own, link-local and temporary ones, and those
- * of `podBridge` and of tunnels, which are the pods' gateway and not the node's, and those of Services.
+ * on the pods' side (`podBridge` may not be marked yet) and of tunnels, which are the pods' gateways and not the node's, and those of Services.
  */
 export function nodeFacts(
   name: string,
@@ -20,7 +21,7 @@ export function nodeFacts(
   podBridge: string,
   environment: NodeJS.ProcessEnv = process.env,
 ): NodeFacts {
-  const links = netlink.links().filter(link => !isOverlayLink(link));
+  const links = netlink.links().filter(link => !isPodSide(link) && !isOverlayLink(link));
   const names = new Map(links.map(link => [link.index, link.name]));
   const addresses = netlink.addresses().flatMap(one => {
     const device = names.get(one.ifindex);

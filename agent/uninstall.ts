@@ -8,7 +8,7 @@ import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { leftRoutes } from "../bgpd/forwarding.ts";
 import type { RoutePlace } from "../bgpd/platform.ts";
-import { changedSysctls, podBridges, podLinks, setBack, takeBackForwardRules } from "../cni/attach/leftovers.ts";
+import { changedSysctls, podBridges, podLinks, setBack, takeBackForwardRules, takeBackRangeDiscards } from "../cni/attach/leftovers.ts";
 import { hasForeignNetwork, uninstallPlugin } from "../cni/plugin/install.ts";
 import { makeSysctlWritable, openRtnetlink, RTPROT_PODLANE } from "../kernel/index.ts";
 import type { Rtnetlink } from "../kernel/types.ts";
@@ -155,6 +155,7 @@ class Uninstaller {
 
   async #clearRoutes(): Promise<void> {
     const { state, dryRun } = this.#options;
+    for (const text of takeBackRangeDiscards(this.#netlink, dryRun)) this.#say("routes", text);
     const log = { warn: (_fields: object, text: string) => void this.#notes.push(text), error() {} };
     const places = routeMemory({ stateDirectory: state }, log).read();
     for (const { table, protocol, routes, rules } of await leftRoutes(this.#netlink, places, !dryRun)) {

@@ -9,8 +9,8 @@ export interface PodPlan {
    */
   podCidrs: string[];
   /** See attach/modes.ts. */
-  mode: "bridge";
-  /** At most 15 octets. */
+  mode: "bridge" | "routed";
+  /** At most 15 octets. In mode "routed": of the bridge of pods that are on one still. */
   bridgeName: string;
   /** Octets. "auto": that of the interface with the node's addresses. */
   mtu: number | "auto";
@@ -18,7 +18,7 @@ export interface PodPlan {
   encapsulation?: number;
   /** The node's own (InternalIP): pods reach other nodes by the interfaces that have them. Absent: by the default routes. */
   nodeAddresses?: string[];
-  /** Let a pod reach itself through a Service address. */
+  /** Let a pod reach itself through a Service address. In mode "routed" it always can. */
   hairpin: boolean;
   /** The cluster's service ranges, where known. */
   serviceCidrs?: string[];

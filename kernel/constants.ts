@@ -8,6 +8,10 @@
  * BIRD (12), Calico (80), keepalived (18) and OVN (84).
  */
 export const RTPROT_PODLANE = 201;
+/**
+ * rtm_protocol of what leads to the pods of this node. Not 201: what of that number BGP does not want, its FIB removes.
+ */
+export const RTPROT_PODLANE_PODS = 202;
 
 export const RTPROT_UNSPEC = 0;
 export const RTPROT_KERNEL = 2;
@@ -78,6 +82,7 @@ export const NETLINK_GET_STRICT_CHK = 12;
 export const NLM_F_REQUEST = 0x01;
 export const NLM_F_MULTI = 0x02;
 export const NLM_F_ACK = 0x04;
+export const NLM_F_ECHO = 0x08;
 export const NLM_F_DUMP_INTR = 0x10;
 export const NLM_F_DUMP = 0x300;
 export const NLM_F_CAPPED = 0x100;
@@ -113,6 +118,9 @@ export const RTM_GETNEIGH = 30;
 export const RTM_NEWRULE = 32;
 export const RTM_DELRULE = 33;
 export const RTM_GETRULE = 34;
+
+export const RTM_NEWQDISC = 36;
+export const RTM_GETQDISC = 38;
 
 export const RTMGRP_LINK = 0x1;
 export const RTMGRP_NEIGH = 0x4;
@@ -190,6 +198,7 @@ export const NUD_NOARP = 0x40;
 export const NUD_PERMANENT = 0x80;
 export const NTF_SELF = 0x02;
 export const NTF_MASTER = 0x04;
+export const NTF_PROXY = 0x08;
 export const NTF_EXT_LEARNED = 0x10;
 
 export const RTA_DST = 1;
@@ -229,3 +238,11 @@ export const FRA_TUN_ID = 12;
 export const FRA_IP_PROTO = 22;
 export const FRA_SPORT_RANGE = 23;
 export const FRA_DPORT_RANGE = 24;
+
+export const TCA_KIND = 1;
+export const TCA_OPTIONS = 2;
+export const TCA_TBF_PARMS = 1;
+export const TCA_TBF_RATE64 = 4;
+export const TCA_TBF_BURST = 6;
+export const TC_H_ROOT = 0xffffffff;
+export const TC_LINKLAYER_ETHERNET = 1;

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { formatAddress, parseAddress } from "../net/address.ts";
-import { NTF_MASTER, NTF_SELF, NUD_NOARP, NUD_PERMANENT, NUD_REACHABLE } from "./constants.ts";
+import { NTF_MASTER, NTF_PROXY, NTF_SELF, NUD_NOARP, NUD_PERMANENT, NUD_REACHABLE } from "./constants.ts";
 import { addVeth, describeKernel, mac, macText, testNetns } from "./testnetns.ts";
 import type { Neighbour } from "./types.ts";
 
@@ -47,6 +47,26 @@ describeKernel("neighbours", () => {
     netlink.deleteNeighbour(six);
     expect(json("neigh show dev v0")).toEqual([]);
     expect(() => netlink.deleteNeighbour(four)).toThrow(/^delete neighbour 10\.1\.1\.9 lladdr 02:00:00:00:00:09 dev v0: .*\(ENOENT\)$/);
+  });
+
+  test("proxies: addresses that the node answers for are set, listed apart from neighbours, and deleted", () => {
+    const netns = testNetns();
+    const { netlink } = netns;
+    const ifindex = addVeth(netns);
+    const proxy = (family: 4 | 6, text: string): Neighbour => ({
+      family,
+      ifindex,
+      address: parseAddress(text),
+      state: 0,
+      flags: NTF_PROXY,
+    });
+    for (const one of [proxy(4, "10.1.1.9"), proxy(4, "10.1.1.9"), proxy(6, "fd00:1::9")]) netlink.setNeighbour(one);
+    const listed = () => ([4, 6] as const).map(family => netlink.proxies(family, ifindex).map(formatAddress));
+    expect([listed(), netlink.proxies(4, 1), netlink.neighbours(4, ifindex)]).toEqual([[["10.1.1.9"], ["fd00:1::9"]], [], []]);
+    expect(netns.run("ip", ["-n", netns.name, "neigh", "show", "proxy"])).toContain("10.1.1.9 dev v0");
+    netlink.deleteNeighbour(proxy(6, "fd00:1::9"));
+    expect(listed()).toEqual([["10.1.1.9"], []]);
+    expect(() => netlink.deleteNeighbour(proxy(6, "fd00:1::9"))).toThrow(/ENOENT/);
   });
 
   test("VXLAN forwarding entries: a station, and several flood destinations", () => {

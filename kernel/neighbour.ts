@@ -41,9 +41,9 @@ export function encodeNeighbour(writer: MessageWriter, neighbour: Neighbour): vo
   if (neighbour.linkAddress !== undefined) writer.attribute(C.NDA_LLADDR, neighbour.linkAddress);
 }
 
-/** Body of a filtered dump; ifindex 0 = all links. */
-export function encodeNeighbourDump(writer: MessageWriter, family: IpFamily | "bridge", ifindex: number): void {
-  encodeHeader(writer, family, 0, 0, 0);
+/** Body of a filtered dump; ifindex 0 = all links. `flags`: NTF_PROXY for the addresses that the node answers for in place of their owners. */
+export function encodeNeighbourDump(writer: MessageWriter, family: IpFamily | "bridge", ifindex: number, flags = 0): void {
+  encodeHeader(writer, family, 0, 0, flags);
   if (ifindex !== 0) writer.attributeU32(C.NDA_IFINDEX, ifindex);
 }
 

@@ -12,6 +12,7 @@ import { startLinkDeletion } from "./linkdeletion.ts";
 import type { Message, MessageWriter } from "./message.ts";
 import { decodeNeighbour, encodeNeighbour, encodeNeighbourDump } from "./neighbour.ts";
 import { type Describe, type Encode, type Failure, type HeldNetns, holdNetns, NetlinkSocket } from "./netlinksocket.ts";
+import { decodeTokenBucket, encodeRoot, encodeTokenBucket } from "./qdisc.ts";
 import { decodeRoute, encodeLookup, encodeNewRoute, encodeRouteDump, encodeRouteKey } from "./route.ts";
 import { decodeRule, encodeRule, encodeRuleDump } from "./rule.ts";
 import type {
@@ -31,6 +32,7 @@ import type {
   RouteMatch,
   Rtnetlink,
   Rule,
+  TokenBucket,
 } from "./types.ts";
 
 const { EACCES, EBUSY, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOENT } = constants.errno;
@@ -217,6 +219,22 @@ class KernelRtnetlink implements RtnetlinkSocket {
     );
   }
 
+  proxies(family: IpFamily, ifindex: number): Address[] {
+    const found = unless([ENODEV], () =>
+      this.#dump(
+        C.RTM_GETNEIGH,
+        writer => encodeNeighbourDump(writer, family, ifindex, C.NTF_PROXY),
+        `list IPv${family} proxy neighbours`,
+        message => {
+          const neighbour = decodeNeighbour(message);
+          const isProxy = neighbour !== undefined && (neighbour.flags & C.NTF_PROXY) !== 0;
+          return isProxy && neighbour.family === family && neighbour.ifindex === ifindex ? neighbour.address : undefined;
+        },
+      ),
+    );
+    return found ?? [];
+  }
+
   setNeighbour(neighbour: Neighbour): void {
     // The kernel refuses to replace a flood entry of a tunnel (all zeros or a group): it has a list of destinations.
     const flood =
@@ -364,6 +382,29 @@ class KernelRtnetlink implements RtnetlinkSocket {
       },
     );
     return index;
+  }
+
+  setTokenBucket(ifindex: number, bucket: TokenBucket): void {
+    const describe = () => `set the token bucket of link ${this.#nameOf(ifindex)} to ${bucket.rate} octets in a second`;
+    this.#request(C.RTM_NEWQDISC, REPLACE, writer => encodeTokenBucket(writer, ifindex, bucket), describe);
+  }
+
+  tokenBucket(ifindex: number): Omit<TokenBucket, "burst"> | undefined {
+    let found: Omit<TokenBucket, "burst"> | undefined;
+    const ask = () =>
+      this.#request(
+        C.RTM_GETQDISC,
+        // The answer is a notification, which the kernel sends to all that listen, and to who asks only like this.
+        C.NLM_F_ECHO,
+        writer => encodeRoot(writer, ifindex),
+        () => `get the queueing discipline of link ${this.#nameOf(ifindex)}`,
+        message => {
+          found ??= decodeTokenBucket(message);
+        },
+      );
+    // A link without any, or that is gone.
+    unless([ENOENT, ENODEV], ask);
+    return found;
   }
 
   rules(family: IpFamily): Rule[] {

@@ -180,6 +180,16 @@ export type KernelEvent =
   /** ENOBUFS: events were lost; whoever keeps state dumps again. */
   | { type: "overrun" };
 
+/** A token bucket (tc-tbf(8)): what leaves by a link. */
+export interface TokenBucket {
+  /** Octets in a second. */
+  rate: number;
+  /** Octets that may leave at once. */
+  burst: number;
+  /** Octets that may wait; what comes beyond is dropped. */
+  limit: number;
+}
+
 export interface LookupOptions {
   source?: Address;
   ifindex?: number;
@@ -207,6 +217,8 @@ export interface Rtnetlink {
   addAddress(address: NewAddress): void;
   deleteAddress(address: Pick<InterfaceAddress, "ifindex" | "address" | "prefixLength">): void;
   neighbours(family: IpFamily | "bridge", ifindex?: number): Neighbour[];
+  /** Addresses that the node answers for on a link, in place of who has them: set and deleted as neighbours with NTF_PROXY. */
+  proxies(family: IpFamily, ifindex: number): Address[];
   setNeighbour(neighbour: Neighbour): void;
   deleteNeighbour(neighbour: Neighbour): void;
   /** Many changes in few system calls, like batchRoutes(): "set" is setNeighbour() but for flood entries, which it replaces. */
@@ -228,6 +240,10 @@ export interface Rtnetlink {
   deleteRoute(route: RouteKey): void;
   /** Many changes in few system calls. Errors come singly by index into `changes`; the others are carried out. */
   batchRoutes(changes: readonly RouteChange[]): { index: number; error: Error }[];
+  /** In place of whatever queueing discipline the link has. It goes with the link. */
+  setTokenBucket(ifindex: number, bucket: TokenBucket): void;
+  /** undefined where the link has none. The kernel does not tell the burst. */
+  tokenBucket(ifindex: number): Omit<TokenBucket, "burst"> | undefined;
   rules(family: IpFamily): Rule[];
   addRule(rule: Rule): void;
   deleteRule(rule: Rule): void;

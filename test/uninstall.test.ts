@@ -174,17 +174,22 @@ test("discards of Services go with their rules and tables, also when their agent
   expect(everything()).toEqual(before);
 });
 
-test("without an agent and with pods, by force: all goes, their interfaces too", async () => {
+test.each([
+  ["Bridge", "podlane0", [expect.stringMatching(/^pl/), "podlane0"]],
+  ["Routed", "pl+", [expect.stringMatching(/^pl/)]],
+])("without an agent and with pods, by force: all goes, their interfaces too; mode %s", async (mode, pattern, links) => {
   inside("iptables", "-P", "FORWARD", "DROP");
+  const network = { apiVersion: "podlane.io/v1alpha1", kind: "PodNetwork", metadata: { name: "all" }, spec: { nodeSelector: {}, mode } };
+  pair.write("network.yaml", JSON.stringify(network));
   const before = await settled();
   const agent = await serving();
   await call("ADD", "db");
-  await expect.poll(() => inside("iptables", "-S", "FORWARD"), within).toContain("podlane pods");
+  await expect.poll(() => inside("iptables", "-S", "FORWARD"), within).toContain(`-i ${pattern} -m comment --comment "podlane pods"`);
   agent.process.kill("SIGKILL");
   await agent.ended;
   expect(uninstall().stderr).toMatch(/1 pods are attached: container db eth0 10\.244\.1\.\d+\/24, fd00:1::/);
   const { removals, notes } = report("--force");
-  expect(removals.filter(({ what }) => what === "link").map(({ name }) => name)).toEqual([expect.stringMatching(/^pl/), "podlane0"]);
+  expect(removals.filter(({ what }) => what === "link").map(({ name }) => name)).toEqual(links);
   expect(removals).toContainEqual({ what: "rules", name: expect.stringContaining("FORWARD of iptables"), change: "removed" });
   expect(notes[0]).toMatch(/they lose their network$/);
   expect(everything()).toEqual(before);

@@ -1,4 +1,4 @@
-/** The owners of kernel routes in words: names of iproute2's rt_protos. */
+/** The owners of kernel routes in words: names of iproute2's rt_protos, and ours. */
 const names: Record<number, string> = {
   1: "redirect",
   2: "kernel",
@@ -13,6 +13,7 @@ const names: Record<number, string> = {
   187: "isis",
   188: "ospf",
   189: "rip",
+  202: "podlane's pods",
 };
 
 /** "static" for 4; the number itself where it has no name. */

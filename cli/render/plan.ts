@@ -22,7 +22,7 @@ export function renderPlan(plan: PlanView, paint: Paint): string {
       [
         "pods",
         pods.podCidrs.length > 0
-          ? `${pods.podCidrs.join(", ")} on ${pods.mode} ${pods.bridgeName}, MTU ${pods.mtu}`
+          ? `${pods.podCidrs.join(", ")} ${pods.mode === "routed" ? "routed" : `on bridge ${pods.bridgeName}`}, MTU ${pods.mtu}`
           : "none: no pod subnet",
       ],
     ],

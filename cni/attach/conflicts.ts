@@ -3,17 +3,17 @@
  * on lo, a route. The kernel then leads a part of the range elsewhere, or takes a pod's packets for its own.
  */
 import type { InterfaceAddress, Link, Rtnetlink } from "../../kernel/types.ts";
-import { type Address, contains, formatAddress, formatPrefix, isLinkLocal, sameOctets } from "../../net/address.ts";
+import { type Address, contains, formatAddress, formatPrefix, sameOctets } from "../../net/address.ts";
 import { FIRST_OFFSET, type Pool } from "../ipam/pool.ts";
 import type { AttachProblem } from "../types.ts";
 import { BRIDGE_ALIAS, isPodLink, OVERLAY_ALIAS } from "./names.ts";
 
-/** Addresses of the node, but for those of the pods' bridge, and the links that have them: no pod may get one. */
-export function nodeAddresses(netlink: Rtnetlink): Map<string, string> {
+/** Addresses of the node in the ranges, but for gateways, and the links that have them: no pod may get one. */
+export function nodeAddresses(netlink: Rtnetlink, pools: readonly Pool[]): Map<string, string> {
   const links = new Map<number, string>();
   const result = new Map<string, string>();
   for (const { ifindex, address } of netlink.addresses()) {
-    if (isLinkLocal(address)) continue;
+    if (!pools.some(({ prefix, gateway }) => contains(prefix, address) && !sameOctets(gateway, address))) continue;
     if (!links.has(ifindex)) links.set(ifindex, netlink.link(ifindex)?.name ?? `link ${ifindex}`);
     result.set(formatAddress(address), links.get(ifindex)!);
   }
@@ -42,11 +42,17 @@ export function findConflicts(netlink: Rtnetlink, pools: readonly Pool[]): Attac
   return [...problems.values()];
 }
 
-/** By the first address that a pod gets: one look-up tells of all routes for the whole range. A shorter prefix than the bridge's matches where there is no bridge. */
+/**
+ * By the first address that a pod gets: one look-up tells of all routes for the whole range. A shorter prefix than the bridge's matches where there is no
+ * bridge; then each pod has a route of its own, and none for the range comes before it.
+ */
 function leadsAway(netlink: Rtnetlink, links: ReadonlyMap<number, Link>, pool: Pool): AttachProblem | undefined {
+  if (![...links.values()].some(({ alias }) => alias === BRIDGE_ALIAS)) return undefined;
   const { route } = netlink.match(pool.addressAt(FIRST_OFFSET));
   if (route?.type !== "unicast" || route.length < pool.prefix.length) return undefined;
-  const link = route.nextHops.map(({ ifindex }) => links.get(ifindex)).find(found => found && found.alias !== BRIDGE_ALIAS);
+  const link = route.nextHops
+    .map(({ ifindex }) => links.get(ifindex))
+    .find(found => found && found.alias !== BRIDGE_ALIAS && !isPodLink(found));
   if (!link) return undefined;
   const text = formatPrefix({ address: route.destination, length: route.length });
   return {

@@ -10,9 +10,10 @@ import type { AttachProblem } from "../types.ts";
 /** By it our rules are known again, also after a crash. */
 const COMMENT = "podlane pods";
 
-/** The link and the ranges that are to be passed on. */
+/** The links and the ranges that are to be passed on. */
 export interface Passing {
-  link: string;
+  /** As iptables names them: "pl+" is all that begin so. */
+  links: readonly string[];
   ranges: { family: IpFamily; text: string }[];
 }
 
@@ -52,14 +53,15 @@ export class ForwardPolicy {
     return next;
   }
 
-  async #look({ link, ranges }: Passing): Promise<string[]> {
+  async #look({ links, ranges }: Passing): Promise<string[]> {
     const problems: AttachProblem[] = [];
     const texts: string[] = [];
+    const link = links.join(" or ");
     const families = new Set<string>(ranges.map(({ family }) => (family === 4 ? "ip" : "ip6")));
     const chains = await forwardChains();
     const iptables = await iptablesChains(chains);
     for (const chain of iptables) {
-      const wanted = chain.policy === "DROP" && families.has(chain.family) ? rulesFor(link) : [];
+      const wanted = chain.policy === "DROP" && families.has(chain.family) ? rulesFor(links) : [];
       const present = ours(chain);
       texts.push(
         ...(await removeRules(
@@ -83,7 +85,7 @@ export class ForwardPolicy {
       if ((chain.family === "ip" || chain.family === "ip6") && !families.has(chain.family)) continue;
       const text = ranges.length > 0 ? await listChain(chain) : "";
       if (text === undefined) problems.push(unhelped(nftName(chain), ", and its rules cannot be listed", link));
-      else if (ranges.length > 0 && !mentions(text, { link, ranges }))
+      else if (ranges.length > 0 && !mentions(text, { links, ranges }))
         problems.push(unhelped(nftName(chain), ` and has none about ${link}`, link));
     }
     this.#problems = problems;
@@ -102,8 +104,8 @@ async function iptablesChains(chains: ForwardChain[] | undefined): Promise<Iptab
   return found;
 }
 
-function rulesFor(link: string): string[][] {
-  return ["-i", "-o"].map(direction => [direction, link, "-m", "comment", "--comment", COMMENT, "-j", "ACCEPT"]);
+function rulesFor(links: readonly string[]): string[][] {
+  return links.flatMap(link => ["-i", "-o"].map(direction => [direction, link, "-m", "comment", "--comment", COMMENT, "-j", "ACCEPT"]));
 }
 
 /** Our rules in it, as arguments. */
@@ -133,8 +135,9 @@ function isThatOf({ nft, family }: IptablesForward, chain: ForwardChain): boolea
 }
 
 /** Somebody who wrote a rule about the link or the ranges knows of the pods: what such rules come to is not ours to judge. */
-function mentions(text: string, { link, ranges }: Passing): boolean {
-  return text.includes(`"${link}"`) || ranges.some(range => text.includes(range.text));
+function mentions(text: string, { links, ranges }: Passing): boolean {
+  // nft has a star where iptables has a plus.
+  return links.some(link => text.includes(`"${link.replace("+", "*")}"`)) || ranges.some(range => text.includes(range.text));
 }
 
 function helped(chain: IptablesForward, link: string): AttachProblem {

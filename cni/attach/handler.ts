@@ -251,7 +251,7 @@ class Handler implements CniHandler {
       netnsInode: inode,
       hostInterface,
       requested: config.ips,
-      foreign: nodeAddresses(this.#netlink),
+      foreign: nodeAddresses(this.#netlink, this.#ledger.pools()),
       ...(pod && { pod }),
     });
     let result: AttachmentResult;
@@ -259,7 +259,7 @@ class Handler implements CniHandler {
       // What an ADD that was killed has left.
       await this.#attachments.removeInterface(hostInterface);
       const point = this.#nodeSide.attachPoint();
-      result = point.attach({ ...reservation, alias: podLinkAlias(key, reservation.addresses), mac: config.mac });
+      result = point.attach({ ...reservation, alias: podLinkAlias(point.mode, key, reservation.addresses), mac: config.mac });
       this.#ledger.confirm(key);
       const admitted = this.#options.guard?.admit(viewOf(reservation));
       const [, unheard] = await Promise.all([this.#ledger.durable(), point.announce(reservation), admitted]);
@@ -300,8 +300,9 @@ class Handler implements CniHandler {
       );
     }
     requirePodNetns(request.netns);
-    const claimed = addressesOf(previous, key.ifname);
-    const foreign = reservation.addresses.filter(address => !claimed.includes(address));
+    // Their lengths are the mode's, and are compared with those in the pod.
+    const claimed = addressesOf(previous, key.ifname).map(withoutLength);
+    const foreign = reservation.addresses.filter(address => !claimed.includes(withoutLength(address)));
     if (foreign.length > 0) {
       throw new CniError(
         ErrorCode.attachmentChanged,
@@ -312,7 +313,7 @@ class Handler implements CniHandler {
     const defaultRoutes = ([4, 6] as const).filter(family => hasDefaultRoute(previous, family));
     let found: string[] = [];
     for (let attempt = 0; attempt < CHECK_ATTEMPTS; attempt++) {
-      found = this.#nodeSide.attachPoint().inspect({ ...reservation, netns: request.netns, defaultRoutes });
+      found = this.#nodeSide.attachPointOf(reservation.hostInterface).inspect({ ...reservation, netns: request.netns, defaultRoutes });
       if (found.length === 0) return;
       // Plugins later in the list may still be at work.
       await new Promise(resolve => setTimeout(resolve, CHECK_DELAY));
@@ -348,7 +349,7 @@ class Handler implements CniHandler {
 
   /** What can keep all pods from being attached. */
   #causes(): AttachProblem[] {
-    return [...nodeProblems(), ...this.#ledgerProblem(), ...this.#nodeSide.problems()];
+    return [...nodeProblems(this.#nodeSide.modesInUse().includes("bridge")), ...this.#ledgerProblem(), ...this.#nodeSide.problems()];
   }
 
   #ledgerProblem(): AttachProblem[] {
@@ -364,4 +365,8 @@ class Handler implements CniHandler {
       },
     ];
   }
+}
+
+function withoutLength(address: string): string {
+  return address.split("/")[0];
 }

@@ -1,9 +1,11 @@
 /** What podlane has on a node for its pods, known by its marks: for who takes podlane away, with or without an agent. */
 import { readSysctl, writeSysctl } from "../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
+import { formatPrefix } from "../../net/address.ts";
 import { type FormerSysctl, formerSysctls } from "./former-sysctls.ts";
 import { ForwardPolicy } from "./forward-policy.ts";
 import { BRIDGE_ALIAS, isPodLink, parsePodAlias } from "./names.ts";
+import { dropRangeDiscard, rangeDiscards } from "./routed/range-discards.ts";
 
 export interface PodLink {
   index: number;
@@ -20,6 +22,18 @@ function podOf({ index, name, alias }: Link): PodLink {
   const { containerId, ifname, addresses = [] } = parsePodAlias(alias) ?? {};
   const pod = containerId === undefined ? "an unknown pod" : `container ${containerId} ${ifname} ${addresses.join(", ")}`;
   return { index, name, pod };
+}
+
+/** Whether it is on the pods' side of the node: its addresses are gateways. */
+export function isPodSide(link: Link): boolean {
+  return isPodLink(link) || (link.kind === "bridge" && link.alias === BRIDGE_ALIAS);
+}
+
+/** Removes the routes that refuse what is for addresses that no pod has; says in words which. */
+export function takeBackRangeDiscards(netlink: Rtnetlink, dryRun: boolean): string[] {
+  const found = rangeDiscards(netlink);
+  if (!dryRun) for (const prefix of found) dropRangeDiscard(netlink, prefix);
+  return found.map(prefix => `unreachable ${formatPrefix(prefix)} in table main`);
 }
 
 /** Bridges of ours, and the names of ports that others put there. */

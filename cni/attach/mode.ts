@@ -7,6 +7,7 @@ import type { AttachmentResult } from "../protocol/result.ts";
 import type { AttachProblem, PodPlan } from "../types.ts";
 import type { FormerSysctls } from "./former-sysctls.ts";
 import type { PodEnd } from "./mtu.ts";
+import type { RangeDiscards } from "./routed/range-discards.ts";
 
 /** Everything throws CniError where a thing of the node stands in the way, NetlinkError where the kernel refuses. */
 export interface AttachMode {
@@ -14,11 +15,12 @@ export interface AttachMode {
   prepare(context: AttachContext): AttachPoint;
   /**
    * The node's side of all pods, as it shall be, put back wherever it differs: after each change of the plan, when kernel events may mean that somebody
-   * undid something, and now and then. Returns what was put right, in words, and what could not be.
+   * undid something, and now and then. `active`: new pods are attached this way; else only what runs is looked after, and what nothing needs any more goes.
+   * `ends`: of all pods. Returns what was put right, in words, and what could not be.
    */
-  mend(context: AttachContext, ends: readonly PodEnd[]): { mended: string[]; problems: AttachProblem[] };
-  /** The link by which all that pods send and get passes the node: what packet filters of others must let through. */
-  linkName(plan: PodPlan): string;
+  mend(context: AttachContext, ends: readonly PodEnd[], active: boolean): { mended: string[]; problems: AttachProblem[] };
+  /** The links by which all that pods send and get passes the node, as iptables(8) names them: what packet filters of others must let through. */
+  linkPattern(plan: PodPlan): string;
 }
 
 export interface AttachContext {
@@ -28,10 +30,12 @@ export interface AttachContext {
   pools: readonly Pool[];
   /** For kernel parameters that outlive the links: remembers what they were. */
   sysctls: Pick<FormerSysctls, "set">;
+  discards: Pick<RangeDiscards, "follow">;
 }
 
 /** Where pods are attached, ready for one. */
 export interface AttachPoint {
+  mode: PodPlan["mode"];
   /** Makes the interface. On failure the caller removes what is there of it. */
   attach(pod: NewPodInterface): AttachmentResult;
   /** Tells who may still know another owner of the pod's addresses. Resolves with what keeps them from hearing it, in words. */

@@ -45,9 +45,11 @@ export interface PodEnd {
   ifname: string;
   /** The node's end. */
   hostInterface: string;
+  /** `ADDRESS/LENGTH`. */
+  addresses: readonly string[];
 }
 
-/** Gives both ends of each pair the MTU. Returns what could not be: an end whose namespace cannot be entered. Throws NetlinkError. */
+/** Gives both ends of each pair the MTU. `links`: the node's ends. Returns what could not be: an end whose namespace cannot be entered. Throws NetlinkError. */
 export function followMtu(
   netlink: Rtnetlink,
   links: readonly Link[],
@@ -58,7 +60,7 @@ export function followMtu(
   const byHost = new Map(ends.map(end => [end.hostInterface, end]));
   const left: string[] = [];
   for (const port of links) {
-    if (!isPodLink(port) || port.mtu === mtu) continue;
+    if (port.mtu === mtu) continue;
     // Its own end last: as long as that differs, it is tried again.
     const end = byHost.get(port.name);
     if (end === undefined || !setInside(end, mtu)) left.push(port.name);
@@ -68,7 +70,7 @@ export function followMtu(
   }
   if (left.length === 0) return [];
   const some = left.slice(0, 3).join(", ") + (left.length > 3 ? ` and ${left.length - 3} more` : "");
-  const message = `the pods behind ${some} have another MTU than the bridge (${mtu}): their namespaces cannot be entered`;
+  const message = `the pods behind ${some} have another MTU than new ones (${mtu}): their namespaces cannot be entered`;
   return [{ severity: "warning", reason: "MTUOutdated", field: "mtu", message, remedy: "recreate these pods" }];
 }
 

@@ -4,12 +4,14 @@ import { hostname } from "node:os";
 import type { Link } from "../../kernel/types.ts";
 import { AddressError, parsePrefix } from "../../net/address.ts";
 import type { Key } from "../ipam/book.ts";
+import type { PodPlan } from "../types.ts";
 
 /** IFLA_IFALIAS of the bridge. */
 export const BRIDGE_ALIAS = "podlane bridge";
 /** That of tunnels, which have the gateways' addresses as well (overlay/names.ts). */
 export const OVERLAY_ALIAS = "podlane overlay";
-const POD_ALIAS = "podlane pod";
+/** How the alias of a pod's link begins, by the way in which the pod is attached: that stays as it was when the plan says another one. */
+const podAliases: Readonly<Record<PodPlan["mode"], string>> = { bridge: "podlane pod", routed: "podlane routed" };
 /** IFALIASZ - 1, less the octet that ends the text. */
 const MAXIMUM_ALIAS = 254;
 
@@ -19,14 +21,14 @@ export function hostInterfaceName({ containerId, ifname }: Pick<Key, "containerI
 }
 
 /** Says whose link it is, and enough to know the addresses again if the ledger is lost. */
-export function podLinkAlias(key: Key, addresses: readonly string[]): string {
-  return [POD_ALIAS, key.network, key.containerId, key.ifname, addresses.join(",")].join(" ").slice(0, MAXIMUM_ALIAS);
+export function podLinkAlias(mode: PodPlan["mode"], key: Key, addresses: readonly string[]): string {
+  return [podAliases[mode], key.network, key.containerId, key.ifname, addresses.join(",")].join(" ").slice(0, MAXIMUM_ALIAS);
 }
 
 /** What podLinkAlias wrote; undefined for a foreign link, or where it did not fit. */
 export function parsePodAlias(alias: string): (Key & { addresses: string[] }) | undefined {
-  const [program, kind, network, containerId, ifname, addresses] = alias.split(" ");
-  if (`${program} ${kind}` !== POD_ALIAS || !addresses || alias.length >= MAXIMUM_ALIAS) return undefined;
+  const [, , network, containerId, ifname, addresses] = alias.split(" ");
+  if (!modeOfAlias(alias) || !addresses || alias.length >= MAXIMUM_ALIAS) return undefined;
   if (!addresses.split(",").every(isInterfaceAddress)) return undefined;
   return { network, containerId, ifname, addresses: addresses.split(",") };
 }
@@ -43,14 +45,24 @@ function isInterfaceAddress(text: string): boolean {
 }
 
 export function isPodLink(link: Link): boolean {
-  return link.kind === "veth" && (link.alias === POD_ALIAS || link.alias.startsWith(`${POD_ALIAS} `));
+  return podLinkMode(link) !== undefined;
+}
+
+/** How the pod behind this link is attached; undefined: it is no pod's. */
+export function podLinkMode({ kind, alias }: Link): PodPlan["mode"] | undefined {
+  return kind === "veth" ? modeOfAlias(alias) : undefined;
+}
+
+function modeOfAlias(alias: string): PodPlan["mode"] | undefined {
+  return (["bridge", "routed"] as const).find(mode => alias === podAliases[mode] || alias.startsWith(`${podAliases[mode]} `));
 }
 
 /**
- * A fixed hardware address: one that the kernel derives from the ports would change with them, and one of the bridge's name with that; running pods would
- * lose their gateway until they ask for it again.
+ * The hardware address of the pods' gateway, that is of the bridge and of the node's end of each routed pod. A fixed one: what the kernel derives from a
+ * bridge's ports would change with them, and one of the bridge's name with that; running pods would lose their gateway until they ask for it again. And
+ * udev leaves an address alone that was given.
  */
-export function bridgeMac(): Uint8Array {
+export function gatewayMac(): Uint8Array {
   const hash = createHash("sha256").update(`podlane bridge ${hostname()} podlane0`).digest();
   return Uint8Array.of(0x02, ...hash.subarray(0, 5));
 }

@@ -11,9 +11,11 @@ import { findConflicts } from "./conflicts.ts";
 import { toCniError } from "./errors.ts";
 import type { FormerSysctls } from "./former-sysctls.ts";
 import { ForwardPolicy } from "./forward-policy.ts";
-import type { AttachMode, AttachPoint } from "./mode.ts";
+import type { AttachContext, AttachPoint } from "./mode.ts";
 import { AttachModes } from "./modes.ts";
+import { podLinkMode } from "./names.ts";
 import { checkPlan } from "./plan.ts";
+import { RangeDiscards } from "./routed/range-discards.ts";
 
 export interface NodeSideParts {
   ledger: Ledger;
@@ -24,11 +26,14 @@ export interface NodeSideParts {
   mended?: (texts: string[]) => void;
 }
 
+const allModes = Object.keys(AttachModes) as PodPlan["mode"][];
+
 const isError = ({ severity }: AttachProblem) => severity === "error";
 
 export class NodeSide {
   readonly #parts: NodeSideParts;
   readonly #forward = new ForwardPolicy();
+  readonly #discards = new RangeDiscards();
   #plan: PodPlan;
   /** Of ranges: one that cannot be used keeps nothing from the pods of the others. */
   #rangeProblems: AttachProblem[] = [];
@@ -68,11 +73,15 @@ export class NodeSide {
     this.#otherProblems = [];
     if (this.#planProblems.some(problem => isError(problem) && problem.field !== "mode")) return;
     const { ledger, netlink } = this.#parts;
-    this.#attempt("bridgeName", this.#setupProblems, () => {
-      const { mended, problems } = this.#mode().mend(this.#context(), ledger.reservations());
-      this.#otherProblems.push(...problems);
-      this.#tell(mended);
-    });
+    for (const mode of allModes) {
+      const active = mode === this.#mode();
+      // What keeps pods of another mode from being served keeps no new ones away.
+      this.#attempt(active ? "bridgeName" : "mode", active ? this.#setupProblems : this.#otherProblems, () => {
+        const { mended, problems } = AttachModes[mode].mend(this.#context(), ledger.reservations(), active);
+        this.#otherProblems.push(...problems);
+        this.#tell(mended);
+      });
+    }
     this.#attempt("links", this.#otherProblems, () => this.#otherProblems.push(...findConflicts(netlink, ledger.pools())));
   }
 
@@ -100,14 +109,26 @@ export class NodeSide {
 
   /** Where a pod is attached now. Throws CniError, NetlinkError. */
   attachPoint(): AttachPoint {
-    return this.#mode().prepare(this.#context());
+    return AttachModes[this.#mode()].prepare(this.#context());
+  }
+
+  /** Where the pod behind this link was attached, which may be another way than now. Throws CniError, NetlinkError. */
+  attachPointOf(hostInterface: string): AttachPoint {
+    const link = this.#parts.netlink.link(hostInterface);
+    return AttachModes[(link && podLinkMode(link)) ?? this.#mode()].prepare(this.#context());
+  }
+
+  /** The way in which pods are attached now, and those in which running pods were. */
+  modesInUse(): PodPlan["mode"][] {
+    const used = new Set<PodPlan["mode"] | undefined>([this.#mode(), ...this.#parts.netlink.links().map(podLinkMode)]);
+    return allModes.filter(mode => used.has(mode));
   }
 
   /** Takes some time, as programs are asked: not for each look. `again`: also where nothing has changed on our side. */
   async lookAtFilters(again: boolean): Promise<void> {
     if (this.#planProblems.some(({ field }) => field === "bridgeName")) return;
     const ranges = this.#parts.ledger.pools().map(({ family, text }) => ({ family, text }));
-    const passing = { link: this.#mode().linkName(this.#plan), ranges };
+    const passing = { links: this.modesInUse().map(mode => AttachModes[mode].linkPattern(this.#plan)), ranges };
     const text = JSON.stringify(passing);
     if (!again && text === this.#passing) return;
     this.#passing = text;
@@ -120,12 +141,13 @@ export class NodeSide {
   }
 
   /** Of a mode that is none, which is a problem, only what runs is looked at: as if it were on a bridge. */
-  #mode(): AttachMode {
-    return Object.hasOwn(AttachModes, this.#plan.mode) ? AttachModes[this.#plan.mode] : AttachModes.bridge;
+  #mode(): PodPlan["mode"] {
+    return Object.hasOwn(AttachModes, this.#plan.mode) ? this.#plan.mode : "bridge";
   }
 
-  #context() {
-    return { netlink: this.#parts.netlink, plan: this.#plan, pools: this.#parts.ledger.pools(), sysctls: this.#parts.sysctls };
+  #context(): AttachContext {
+    const { netlink, ledger, sysctls } = this.#parts;
+    return { netlink, plan: this.#plan, pools: ledger.pools(), sysctls, discards: this.#discards };
   }
 
   #attempt(field: string, problems: AttachProblem[], work: () => void): void {

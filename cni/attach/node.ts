@@ -2,7 +2,8 @@
 import { findLacks } from "../../kernel/index.ts";
 import type { AttachProblem } from "../types.ts";
 
-export function nodeProblems(): AttachProblem[] {
+/** `bridged`: pods are on a bridge. */
+export function nodeProblems(bridged: boolean): AttachProblem[] {
   const problem = (severity: AttachProblem["severity"]) => (lack: { message: string; remedy: string }) => ({
     severity,
     reason: "KernelLacks" as const,
@@ -11,6 +12,6 @@ export function nodeProblems(): AttachProblem[] {
   });
   return [
     ...findLacks({ netAdmin: true, sysAdmin: true, sysctl: true }).map(problem("error")),
-    ...findLacks({ bridgeNetfilter: true }).map(problem("warning")),
+    ...findLacks({ bridgeNetfilter: bridged }).map(problem("warning")),
   ];
 }

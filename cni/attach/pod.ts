@@ -4,22 +4,37 @@
  * again by the name and alias of the node's end.
  */
 import { existsSync } from "node:fs";
-import { isNetns, netnsInode, OWN_NETNS, openNetns, openRtnetlink, withNetns, writeSysctl } from "../../kernel/index.ts";
+import { NUD_PERMANENT } from "../../kernel/constants.ts";
+import { isNetns, NetlinkError, netnsInode, OWN_NETNS, openNetns, openRtnetlink, withNetns, writeSysctl } from "../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../kernel/types.ts";
-import { type Address, type IpFamily, type Prefix, parseAddress, parsePrefix, sameOctets } from "../../net/address.ts";
-import { Pool } from "../ipam/pool.ts";
+import { type Address, formatAddress, type IpFamily, maskAddress, type Prefix, sameOctets } from "../../net/address.ts";
 import { CniError, ErrorCode } from "../protocol/error.ts";
 import type { AttachmentResult } from "../protocol/result.ts";
 import type { KnownPodInterface, NewPodInterface } from "./mode.ts";
 import { isPodLink } from "./names.ts";
 
-interface PodAddress {
+export interface PodAddress {
   address: Address;
   length: number;
   gateway: Address;
+  /** Of a gateway that is in no network of the pod's: it is at the other end of the link, and nobody has to ask for it. */
+  gatewayMac?: Uint8Array;
+}
+
+/** How the mode wants the pair. */
+export interface PairSettings {
+  mtu: number;
+  /** Of the node's end. Absent: as the kernel chooses. */
+  hostMac?: Uint8Array;
+  addresses: PodAddress[];
+  /** Ties the node's end to the node, before the pod's is up. */
+  plugIn(host: Link): void;
 }
 
 const MAIN_TABLE = 254;
+/** Of further interfaces of a pod, each by its ifindex: what is sent from their addresses goes out by them. Before the table main, behind local. */
+const FURTHER_TABLES = 20_180;
+const FURTHER_PRIORITY = 20_180;
 /** RTPROT_BOOT, as ip(8) uses: in the pod's namespace these routes are nobody's in particular. */
 const PROTOCOL_BOOT = 3;
 const LOOPBACK_INDEX = 1;
@@ -74,22 +89,18 @@ export function requireNoInterface(netns: string, ifname: string): void {
 export interface AttachedPair {
   /** The node's and the pod's. */
   ends: AttachmentResult["interfaces"];
-  addresses: PodAddress[];
   routes: AttachmentResult["routes"];
 }
 
-/**
- * Makes the pair; `plugIn` ties the node's end to the node before the pod's is up. On failure the caller removes what is there of it. Throws CniError,
- * NetlinkError and errors of sysctl(8).
- */
-export function attachPod(netlink: Rtnetlink, wanted: NewPodInterface, mtu: number, plugIn: (host: Link) => void): AttachedPair {
+/** Makes the pair. On failure the caller removes what is there of it. Throws CniError, NetlinkError and errors of sysctl(8). */
+export function attachPod(netlink: Rtnetlink, wanted: NewPodInterface, { mtu, hostMac, addresses, plugIn }: PairSettings): AttachedPair {
   const { hostInterface, ifname } = wanted;
-  const addresses = wanted.addresses.map(podAddress);
   const netns = openNetns(wanted.netns);
   const pod = openRtnetlink({ netns: wanted.netns });
   try {
     const peer = { name: ifname, mtu, netnsFd: netns.fd, ...(wanted.mac && { address: wanted.mac }) };
-    const host = netlink.addLink({ kind: "veth", name: hostInterface, mtu, alias: wanted.alias, peer });
+    const own = { name: hostInterface, mtu, alias: wanted.alias, ...(hostMac && { address: hostMac }) };
+    const host = netlink.addLink({ kind: "veth", ...own, peer });
     plugIn(host);
     const inside = pod.link(ifname);
     if (!inside) throw new CniError(ErrorCode.kernel, `${ifname} vanished from ${wanted.netns} while it was set up`);
@@ -100,7 +111,6 @@ export function attachPod(netlink: Rtnetlink, wanted: NewPodInterface, mtu: numb
         { name: hostInterface, mac: host.address, mtu: host.mtu },
         { name: ifname, mac: inside.address, mtu: inside.mtu, sandbox: wanted.netns },
       ],
-      addresses,
       routes,
     };
   } finally {
@@ -118,7 +128,7 @@ export function findPodLink(netlink: Rtnetlink, hostInterface: string): number |
 }
 
 /** What differs between the kernel and what attachPod() made. */
-export function inspectPod(netlink: Rtnetlink, wanted: KnownPodInterface): string[] {
+export function inspectPod(netlink: Rtnetlink, wanted: KnownPodInterface, addresses: readonly PodAddress[]): string[] {
   const { hostInterface, ifname, defaultRoutes } = wanted;
   const host = netlink.link(hostInterface);
   if (!host) return [`the node's interface ${hostInterface} is gone`];
@@ -132,21 +142,15 @@ export function inspectPod(netlink: Rtnetlink, wanted: KnownPodInterface): strin
     if (inside.kind !== "veth" || inside.peerIndex !== host.index)
       found.push(`the pod's interface ${ifname} is not the peer of ${hostInterface}`);
     const present = pod.addresses(inside.index);
-    for (const text of wanted.addresses) {
-      const { address, length } = podAddress(text);
+    for (const { address, length } of addresses) {
       if (!present.some(entry => entry.prefixLength === length && sameOctets(entry.address, address)))
-        found.push(`the pod's interface ${ifname} has no address ${text}`);
+        found.push(`the pod's interface ${ifname} has no address ${formatAddress(address)}/${length}`);
     }
     for (const family of defaultRoutes) if (!hasDefaultRoute(pod, family)) found.push(`the pod has no default route for IPv${family}`);
   } finally {
     pod.close();
   }
   return found;
-}
-
-function podAddress(text: string): PodAddress {
-  const prefix = parsePrefix(text, "clear");
-  return { address: parseAddress(text.slice(0, text.lastIndexOf("/"))), length: prefix.length, gateway: new Pool(prefix).gateway };
 }
 
 /** Runs in the pod's namespace, before the interface is up. */
@@ -169,20 +173,45 @@ function configurePod(pod: Rtnetlink, inside: Link, addresses: readonly PodAddre
   for (const { address, length } of addresses) pod.addAddress({ ifindex: inside.index, address, prefixLength: length, nodad: true });
   pod.setLink(inside.index, { up: true });
   const routes: AttachmentResult["routes"] = [];
-  for (const { address, gateway } of addresses) {
-    const destination = anywhere(address);
+  for (const one of addresses) {
+    const destination = anywhere(one.address);
     // A pod with several interfaces has its default route on the first.
-    if (hasDefaultRoute(pod, destination.family, MAIN_TABLE)) continue;
-    pod.addRoute({
-      family: destination.family,
-      destination: destination.address,
-      length: 0,
-      protocol: PROTOCOL_BOOT,
-      nextHops: [{ gateway, ifindex: inside.index }],
-    });
-    routes.push({ destination, gateway });
+    if (hasDefaultRoute(pod, destination.family, MAIN_TABLE)) leadOutFrom(pod, inside, one);
+    else {
+      leadOut(pod, inside, one, MAIN_TABLE);
+      routes.push({ destination, gateway: one.gateway });
+    }
   }
   return routes;
+}
+
+/** The default route, and what it needs. */
+function leadOut(pod: Rtnetlink, { index: ifindex }: Link, { address, gateway, gatewayMac }: PodAddress, table: number): void {
+  const { family, address: destination } = anywhere(address);
+  const common = { family, table, protocol: PROTOCOL_BOOT };
+  if (gatewayMac) {
+    pod.setNeighbour({ ifindex, address: gateway, linkAddress: gatewayMac, state: NUD_PERMANENT, flags: 0, family });
+    // fe80::/64 is on each link. By this one others can add routes by the gateway.
+    if (family === 4) pod.addRoute({ ...common, destination: gateway, length: 32, nextHops: [{ ifindex }] });
+  }
+  pod.addRoute({ ...common, destination, length: 0, nextHops: [{ gateway, ifindex, ...(gatewayMac && { onlink: true }) }] });
+}
+
+/** What the pod sends from an address of a further interface goes out by that: elsewhere it would be taken for somebody else's. */
+function leadOutFrom(pod: Rtnetlink, inside: Link, one: PodAddress): void {
+  const { address, length } = one;
+  const table = FURTHER_TABLES + inside.index;
+  const family = address.length === 4 ? 4 : 6;
+  const nextHops = [{ ifindex: inside.index }];
+  if (length < address.length * 8)
+    pod.addRoute({ family, table, protocol: PROTOCOL_BOOT, destination: maskAddress(address, length), length, nextHops });
+  leadOut(pod, inside, one, table);
+  try {
+    pod.addRule({ family, priority: FURTHER_PRIORITY, table, source: { address, length: address.length * 8 } });
+  } catch (error) {
+    // Of an interface of this index that was there before: namespaces that are used again.
+    if (!(error instanceof NetlinkError && error.code === "EEXIST")) throw error;
+  }
 }
 
 /** By whatever way and, without `table`, in whatever table: a plugin later in the list may have replaced ours, or moved it as sbr does. */

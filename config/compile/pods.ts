@@ -36,7 +36,7 @@ export function compilePods(context: Context): PodPlan {
   }
   return {
     podCidrs: self.podCidrs.map(({ prefix }) => prefix),
-    mode: "bridge",
+    mode: spec.mode === "Routed" ? "routed" : "bridge",
     bridgeName: spec.bridgeName,
     mtu: spec.mtu ?? "auto",
     ...(spec.overlay !== "Never" && Object.keys(self.canonical).length > 0 && { encapsulation: Overhead[self.canonical[6] ? 6 : 4] }),
@@ -114,6 +114,5 @@ export function assignPodNetworks({
 function reportUnsupported(object: string, spec: PodNetwork["spec"], { problems }: Context): void {
   const later = (field: string, what: string, instead: string, remedy: string) =>
     problems.error("NotSupported", object, field, `${what} is not supported yet: ${instead}`, remedy);
-  if (spec.mode === "Routed") later("spec.mode", "mode Routed", "pods are attached to a bridge", "use mode: Bridge");
   if (spec.masquerade?.mode === "External") later("spec.masquerade", "masquerade", "pods keep their addresses", "use mode: None");
 }

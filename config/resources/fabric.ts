@@ -100,9 +100,12 @@ const forwarding = object(
   {
     enabled: flag("false: a pure reflector or route server; the kernel table is left alone.", true),
     table: integer("Kernel table, 1..4294967295. 254 = main.", 1, 4294967295, { default: 254 }),
-    protocol: integer("Protocol number that marks podlane's routes, 5..255. Routes with another number are never touched.", 5, 255, {
-      default: 201,
-    }),
+    protocol: integer(
+      "Protocol number that marks podlane's routes, 5..255 but 202, which marks those to the node's own pods. Routes with another number are never touched.",
+      5,
+      255,
+      { default: 201, rules: [{ rule: "self != 202", message: "202 marks the routes to the node's own pods; choose another number" }] },
+    ),
     metric: integer(
       "Metric of podlane's routes, 0..2147483647; of routes to one prefix the lowest is used. 0 = 0 for IPv4, the best, and 1023 for IPv6, one better than router advertisements and routes added without a metric (1024).",
       0,

@@ -40,11 +40,10 @@ const allocation = object("The pod subnets of one node.", {
 
 export const podNetworkSpec = object("What is wanted.", {
   nodeSelector: selector("The nodes whose pods are attached this way."),
-  mode: notYet(
-    oneOf("Bridge: pods of a node share a bridge. Routed: each pod has a point-to-point link.", ["Bridge", "Routed"], {
-      default: "Bridge",
-    }),
-    "Routed",
+  mode: oneOf(
+    "Bridge: pods of a node share a bridge. Routed: each pod has a point-to-point link, and no neighbours. A change concerns new pods; running ones stay as they are.",
+    ["Bridge", "Routed"],
+    { default: "Bridge" },
   ),
   bridgeName: text("Name of the bridge, 1..15 characters.", 15, {
     minLength: 1,
@@ -58,7 +57,7 @@ export const podNetworkSpec = object("What is wanted.", {
       65535,
     ),
   ),
-  hairpin: flag("Let a pod reach itself through a service address.", true),
+  hairpin: flag("Let a pod reach itself through a service address. With mode Routed it always can.", true),
   serviceCIDRs: optional(set("The cluster's service ranges; no neighbour can take them over.", prefix("A service range."), 8)),
   masquerade: optional(masquerade),
   overlay: oneOf(

@@ -47,6 +47,13 @@ export const rejected: Rejected[] = [
     field: "spec.unset",
     message: /taken from `from`/,
   },
+  {
+    what: "the protocol number of pods' routes",
+    kind: "Fabric",
+    spec: fabric({ forwarding: { protocol: 202 } }),
+    field: "spec.forwarding.protocol",
+    message: /202 marks the routes/,
+  },
   { what: "no nodeSelector", kind: "Fabric", spec: { asn: 65001 }, field: "spec.nodeSelector", message: /"nodeSelector" is missing/ },
   {
     what: "unknown field",

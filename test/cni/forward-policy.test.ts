@@ -91,6 +91,10 @@ describe.each([["-nft"], ["-legacy"]])("iptables%s", variant => {
       return passes().every(Boolean);
     });
 
+    // Pods on a bridge stay there; new ones have links of their own.
+    await node.setPlan({ mode: "routed" });
+    await until("rules for both kinds", () => rules(six).length === 4 && rules(six).join().includes("-i pl+ -m comment"));
+
     for (const command of [four, six]) node.exec(command, "-P", "FORWARD", "ACCEPT");
     await node.sweep();
     expect([rules(four), rules(six), await problems()]).toEqual([["-A FORWARD -s 198.51.100.0/24 -j DROP"], [], []]);

@@ -3,14 +3,15 @@
  * as well, so it first looks and changes only what differs. The pods' route on the node is the kernel's own connected route.
  */
 import { existsSync } from "node:fs";
-import { readSysctl, writeSysctl } from "../../../kernel/index.ts";
+import { writeSysctl } from "../../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../../kernel/types.ts";
 import { formatAddress, sameOctets } from "../../../net/address.ts";
 import { CniError, ErrorCode } from "../../protocol/error.ts";
 import type { PodPlan } from "../../types.ts";
+import { ensureForwarding, setSysctl } from "../forwarding.ts";
 import type { AttachContext } from "../mode.ts";
 import { podMtu } from "../mtu.ts";
-import { BRIDGE_ALIAS, bridgeMac } from "../names.ts";
+import { BRIDGE_ALIAS, gatewayMac } from "../names.ts";
 
 /**
  * Makes the bridge as it shall be, every property of it: it may have been adopted, or changed by somebody. Pools that are retired keep their gateway:
@@ -34,7 +35,7 @@ export function ensureBridge({ netlink, plan, pools, sysctls }: AttachContext, m
     // A pod must not be able to give the node a default route.
     if (setSysctl(["net", "ipv6", "conf", bridge.name, "accept_ra"], "0")) say(`made ${bridge.name} deaf to router advertisements`);
   }
-  const mac = bridgeMac();
+  const mac = gatewayMac();
   if (!sameOctets(bridge.address, mac)) {
     netlink.setLink(bridge.index, { address: mac });
     say(`gave ${bridge.name} its hardware address back`);
@@ -60,7 +61,7 @@ function findBridge(netlink: Rtnetlink, plan: PodPlan): Link | undefined {
   const link = netlink.link(plan.bridgeName);
   if (!link) return undefined;
   // Killed between making the bridge and marking it: the address tells.
-  const ours = link.alias === BRIDGE_ALIAS || (link.alias === "" && sameOctets(link.address, bridgeMac()));
+  const ours = link.alias === BRIDGE_ALIAS || (link.alias === "" && sameOctets(link.address, gatewayMac()));
   if (link.kind !== "bridge" || !ours) {
     throw new CniError(
       ErrorCode.kernel,
@@ -73,31 +74,5 @@ function findBridge(netlink: Rtnetlink, plan: PodPlan): Link | undefined {
 }
 
 function createBridge(netlink: Rtnetlink, plan: PodPlan): Link {
-  return netlink.addLink({ kind: "bridge", name: plan.bridgeName, address: bridgeMac(), alias: BRIDGE_ALIAS });
-}
-
-/** Whether it had another value. */
-function setSysctl(name: string[], value: string): boolean {
-  if (readSysctl(name) === value) return false;
-  writeSysctl(name, value);
-  return true;
-}
-
-/**
- * Turns forwarding on. In IPv6 that makes the node deaf to router advertisements, so interfaces that listen to them are told to go on (accept_ra 2):
- * the node must not lose its default route through us. That is looked at each time, for a network card that comes late. Not so our own bridge, where
- * pods would be listened to.
- */
-function ensureForwarding({ netlink, sysctls }: Pick<AttachContext, "netlink" | "sysctls">, hasIpv6: boolean, mended?: string[]): void {
-  const forwarding = ["net", "ipv6", "conf", "all", "forwarding"];
-  if (sysctls.set(["net", "ipv4", "ip_forward"], "1")) mended?.push("turned IPv4 forwarding on");
-  if (!hasIpv6 || (!mended && readSysctl(forwarding) === "1")) return;
-  for (const { name, kind, alias } of netlink.links()) {
-    if ((kind === "bridge" && alias === BRIDGE_ALIAS) || alias.startsWith("podlane pod")) continue;
-    const acceptRa = ["net", "ipv6", "conf", name, "accept_ra"];
-    // Likewise a card with so small an MTU, or one that is gone by now.
-    if (!existsSync(`/proc/sys/${acceptRa.join("/")}`)) continue;
-    if (readSysctl(acceptRa) === "1") sysctls.set(acceptRa, "2");
-  }
-  if (sysctls.set(forwarding, "1")) mended?.push("turned IPv6 forwarding on");
+  return netlink.addLink({ kind: "bridge", name: plan.bridgeName, address: gatewayMac(), alias: BRIDGE_ALIAS });
 }

@@ -7,33 +7,51 @@ import { existsSync } from "node:fs";
 import { writeSysctl } from "../../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../../kernel/types.ts";
 import { formatAddress, isLinkLocal, sameOctets } from "../../../net/address.ts";
+import { addressOf } from "../../ipam/book.ts";
 import type { Pool } from "../../ipam/pool.ts";
 import type { AttachProblem, PodPlan } from "../../types.ts";
 import type { AttachContext } from "../mode.ts";
 import { followMtu, mtuProblems, type PodEnd } from "../mtu.ts";
-import { BRIDGE_ALIAS, isPodLink } from "../names.ts";
+import { BRIDGE_ALIAS, podLinkMode } from "../names.ts";
 import { ensureBridge } from "./bridge.ts";
+import { followProxies } from "./proxies.ts";
 
-/** Makes all as it shall be; returns what was put right, in words, and what could not be. Throws like ensureBridge. */
-export function mendPorts(context: AttachContext, ends: readonly PodEnd[]): { mended: string[]; problems: AttachProblem[] } {
+/**
+ * Makes all as it shall be; returns what was put right, in words, and what could not be. Where new pods are attached another way the bridge stays as long as
+ * pods are on it. Throws like ensureBridge.
+ */
+export function mendPorts(
+  context: AttachContext,
+  ends: readonly PodEnd[],
+  active: boolean,
+): { mended: string[]; problems: AttachProblem[] } {
   const { netlink, plan, pools } = context;
   const mended: string[] = [];
   const problems: AttachProblem[] = [];
+  const needed = active || netlink.links().some(link => podLinkMode(link) === "bridge");
   // Without a range of its own the node still serves the pods that it has.
-  const bridge = pools.length > 0 ? ensureBridge(context, mended) : ourBridge(netlink, plan);
+  const bridge = needed ? (pools.length > 0 ? ensureBridge(context, mended) : ourBridge(netlink, plan)) : undefined;
   const links = netlink.links();
+  const ports = links.filter(link => podLinkMode(link) === "bridge");
   if (bridge) {
     dropUnexplained(netlink, bridge, pools, mended);
-    for (const port of links) if (isPodLink(port)) mendPort(netlink, port, bridge, plan, mended);
-    problems.push(...followMtu(netlink, links, ends, bridge.mtu, mended));
+    for (const port of ports) mendPort(netlink, port, bridge, plan, mended);
+    problems.push(...followMtu(netlink, ports, ends, bridge.mtu, mended));
+    const routed = new Set(links.filter(link => podLinkMode(link) === "routed").map(({ name }) => name));
+    const strangers = ends.filter(({ hostInterface }) => routed.has(hostInterface));
+    followProxies(
+      netlink,
+      bridge,
+      strangers.flatMap(({ addresses }) => addresses.map(addressOf)),
+    );
   }
   const hasIpv6 = pools.some(pool => pool.family === 6);
-  if (pools.length > 0) problems.push(...mtuProblems(netlink, plan, hasIpv6));
-  dropFormerBridges(netlink, links, plan, mended);
+  if (active && pools.length > 0) problems.push(...mtuProblems(netlink, plan, hasIpv6));
+  dropBridges(netlink, links, needed ? plan.bridgeName : undefined, mended);
   return { mended, problems };
 }
 
-function ourBridge(netlink: Rtnetlink, { bridgeName }: PodPlan): Link | undefined {
+export function ourBridge(netlink: Rtnetlink, { bridgeName }: PodPlan): Link | undefined {
   const link = netlink.link(bridgeName);
   return link?.kind === "bridge" && link.alias === BRIDGE_ALIAS ? link : undefined;
 }
@@ -67,10 +85,10 @@ function mendPort(netlink: Rtnetlink, port: Link, bridge: Link, { hairpin }: Pod
   }
 }
 
-/** Of another name in the PodNetwork: its ports have been moved. */
-function dropFormerBridges(netlink: Rtnetlink, links: readonly Link[], { bridgeName }: PodPlan, mended: string[]): void {
+/** Those but one: of another name in the PodNetwork, whose ports have been moved, or of pods that were on one and are gone. */
+function dropBridges(netlink: Rtnetlink, links: readonly Link[], needed: string | undefined, mended: string[]): void {
   for (const link of links) {
-    if (link.kind !== "bridge" || link.alias !== BRIDGE_ALIAS || link.name === bridgeName) continue;
+    if (link.kind !== "bridge" || link.alias !== BRIDGE_ALIAS || link.name === needed) continue;
     // What others put on it is theirs.
     if (netlink.links().some(({ master }) => master === link.index)) continue;
     netlink.deleteLink(link.index);
