@@ -240,18 +240,27 @@ class Run {
       const pair = { concat: [address(family, "saddr"), address(family, "daddr")] };
       return { expressions: [equals(pair, `@${selfName(family)}`), Accept], comment: "a pod to itself, through a Service" };
     });
-    return [...this.#linkRules(direction, field), ...self, ...lookups];
+    return [...this.#linkRules(direction, field, judged), ...self, ...lookups];
   }
 
-  /** Frames between ports of a bridge: a link-local address says not which pod it is, and a group is many. */
-  #linkRules(direction: Direction, field: "saddr" | "daddr"): Rule[] {
-    const types = { set: LinkMessages };
+  /**
+   * Frames between ports of a bridge: a link-local address says not which pod it is, and a group is many. In the hook forward of a bridge the device
+   * is the bridge itself. Bridges of others are left alone.
+   */
+  #linkRules(direction: Direction, field: "saddr" | "daddr", judged: readonly Subject[]): Rule[] {
+    const bridges = new Set(judged.map(({ attachment }) => attachment.bridge));
+    const names = [...bridges].flatMap(name => name ?? []).sort();
+    if (names.length === 0 && !bridges.has(undefined)) return [];
+    const here = bridges.has(undefined) ? [] : [equals(meta("iifname"), names.length === 1 ? names[0] : { set: names })];
+    const groups = [...here, equals(meta("pkttype"), { set: ["broadcast", "multicast"] }), { drop: null }];
     const linkLocal = { prefix: { addr: "fe80::", len: 10 } };
     const six = [
-      { expressions: [equals(payload("icmpv6", "type"), types), Accept], comment: "the link itself" },
-      { expressions: [equals(address(6, field), linkLocal), { drop: null }], comment: "link-local addresses say not which pod it is" },
+      { expressions: [equals(payload("icmpv6", "type"), { set: LinkMessages }), Accept], comment: "the link itself" },
+      {
+        expressions: [...here, equals(address(6, field), linkLocal), { drop: null }],
+        comment: "link-local addresses say not which pod it is",
+      },
     ];
-    const groups = [equals(meta("pkttype"), { set: ["broadcast", "multicast"] }), { drop: null }];
     return [
       ...(this.families.includes(6) ? six : []),
       ...(direction === "ingress" ? [{ expressions: groups, comment: "groups would reach isolated pods, too" }] : []),

@@ -274,6 +274,19 @@ test("ten thousand pods that no rule here finds change nothing", () => {
   expect(scene.settle().take()).toEqual([]);
 });
 
+test("a packet's way does not grow with the policies of others", () => {
+  const scene = new Scene({ "a/p": {} }).policy("a/in", { ingress: [from({ namespaces: {} })] });
+  scene.take();
+  const before = new Map(scene.kernel);
+  for (let at = 0; at < 100; at++) {
+    scene.pod(`n${at}/p`);
+    scene.policy(`n${at}/in`, { ingress: [{ ports: [{ protocol: "TCP", port: at + 1 }] }] });
+  }
+  scene.take();
+  const own = [...before].filter(([key, object]) => object.kind === "chain" && !key.endsWith("np-egress"));
+  expect(own.map(([key]) => scene.kernel.get(key))).toEqual(own.map(([, object]) => object));
+});
+
 test("pods with the same policies share a chain, rules with the same peers a set", () => {
   const scene = new Scene({ "a/one": {}, "a/two": {}, "a/db": { labels: { app: "db" } }, "b/q": {} });
   const peers = from({ namespaces: { matchLabels: { x: "y" } }, pods: { matchExpressions: [] } });
@@ -336,6 +349,25 @@ test("replies, neighbour discovery and a pod's way to itself pass; a link-local 
   expect(passes({ source: "fe80::2", destination: "fe80::1" })).toBe(false);
   expect(passes({ source: "fe80::1", destination: "fd00::2" })).toBe(false);
   expect(passes({ source: "fd00::2", destination: "ff02::fb", protocol: "udp", group: true })).toBe(false);
+});
+
+test("frames of other bridges are left alone where it is known which is ours, and all where pods are routed", () => {
+  const scene = new Scene({ "a/p": {} }).policy("a/shut", { ingress: [] });
+  const passes = (device: string) => {
+    scene.take();
+    const packet = { source: "fe80::2", destination: "fe80::1", protocol: "tcp" as const, port: 80, device };
+    return (
+      forward(scene.kernel.values(), packet).accepted &&
+      forward(scene.kernel.values(), { ...packet, destination: "ff02::1", group: true }).accepted
+    );
+  };
+  const attach = (bridge: string | null) =>
+    scene.index.setAttachment({ key: "a/p", addresses: ["10.0.0.1", "fd00::1"], hostInterface: "veth-a/p", bridge });
+  expect([passes("podlane0"), passes("virbr0")]).toEqual([false, false]);
+  attach("podlane0");
+  expect([passes("podlane0"), passes("virbr0")]).toEqual([false, true]);
+  attach(null);
+  expect([passes("podlane0"), passes("virbr0")]).toEqual([true, true]);
 });
 
 test("which policies select a pod", () => {

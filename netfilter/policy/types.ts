@@ -43,6 +43,11 @@ export interface PolicyAttachment {
   addresses: readonly string[];
   /** The node's end of its link. */
   hostInterface: string;
+  /**
+   * Of which bridge that is a port; null: of none, it is routed. Between ports a frame can lead around addresses, so some are dropped while a policy selects
+   * the pod. Absent: not known, and then frames of every bridge of the machine are judged so.
+   */
+  bridge?: string | null;
 }
 
 /** What peers of cluster policies select by labels of nodes, and whose traffic with its own pods is allowed. */

@@ -13,6 +13,8 @@ export interface Packet {
   state?: "new" | "established" | "related";
   icmpType?: string;
   group?: boolean;
+  /** Device that it came by, of a frame its bridge. */
+  device?: string;
 }
 
 export interface Outcome {
@@ -107,11 +109,12 @@ class Interpreter {
       const parts = concat.map(one => this.#read(one));
       return parts.includes(undefined) ? undefined : parts.join(" . ");
     }
-    const { source, destination, protocol, port, state = "new", icmpType, group = false } = this.#packet;
+    const { source, destination, protocol, port, state = "new", icmpType, group = false, device = "eth0" } = this.#packet;
     const version = source.includes(":") ? "ip6" : "ip";
     if (ct?.key === "state") return state;
     if (meta?.key === "l4proto") return protocol;
     if (meta?.key === "nfproto") return version === "ip6" ? "ipv6" : "ipv4";
+    if (meta?.key === "iifname") return device;
     if (meta?.key === "pkttype") return group ? "multicast" : "unicast";
     if (payload?.protocol === "ip" || payload?.protocol === "ip6") {
       if (payload.protocol !== version) return undefined;
