@@ -7,6 +7,8 @@ const scene = new Scene({
   "a/client": { labels: { app: "web" } },
   "a/six": { addresses: ["fd00::66"], labels: { app: "web" } },
   "b/host": { hostNetwork: true, node: "n1", addresses: [] },
+  "c/host": { hostNetwork: true, node: "n3", addresses: ["192.0.2.3"] },
+  "c/p": { node: "n3" },
   "b/far": { hostNetwork: true, node: "n2", addresses: [] },
 });
 scene.index.setNode({ name: "n1", labels: {}, addresses: ["192.0.2.1", "2001:db8::1"] });
@@ -18,6 +20,7 @@ scene
       { peers: [{ pods: { matchLabels: { app: "web" } } }], ports: [{ protocol: "TCP", port: "http" }] },
     ],
   })
+  .policy("c/in", { ingress: [] })
   .policy("a/more", { pods: {}, ingress: [] });
 
 test.each<[string, string, string, number, Partial<Explanation["ingress"]>]>([
@@ -27,6 +30,7 @@ test.each<[string, string, string, number, Partial<Explanation["ingress"]>]>([
   ["an address outside", "198.51.100.7", "a/server", 80, { allowed: true, by: "rule", rule: 1 }],
   ["an address in another spelling", "2001:DB8:0::1", "a/server", 80, { allowed: true, by: "own-node" }],
   ["the pod's own node", "b/host", "a/server", 80, { allowed: true, by: "own-node" }],
+  ["the pod's own node, of which nothing else is known", "c/host", "c/p", 80, { allowed: true, by: "own-node" }],
   ["another node", "b/far", "a/server", 80, { allowed: false, by: "isolated" }],
   ["the pod itself", "a/server", "a/server", 80, { allowed: true, by: "self" }],
   ["to the host network", "a/client", "b/host", 80, { allowed: true, by: "host-network" }],

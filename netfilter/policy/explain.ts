@@ -71,6 +71,8 @@ interface End {
   /** Whom selectors find: not on the host network. */
   pod?: PolicyPod;
   hostNetwork: boolean;
+  /** Of a pod the one that it is on, also where the node itself is not known. */
+  nodeName?: string;
   node?: PolicyNode;
 }
 
@@ -105,13 +107,20 @@ function endOf({ pods, nodes }: Known, text: string): FoundEnd {
     const address = formatAddress(parseAddress(text));
     const pod = pods.owner(address)?.pod;
     const node = pod ? nodes.get(pod.node) : nodes.owner(address);
-    return { addresses: [address], ...(pod && { pod }), ...(node && { node }), hostNetwork: !pod && node !== undefined };
+    const nodeName = pod?.node ?? node?.name;
+    return {
+      addresses: [address],
+      ...(pod && { pod }),
+      ...(nodeName !== undefined && { nodeName }),
+      ...(node && { node }),
+      hostNetwork: !pod && node !== undefined,
+    };
   }
   const entry = pods.get(text);
   if (!entry) throw new Error(`${text} is neither a pod that is known (NAMESPACE/NAME) nor an address`);
   const { pod, addresses } = entry;
   const node = nodes.get(pod.node);
-  const about = { hostNetwork: pod.hostNetwork, ...(node && { node }) };
+  const about = { hostNetwork: pod.hostNetwork, ...(pod.node !== undefined && { nodeName: pod.node }), ...(node && { node }) };
   if (pod.hostNetwork) return { ...about, addresses: pod.addresses.length > 0 ? pod.addresses : (node?.addresses ?? []) };
   return { ...about, addresses, pod };
 }
@@ -126,7 +135,7 @@ function judge(question: Question, direction: Direction): Verdict {
   const { known, self, peer } = question;
   if (!self.pod) return { allowed: true, by: self.hostNetwork ? "host-network" : "not-a-pod" };
   if (peer.pod?.key === self.pod.key) return { allowed: true, by: "self" };
-  if (!peer.pod && peer.node && peer.node === self.node) return { allowed: true, by: "own-node" };
+  if (!peer.pod && peer.nodeName !== undefined && peer.nodeName === self.nodeName) return { allowed: true, by: "own-node" };
   const { admin, networkPolicies, baseline } = known.policies.selecting(self.pod, direction);
   const first = tierVerdict(question, admin, direction);
   if (first) return first;
