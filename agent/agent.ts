@@ -150,6 +150,7 @@ export class Agent {
       feed: parts.source.policies,
       writer: this.#packetFilter.writer,
       attachments: () => this.#pods.attachments(),
+      counters: () => this.#packetFilter.counters(),
     });
     this.#pods = new Pods(options.stateDirectory, {
       ...parts,
@@ -317,6 +318,7 @@ export class Agent {
       speaker: this.#speaker && { ...this.#speaker.overview(), ...this.#speaker.counters() },
       calls: { underway: this.#pods.calls.underway, verbs: this.#pods.calls.view() },
       services: this.#services.figures(),
+      policies: this.#policies.figures(),
       attachments: this.#pods.attachments(),
       ranges: this.#pods.ranges(),
     };
@@ -332,6 +334,8 @@ export class Agent {
         () => this.#requireSpeaker(),
         () => this.#resources,
       ),
+      connection: connection => this.#policies.explain(connection),
+      policies: () => this.#policies.view(),
       problems: () => this.problems(),
       plan: () => planView({ ...this.#requirePlan(), problems: this.problems() }),
       preview: directory => this.#preview(directory),

@@ -19,6 +19,7 @@ let kernel: Set<string>;
 let pending: { changes: readonly RulesetChange[]; done(error?: Error): void }[];
 let holds: boolean;
 let completed: string[];
+let counters: Map<string, number>;
 
 const feed: PolicyFeed = {
   follow(to) {
@@ -38,6 +39,7 @@ beforeEach(() => {
   pending = [];
   holds = false;
   completed = [];
+  counters = new Map();
   const change = (changes: readonly RulesetChange[]) =>
     new Promise<void>((resolve, reject) => {
       const done = (error?: Error) => {
@@ -52,7 +54,14 @@ beforeEach(() => {
       else done();
     });
   const complete = async (prefix: string) => void completed.push(prefix);
-  policies = new Policies({ clock, log: quiet, feed, writer: { change, complete }, attachments: () => attachments });
+  policies = new Policies({
+    clock,
+    log: quiet,
+    feed,
+    writer: { change, complete },
+    attachments: () => attachments,
+    counters: async () => counters,
+  });
 });
 afterEach(() => policies.close());
 
@@ -185,4 +194,27 @@ test("policies that are somebody else's from now on take their rules along", asy
   policies.apply(false);
   await outcome(Promise.resolve());
   expect([[...kernel], sink]).toEqual([[], undefined]);
+});
+
+test("the view says whom each policy selects here and what was dropped for it; an explanation which rule decides", async () => {
+  expect(() => policies.explain({ from: "shop/web", to: "shop/api", port: 80, protocol: "TCP" })).toThrow("not carried out");
+  expect(await policies.view()).toEqual({ enforced: false, policies: [] });
+  policies.apply(true);
+  heard(deny, pod("web", { app: "web" }), pod("api"), { ...deny, key: "other/deny", namespace: "other" });
+  attachments.push(attachment("web"));
+  await policies.admit(attachment("web"));
+  counters = new Map([...kernel].filter(key => key.includes(" counter ")).map(key => [key.split(" ").at(-1)!, 3]));
+  expect(await policies.view()).toEqual({
+    enforced: true,
+    policies: [
+      { policy: "shop/deny", pods: ["shop/web"], dropped: { ingress: 3, egress: 0 } },
+      { policy: "other/deny", pods: [], dropped: { ingress: 0, egress: 0 } },
+    ],
+  });
+  policies.look();
+  await outcome(Promise.resolve());
+  const dropped = [{ policy: "shop/deny", ingress: 3, egress: 0 }];
+  expect(policies.figures()).toEqual({ policies: 2, isolated: 1, inForce: true, dropped });
+  const { allowed, ingress } = policies.explain({ from: "shop/api", to: "shop/web", port: 80, protocol: "TCP" });
+  expect([allowed, ingress]).toEqual([false, { allowed: false, by: "isolated", isolatedBy: ["shop/deny"] }]);
 });

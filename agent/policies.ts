@@ -5,13 +5,15 @@
 import { CniError, ErrorCode } from "../cni/protocol/error.ts";
 import type { AttachmentGuard, AttachmentView } from "../cni/types.ts";
 import type { PolicyFeed } from "../config/sources/policy-feed.ts";
-import type { Connection, Explanation } from "../netfilter/policy/explain.ts";
+import type { Connection } from "../netfilter/policy/explain.ts";
 import { PolicyIndex } from "../netfilter/policy/policy-index.ts";
 import type { PolicyAttachment, PolicySink } from "../netfilter/policy/types.ts";
 import type { RulesetChange, RulesetWriter } from "../netfilter/types.ts";
 import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
+import { ApiError } from "./api/error.ts";
+import type { ConnectionView, PoliciesView, PolicyView } from "./api/views.ts";
 import { KnownPolicies } from "./known-policies.ts";
 
 export interface PoliciesParts {
@@ -22,6 +24,8 @@ export interface PoliciesParts {
   writer: RulesetWriter;
   /** Attachments as the ledger has them. */
   attachments(): AttachmentView[];
+  /** Packets by named counter of our table. May reject. */
+  counters(): Promise<ReadonlyMap<string, number>>;
 }
 
 /** How policies are carried out here, for status and metrics. */
@@ -32,6 +36,8 @@ export interface PolicyFigures {
   isolated: number;
   /** All was heard once, and what follows from it is in force. */
   inForce: boolean;
+  /** Packets by policy that selects pods here, as of the last look(). */
+  dropped: { policy: string; ingress: number; egress: number }[];
 }
 
 /** Names of what policies have in our tables begin so. */
@@ -40,6 +46,9 @@ const PREFIX = "np-";
 const PATIENCE = 10_000;
 /** Milliseconds after which what the packet filter did not take is asked for again. */
 const RETRY = 30_000;
+
+/** Policies by which drops are told to metrics. */
+const MAX_SERIES = 500;
 
 /** An ADD that waits until the index knows enough. */
 interface Waiting {
@@ -68,6 +77,7 @@ export class Policies implements AttachmentGuard {
   #failure: Error | undefined;
   #retry: Timer | undefined;
   #isComplete = false;
+  #lastDropped: ReadonlyMap<string, PolicyView["dropped"]> = new Map();
   #closed = false;
 
   constructor(parts: PoliciesParts) {
@@ -88,9 +98,17 @@ export class Policies implements AttachmentGuard {
     feed.follow(this.#sink(this.#index));
   }
 
-  /** Brings the attachments in line with the ledger. */
+  /** Brings the attachments in line with the ledger, and asks what was dropped. */
   look(): void {
-    this.#index?.setAttachments(this.#parts.attachments().flatMap(attachmentOf));
+    const index = this.#index;
+    index?.setAttachments(this.#parts.attachments().flatMap(attachmentOf));
+    if (!index || this.obstacle() !== undefined) return;
+    this.#dropped(index).then(
+      dropped => {
+        this.#lastDropped = dropped;
+      },
+      (error: Error) => this.#parts.log.warn({}, error.message),
+    );
   }
 
   async admit(attachment: AttachmentView): Promise<void> {
@@ -139,12 +157,47 @@ export class Policies implements AttachmentGuard {
     if (!index) return undefined;
     const isolated = this.#parts.attachments().filter(one => attachmentOf(one).some(({ key }) => index.policiesOf(key).length > 0));
     const inForce = this.#isComplete && this.#refused.size === 0 && this.#underway.size === 0;
-    return { policies: this.#known.size, isolated: isolated.length, inForce };
+    const dropped = [...this.#lastDropped].slice(0, MAX_SERIES).map(([policy, sums]) => ({ policy, ...sums }));
+    return { policies: this.#known.size, isolated: isolated.length, inForce, dropped };
   }
 
-  /** undefined: policies are not carried out here. */
-  explain(connection: Connection): Explanation | undefined {
-    return this.#index?.explain(connection);
+  /** Throws ApiError. */
+  explain(connection: Connection): ConnectionView {
+    if (!this.#index) throw new ApiError(409, "NetworkPolicies are not carried out on this node", "see networkPolicy of its PodNetwork");
+    const missing = this.#index.complete ? undefined : this.#parts.feed?.missing();
+    if (missing !== undefined) throw new ApiError(409, `not all policies and pods are known yet: ${missing}`, "ask again, or another node");
+    return { ...connection, ...this.#index.explain(connection) };
+  }
+
+  async view(): Promise<PoliciesView> {
+    const index = this.#index;
+    if (!index) return { enforced: false, policies: [] };
+    const selected = new Map<string, string[]>();
+    const keys = this.#parts.attachments().flatMap(one => attachmentOf(one).map(({ key }) => key));
+    for (const pod of new Set(keys))
+      for (const policy of index.policiesOf(pod)) selected.set(policy, [...(selected.get(policy) ?? []), pod]);
+    const dropped = await this.#dropped(index);
+    const view = (policy: string) => ({
+      policy,
+      pods: selected.get(policy) ?? [],
+      dropped: dropped.get(policy) ?? { ingress: 0, egress: 0 },
+    });
+    return { enforced: true, policies: this.#known.keys().map(view) };
+  }
+
+  async #dropped(index: PolicyIndex): Promise<Map<string, PolicyView["dropped"]>> {
+    const found = new Map<string, PolicyView["dropped"]>();
+    if (index.counters().length === 0) return found;
+    const packets = await this.#parts.counters().catch((error: Error) => {
+      throw new ApiError(500, `the packet filter's counters cannot be read: ${error.message}`, "podlane problems says more");
+    });
+    for (const { name, policy, direction } of index.counters()) {
+      if (policy === undefined) continue;
+      const sum = found.get(policy) ?? { ingress: 0, egress: 0 };
+      sum[direction] += packets.get(name) ?? 0;
+      found.set(policy, sum);
+    }
+    return found;
   }
 
   /** What is in the kernel stays. */

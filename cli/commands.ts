@@ -3,10 +3,12 @@ import { release } from "node:os";
 import { isAbsolute, resolve } from "node:path";
 import type {
   AttachmentsView,
+  ConnectionView,
   EventView,
   ExplainView,
   PeersView,
   PlanView,
+  PoliciesView,
   ProblemsView,
   ReloadView,
   RoutesView,
@@ -17,8 +19,10 @@ import { version as ownVersion } from "../agent/version.ts";
 import type { InstallReport } from "../cni/plugin/install.ts";
 import type { ApiOptions } from "./api-access.ts";
 import { AgentClient } from "./client.ts";
+import { readConnection } from "./connection.ts";
 import { CliError } from "./error.ts";
 import { renderVersions } from "./render/cluster.ts";
+import { renderConnection, renderPolicies } from "./render/connection.ts";
 import { renderExplanation } from "./render/explain.ts";
 import { count, printable } from "./render/paint.ts";
 import { renderPeer, renderPeers } from "./render/peers.ts";
@@ -81,6 +85,18 @@ export async function routes(
 export async function explain(prefix: string, options: AskOptions, terminal: Terminal): Promise<void> {
   const view = await (await agent(options)).get<ExplainView>("/v1/explain", { prefix });
   show(view, options, terminal, () => renderExplanation(view, terminal.paint));
+}
+
+/** "POD → POD:PORT", as the shell cut it. Each node knows all policies and pods while there are policies. */
+export async function explainConnection(words: readonly string[], options: AskOptions, terminal: Terminal): Promise<void> {
+  const query = { ...readConnection(words) };
+  const view = await (await agent(options)).get<ConnectionView>("/v1/connection", query);
+  show(view, options, terminal, () => renderConnection(view, terminal.paint));
+}
+
+export async function policies(options: AskOptions, terminal: Terminal): Promise<void> {
+  const view = await (await agent(options)).get<PoliciesView>("/v1/policies");
+  show(view, options, terminal, () => renderPolicies(view, terminal.paint));
 }
 
 export async function pods(options: AskOptions, terminal: Terminal): Promise<void> {

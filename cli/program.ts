@@ -171,13 +171,18 @@ function buildProgram(name: string, terminal: Terminal, setExitCode: (code: numb
     .addOption(new Option("--after <prefix>", "the page that begins after this prefix").argParser(readPrefix))
     .action(async (prefix, options) => (await commands()).routes(prefix, options, terminal));
 
-  askAny("explain", "Explain a prefix: who offers it, why this path, who hears it, what the kernel does.", [
+  askAny("explain", "Explain a prefix: who offers it, why this path, who hears it; or a connection of pods: which policy lets it pass.", [
     ["podlane explain 10.244.2.0/24", "why the traffic goes where it goes"],
     ["podlane explain 10.244.2.7", "the prefix that covers this address"],
     ["podlane explain 0.0.0.0/0 --json", "the same for programs"],
+    ["podlane explain shop/web → shop/db:5432/TCP", "which rule of which NetworkPolicy lets it pass, or drops it"],
+    ["podlane explain shop/web 192.0.2.7:443", "the same towards an address; the arrow may be left out"],
   ])
-    .addArgument(new Argument("<prefix>", "a prefix, or an address: then the prefix that covers it").argParser(readPrefix))
-    .action(async (prefix, options) => (await commands()).explain(prefix, options, terminal));
+    .addArgument(new Argument("<what...>", "a prefix, or an address: then the prefix that covers it; or a pod, and a pod with port"))
+    .action(async ([first, ...more], options) => {
+      if (more.length > 0) return (await commands()).explainConnection([first, ...more], options, terminal);
+      return (await commands()).explain(readPrefix(first), options, terminal);
+    });
 
   ask("services [name]", "Show what becomes of the addresses of Services on a node: announced, or why not.", [
     ["podlane services", "a table of all addresses"],
@@ -195,6 +200,11 @@ function buildProgram(name: string, terminal: Terminal, setExitCode: (code: numb
     .addOption(kubeconfigOption())
     .addOption(contextOption())
     .action(async (name, options) => (await import("./services.ts")).services(name, options, terminal));
+
+  askAny("policies", "List NetworkPolicies and cluster policies: how many pods of this node each selects, and what was dropped for it.", [
+    ["podlane policies", "a table"],
+    ["podlane policies --json | jq '.policies[] | select(.pods | length == 0).policy'", "those that select no pod here"],
+  ]).action(async options => (await commands()).policies(options, terminal));
 
   askAny("pods", "List the pods of this node with their addresses and interfaces.", [
     ["podlane pods", "a table"],

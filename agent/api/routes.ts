@@ -8,14 +8,17 @@ import { type CniAnswer, serveCni } from "../../cni/http.ts";
 import type { RawRequest } from "../../cni/protocol/request.ts";
 import type { AttachmentView } from "../../cni/types.ts";
 import type { Problem } from "../../config/plan.ts";
+import type { Connection } from "../../netfilter/policy/explain.ts";
 import type { ServicesQuery } from "../services/queries.ts";
 import { ApiError } from "./error.ts";
 import { readBody, readChoice, readInteger, readPrefix, readQuery, type Target } from "./request.ts";
 import type {
   AttachmentsView,
+  ConnectionView,
   ExplainView,
   PeersView,
   PlanView,
+  PoliciesView,
   ProblemsView,
   ReloadView,
   RoutesView,
@@ -31,6 +34,9 @@ export interface ApiBackend {
   routes(filter: RouteFilter): Promise<RoutesView>;
   explain(prefix: string): ExplainView;
   services(query: ServicesQuery): ServicesView;
+  /** Throws ApiError 409 where policies are not carried out. */
+  connection(connection: Connection): ConnectionView;
+  policies(): Promise<PoliciesView>;
   problems(): Problem[];
   plan(): PlanView;
   /** What the objects of a directory would come to here. Rejects with ApiError where it cannot be read. */
@@ -92,6 +98,17 @@ export const apiRoutes: ApiRoute[] = [
       limit: limit === undefined ? DEFAULT_LIMIT : readInteger("limit", limit, 1, MAX_LIMIT),
     }),
   ),
+  get("/v1/connection", ["from", "to", "port", "protocol"], ({ from, to, port, protocol = "TCP" }, backend) => {
+    if (from === undefined || to === undefined || port === undefined)
+      throw new ApiError(400, "from, to or port is missing", "ask for /v1/connection?from=NAMESPACE/NAME&to=NAMESPACE/NAME&port=80");
+    return backend.connection({
+      from,
+      to,
+      port: readInteger("port", port, 1, 65535),
+      protocol: readChoice("protocol", protocol, ["TCP", "UDP", "SCTP"]),
+    });
+  }),
+  get("/v1/policies", [], (_query, backend) => backend.policies()),
   get("/v1/problems", [], (_query, backend) => ({ problems: backend.problems() }) satisfies ProblemsView),
   get("/v1/plan", ["config"], ({ config }, backend) => {
     if (config === undefined) return backend.plan();

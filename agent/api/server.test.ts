@@ -71,6 +71,13 @@ const backend: ApiBackend = {
     asked.services = query;
     return { node: "node1", known: "source", announced: 0, counts: {}, services: [], total: 0 };
   },
+  connection: connection => ({
+    ...connection,
+    allowed: true,
+    egress: { allowed: true, by: "not-isolated" },
+    ingress: { allowed: true, by: "not-isolated" },
+  }),
+  policies: async () => ({ enforced: true, policies: [] }),
   explain: prefix => ({
     prefix,
     matched: undefined,

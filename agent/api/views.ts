@@ -6,6 +6,7 @@ import type { ApplyReport, Explanation, NeighborSnapshot, SendStep, SpeakerSnaps
 import type { AttachmentView } from "../../cni/types.ts";
 import type { NodePlan, Problem } from "../../config/plan.ts";
 import type { AddressVerdict, ServiceView } from "../../config/services/types.ts";
+import type { Connection, Explanation as PolicyExplanation } from "../../netfilter/policy/explain.ts";
 import type { TurnsView } from "../turns.ts";
 
 /** Every answer with status 400 or more. */
@@ -103,6 +104,25 @@ export interface ServiceDetails extends Pick<ServiceView, "type" | "externalTraf
   verdicts: AddressVerdict[];
   /** What is originated for it, and who is told. Absent: it was not asked for by name. */
   routes?: { prefix: string; sent: { neighbor: string; advertised: boolean; step: SendStep; reason: string }[] }[];
+}
+
+/** Which rule of which policy lets a connection pass, or drops it, as this node knows policies and pods. */
+export type ConnectionView = Connection & PolicyExplanation;
+
+export interface PoliciesView {
+  /** Policies are carried out on this node. */
+  enforced: boolean;
+  /** All that there are, of the cluster as well. */
+  policies: PolicyView[];
+}
+
+export interface PolicyView {
+  /** NAMESPACE/NAME, or KIND/NAME. */
+  policy: string;
+  /** Pods that are attached here and that it selects, NAMESPACE/NAME. */
+  pods: string[];
+  /** Packets since its rules are there. One that several policies isolate from counts for each. */
+  dropped: { ingress: number; egress: number };
 }
 
 export interface ReloadView {

@@ -5,6 +5,7 @@ import type { AttachmentView, RangeView } from "../../cni/types.ts";
 import type { Problem } from "../../platform/problem.ts";
 import type { StatusView } from "../api/views.ts";
 import type { CniCallsView } from "../cni-calls.ts";
+import type { PolicyFigures } from "../policies.ts";
 import type { ServiceFigures } from "../services.ts";
 import type { Lateness, TurnsView } from "../turns.ts";
 
@@ -27,6 +28,8 @@ export interface Figures {
   speaker?: Omit<SpeakerSnapshot, "neighbors"> & SpeakerCounters;
   /** Absent: it announces none. */
   services?: ServiceFigures;
+  /** Absent: policies are not carried out here. */
+  policies?: PolicyFigures;
   calls: { underway: number; verbs: CniCallsView[] };
   attachments: AttachmentView[];
   ranges: RangeView[];

@@ -1,6 +1,7 @@
 /** All metrics there are. docs/metrics.md has this table in words, and deploy/ uses nothing that is not in it: tests hold both. */
 import { AgentRows } from "./agent-rows.ts";
 import { PodRows } from "./pod-rows.ts";
+import { PolicyRows } from "./policy-rows.ts";
 import { RouteRows } from "./route-rows.ts";
 import type { Row } from "./row.ts";
 import { ServiceRows } from "./service-rows.ts";
@@ -12,6 +13,7 @@ export const MetricSections: Readonly<Record<string, readonly Row[]>> = {
   Routes: RouteRows,
   Services: ServiceRows,
   Pods: PodRows,
+  NetworkPolicy: PolicyRows,
 };
 
 export const MetricRows: readonly Row[] = Object.values(MetricSections).flat();

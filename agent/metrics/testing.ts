@@ -65,6 +65,7 @@ export async function figures(change: Partial<Figures> = {}): Promise<Figures> {
       unsent: byFamily(0),
     },
     services: { addresses: { announced: 2, NoEndpoints: 1 }, proxy: "Ready" },
+    policies: { policies: 3, isolated: 2, inForce: true, dropped: [{ policy: "shop/deny", ingress: 7, egress: 0 }] },
     calls: { underway: 0, verbs: calls.view() },
     attachments: [],
     ranges: [{ prefix: "10.244.1.0/24", used: 3, resting: 1, free: 249 }],

@@ -18,6 +18,7 @@ import { programsFolder } from "../../lab/kubernetes/programs.ts";
 import { makeToolsImage } from "../../lab/kubernetes/tools-image.ts";
 import { until } from "../../lab/kubernetes/until.ts";
 import { TestNetwork } from "../network.ts";
+import { installCrds } from "./install-crds.ts";
 
 const podlane = join(import.meta.dirname, "../../cli/main.ts");
 const manifest = join(import.meta.dirname, "../../deploy/podlane.yaml");
@@ -39,6 +40,8 @@ type Json = any;
 interface ClusterOptions {
   /** "processes": podlane beside the kubelets, from source, fed by files. "none": nodes without a pod network. */
   network: "processes" | "none";
+  /** Of agents that are processes. Default: files. */
+  objects?: "files" | "API server";
   /** Beside the one of the pods. */
   images?: readonly string[];
 }
@@ -48,6 +51,7 @@ export class Cluster {
   readonly folder: string;
   readonly network = new TestNetwork();
   readonly images: string[];
+  readonly objects: ClusterOptions["objects"];
   readonly #wire: string;
   readonly #control: Machine;
   #access: ApiServerAccess | undefined;
@@ -79,7 +83,8 @@ export class Cluster {
     }
   }
 
-  private constructor({ images = [] }: ClusterOptions) {
+  private constructor({ images = [], objects }: ClusterOptions) {
+    this.objects = objects;
     this.folder = mkdtempSync(join(tmpdir(), `podlane-cluster-${process.pid}-`));
     this.#wire = this.network.bridge("wire", []);
     this.#control = new Machine(this.network.namespace("cp"), join(this.folder, "cp"));
@@ -165,7 +170,8 @@ export class Cluster {
       return items.length === count && items.every((node: Json) => node.spec.podCIDRs?.length === 2);
     });
     if (network === "none") return;
-    await this.writeNodes();
+    if (this.objects === "API server") await installCrds(this.access);
+    else await this.writeNodes();
     for (const node of this.nodes) node.startAgent();
     await this.ready();
     for (const node of this.nodes) await until(`all sessions of ${node.name} are up`, () => node.converged(), 30_000);
@@ -263,7 +269,9 @@ export class ClusterNode extends KubernetesNode {
   /** Unless it runs already. */
   startAgent(): void {
     if (this.#agent?.running()) return;
-    const words = ["--node", this.name, "--config", this.#cluster.config, "--log-level", "debug", "--log-format", "json"];
+    const { objects, config, access } = this.#cluster;
+    const source = objects === "API server" ? ["--kubeconfig", access.kubeconfig] : ["--config", config];
+    const words = ["--node", this.name, ...source, "--log-level", "debug", "--log-format", "json"];
     this.#agent = this.start("agent", [process.execPath, podlane, "agent", ...words]);
   }
 
