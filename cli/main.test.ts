@@ -42,7 +42,7 @@ describe("usage", () => {
     [["peers", "too", "many"], "too many arguments"],
     [["peers", "--colour"], "unknown option '--colour'"],
     [["peer"], "missing required argument 'name'"],
-    [["explain"], "missing required argument 'prefix'"],
+    [["explain"], "missing required argument 'what'"],
     [["routes", "10.0.0.0/33"], '"10.0.0.0/33": the length is at most 32'],
     [["explain", "10.244.2.7/24"], "did you mean 10.244.2.0/24"],
     [["explain", "node1"], '"node1" is not a prefix (ADDRESS/LENGTH)'],
@@ -97,7 +97,7 @@ describe("usage", () => {
     const { status, stdout } = await podlane("--help");
     expect(status).toBe(0);
     const commands = [...stdout.matchAll(/^ {2}(?!help)(\w+) (?:\[options\]|<| )/gm)].map(match => match[1]);
-    expect(commands).toHaveLength(18);
+    expect(commands).toHaveLength(19);
     const helps = await Promise.all(commands.map(command => podlane(command, "--help")));
     for (const help of helps) {
       expect(help.status).toBe(0);
