@@ -36,7 +36,7 @@ test("nothing is there before the node can serve; then both are, and they outliv
   state.ready = true;
   files.look();
   expect([statSync(bin()).mode & 0o777, statSync(list()).mode & 0o777]).toEqual([0o755, 0o644]);
-  expect(plugins()).toEqual([{ type: "podlane", socket: "/run/x.sock" }]);
+  expect(plugins()).toMatchObject([{ type: "podlane", capabilities: { bandwidth: true }, socket: "/run/x.sock" }]);
   files.close();
   expect([existsSync(bin()), existsSync(list()), mended, reasons()]).toEqual([true, true, [], []]);
 }, 30_000);
@@ -138,7 +138,7 @@ test("a real agent installs itself when its routes are in, puts back at once wha
     expect(existsSync(join(folder, "net.d"))).toBe(false);
     pair.start(1);
     await expect.poll(() => existsSync(list()), within).toBe(true);
-    expect(plugins()[0]).toEqual({ type: "podlane", socket: pair.socket(0), queue: join(pair.state(0), "del-queue") });
+    expect(plugins()[0]).toMatchObject({ type: "podlane", socket: pair.socket(0), queue: join(pair.state(0), "del-queue") });
     rmSync(list());
     await expect.poll(() => existsSync(list()), within).toBe(true);
     rmSync(join(folder, "bin"), { recursive: true });

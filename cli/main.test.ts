@@ -159,6 +159,7 @@ describe("usage", () => {
 describe("cni", () => {
   const where = () => ["--bin-dir", join(folder, "bin"), "--conf-dir", join(folder, "net.d")];
   const list = () => JSON.parse(readFileSync(join(folder, "net.d/10-podlane.conflist"), "utf8"));
+  const capabilities = { bandwidth: true, ips: true, mac: true };
   const changes = async (...words: string[]) => JSON.parse((await podlane("cni", ...words, ...where(), "--json")).stdout);
 
   test("install makes the executable and the list, again changes nothing, uninstall takes both away", async () => {
@@ -172,7 +173,7 @@ describe("cni", () => {
       ],
       notes: [expect.stringContaining("there is no")],
     });
-    expect(list()).toEqual({ cniVersion: "1.0.0", name: "podlane", plugins: [{ type: "podlane" }] });
+    expect(list()).toEqual({ cniVersion: "1.0.0", name: "podlane", plugins: [{ type: "podlane", capabilities }] });
     const env = { CNI_COMMAND: "VERSION", PATH: "/nowhere" };
     const asked = spawnSync(join(folder, "bin/podlane"), { env, input: '{"cniVersion":"1.0.0"}', encoding: "utf8" });
     expect(JSON.parse(asked.stdout).supportedVersions).toContain("1.1.0");
@@ -184,7 +185,7 @@ describe("cni", () => {
       notes: [expect.stringContaining("05-other.conf")],
     });
     expect(list().plugins).toEqual([
-      { type: "podlane", socket: "/run/x.sock" },
+      { type: "podlane", capabilities, socket: "/run/x.sock" },
       { type: "portmap", capabilities: { portMappings: true } },
     ]);
     expect((await changes("uninstall")).files.map((one: { change: string }) => one.change)).toEqual(["removed", "removed", "absent"]);

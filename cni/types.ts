@@ -27,6 +27,19 @@ export interface PodPlan {
 /** Something that is configured and cannot be done, or is so only in part. `field`: the field of PodPlan, or the file or link it is about. */
 export type AttachProblem = Finding;
 
+/** What a pod may receive ("ingress") and send ("egress"). */
+export interface Bandwidth {
+  ingress?: Rate;
+  egress?: Rate;
+}
+
+export interface Rate {
+  /** Bits in a second. */
+  rate: number;
+  /** Bits that may pass at once. 0: as is usual for the rate. */
+  burst: number;
+}
+
 export interface PodName {
   namespace: string;
   name: string;

@@ -20,6 +20,7 @@ import {
 import { formatVersions } from "../protocol/version.ts";
 import type { AttachmentGuard, AttachmentView, AttachProblem, PodPlan, RangeView } from "../types.ts";
 import { Attachments } from "./attachments.ts";
+import { inspectBandwidth, limitBandwidth } from "./bandwidth.ts";
 import { nodeAddresses } from "./conflicts.ts";
 import { httpStatus, LEDGER_REMEDY, toCniError } from "./errors.ts";
 import { AddFailures } from "./failures.ts";
@@ -253,6 +254,7 @@ class Handler implements CniHandler {
       requested: config.ips,
       foreign: nodeAddresses(this.#netlink, this.#ledger.pools()),
       ...(pod && { pod }),
+      ...(config.bandwidth && { bandwidth: config.bandwidth }),
     });
     let result: AttachmentResult;
     try {
@@ -260,6 +262,7 @@ class Handler implements CniHandler {
       await this.#attachments.removeInterface(hostInterface);
       const point = this.#nodeSide.attachPoint();
       result = point.attach({ ...reservation, alias: podLinkAlias(point.mode, key, reservation.addresses), mac: config.mac });
+      limitBandwidth(this.#netlink, reservation);
       this.#ledger.confirm(key);
       const admitted = this.#options.guard?.admit(viewOf(reservation));
       const [, unheard] = await Promise.all([this.#ledger.durable(), point.announce(reservation), admitted]);
@@ -313,7 +316,8 @@ class Handler implements CniHandler {
     const defaultRoutes = ([4, 6] as const).filter(family => hasDefaultRoute(previous, family));
     let found: string[] = [];
     for (let attempt = 0; attempt < CHECK_ATTEMPTS; attempt++) {
-      found = this.#nodeSide.attachPointOf(reservation.hostInterface).inspect({ ...reservation, netns: request.netns, defaultRoutes });
+      const known = { ...reservation, netns: request.netns, defaultRoutes };
+      found = [...this.#nodeSide.attachPointOf(reservation.hostInterface).inspect(known), ...inspectBandwidth(this.#netlink, known)];
       if (found.length === 0) return;
       // Plugins later in the list may still be at work.
       await new Promise(resolve => setTimeout(resolve, CHECK_DELAY));

@@ -7,6 +7,7 @@ import type { Logger } from "../../platform/log.ts";
 import type { Ledger } from "../ipam/ledger.ts";
 import { CniError, ErrorCode } from "../protocol/error.ts";
 import type { AttachProblem, PodPlan } from "../types.ts";
+import { mendBandwidth } from "./bandwidth.ts";
 import { findConflicts } from "./conflicts.ts";
 import { toCniError } from "./errors.ts";
 import type { FormerSysctls } from "./former-sysctls.ts";
@@ -82,6 +83,11 @@ export class NodeSide {
         this.#tell(mended);
       });
     }
+    this.#attempt("bandwidth", this.#otherProblems, () => {
+      const mended: string[] = [];
+      mendBandwidth(netlink, ledger.reservations(), mended);
+      this.#tell(mended);
+    });
     this.#attempt("links", this.#otherProblems, () => this.#otherProblems.push(...findConflicts(netlink, ledger.pools())));
   }
 

@@ -3,7 +3,7 @@
  * state as living through it. Addresses are unique over all networks of the node; attachments are unique within theirs.
  */
 import { type Address, contains, formatAddress, formatPrefix, parseAddress, parsePrefix, sameOctets } from "../../net/address.ts";
-import type { PodName } from "../types.ts";
+import type { Bandwidth, PodName } from "../types.ts";
 import { Pool, type PoolRecord } from "./pool.ts";
 
 export interface Key {
@@ -28,6 +28,8 @@ export interface Reservation extends Key {
   /** Boot in which it was made. */
   bootId: string;
   pod?: PodName;
+  /** As it was asked for. */
+  bandwidth?: Bandwidth;
 }
 
 export type LedgerRecord =

@@ -7,7 +7,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { type Address, formatPrefix, type Prefix, parsePrefix } from "../../net/address.ts";
-import type { PodName } from "../types.ts";
+import type { Bandwidth, PodName } from "../types.ts";
 import { AddressBook, addressOf, type Key, type LedgerRecord, type Reservation } from "./book.ts";
 import { Journal, JournalError } from "./journal.ts";
 import { FIRST_OFFSET, type Pool } from "./pool.ts";
@@ -29,6 +29,7 @@ export interface NewReservation extends Key {
   /** Addresses that links of the node have, and which: not for pods. */
   foreign?: ReadonlyMap<string, string>;
   pod?: PodName;
+  bandwidth?: Bandwidth;
 }
 
 const FORMAT_VERSION = 1;

@@ -117,7 +117,12 @@ function networkOf(file: string): string | undefined {
 /** CNI 1.0.0, which containerd 1.6 knows. */
 function conflist({ socket, queue }: InstallOptions, hasPortmap: boolean): string {
   const plugins = [
-    { type: "podlane", ...(socket !== undefined && { socket }), ...(queue !== undefined && { queue }) },
+    {
+      type: "podlane",
+      capabilities: { bandwidth: true, ips: true, mac: true },
+      ...(socket !== undefined && { socket }),
+      ...(queue !== undefined && { queue }),
+    },
     ...(hasPortmap ? [{ type: "portmap", capabilities: { portMappings: true } }] : []),
   ];
   return `${JSON.stringify({ cniVersion: "1.0.0", name: "podlane", plugins }, undefined, 2)}\n`;

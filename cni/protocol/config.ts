@@ -3,8 +3,9 @@
  * belong to other plugins and would have no effect here are refused by name (code 2) instead of being silently ignored.
  */
 import { type Address, AddressError, parseAddress } from "../../net/address.ts";
+import type { Bandwidth, Rate } from "../types.ts";
 import { CniError, ErrorCode } from "./error.ts";
-import { isObject, type JsonObject, optionalArray, optionalObject, readString, wrong } from "./json.ts";
+import { isObject, type JsonObject, optionalArray, optionalObject, readInteger, readString, wrong } from "./json.ts";
 import { type CniVersion, readVersion } from "./version.ts";
 
 export interface CniConfig {
@@ -19,6 +20,8 @@ export interface CniConfig {
   ips: Address[];
   /** The hardware address asked for, 6 octets. */
   mac?: Uint8Array;
+  /** Of runtimeConfig.bandwidth. */
+  bandwidth?: Bandwidth;
   /** GC: absent = the runtime has no list. */
   validAttachments?: { containerId: string; ifname: string }[];
 }
@@ -39,7 +42,6 @@ const podNetworkFields = new Map([
 ]);
 const foreignCapabilities = new Map([
   ["portMappings", "chain the portmap plugin after podlane"],
-  ["bandwidth", "chain the bandwidth plugin after podlane"],
   ["ipRanges", "the node's pod CIDRs are the ranges"],
 ]);
 
@@ -51,6 +53,8 @@ const capabilityDns: [string, string][] = [
   ["options", "options"],
 ];
 const MAXIMUM_DNS_ENTRIES = 256;
+/** Bits in a second: with less a packet takes minutes. */
+const LEAST_RATE = 1000;
 
 /** Decodes standard input. Throws CniError code 6. */
 export function decodeConfig(stdin: string): JsonObject {
@@ -85,6 +89,8 @@ export function readConfig(raw: JsonObject, lenient: boolean): CniConfig {
   for (const [field, remedy] of foreignCapabilities) {
     if (runtimeConfig[field] !== undefined) throw unsupported(`runtimeConfig.${field}`, runtimeConfig[field], remedy);
   }
+  const bandwidth = readBandwidth(runtimeConfig.bandwidth);
+  if (bandwidth) config.bandwidth = bandwidth;
   const dns = readDns(runtimeConfig.dns, "runtimeConfig.dns", capabilityDns);
   if (Object.keys(dns).length > 0) config.dns = dns;
   const args = optionalObject(optionalObject(raw.args, "args")?.cni, "args.cni") ?? {};
@@ -144,6 +150,23 @@ function readDns(value: unknown, place: string, names: [string, string][]): Json
   }
   if (names === resultDns && raw.domain !== undefined && raw.domain !== null) dns.domain = readString(raw.domain, `${place}.domain`);
   return dns;
+}
+
+/** CNI CONVENTIONS "bandwidth": a rate of 0 is no limit. */
+function readBandwidth(value: unknown): Bandwidth | undefined {
+  const place = "runtimeConfig.bandwidth";
+  const raw = optionalObject(value, place) ?? {};
+  const number = (field: string) => {
+    const given = raw[field] ?? 0;
+    return readInteger(given, `${place}.${field}`, 0, Number.MAX_SAFE_INTEGER);
+  };
+  const read = (direction: string): Rate | undefined => {
+    const [rate, burst] = [number(`${direction}Rate`), number(`${direction}Burst`)];
+    if (rate > 0 && rate < LEAST_RATE) throw wrong(`${place}.${direction}Rate`, `0 or at least ${LEAST_RATE} bits in a second`, rate);
+    return rate > 0 ? { rate, burst } : undefined;
+  };
+  const [ingress, egress] = [read("ingress"), read("egress")];
+  return ingress || egress ? { ...(ingress && { ingress }), ...(egress && { egress }) } : undefined;
 }
 
 function readAttachments(value: unknown): { containerId: string; ifname: string }[] {

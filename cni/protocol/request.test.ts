@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import type { CniConfig } from "./config.ts";
 import { CniError } from "./error.ts";
 import { parseRequest, type RawRequest, versionOf } from "./request.ts";
 
@@ -111,7 +112,11 @@ describe("the configuration", () => {
     [{ bridge: "cni0" }, 2, 'does not support "bridge": "cni0"'],
     [{ ipMasq: true }, 2, 'does not support "ipMasq": true'],
     [{ runtimeConfig: { portMappings: [] } }, 2, 'does not support "runtimeConfig.portMappings"'],
-    [{ runtimeConfig: { bandwidth: {} } }, 2, 'does not support "runtimeConfig.bandwidth"'],
+    [{ runtimeConfig: { bandwidth: [] } }, 7, '"runtimeConfig.bandwidth" must be an object'],
+    [{ runtimeConfig: { bandwidth: { ingressRate: "1M" } } }, 7, '"runtimeConfig.bandwidth.ingressRate" must be'],
+    [{ runtimeConfig: { bandwidth: { egressRate: -1 } } }, 7, '"runtimeConfig.bandwidth.egressRate" must be'],
+    [{ runtimeConfig: { bandwidth: { egressRate: 999 } } }, 7, "0 or at least 1000 bits in a second"],
+    [{ runtimeConfig: { bandwidth: { ingressRate: 1e6, ingressBurst: 0.5 } } }, 7, '"runtimeConfig.bandwidth.ingressBurst" must be'],
     [{ "cni.dev/valid-attachments": {} }, 7, "cni.dev/valid-attachments"],
     [{ "cni.dev/valid-attachments": [{ containerID: 1, ifname: "eth0" }] }, 7, "cni.dev/valid-attachments[0].containerID"],
   ])("%j -> %d", (over, code, text) => {
@@ -119,6 +124,16 @@ describe("the configuration", () => {
     expect(error.code).toBe(code);
     expect(error.message).toContain(text);
     expect(error.message.length).toBeLessThan(300);
+  });
+
+  test("a bandwidth of 0 is no limit, and each direction is for itself", () => {
+    const read = (bandwidth: object) =>
+      (parseRequest(request({}, { runtimeConfig: { bandwidth } })) as { config: CniConfig }).config.bandwidth;
+    expect([read({}), read({ ingressRate: 0, egressBurst: 5 })]).toEqual([undefined, undefined]);
+    expect(read({ ingressRate: 1e9, ingressBurst: 2 ** 32 - 1, egressRate: 5000 })).toEqual({
+      ingress: { rate: 1e9, burst: 2 ** 32 - 1 },
+      egress: { rate: 5000, burst: 0 },
+    });
   });
 
   test("empty values that Go writes for absent fields are no fault", () => {

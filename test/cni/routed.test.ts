@@ -270,6 +270,35 @@ test("addresses and hardware address as asked for, and why not", async () => {
   }
 });
 
+describe.each(["routed", "bridge"] as const)("a bandwidth in mode %s", mode => {
+  test("limits both directions, is checked and put back, also by the next agent, and goes with the pod", async () => {
+    node.plan.mode = mode;
+    await node.start();
+    const bandwidth = { ingressRate: 20e6, ingressBurst: 2e6, egressRate: 10e6, egressBurst: 2 ** 31 - 1 };
+    const pod = await add("a", { config: { runtimeConfig: { bandwidth } } });
+    const buckets = () =>
+      [node.netns, pod.netns].map(netns => /qdisc tbf .* rate (\S+) burst (\S+)/.exec(inNetns(netns, "tc", "qdisc").stdout)?.slice(1));
+    // What runtimes write for "no limit" is none.
+    const wanted = [
+      ["20Mbit", expect.stringMatching(/^2(50000b|44Kb)$/)],
+      ["10Mbit", expect.stringMatching(/^6/)],
+    ];
+    expect(buckets()).toEqual(wanted);
+    expect(await check("a", pod)).toMatchObject({ status: 0 });
+    inNetns(pod.netns, "tc", "qdisc", "del", "dev", "eth0", "root");
+    expect(await check("a", pod)).toMatchObject({
+      json: { code: 100, msg: expect.stringContaining("eth0 does not hold its packets to 10000000 bits") },
+    });
+    await node.kill();
+    node.exec("tc", "qdisc", "replace", "dev", pod.host, "root", "tbf", "rate", "1mbit", "burst", "10kb", "limit", "20kb");
+    await node.start();
+    expect(buckets()).toEqual(wanted);
+    expect(await check("a", pod)).toMatchObject({ status: 0 });
+    expect(await node.call("DEL", { container: "a", netns: pod.netns })).toMatchObject({ status: 0 });
+    expect(buckets()).toEqual([undefined, undefined]);
+  });
+});
+
 describe.each(["routed", "bridge"] as const)("a second network of a pod in mode %s", mode => {
   test("takes addresses, leaves the default route, and what is sent from them goes out by it", async () => {
     node.plan.mode = mode;
