@@ -1,11 +1,9 @@
 /** The two ends of traffic.c as objects: built with the system's C compiler, one session that feeds a table and the sessions that receive it. */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, renameSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { compile, programPath } from "./compile.ts";
 import { Driven, type Event } from "./processes.ts";
 
-const source = join(import.meta.dirname, "traffic.c");
-const program = join(import.meta.dirname, "../build/bench/traffic");
+const program = programPath("traffic");
 
 /** Who talks to whom; the speaker under test is AS 65000 at 10.0.1.1 and accepts connections only. */
 export const addresses = {
@@ -22,14 +20,9 @@ export interface Table {
   seed: number;
 }
 
-/** Builds the program where it is not newer than its source. Throws where that fails. */
+/** Throws where the program cannot be built. */
 export function buildTraffic(): void {
-  if (existsSync(program) && statSync(program).mtimeMs > statSync(source).mtimeMs) return;
-  mkdirSync(join(program, ".."), { recursive: true });
-  const temporary = `${program}.${process.pid}`;
-  const { status, stderr, error } = spawnSync("cc", ["-O2", "-Wall", "-Wextra", "-o", temporary, source], { encoding: "utf8" });
-  if (status !== 0) throw new Error(`cannot build ${source}: ${error?.message ?? stderr}; install gcc and libc6-dev`);
-  renameSync(temporary, program);
+  compile("traffic");
 }
 
 /** The table's prefixes, in the order in which they are fed. */

@@ -68,6 +68,8 @@ test("a node on a link of ours is reached as it is, one behind a router through 
   await become("10.244.2.0/24", `10.244.2.0/24 via ${near} dev v0`);
   await become("10.244.3.0/24", `10.244.3.0/24 via ${far} dev podlane.vx4 onlink`);
   await become("192.0.2.0/24", `192.0.2.0/24 via ${router} dev v1`);
+  // What the node itself sends there is answered through the tunnel.
+  expect(ns.ip("route get 10.244.3.9")).toContain("src 10.244.1.1");
   expect(us.speaker.explain("10.244.3.9").kernel).toMatchObject({
     installed: true,
     text: `via ${far} dev podlane.vx4: through the tunnel to node far`,
