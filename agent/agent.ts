@@ -26,10 +26,11 @@ import { Departures } from "./departures.ts";
 import { nodeFacts } from "./facts.ts";
 import { complete, ownObjects } from "./former-objects.ts";
 import { Gateways, readGateways } from "./gateways.ts";
+import { bothGuards } from "./guards.ts";
 import type { Figures, MetricsSubject } from "./metrics/figures.ts";
 import { NamedTimers } from "./named-timers.ts";
+import { Netfilter } from "./netfilter.ts";
 import { planView, readDirectory } from "./offline.ts";
-import { PacketFilter } from "./packet-filter.ts";
 import { PlanMemory } from "./plan-memory.ts";
 import { Pods } from "./pods.ts";
 import { Policies } from "./policies.ts";
@@ -88,10 +89,10 @@ const STANDSTILL = 1000;
 export class Agent {
   readonly #options: AgentOptions;
   readonly #parts: AgentParts;
-  readonly #packetFilter: PacketFilter;
   readonly #policies: Policies;
   readonly #pods: Pods;
   readonly #overlay: Overlay;
+  readonly #netfilter: Netfilter;
   readonly #gateways: Gateways;
   /** A first look at the gateways, before which there is no plan. */
   #looking: Promise<void> | undefined;
@@ -144,18 +145,19 @@ export class Agent {
     this.#problemLog = new ProblemLog(parts.log, (text, problem) => this.#publish("problem", text, problem));
     this.#startedAt = parts.clock.now();
     this.#turns = new Turns(this.#startedAt);
-    this.#packetFilter = new PacketFilter({ ...parts, mended: text => this.#publish("mended", text) });
+    const mended = (texts: string[]) => this.#publish("mended", texts.join("; "));
+    this.#netfilter = new Netfilter({ ...parts, mended });
     this.#policies = new Policies({
       ...parts,
       feed: parts.source.policies,
-      writer: this.#packetFilter.writer,
+      writer: this.#netfilter.writer,
       attachments: () => this.#pods.attachments(),
-      counters: () => this.#packetFilter.counters(),
+      counters: () => this.#netfilter.counters(),
     });
     this.#pods = new Pods(options.stateDirectory, {
       ...parts,
-      guard: this.#policies,
-      mended: texts => this.#publish("mended", texts.join("; ")),
+      mended,
+      guard: bothGuards(this.#netfilter, this.#policies),
       serving: () => this.#serving.look(),
       heldChanged: () => this.#timers.soon("held", HELD_DELAY, () => this.#heldChanged()),
     });
@@ -236,7 +238,7 @@ export class Agent {
     this.#overlay.close();
     this.#policies.close();
     this.#pods.close();
-    await this.#packetFilter.close();
+    await this.#netfilter.close();
   }
 
   /** The node leaves for good: what was added to packet filters of others is removed. */
@@ -285,6 +287,7 @@ export class Agent {
     yield this.#parts.moreProblems?.() ?? [];
     yield this.#pods.problems();
     yield this.#overlay.problems().map(finding => ({ ...finding, object: "overlay" }));
+    yield this.#netfilter.problems();
     yield this.#policies.problems();
     yield this.#serving.problems();
     yield this.#services.problems();
@@ -527,6 +530,7 @@ export class Agent {
         this.#applySpeaker(plan);
         this.#services.apply(plan.services);
         this.#pods.apply(plan.pods);
+        this.#netfilter.apply(plan, this.#pods.knownAttachments());
         this.#policies.apply(plan.networkPolicy === true);
       } catch (error) {
         this.#parts.log.error({ err: error }, "the plan could not be applied");
@@ -640,6 +644,7 @@ export class Agent {
     this.#cniFiles?.look();
     // Some problems come with time, such as a session that stays down.
     this.#problemLog.see(this.problems());
+    this.#netfilter.follow(this.#pods.knownAttachments());
     this.#policies.look();
     void this.#pods.sweep().finally(() => this.#timers.later("sweep", SWEEP_INTERVAL, () => this.#sweep()));
   }

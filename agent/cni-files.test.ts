@@ -36,7 +36,8 @@ test("nothing is there before the node can serve; then both are, and they outliv
   state.ready = true;
   files.look();
   expect([statSync(bin()).mode & 0o777, statSync(list()).mode & 0o777]).toEqual([0o755, 0o644]);
-  expect(plugins()).toMatchObject([{ type: "podlane", capabilities: { bandwidth: true }, socket: "/run/x.sock" }]);
+  const capabilities = { bandwidth: true, ips: true, mac: true, portMappings: true };
+  expect(plugins()).toEqual([{ type: "podlane", capabilities, socket: "/run/x.sock" }]);
   files.close();
   expect([existsSync(bin()), existsSync(list()), mended, reasons()]).toEqual([true, true, [], []]);
 }, 30_000);

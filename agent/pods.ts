@@ -20,7 +20,7 @@ export interface PodsParts {
   /** Told when held() may have changed other than by apply(). */
   heldChanged(): void;
   /** obstacle(): why pods that it has a say in cannot be attached now. */
-  guard?: AttachmentGuard & { obstacle(): string | undefined };
+  guard: AttachmentGuard & { obstacle(): string | undefined };
 }
 
 /** Milliseconds that a call waits for the first plan. */
@@ -110,6 +110,11 @@ export class Pods {
 
   attachments(): AttachmentView[] {
     return this.#handler?.attachments() ?? [];
+  }
+
+  /** As attachments(); undefined: the ledger cannot be read. */
+  knownAttachments(): AttachmentView[] | undefined {
+    return this.#handler?.attachments();
   }
 
   ranges(): RangeView[] {

@@ -64,7 +64,7 @@ interface Bound {
   cancel(): void;
 }
 
-export class Policies implements AttachmentGuard {
+export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   readonly #parts: PoliciesParts;
   /** Absent: policies are not carried out here. */
   #index: PolicyIndex | undefined;

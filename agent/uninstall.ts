@@ -12,6 +12,8 @@ import { changedSysctls, podBridges, podLinks, setBack, takeBackForwardRules, ta
 import { hasForeignNetwork, uninstallPlugin } from "../cni/plugin/install.ts";
 import { makeSysctlWritable, openRtnetlink, RTPROT_PODLANE } from "../kernel/index.ts";
 import type { Rtnetlink } from "../kernel/types.ts";
+import { NftError, nft } from "../netfilter/nft.ts";
+import { removeTables } from "../netfilter/tables.ts";
 import { isOverlayLink } from "../overlay/names.ts";
 import { LockError, lockStateDirectory } from "./lock.ts";
 import { routeMemory } from "./route-memory.ts";
@@ -133,11 +135,24 @@ class Uninstaller {
     const { dryRun, cniBinDir: binDir, cniConfDir: confDir } = this.#options;
     for (const { file, change } of uninstallPlugin({ binDir, confDir, dryRun }).files) if (change === "removed") this.#say("file", file);
     for (const chain of await takeBackForwardRules(dryRun)) this.#say("rules", chain);
+    for (const table of await this.#tables()) this.#say("rules", table);
     this.#clearLinks();
     await this.#clearRoutes();
     this.#setBackSysctls();
     this.#clearSocket();
     this.#clearState();
+  }
+
+  /** What pods' links had kept in order, and links go next. */
+  async #tables(): Promise<string[]> {
+    try {
+      return await removeTables(nft(), this.#options.dryRun);
+    } catch (error) {
+      // Without the program nobody can have made them; what it refuses has to be said.
+      if (!(error instanceof NftError && error.reason === "absent"))
+        this.#notes.push(`the nftables tables podlane may be there still: ${(error as Error).message}`);
+      return [];
+    }
   }
 
   #clearLinks(): void {

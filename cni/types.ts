@@ -46,6 +46,15 @@ export interface PodName {
   uid?: string;
 }
 
+/** A port of the node that leads to the pod (hostPort). */
+export interface PortMapping {
+  protocol: "tcp" | "udp" | "sctp";
+  hostPort: number;
+  containerPort: number;
+  /** Canonical. Absent: any address of the node, of both families; 0.0.0.0 or ::, any of one. */
+  hostIP?: string;
+}
+
 /** One pod interface, for people and for the local API. */
 export interface AttachmentView {
   network: string;
@@ -57,6 +66,10 @@ export interface AttachmentView {
   hostInterface: string;
   /** `ADDRESS/LENGTH`. */
   addresses: string[];
+  /** Of the pod's end: "02:00:00:00:00:01". Absent: attached by a version that did not say. */
+  mac?: string;
+  /** What of the node's ports is the pod's. */
+  ports?: PortMapping[];
   /** "reserved": ADD was begun and never acknowledged. */
   state: "reserved" | "attached";
   /** Milliseconds since the epoch. */
@@ -66,6 +79,10 @@ export interface AttachmentView {
 
 /** Who has to know of a pod's interface before the pod may use it, and when it is gone. */
 export interface AttachmentGuard {
+  /**
+   * The interface is not there yet. Rejects with CniError, as admit().
+   */
+  prepare(attachment: AttachmentView): Promise<void>;
   /** The interface is there, and ADD is not answered yet. Rejects with CniError: ADD fails with it, and everything is taken back. */
   admit(attachment: AttachmentView): Promise<void>;
   /** The interface is gone, and its addresses are free. Also of one that was never admitted. */

@@ -16,7 +16,6 @@ const object = (kind: string, spec: string) =>
   `apiVersion: podlane.io/v1alpha1\nkind: ${kind}\nmetadata: { name: x }\nspec: { nodeSelector: {}, ${spec} }\n`;
 
 const uses: Record<string, string> = {
-  "PodNetwork.masquerade.mode": object("PodNetwork", "masquerade: { mode: External }"),
   "Peer.interface": object("Peer", "asn: 65001, interface: eth0"),
 };
 

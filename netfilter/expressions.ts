@@ -9,10 +9,6 @@ export function meta(key: string): Expression {
   return { meta: { key } };
 }
 
-export function concat(...parts: readonly Expression[]): Expression {
-  return { concat: parts };
-}
-
 /** `right`: a value, several of which one, or "@set". */
 export function match(left: Expression, right: unknown, op: "==" | "!=" = "=="): Expression {
   return { match: { op, left, right: Array.isArray(right) ? { set: right } : right } };

@@ -3,7 +3,16 @@
  * shall be there, by differences: chains whose rules differ are written anew, sets and maps change element by element.
  */
 import { createHash } from "node:crypto";
-import { type Address, AddressError, contains, formatAddress, parseAddress, parsePrefix } from "../net/address.ts";
+import {
+  type Address,
+  AddressError,
+  compareOctets,
+  contains,
+  formatAddress,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+} from "../net/address.ts";
 import type { Chain, NamedMap, NamedSet, Rule, RulesetObject, TableFamily } from "./ruleset.ts";
 import { objectKey } from "./ruleset.ts";
 
@@ -290,12 +299,16 @@ function addressText(text: string): string | undefined {
 
 /** Prefixes without those that lie in another one: elements of an interval set must not overlap. `ADDRESS/LENGTH`, of one family or of both. */
 export function disjoint(prefixes: readonly string[]): string[] {
-  const parsed = [...new Set(prefixes)]
-    .map(text => ({ text, prefix: parsePrefix(text) }))
-    .sort((a, b) => a.prefix.length - b.prefix.length);
-  const kept: typeof parsed = [];
-  for (const one of parsed) {
-    if (!kept.some(({ prefix }) => prefix.family === one.prefix.family && contains(prefix, one.prefix.address))) kept.push(one);
+  const parsed = [...new Set(prefixes)].map(text => ({ text, prefix: parsePrefix(text) }));
+  // A block stands before all that lie in it.
+  const order = (a: Prefix, b: Prefix) => a.family - b.family || compareOctets(a.address, b.address) || a.length - b.length;
+  parsed.sort((a, b) => order(a.prefix, b.prefix));
+  const kept: string[] = [];
+  let last: Prefix | undefined;
+  for (const { text, prefix } of parsed) {
+    if (last?.family === prefix.family && contains(last, prefix.address)) continue;
+    last = prefix;
+    kept.push(text);
   }
-  return kept.map(({ text }) => text).sort();
+  return kept;
 }

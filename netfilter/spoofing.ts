@@ -8,6 +8,7 @@ import { type Address, formatAddress, parseAddress } from "../net/address.ts";
 import { hexOf } from "../net/octets.ts";
 import { countedDrop, goto, match, meta, payload } from "./expressions.ts";
 import { type Chain, type Expression, type NamedMap, objectKey, type Rule, type RulesetObject, type TableFamily } from "./ruleset.ts";
+import { TABLE } from "./tables.ts";
 import type { RulesetChange } from "./types.ts";
 
 export const SPOOFING_PREFIX = "spoof-";
@@ -103,7 +104,7 @@ export class Spoofing {
 }
 
 function named(family: TableFamily, name: string): { family: TableFamily; table: string; name: string } {
-  return { family, table: "podlane", name };
+  return { family, table: TABLE, name };
 }
 
 function podChain(place: Place, pod: GuardedPod): Chain {

@@ -8,10 +8,9 @@ import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import { canonical, type Difference, deleteTable, isRemade, parseListing, refersTo, sameObject, transaction } from "./json.ts";
 import { type Nft, NftError } from "./nft.ts";
-import { objectKey, type RulesetObject, type TableFamily } from "./ruleset.ts";
+import { objectKey, type RulesetObject } from "./ruleset.ts";
+import { listTables, TABLE } from "./tables.ts";
 import type { RulesetChange, RulesetWriter } from "./types.ts";
-
-const TABLE = "podlane";
 
 export interface WriterParts {
   nft: Nft;
@@ -45,8 +44,6 @@ const BLIND_LOOK_INTERVAL = 60_000;
 /** Milliseconds after which what nft refused is tried again. */
 const RETRY = 30_000;
 const NAMED_OBJECTS = 5;
-/** Families in which a table of ours may stand. */
-const families: readonly TableFamily[] = ["inet", "bridge", "netdev", "arp"];
 
 export class Writer implements RulesetWriter {
   readonly #parts: WriterParts;
@@ -239,7 +236,7 @@ export class Writer implements RulesetWriter {
   async #list(): Promise<number> {
     const { nft, clock } = this.#parts;
     this.#generation = this.#ask();
-    const tables = parseTables(await nft([{ list: { tables: {} } }]));
+    const tables = await listTables(nft);
     const text = tables.length > 0 ? await nft(tables.map(family => ({ list: { table: { family, name: TABLE } } }))) : "";
     const present = parseListing(text);
     this.#listed.clear();
@@ -330,11 +327,4 @@ export class Writer implements RulesetWriter {
 function settle({ done }: Request, failure: NftError | undefined): void {
   if (failure) done.reject(failure);
   else done.resolve();
-}
-
-/** Families that have a table of our name. */
-function parseTables(text: string): TableFamily[] {
-  const { nftables } = JSON.parse(text) as { nftables: { table?: { family: string; name: string } }[] };
-  const found = nftables.flatMap(({ table }) => (table?.name === TABLE ? [table.family] : []));
-  return families.filter(family => found.includes(family));
 }

@@ -78,6 +78,8 @@ export const Reasons = [
   "OverlayConflict",
   "OverlayFailed",
   "OverlayOneSided",
+  "PacketFilterFailed",
+  "PacketFilterMissing",
   "PacketFilterRefused",
   "PasswordNotAvailable",
   "PodSubnetsOfOneFamily",

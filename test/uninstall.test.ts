@@ -81,7 +81,7 @@ async function serving(): Promise<RunningAgent> {
 }
 
 /** As a container runtime does it: by the list and the executable that the agent installed. */
-async function call(command: "ADD" | "DEL", container: string): Promise<void> {
+async function call(command: "ADD" | "DEL", container: string, more: object = {}): Promise<void> {
   const name = `${pair.names[0]}-${container}`;
   if (command === "ADD") {
     ip("netns", "add", name);
@@ -99,7 +99,7 @@ async function call(command: "ADD" | "DEL", container: string): Promise<void> {
   const { status, stdout } = await runPlugin(
     join(pair.folder, "bin/podlane"),
     env,
-    JSON.stringify({ cniVersion, name: network, ...plugins[0] }),
+    JSON.stringify({ cniVersion, name: network, ...plugins[0], ...more }),
   );
   expect(status, stdout).toBe(0);
 }
@@ -183,14 +183,19 @@ test.each([
   pair.write("network.yaml", JSON.stringify(network));
   const before = await settled();
   const agent = await serving();
-  await call("ADD", "db");
+  await call("ADD", "db", { runtimeConfig: { portMappings: [{ hostPort: 5432, containerPort: 5432, protocol: "tcp" }] } });
   await expect.poll(() => inside("iptables", "-S", "FORWARD"), within).toContain(`-i ${pattern} -m comment --comment "podlane pods"`);
   agent.process.kill("SIGKILL");
   await agent.ended;
+  expect(inside("nft", "list", "map", "bridge", "podlane", "spoof-ports")).toMatch(/"pl[0-9a-f]{12}" : goto spoof-pl/);
+  expect(inside("nft", "list", "map", "inet", "podlane", "port-address4")).toMatch(/tcp . 5432 : 10\.244\.1\./);
   expect(uninstall().stderr).toMatch(/1 pods are attached: container db eth0 10\.244\.1\.\d+\/24, fd00:1::/);
   const { removals, notes } = report("--force");
   expect(removals.filter(({ what }) => what === "link").map(({ name }) => name)).toEqual(links);
   expect(removals).toContainEqual({ what: "rules", name: expect.stringContaining("FORWARD of iptables"), change: "removed" });
+  expect(removals).toContainEqual({ what: "rules", name: "nftables table bridge podlane", change: "removed" });
+  expect(removals).toContainEqual({ what: "rules", name: "nftables table inet podlane", change: "removed" });
+  expect(inside("nft", "list", "tables")).not.toContain("podlane");
   expect(notes[0]).toMatch(/they lose their network$/);
   expect(everything()).toEqual(before);
   expect(ip("-n", made[0], "link")).not.toContain("eth0");

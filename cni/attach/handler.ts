@@ -2,6 +2,7 @@
 import { openRtnetlink } from "../../kernel/index.ts";
 import type { Rtnetlink } from "../../kernel/types.ts";
 import { compareOctets, formatPrefix } from "../../net/address.ts";
+import { hexOf } from "../../net/octets.ts";
 import type { Logger } from "../../platform/log.ts";
 import type { CniAnswer } from "../http.ts";
 import { type Key, keyText, type Reservation } from "../ipam/book.ts";
@@ -25,7 +26,8 @@ import { nodeAddresses } from "./conflicts.ts";
 import { httpStatus, LEDGER_REMEDY, toCniError } from "./errors.ts";
 import { AddFailures } from "./failures.ts";
 import { FormerSysctls } from "./former-sysctls.ts";
-import { hostInterfaceName, podLinkAlias } from "./names.ts";
+import { requireFreePorts } from "./host-ports.ts";
+import { hostInterfaceName, podLinkAlias, randomMac } from "./names.ts";
 import { nodeProblems } from "./node.ts";
 import { NodeSide } from "./node-side.ts";
 import { requireNoInterface, requirePodNetns } from "./pod.ts";
@@ -90,9 +92,11 @@ export function createCniHandler(options: CniHandlerOptions): CniHandler {
   return new Handler(options);
 }
 
-function viewOf({ network, containerId, ifname, netns, hostInterface, addresses, confirmed, at, pod }: Reservation): AttachmentView {
+function viewOf(reservation: Reservation): AttachmentView {
+  const { network, containerId, ifname, netns, hostInterface, addresses, confirmed, at, pod, mac, ports } = reservation;
   const state = confirmed ? "attached" : "reserved";
-  return { network, containerId, ifname, netns, hostInterface, addresses, state, since: at, ...(pod && { pod }) };
+  const optional = { ...(pod && { pod }), ...(mac !== undefined && { mac }), ...(ports && { ports }) };
+  return { network, containerId, ifname, netns, hostInterface, addresses, state, since: at, ...optional };
 }
 
 class Handler implements CniHandler {
@@ -246,6 +250,8 @@ class Handler implements CniHandler {
     removeQueued(queueFile(this.#queueDirectory, key));
     const hostInterface = hostInterfaceName(key);
     this.#requireForeignless(key, hostInterface);
+    requireFreePorts(config.ports, hostInterface, this.#ledger.reservations());
+    const mac = config.mac ?? randomMac();
     const reservation = await this.#attachments.reserve({
       ...key,
       netns,
@@ -255,13 +261,16 @@ class Handler implements CniHandler {
       foreign: nodeAddresses(this.#netlink, this.#ledger.pools()),
       ...(pod && { pod }),
       ...(config.bandwidth && { bandwidth: config.bandwidth }),
+      mac: hexOf(mac, ":"),
+      ...(config.ports.length > 0 && { ports: config.ports }),
     });
     let result: AttachmentResult;
     try {
       // What an ADD that was killed has left.
       await this.#attachments.removeInterface(hostInterface);
+      await this.#options.guard?.prepare(viewOf(reservation));
       const point = this.#nodeSide.attachPoint();
-      result = point.attach({ ...reservation, alias: podLinkAlias(point.mode, key, reservation.addresses), mac: config.mac });
+      result = point.attach({ ...reservation, alias: podLinkAlias(point.mode, key, reservation.addresses), mac });
       limitBandwidth(this.#netlink, reservation);
       this.#ledger.confirm(key);
       const admitted = this.#options.guard?.admit(viewOf(reservation));

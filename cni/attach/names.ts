@@ -1,5 +1,5 @@
 /** Names and marks of what podlane makes in the kernel: by them it knows its own links again, also after a crash. */
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import type { Link } from "../../kernel/types.ts";
 import { AddressError, parsePrefix } from "../../net/address.ts";
@@ -65,4 +65,11 @@ function modeOfAlias(alias: string): PodPlan["mode"] | undefined {
 export function gatewayMac(): Uint8Array {
   const hash = createHash("sha256").update(`podlane bridge ${hostname()} podlane0`).digest();
   return Uint8Array.of(0x02, ...hash.subarray(0, 5));
+}
+
+/** For the pod's end of a pair, as the kernel would choose it: locally administered, unicast. Chosen here, so that packet filters can know it before. */
+export function randomMac(): Uint8Array {
+  const octets = Uint8Array.from(randomBytes(6));
+  octets[0] = (octets[0] & 0xfc) | 2;
+  return octets;
 }

@@ -162,6 +162,8 @@ function tunePod(ifname: string, addresses: readonly PodAddress[]): void {
   // The ledger guarantees that addresses are unique; detection would delay them, and on a hairpin port fail.
   ipv6("accept_dad", "0");
   ipv6("accept_ra", "0");
+  // The link-local address follows from the hardware address, by which packet filters know it.
+  ipv6("addr_gen_mode", "0");
   ipv6("ndisc_notify", "1");
   if (!addresses.some(entry => entry.address.length === 16)) return;
   ipv6("disable_ipv6", "0");

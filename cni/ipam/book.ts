@@ -3,7 +3,7 @@
  * state as living through it. Addresses are unique over all networks of the node; attachments are unique within theirs.
  */
 import { type Address, contains, formatAddress, formatPrefix, parseAddress, parsePrefix, sameOctets } from "../../net/address.ts";
-import type { Bandwidth, PodName } from "../types.ts";
+import type { Bandwidth, PodName, PortMapping } from "../types.ts";
 import { Pool, type PoolRecord } from "./pool.ts";
 
 export interface Key {
@@ -30,6 +30,9 @@ export interface Reservation extends Key {
   pod?: PodName;
   /** As it was asked for. */
   bandwidth?: Bandwidth;
+  /** Of the pod's end. Absent: of a version that did not keep it. */
+  mac?: string;
+  ports?: PortMapping[];
 }
 
 export type LedgerRecord =

@@ -7,7 +7,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { type Address, formatPrefix, type Prefix, parsePrefix } from "../../net/address.ts";
-import type { Bandwidth, PodName } from "../types.ts";
+import type { Bandwidth, PodName, PortMapping } from "../types.ts";
 import { AddressBook, addressOf, type Key, type LedgerRecord, type Reservation } from "./book.ts";
 import { Journal, JournalError } from "./journal.ts";
 import { FIRST_OFFSET, type Pool } from "./pool.ts";
@@ -30,6 +30,9 @@ export interface NewReservation extends Key {
   foreign?: ReadonlyMap<string, string>;
   pod?: PodName;
   bandwidth?: Bandwidth;
+  /** Of the pod's end, to be known after a restart. */
+  mac?: string;
+  ports?: PortMapping[];
 }
 
 const FORMAT_VERSION = 1;

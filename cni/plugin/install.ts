@@ -50,11 +50,10 @@ const MAX_OCTETS = 1 << 20;
 /** Throws errors of the file system, which name the path. */
 export function installPlugin(options: InstallOptions): InstallReport {
   const { binDir, confDir, dryRun } = options;
-  const hasPortmap = fs.existsSync(path.join(binDir, "portmap"));
   const executables = options.plugin ?? pluginContents(binDir);
   const wanted = [
     ...executables.map(({ name, content, mode }) => ({ file: path.join(binDir, name), content, mode })),
-    { file: path.join(confDir, CONFLIST_NAME), content: Buffer.from(conflist(options, hasPortmap)), mode: 0o644 },
+    { file: path.join(confDir, CONFLIST_NAME), content: Buffer.from(conflist(options, hadPortmap(options))), mode: 0o644 },
   ];
   const files = wanted.map(({ file, content, mode }): FileChange => {
     const change = changeOf(file, content, mode);
@@ -62,7 +61,6 @@ export function installPlugin(options: InstallOptions): InstallReport {
     return { file, change };
   });
   const notes: string[] = [];
-  if (!hasPortmap) notes.push(`hostPort of pods has no effect: there is no ${path.join(binDir, "portmap")}; install it, then this again`);
   const foreign = foreignNetwork(confDir);
   if (foreign) notes.push(`the runtime takes the first file, ${foreign.file}, and not podlane's: remove it when its pods are gone`);
   return { files, notes };
@@ -114,16 +112,28 @@ function networkOf(file: string): string | undefined {
   }
 }
 
-/** CNI 1.0.0, which containerd 1.6 knows. */
-function conflist({ socket, queue }: InstallOptions, hasPortmap: boolean): string {
+/** Former versions left hostPort to portmap, whose rules for pods of that time only its DEL takes away. */
+function hadPortmap({ binDir, confDir }: PluginPlaces): boolean {
+  const file = path.join(confDir, CONFLIST_NAME);
+  return fs.existsSync(path.join(binDir, "portmap")) && pluginTypes(file).includes("portmap");
+}
+
+function pluginTypes(file: string): unknown[] {
+  try {
+    if (fs.statSync(file).size > MAX_OCTETS) return [];
+    const { plugins } = JSON.parse(fs.readFileSync(file, "utf8"));
+    return Array.isArray(plugins) ? plugins.map(plugin => plugin?.type) : [];
+  } catch {
+    return [];
+  }
+}
+
+/** CNI 1.0.0, which containerd 1.6 knows. Ports are podlane's own; a portmap behind it, without the capability, is told of no new ones. */
+function conflist({ socket, queue }: InstallOptions, withPortmap: boolean): string {
+  const places = { ...(socket !== undefined && { socket }), ...(queue !== undefined && { queue }) };
   const plugins = [
-    {
-      type: "podlane",
-      capabilities: { bandwidth: true, ips: true, mac: true },
-      ...(socket !== undefined && { socket }),
-      ...(queue !== undefined && { queue }),
-    },
-    ...(hasPortmap ? [{ type: "portmap", capabilities: { portMappings: true } }] : []),
+    { type: "podlane", capabilities: { bandwidth: true, ips: true, mac: true, portMappings: true }, ...places },
+    ...(withPortmap ? [{ type: "portmap" }] : []),
   ];
   return `${JSON.stringify({ cniVersion: "1.0.0", name: "podlane", plugins }, undefined, 2)}\n`;
 }

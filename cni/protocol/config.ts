@@ -3,9 +3,10 @@
  * belong to other plugins and would have no effect here are refused by name (code 2) instead of being silently ignored.
  */
 import { type Address, AddressError, parseAddress } from "../../net/address.ts";
-import type { Bandwidth, Rate } from "../types.ts";
+import type { Bandwidth, PortMapping, Rate } from "../types.ts";
 import { CniError, ErrorCode } from "./error.ts";
 import { isObject, type JsonObject, optionalArray, optionalObject, readInteger, readString, wrong } from "./json.ts";
+import { readPortMappings } from "./port-mappings.ts";
 import { type CniVersion, readVersion } from "./version.ts";
 
 export interface CniConfig {
@@ -22,6 +23,8 @@ export interface CniConfig {
   mac?: Uint8Array;
   /** Of runtimeConfig.bandwidth. */
   bandwidth?: Bandwidth;
+  /** Asked for by runtimeConfig.portMappings. */
+  ports: PortMapping[];
   /** GC: absent = the runtime has no list. */
   validAttachments?: { containerId: string; ifname: string }[];
 }
@@ -40,10 +43,7 @@ const podNetworkFields = new Map([
   ["isDefaultGateway", "nothing: podlane always sets it"],
   ["vlan", "nothing: podlane has no VLANs on its bridge"],
 ]);
-const foreignCapabilities = new Map([
-  ["portMappings", "chain the portmap plugin after podlane"],
-  ["ipRanges", "the node's pod CIDRs are the ranges"],
-]);
+const foreignCapabilities = new Map([["ipRanges", "the node's pod CIDRs are the ranges"]]);
 
 /** Names of dns in a configuration -> in a result: the same in the specification, others in the capability (CNI CONVENTIONS "dns"). */
 const resultDns: [string, string][] = ["nameservers", "search", "options"].map(name => [name, name]);
@@ -77,7 +77,7 @@ export function decodeConfig(stdin: string): JsonObject {
  */
 export function readConfig(raw: JsonObject, lenient: boolean): CniConfig {
   const cniVersion = readVersion(raw.cniVersion);
-  const config: CniConfig = { cniVersion, name: readNetworkName(raw.name), dns: {}, ips: [] };
+  const config: CniConfig = { cniVersion, name: readNetworkName(raw.name), dns: {}, ips: [], ports: [] };
   const attachments = raw["cni.dev/valid-attachments"] ?? raw["cni.dev/attachments"] ?? undefined;
   if (attachments !== undefined) config.validAttachments = readAttachments(attachments);
   if (lenient) return config;
@@ -93,6 +93,7 @@ export function readConfig(raw: JsonObject, lenient: boolean): CniConfig {
   if (bandwidth) config.bandwidth = bandwidth;
   const dns = readDns(runtimeConfig.dns, "runtimeConfig.dns", capabilityDns);
   if (Object.keys(dns).length > 0) config.dns = dns;
+  config.ports = readPortMappings(runtimeConfig.portMappings);
   const args = optionalObject(optionalObject(raw.args, "args")?.cni, "args.cni") ?? {};
   config.ips = mergeRequested(readIps(runtimeConfig.ips, "runtimeConfig.ips"), readIps(args.ips, "args.cni.ips"));
   const mac = runtimeConfig.mac ?? args.mac;

@@ -111,12 +111,16 @@ describe("the configuration", () => {
     [{ ipam: { type: "host-local" } }, 2, 'does not support "ipam": {"type":"host-local"}'],
     [{ bridge: "cni0" }, 2, 'does not support "bridge": "cni0"'],
     [{ ipMasq: true }, 2, 'does not support "ipMasq": true'],
-    [{ runtimeConfig: { portMappings: [] } }, 2, 'does not support "runtimeConfig.portMappings"'],
     [{ runtimeConfig: { bandwidth: [] } }, 7, '"runtimeConfig.bandwidth" must be an object'],
     [{ runtimeConfig: { bandwidth: { ingressRate: "1M" } } }, 7, '"runtimeConfig.bandwidth.ingressRate" must be'],
     [{ runtimeConfig: { bandwidth: { egressRate: -1 } } }, 7, '"runtimeConfig.bandwidth.egressRate" must be'],
     [{ runtimeConfig: { bandwidth: { egressRate: 999 } } }, 7, "0 or at least 1000 bits in a second"],
     [{ runtimeConfig: { bandwidth: { ingressRate: 1e6, ingressBurst: 0.5 } } }, 7, '"runtimeConfig.bandwidth.ingressBurst" must be'],
+    [{ runtimeConfig: { portMappings: {} } }, 7, "runtimeConfig.portMappings"],
+    [{ runtimeConfig: { portMappings: [{ hostPort: 70000, containerPort: 80 }] } }, 7, "runtimeConfig.portMappings[0].hostPort"],
+    [{ runtimeConfig: { portMappings: [{ hostPort: 80 }] } }, 7, "runtimeConfig.portMappings[0].containerPort"],
+    [{ runtimeConfig: { portMappings: [{ hostPort: 80, containerPort: 80, protocol: "icmp" }] } }, 7, "portMappings[0].protocol"],
+    [{ runtimeConfig: { portMappings: [{ hostPort: 80, containerPort: 80, hostIP: "x" }] } }, 7, "portMappings[0].hostIP"],
     [{ "cni.dev/valid-attachments": {} }, 7, "cni.dev/valid-attachments"],
     [{ "cni.dev/valid-attachments": [{ containerID: 1, ifname: "eth0" }] }, 7, "cni.dev/valid-attachments[0].containerID"],
   ])("%j -> %d", (over, code, text) => {
@@ -134,6 +138,19 @@ describe("the configuration", () => {
       ingress: { rate: 1e9, burst: 2 ** 32 - 1 },
       egress: { rate: 5000, burst: 0 },
     });
+  });
+
+  test("ports of the node are read, and those that name none are left out", () => {
+    const portMappings = [
+      { hostPort: 8080, containerPort: 80, protocol: "TCP", hostIP: "2001:DB8::1" },
+      { hostPort: 53, containerPort: 5353, protocol: "udp", hostIP: "" },
+      { hostPort: 0, containerPort: 80 },
+    ];
+    const { config } = parseRequest(request({}, { runtimeConfig: { portMappings } })) as { config: CniConfig };
+    expect(config.ports).toEqual([
+      { protocol: "tcp", hostPort: 8080, containerPort: 80, hostIP: "2001:db8::1" },
+      { protocol: "udp", hostPort: 53, containerPort: 5353 },
+    ]);
   });
 
   test("empty values that Go writes for absent fields are no fault", () => {

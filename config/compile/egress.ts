@@ -33,10 +33,8 @@ function masqueradePlan(
   const host = (text: string) => formatPrefix({ address: parseAddress(text), length: text.includes(":") ? 128 : 32 });
   const addresses = [...resources.nodes.values()].flatMap(({ status }) => status.addresses.map(({ address }) => host(address)));
   const ranges = nodes.flatMap(({ podCidrs }) => podCidrs.map(({ prefix }) => prefix));
-  return {
-    sources: prefixes([...self.podCidrs.map(({ prefix }) => prefix), ...(facts.held ?? [])]),
-    exempt: prefixes([...ranges, ...addresses, ...exceptions]),
-  };
+  const sources = [...self.podCidrs.map(({ prefix }) => prefix), ...(facts.held ?? [])];
+  return { sources: prefixes(sources), exempt: prefixes([...ranges, ...sources, ...addresses, ...exceptions]) };
 }
 
 function overlayPlan(context: Context, spec: PodNetwork["spec"]): OverlayPlan | undefined {

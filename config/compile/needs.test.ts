@@ -47,6 +47,11 @@ describe("needed are", () => {
     ["none where there is no mesh", [fabric({ type: "None" })], []],
     ["all where a Peer of its own has nodes as neighbours", [fabric(reflectors()), peer({ peerSelector: worker })], "all"],
     ["the reflectors where such a Peer is for others", [fabric(reflectors()), peer({ nodeSelector: rr, peerSelector: worker })], [rr]],
+    [
+      "all where pods are masqueraded towards others than nodes",
+      [fabric(reflectors()), podlane("PodNetwork", "p", { nodeSelector: {}, masquerade: { mode: "External" } })],
+      "all",
+    ],
     ["the reflectors beside a Peer with an address", [fabric(reflectors()), peer({ address: "10.0.0.9" })], [rr]],
     [
       "all where it has an overlay",

@@ -4,7 +4,7 @@
  */
 
 import { selects } from "../../platform/label-selector.ts";
-import type { Fabric, Resources, Selector } from "../resources/kinds.ts";
+import type { Fabric, PodNetwork, Resources, Selector } from "../resources/kinds.ts";
 import { byName } from "./context.ts";
 
 /** `selectors`: those that one of these selects. None at all: its own alone. */
@@ -19,7 +19,9 @@ export function neededNodes(resources: Resources, self: string): NodeNeeds {
   const fabrics = byName(resources.fabrics);
   if (!node || fabrics.length === 0) return "all";
   const { labels = {} } = node.metadata;
-  if (hasPeerNodes(resources, labels) || hasLostAllocation(resources, self) || hasOverlay(resources, labels)) return "all";
+  const isOwn = (spec: PodNetwork["spec"]) => needsAllNodes(spec) && selects(spec.nodeSelector, labels);
+  const isMeant = [...resources.podNetworks.values()].some(({ spec }) => isOwn(spec));
+  if (isMeant || hasPeerNodes(resources, labels) || hasLostAllocation(resources, self)) return "all";
   const own = fabrics.filter(({ spec }) => selects(spec.nodeSelector, labels));
   // Where none selects it, one that did before may stay in force.
   const possible = own.length > 0 ? own : fabrics;
@@ -56,9 +58,9 @@ function hasPeerNodes({ peers }: Resources, labels: Record<string, string>): boo
   return [...peers.values()].some(({ spec }) => spec.peerSelector && spec.nodeSelector && selects(spec.nodeSelector, labels));
 }
 
-/** Tunnels lead to every other node. */
-function hasOverlay({ podNetworks }: Resources, labels: Record<string, string>): boolean {
-  return [...podNetworks.values()].some(({ spec }) => spec.overlay !== "Never" && selects(spec.nodeSelector, labels));
+/** Tunnels lead to every other node, and towards all other nodes and their pods masquerade keeps the pods' addresses. */
+function needsAllNodes({ overlay, masquerade }: PodNetwork["spec"]): boolean {
+  return overlay !== "Never" || masquerade?.mode === "External";
 }
 
 /** It has no pod subnet, and an allocation to a node that there is not may be meant for it. */

@@ -4,7 +4,6 @@ import type { PodPlan } from "../../cni/types.ts";
 import { formatPrefix, overlaps, parsePrefix } from "../../net/address.ts";
 import { Overhead } from "../../overlay/types.ts";
 import { selects } from "../../platform/label-selector.ts";
-import type { PodNetwork } from "../resources/kinds.ts";
 import { podNetworkSpec } from "../resources/pod-network.ts";
 import { validate } from "../resources/validate.ts";
 import { byName, type Cluster, type Context, someOf } from "./context.ts";
@@ -13,7 +12,6 @@ export function compilePods(context: Context): PodPlan {
   const { self, problems } = context;
   const network = context.podNetworks.get(self);
   const spec = network?.spec ?? validate(podNetworkSpec, { nodeSelector: {} }).value;
-  if (network) reportUnsupported(`PodNetwork/${network.metadata.name}`, spec, context);
   if (self.podCidrs.length === 0 && !self.contested) {
     problems.warning(
       "NoPodSubnet",
@@ -109,10 +107,4 @@ export function assignPodNetworks({
       return network ? [[node, network]] : [];
     }),
   );
-}
-
-function reportUnsupported(object: string, spec: PodNetwork["spec"], { problems }: Context): void {
-  const later = (field: string, what: string, instead: string, remedy: string) =>
-    problems.error("NotSupported", object, field, `${what} is not supported yet: ${instead}`, remedy);
-  if (spec.masquerade?.mode === "External") later("spec.masquerade", "masquerade", "pods keep their addresses", "use mode: None");
 }

@@ -1,15 +1,12 @@
 /** PodNetwork: how the pods of the selected nodes are attached. */
 import { objectName, plainStatus, prefix, selector } from "./common.ts";
-import { flag, integer, keyed, notYet, object, oneOf, optional, set, text } from "./schema.ts";
+import { flag, integer, keyed, object, oneOf, optional, set, text } from "./schema.ts";
 
 const masquerade = object("Source NAT of what pods send out.", {
-  mode: notYet(
-    oneOf(
-      "None: pods keep their addresses everywhere. External: towards everything but pod subnets and `exceptions`.",
-      ["None", "External"],
-      { default: "None" },
-    ),
-    "External",
+  mode: oneOf(
+    "None: pods keep their addresses everywhere. External: towards everything but pod subnets, nodes and `exceptions`; elsewhere they are seen with their node's address.",
+    ["None", "External"],
+    { default: "None" },
   ),
   exceptions: optional(set("Destinations that see the pod's own address.", prefix("A prefix."), 64)),
 });

@@ -13,7 +13,7 @@ const ICMPV6 = 58;
 const ALL = "ff:ff:ff:ff:ff:ff";
 const ALL_NODES = "33:33:00:00:00:01";
 
-export function macOctets(text: string): number[] {
+function macOctets(text: string): number[] {
   return text.split(":").map(part => Number.parseInt(part, 16));
 }
 

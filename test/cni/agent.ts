@@ -8,21 +8,39 @@
  */
 import fs from "node:fs";
 import http from "node:http";
+import { Netfilter } from "../../agent/netfilter.ts";
 import { type CniHandlerOptions, createCniHandler } from "../../cni/attach/handler.ts";
 import { CNI_PATH, serveCni } from "../../cni/http.ts";
+import { openRtnetlink } from "../../kernel/index.ts";
+import { systemClock } from "../../platform/clock.ts";
+import type { Logger } from "../../platform/log.ts";
 
-const { socket, plan, ...rest } = JSON.parse(process.argv[2]) as {
+const { socket, plan, netfilter, ...rest } = JSON.parse(process.argv[2]) as {
   socket: string;
+  /** Guard pods and publish their ports, as the agent does. */
+  netfilter?: boolean;
   plan: ReturnType<CniHandlerOptions["plan"]>;
 } & CniHandlerOptions;
 const write = (level: string) => (fields: object, message: string) =>
   process.stderr.write(`${level} ${message} ${JSON.stringify(fields)}\n`);
+const log: Logger = { debug: () => undefined, info: write("info"), warn: write("warn"), error: write("error"), child: () => log };
+const rules = netfilter
+  ? new Netfilter({ clock: systemClock, log, kernel: { netlink: openRtnetlink() }, mended: () => undefined })
+  : undefined;
 const handler = createCniHandler({
   ...rest,
   plan: () => plan,
-  log: { debug: () => undefined, info: write("info"), warn: write("warn"), error: write("error") },
-  clock: { now: () => Date.now(), monotonic: () => performance.now() },
+  log,
+  clock: systemClock,
+  ...(rules && {
+    guard: {
+      prepare: pod => rules.prepare(pod),
+      admit: async ({ hostInterface }) => rules.attached(hostInterface),
+      released: hostInterface => rules.released(hostInterface),
+    },
+  }),
 });
+rules?.apply({ pods: plan }, handler.attachments());
 
 const server = http.createServer(async (request, response) => {
   if (request.url === CNI_PATH) return serveCni(raw => handler.handle(raw), request, response);

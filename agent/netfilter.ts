@@ -1,0 +1,210 @@
+/**
+ * What stands in our nftables tables, for the agent: owns the writer, and keeps the guard against spoofing, the ports of pods and masquerade as plan and
+ * attachments want them. A pod's rules are in force before its link is made; where nft is absent pods are attached all the same, and that is a problem.
+ */
+import { CniError, ErrorCode } from "../cni/protocol/error.ts";
+import type { AttachmentView, PodPlan } from "../cni/types.ts";
+import type { NodePlan } from "../config/plan.ts";
+import { type KernelAccess, openRtnetlink, openRulesetGeneration, type RulesetGeneration, writeSysctl } from "../kernel/index.ts";
+import { hexOf } from "../net/octets.ts";
+import { HOST_PORTS_PREFIX, hostPortChanges, type PublishedPod } from "../netfilter/hostports.ts";
+import { MASQUERADE_PREFIX, masqueradeChanges } from "../netfilter/masquerade.ts";
+import { nft } from "../netfilter/nft.ts";
+import { SPOOFING_PREFIX, Spoofing } from "../netfilter/spoofing.ts";
+import { TABLE } from "../netfilter/tables.ts";
+import type { MasqueradePlan, RulesetChange, RulesetWriter } from "../netfilter/types.ts";
+import { Writer, type WriterFailure } from "../netfilter/writer.ts";
+import type { Clock } from "../platform/clock.ts";
+import type { Logger } from "../platform/log.ts";
+import type { Problem } from "../platform/problem.ts";
+
+export interface NetfilterParts {
+  clock: Clock;
+  log: Logger;
+  kernel: Pick<KernelAccess, "netlink">;
+  /** Told what was put back, in words. */
+  mended(texts: string[]): void;
+}
+
+/** Milliseconds that an ADD waits for a pod's rules. */
+const PREPARE_BOUND = 10_000;
+
+export class Netfilter {
+  readonly #parts: NetfilterParts;
+  readonly #nft = nft();
+  readonly #writer: Writer;
+  readonly #spoofing = new Spoofing();
+  /** By the node's end of their link. */
+  readonly #published = new Map<string, PublishedPod>();
+  #generation: RulesetGeneration | undefined;
+  #masquerade: MasqueradePlan | undefined;
+  #pods: Pick<PodPlan, "mode" | "bridgeName"> | undefined;
+
+  constructor(parts: NetfilterParts) {
+    const { clock, log, mended } = parts;
+    this.#parts = parts;
+    this.#writer = new Writer({ nft: this.#nft, clock, log, generation: () => this.#askGeneration(), mended: text => mended([text]) });
+  }
+
+  get writer(): RulesetWriter {
+    return this.#writer;
+  }
+
+  /** `attachments`: undefined where they are not known; then the rules of pods stay as they are. */
+  apply({ masquerade, pods }: Pick<NodePlan, "masquerade" | "pods">, attachments: readonly AttachmentView[] | undefined): void {
+    this.#pods = pods;
+    const changed = JSON.stringify(masquerade) !== JSON.stringify(this.#masquerade);
+    this.#masquerade = masquerade;
+    if (changed) this.#change(masqueradeChanges(masquerade));
+    this.#complete(MASQUERADE_PREFIX);
+    this.follow(attachments);
+  }
+
+  /** Makes the pods' rules fit the attachments. */
+  follow(attachments: readonly AttachmentView[] | undefined): void {
+    if (!attachments) return;
+    const present = new Set(attachments.map(({ hostInterface }) => hostInterface));
+    const gone = [...this.#spoofing.names(), ...this.#published.keys()].filter(name => !present.has(name));
+    const missing = attachments.filter(({ hostInterface }) => !this.#spoofing.has(hostInterface));
+    const changes = [...gone.flatMap(name => this.#forget(name)), ...missing.flatMap(one => this.#changesOf(one, this.#isBridged(one)))];
+    if (changes.length > 0) this.#change(changes);
+    for (const { hostInterface } of missing) this.attached(hostInterface);
+    for (const prefix of [SPOOFING_PREFIX, HOST_PORTS_PREFIX]) this.#complete(prefix);
+  }
+
+  /** Of AttachmentGuard: a new pod is attached as the plan wants it. Only a pod with ports of the node is refused where nft does not do its part. */
+  async prepare(attachment: AttachmentView): Promise<void> {
+    const changes = this.#changesOf(attachment, this.#pods?.mode === "bridge");
+    const failure = await this.#bounded(this.#writer.change(changes));
+    if (failure === undefined || !attachment.ports) return;
+    throw new CniError(
+      ErrorCode.kernel,
+      `the pod's hostPorts cannot be set up: ${failure}`,
+      "podlane problems says more; without hostPort the pod can run",
+    );
+  }
+
+  /** Its link is there. */
+  attached(hostInterface: string): void {
+    const pod = this.#published.get(hostInterface);
+    if (pod) this.#allowLoopback(pod.link);
+  }
+
+  /** Of AttachmentGuard. */
+  released(hostInterface: string): void {
+    const changes = this.#forget(hostInterface);
+    if (changes.length > 0) this.#change(changes);
+  }
+
+  problems(): Problem[] {
+    const failure = this.#writer.failure();
+    return failure ? [this.#problemOf(failure)] : [];
+  }
+
+  /** Packets by named counter of our table. Rejects with NftError. */
+  async counters(): Promise<Map<string, number>> {
+    const { nftables } = JSON.parse(await this.#nft([{ list: { counters: { family: "inet", table: TABLE } } }])) as {
+      nftables: { counter?: { table: string; name: string; packets: number } }[];
+    };
+    return new Map(nftables.flatMap(({ counter }) => (counter?.table === TABLE ? [[counter.name, counter.packets]] : [])));
+  }
+
+  /** The rules stay. */
+  async close(): Promise<void> {
+    await this.#writer.close();
+    this.#generation?.close();
+    this.#generation = undefined;
+  }
+
+  #changesOf(attachment: AttachmentView, bridged: boolean): RulesetChange[] {
+    const { hostInterface, ports } = attachment;
+    const addresses = attachment.addresses.map(text => text.split("/")[0]);
+    const mac = attachment.mac ?? this.#readMac(attachment);
+    const guarded = mac === undefined ? [] : this.#spoofing.set({ hostInterface, mac, addresses, bridged });
+    if (!ports) return guarded;
+    const link = bridged ? (this.#pods?.bridgeName ?? hostInterface) : hostInterface;
+    this.#published.set(hostInterface, { addresses, link, ports });
+    return [...guarded, ...hostPortChanges(this.#published.values())];
+  }
+
+  #forget(hostInterface: string): RulesetChange[] {
+    const changes = this.#spoofing.delete(hostInterface);
+    return this.#published.delete(hostInterface) ? [...changes, ...hostPortChanges(this.#published.values())] : changes;
+  }
+
+  #isBridged({ hostInterface }: AttachmentView): boolean {
+    return (this.#parts.kernel.netlink.link(hostInterface)?.master ?? 0) !== 0;
+  }
+
+  /** Of a pod that was attached by a version that did not keep it. */
+  #readMac({ netns, ifname, hostInterface }: AttachmentView): string | undefined {
+    try {
+      const pod = openRtnetlink({ netns });
+      try {
+        const link = pod.link(ifname);
+        return link && hexOf(link.address, ":");
+      } finally {
+        pod.close();
+      }
+    } catch (error) {
+      this.#parts.log.debug({ err: error, link: hostInterface }, "the pod's hardware address is not known, so it is not guarded");
+      return undefined;
+    }
+  }
+
+  /** So that 127.0.0.1 of the node leads to pods as well. A rule keeps pods from the node's loopback addresses. */
+  #allowLoopback(link: string): void {
+    try {
+      writeSysctl(["net", "ipv4", "conf", link, "route_localnet"], "1");
+    } catch (error) {
+      this.#parts.log.debug({ err: error, link }, "hostPorts are not reached by 127.0.0.1");
+    }
+  }
+
+  /** What fails is a problem, and is tried again by the writer. */
+  #change(changes: readonly RulesetChange[]): void {
+    void this.#writer.change(changes).catch(() => {});
+  }
+
+  #complete(prefix: string): void {
+    void this.#writer.complete(prefix).catch(() => {});
+  }
+
+  /** Resolves with what failed, in words. */
+  async #bounded(change: Promise<void>): Promise<string | undefined> {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const timer = this.#parts.clock.after(PREPARE_BOUND, () => resolve(`nft takes more than ${PREPARE_BOUND / 1000} s`));
+    try {
+      return await Promise.race([promise, change.then(() => undefined)]);
+    } catch (error) {
+      return (error as Error).message;
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  #askGeneration(): number {
+    this.#generation ??= openRulesetGeneration();
+    return this.#generation.read();
+  }
+
+  #problemOf({ reason, message, objects }: WriterFailure): Problem {
+    const lost = [
+      ...(this.#masquerade ? ["what pods send out of the cluster keeps their addresses"] : []),
+      ...(this.#published.size > 0 ? ["hostPorts lead nowhere"] : []),
+      "pods can take addresses of others",
+    ];
+    const absent = reason === "absent";
+    const what = absent ? "" : ` (${objects.join("; ")})`;
+    return {
+      severity: lost.length > 1 ? "error" : "warning",
+      reason: absent ? "PacketFilterMissing" : "PacketFilterFailed",
+      object: "packet filter",
+      field: "",
+      message: `${message}${what}, so it may be that ${lost.join(", that ")}`,
+      remedy: absent
+        ? "install the package nftables; it is tried again each 30 s"
+        : "look whether the kernel has nftables with bridge, NAT and fib (docs/packet-filter.md); it is tried again each 30 s",
+    };
+  }
+}
