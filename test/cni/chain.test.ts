@@ -264,6 +264,20 @@ describe("compared with Debian's bridge and host-local", () => {
     expect(other.json.ips.map((ip: { gateway: string }) => ip.gateway)).toEqual(["10.66.0.1", "fd66::1"]);
   });
 
+  test("that of a routed pod has the form of ptp's", async () => {
+    const node = await start({ mode: "routed" });
+    const [ours, theirs] = [node.pod(), node.pod()];
+    const mine = await node.call("ADD", { container: "a", netns: ours, config: { cniVersion: "1.0.0" } });
+    const { ipam, ...common } = JSON.parse(reference(node, "1.0.0"));
+    const routes = [{ dst: "0.0.0.0/0" }, { dst: "::/0" }];
+    const ptp = JSON.stringify({ ...common, type: "ptp", ipam: { ...ipam, routes } });
+    const other = await runPlugin(`${debian}/ptp`, podEnvironment("ADD", "b", theirs), ptp, node.netns);
+    expect([mine.status, other.status]).toEqual([0, 0]);
+    // There the gateway of a route is that of the address, unsaid.
+    const said = { ...mine.json, routes: mine.json.routes.map(({ dst }: { dst: string }) => ({ dst })) };
+    expect(form(said)).toEqual(form(other.json));
+  });
+
   const faults: [string, Record<string, string | undefined>, object][] = [
     ["no container", { CNI_CONTAINERID: undefined }, {}],
     ["no interface name", { CNI_IFNAME: undefined }, {}],
