@@ -7,7 +7,6 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { openKernel } from "../kernel/index.ts";
 import { parseAddress, parsePrefix } from "../net/address.ts";
-import { tunnelMac } from "../overlay/names.ts";
 import { Overlay } from "../overlay/overlay.ts";
 import { systemClock } from "../platform/clock.ts";
 import { count, describeMachine, machine, median, needRoot, printTable, program, round, UsageError, type Values } from "./common.ts";
@@ -128,24 +127,13 @@ class Bench implements Disposable {
       const kernel = openKernel({ netns: `/run/netns/${this.name(`node${index + 1}`)}` });
       const overlay = new Overlay({ kernel, clock: systemClock, log: { info() {}, warn() {} } });
       const sources = Object.values(own.gateway);
-      const nodes = [{ name: "other", addresses: [other.node] }];
+      const nodes = [{ name: "other", addresses: [other.node], aliases: [other.gateway[6]] }];
       overlay.apply({ mode: "Always", ...VXLAN, checksumOffload: offload ? "On" : "Off", local: [own.node], sources, nodes });
-      const [problem] = overlay.problems();
-      const hop = overlay.around(parseAddress(other.node), false);
-      if (problem || !hop) throw new Error(problem?.message ?? "there is no tunnel");
       for (const family of families) {
+        const hop = overlay.around(parseAddress(family === 4 ? other.node : other.gateway[6]), false);
+        if (!hop) throw new Error(overlay.problems()[0]?.message ?? "there is no tunnel");
         const { address: destination, length } = parsePrefix(other.pods[family]);
-        const gateway = family === 4 ? hop.gateway : mapped(hop.gateway!);
-        if (family === 6)
-          kernel.netlink.setNeighbour({
-            family,
-            ifindex: hop.ifindex,
-            address: gateway,
-            linkAddress: tunnelMac(hop.gateway!),
-            state: 0x80,
-            flags: 0,
-          });
-        kernel.netlink.replaceRoute({ family, destination, length, protocol: 201, nextHops: [{ ...hop, gateway }] });
+        kernel.netlink.replaceRoute({ family, destination, length, protocol: 201, nextHops: [hop] });
       }
       return { kernel, overlay };
     });
@@ -219,11 +207,6 @@ class Bench implements Disposable {
     this.#undo();
     for (const name of this.#names) execFileSync("ip", ["netns", "delete", this.name(name)]);
   }
-}
-
-/** RFC 4291 section 2.5.5.2. */
-function mapped(address: Uint8Array): Uint8Array {
-  return Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ...address);
 }
 
 async function run(values: Values): Promise<void> {

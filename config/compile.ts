@@ -18,6 +18,7 @@ import { compilePolicies, reportPolicies } from "./compile/policies.ts";
 import { compileGuards } from "./compile/protect.ts";
 import { hasOtherRouterId, reportDuplicateRouterIds, routerIdOf } from "./compile/router-ids.ts";
 import { compileSessions, type Session } from "./compile/sessions.ts";
+import { nameTunnelNextHops } from "./compile/tunnel-next-hops.ts";
 import type { NodeFacts, NodePlan, Problem } from "./plan.ts";
 import type { Fabric, Resources } from "./resources/kinds.ts";
 import type { ServicesPlan } from "./services/types.ts";
@@ -79,7 +80,7 @@ export function compileNode({ cluster, routerIds }: CompiledCluster, facts: Node
   else problems.include(routerIds);
   const pods = compilePods(context);
   const egress = compileEgress(context);
-  const { speaker, services } = self.fabric ? compileSpeaker(context, self.fabric, pods) : {};
+  const { speaker, services } = self.fabric ? compileSpeaker(context, self.fabric, pods, egress.overlay !== undefined) : {};
   problems.include(policyProblems(cluster, self.asn || DEFAULT_ASN));
   reportHeld(context, speaker !== undefined);
   const readiness = self.fabric && { readiness: { ...self.fabric.spec.readiness } };
@@ -107,17 +108,23 @@ function missingNode({ name }: NodeFacts, problems: Problems): NodeView {
   return { name, labels: {}, annotations: {}, address: {}, canonical: {}, podCidrs: [], asn: 0, reflects: false };
 }
 
-function compileSpeaker(context: Context, fabric: Fabric, pods: PodPlan): { speaker: SpeakerConfig; services: ServicesPlan | undefined } {
+function compileSpeaker(
+  context: Context,
+  fabric: Fabric,
+  pods: PodPlan,
+  tunnels: boolean,
+): { speaker: SpeakerConfig; services: ServicesPlan | undefined } {
   const { self, facts } = context;
   const { spec } = fabric;
   const origins = compileOrigins(context, fabric);
   const sessions = compileSessions(context, fabric);
   const guards = compileGuards(context, fabric, pods);
   const named = compilePolicies(context, fabric, sessions, guards);
+  nameTunnelNextHops(context, sessions, named);
   const { networks, services, lists, hears, policies: permits } = compileAdvertisements(context, fabric, sessions, named.lists);
   const policies = { ...named.policies, ...permits };
   const roleOf = origins && ((session: Session) => roleAt(context, fabric, session));
-  reportLonelyFamilies(context, fabric);
+  if (!tunnels) reportLonelyFamilies(context, fabric);
   if (origins) reportUnbelieved(context, fabric, origins, networks, hears);
   const { clusterID } = spec.mesh.routeReflectors ?? {};
   const speaker = {
@@ -158,7 +165,7 @@ function reportLonelyFamilies(context: Context, fabric: Fabric): void {
       `Node/${self.name}`,
       "status.addresses",
       message,
-      `give the node an IPv${family} InternalIP, or take the pod subnet of ${source} out`,
+      `give the node an IPv${family} InternalIP, let an overlay carry it (PodNetwork spec.overlay), or take the pod subnet of ${source} out`,
     );
   }
 }

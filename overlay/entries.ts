@@ -1,11 +1,11 @@
 /**
  * What stands on a tunnel's device: for each remote node a permanent neighbour and a forwarding entry (FDB), so that nothing is learned, flooded or asked
- * for. Ours are known by their hardware address, which is that of the end they lead to; what others put there is left. Pure.
+ * for. Ours are known by their hardware address, which is that of an end; what others put there is left. Pure.
  */
 import { NUD_PERMANENT } from "../kernel/constants.ts";
 import type { Neighbour, NeighbourChange } from "../kernel/types.ts";
 import { type Address, sameOctets } from "../net/address.ts";
-import { tunnelMac } from "./names.ts";
+import { isTunnelMac, tunnelGateway, tunnelMac } from "./names.ts";
 
 /** Both entries of each end, on the device with this index. */
 export function entriesFor(ends: readonly Address[], ifindex: number): Neighbour[] {
@@ -15,8 +15,22 @@ export function entriesFor(ends: readonly Address[], ifindex: number): Neighbour
     const family = end.length === 4 ? 4 : 6;
     return [
       { ...common, family: "bridge", linkAddress, destination: end },
-      { ...common, family, address: end, linkAddress },
+      { ...common, family, address: tunnelGateway(end, end), linkAddress },
     ] as const;
+  });
+}
+
+/** A next hop of the other family that stands for an end. */
+export interface Alias {
+  address: Address;
+  end: Address;
+}
+
+/** What leads from such next hops to their ends. */
+export function entriesForAliases(aliases: readonly Alias[], ifindex: number): Neighbour[] {
+  return aliases.map(({ address, end }) => {
+    const family = address.length === 4 ? 4 : 6;
+    return { ifindex, state: NUD_PERMANENT, flags: 0, family, address: tunnelGateway(address, end), linkAddress: tunnelMac(end) };
   });
 }
 
@@ -42,9 +56,9 @@ function sameEntry(found: Neighbour | undefined, wanted: Neighbour): boolean {
   return same(found.linkAddress, wanted.linkAddress) && same(found.destination, wanted.destination);
 }
 
-function isOurs({ family, address, linkAddress, destination, state }: Neighbour): boolean {
-  const end = family === "bridge" ? destination : address;
-  return (state & NUD_PERMANENT) !== 0 && end !== undefined && same(linkAddress, tunnelMac(end));
+function isOurs({ family, linkAddress, destination, state }: Neighbour): boolean {
+  if ((state & NUD_PERMANENT) === 0 || !linkAddress) return false;
+  return family === "bridge" ? destination !== undefined && same(linkAddress, tunnelMac(destination)) : isTunnelMac(linkAddress);
 }
 
 function same(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {

@@ -22,3 +22,18 @@ export function tunnelMac(address: Address): Uint8Array {
   const hash = createHash("sha256").update("podlane overlay").update(address).digest();
   return Uint8Array.of(0x6e, 0x40 | (hash[0] & 0x3f), ...hash.subarray(1, 5));
 }
+
+/** Whether it may be that of an end. */
+export function isTunnelMac([first, second]: Uint8Array): boolean {
+  return first === 0x6e && (second === 0x34 || (second & 0xc0) === 0x40);
+}
+
+/**
+ * The gateway by which packets for a next hop are sent into the tunnel to an end. The kernel takes none in IPv6 that it could reach by another link, as it can an
+ * end: there it is the link-local address that goes with the end's hardware address (RFC 4291 appendix A).
+ */
+export function tunnelGateway(nextHop: Address, end: Address): Address {
+  if (nextHop.length === 4) return nextHop;
+  const [a, b, c, d, e, f] = tunnelMac(end);
+  return Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f);
+}

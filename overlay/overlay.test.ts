@@ -86,15 +86,38 @@ describeKernel("the overlay", () => {
     expect(four?.flags).toContain("UP");
     expect(neighbours("podlane.vx4")).toEqual(["10.1.2.2 6e:34:0a:01:02:02", "10.1.2.3 6e:34:0a:01:02:03"]);
     expect(entries("podlane.vx4").sort()).toEqual(["10.1.2.2 6e:34:0a:01:02:02", "10.1.2.3 6e:34:0a:01:02:03"]);
-    expect(neighbours("podlane.vx6")).toEqual(entries("podlane.vx6").sort());
+    // The gateway of an end of IPv6 is the link-local address that goes with its hardware address.
+    const hardware = (lines: string[]) => lines.map(text => text.split(" ")[1]).sort();
+    expect(hardware(neighbours("podlane.vx6"))).toEqual(hardware(entries("podlane.vx6")));
+    for (const text of neighbours("podlane.vx6")) expect(text).toMatch(/^fe80::6c/);
     for (const name of ["podlane.vx4", "podlane.vx6"]) expect(addresses(name)).toEqual(["10.244.1.1/32", "fd00:10:244:1::1/128"]);
     expect([way("10.1.2.2"), way("fd00:2::3"), way("10.1.2.9")]).toEqual([
       `10.1.2.2%${four?.ifindex} onlink`,
-      `fd00:2::3%${six?.ifindex} onlink`,
+      expect.stringMatching(new RegExp(`^fe80::6c[0-9a-f:]+%${six?.ifindex}$`)),
       undefined,
     ]);
     expect(overlay.words(overlay.around(parseAddress("10.1.2.2"), false)!)).toBe("through the tunnel to node node2");
     expect(overlay.words({ gateway: parseAddress("10.1.2.2"), ifindex: 1 })).toBeUndefined();
+  });
+
+  test("a node with ends of one family is known by addresses of the other, which lead to these ends", () => {
+    const [far] = [{ name: "far", addresses: ["10.1.2.2"], aliases: ["fd00:10:244:2::1"] }];
+    overlay.apply({ ...base, mode: "CrossSubnet", nodes: [far, node(3)] });
+    const index = link("podlane.vx4")?.ifindex;
+    expect(way("fd00:10:244:2::1")).toBe(`fe80::6c34:aff:fe01:202%${index}`);
+    expect(overlay.words(overlay.around(parseAddress("fd00:10:244:2::1"), false)!)).toBe("through the tunnel to node far");
+    expect(neighbours("podlane.vx4")).toContain("fe80::6c34:aff:fe01:202 6e:34:0a:01:02:02");
+    expect([overlay.endOf(parseAddress("fd00:10:244:2::1")), overlay.endOf(parseAddress("10.1.2.2"))]).toEqual([
+      parseAddress("10.1.2.2"),
+      undefined,
+    ]);
+    expect(overlay.behind(parsePrefix("10.1.2.0/24")).map(formatAddress)).toEqual(["fd00:10:244:2::1"]);
+    expect(overlay.behind(parsePrefix("10.1.3.0/24"))).toEqual([]);
+    overlay.apply({ ...base, nodes: [node(3)] });
+    expect(neighbours("podlane.vx4")).toEqual(["10.1.2.3 6e:34:0a:01:02:03"]);
+    overlay.apply({ ...base, local: ["fd00:1::2"], nodes: [{ name: "far", addresses: ["fd00:2::2"], aliases: ["10.244.2.1"] }] });
+    expect(way("10.244.2.1")).toBe(`10.244.2.1%${link("podlane.vx6")?.ifindex} onlink`);
+    expect(neighbours("podlane.vx6").map(text => text.split(" ")[0])).toEqual(["10.244.2.1", expect.stringMatching(/^fe80::6c/)]);
   });
 
   test("CrossSubnet leaves out what is on a link of ours, Always does not", () => {

@@ -6,13 +6,22 @@
 import { release } from "node:os";
 import type { KernelAccess } from "../kernel/index.ts";
 import type { KernelEvent, Link, NeighbourChange, NextHop } from "../kernel/types.ts";
-import { type Address, compareOctets, contains, formatAddress, type IpFamily, type Prefix, parseAddress } from "../net/address.ts";
+import {
+  type Address,
+  compareOctets,
+  contains,
+  familyOf,
+  formatAddress,
+  type IpFamily,
+  type Prefix,
+  parseAddress,
+} from "../net/address.ts";
 import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Finding } from "../platform/problem.ts";
 import { ensureDevice, OverlayConflict, ofFamily } from "./device.ts";
-import { differences, entriesFor } from "./entries.ts";
-import { deviceNames, isOverlayLink } from "./names.ts";
+import { type Alias, differences, entriesFor, entriesForAliases } from "./entries.ts";
+import { deviceNames, isOverlayLink, tunnelGateway } from "./names.ts";
 import { leavesChecksums } from "./offload.ts";
 import type { OverlayPlan } from "./types.ts";
 
@@ -33,6 +42,7 @@ const BATCH = 256;
 /** With more ends that came or went, all next hops are asked about again. */
 const MANY = 256;
 const families = [4, 6] as const;
+const anyIpv6 = new Uint8Array(16);
 
 type Listener = (changed: readonly Address[] | "all") => void;
 
@@ -43,6 +53,10 @@ export class Overlay {
   #devices: Partial<Record<IpFamily, Link>> = {};
   /** Names of nodes by their ends. */
   #names = new Map<string, string>();
+  /** The same by their gateways of IPv6. */
+  #gateways = new Map<string, string>();
+  /** Next hops that stand for an end of the other family, by their octets. */
+  #aliases = new Map<string, Alias>();
   /** Ends of other nodes in order. */
   #ends: Record<IpFamily, Address[]> = { 4: [], 6: [] };
   #changes: NeighbourChange[] = [];
@@ -66,7 +80,14 @@ export class Overlay {
   apply(plan: OverlayPlan | undefined): void {
     const before = { mode: this.#plan?.mode, names: this.#names };
     this.#plan = plan;
-    this.#names = new Map(plan?.nodes.flatMap(({ name, addresses }) => addresses.map(text => [keyOf(parseAddress(text)), name])));
+    const own = [...(plan?.local ?? [])].map(text => familyOf(parseAddress(text)));
+    this.#aliases = new Map(plan?.nodes.flatMap(node => aliasesOf(node, own)).map(alias => [keyOf(alias.address), alias]));
+    this.#names = new Map(
+      plan?.nodes.flatMap(({ name, addresses, aliases = [] }) => [...addresses, ...aliases].map(text => [keyOf(parseAddress(text)), name])),
+    );
+    this.#gateways = new Map(
+      plan?.nodes.flatMap(({ name, addresses }) => addresses.map(text => [keyOf(tunnelGateway(anyIpv6, parseAddress(text))), name])),
+    );
     const all = (plan?.nodes ?? []).flatMap(({ addresses }) => addresses);
     for (const family of families) this.#ends[family] = ofFamily(all, family).sort(compareOctets);
     this.#follow(plan !== undefined);
@@ -97,8 +118,22 @@ export class Overlay {
   /** The way through a tunnel to a next hop that is reachable, `connected`: on a segment with this node. undefined: it goes without one. */
   around(nextHop: Address, connected: boolean): NextHop | undefined {
     if (!this.#plan || (connected && this.#plan.mode === "CrossSubnet") || !this.#names.has(keyOf(nextHop))) return undefined;
-    const device = this.#devices[nextHop.length === 4 ? 4 : 6];
-    return device && { gateway: nextHop, ifindex: device.index, onlink: true };
+    const end = this.endOf(nextHop) ?? nextHop;
+    const device = this.#devices[familyOf(end)];
+    // A link-local gateway is on the link without a word.
+    return device && { gateway: tunnelGateway(nextHop, end), ifindex: device.index, ...(nextHop.length === 4 && { onlink: true }) };
+  }
+
+  /** The end by which a next hop is reached that stands for it in another family. */
+  endOf(nextHop: Address): Address | undefined {
+    return this.#aliases.size === 0 ? undefined : this.#aliases.get(keyOf(nextHop))?.end;
+  }
+
+  /** The next hops whose ends are in this prefix. */
+  behind(prefix: Prefix): readonly Address[] {
+    if (this.#aliases.size === 0) return [];
+    const inside = ({ end }: Alias) => familyOf(end) === prefix.family && contains(prefix, end);
+    return [...this.#aliases.values()].filter(inside).map(({ address }) => address);
   }
 
   /** Tunnels themselves need the routes of this prefix: their packets would follow it into a tunnel, again and again. */
@@ -116,7 +151,7 @@ export class Overlay {
   /** "through the tunnel to node2", for a next hop that around() gave. */
   words({ gateway, ifindex }: NextHop): string | undefined {
     if (!gateway || !families.some(family => this.#devices[family]?.index === ifindex)) return undefined;
-    const name = this.#names.get(keyOf(gateway));
+    const name = this.#names.get(keyOf(gateway)) ?? this.#gateways.get(keyOf(gateway));
     return `through the tunnel to ${name === undefined ? formatAddress(gateway) : `node ${name}`}`;
   }
 
@@ -206,8 +241,10 @@ export class Overlay {
     for (const family of families) {
       const index = this.#devices[family]?.index;
       if (index === undefined) continue;
-      const found = [...netlink.neighbours("bridge", index), ...netlink.neighbours(family, index)];
-      for (const change of differences(found, entriesFor(this.#ends[family], index))) this.#changes.push(change);
+      const found = [...netlink.neighbours("bridge", index), ...netlink.neighbours(4, index), ...netlink.neighbours(6, index)];
+      const aliases = [...this.#aliases.values()].filter(({ end }) => familyOf(end) === family);
+      const wanted = [...entriesFor(this.#ends[family], index), ...entriesForAliases(aliases, index)];
+      for (const change of differences(found, wanted)) this.#changes.push(change);
     }
     this.#write();
   }
@@ -255,6 +292,15 @@ export class Overlay {
 
 function keyOf(address: Address): string {
   return Buffer.from(address).toString("latin1");
+}
+
+/** Each behind the first end of another family that this node has as well. */
+function aliasesOf({ addresses, aliases = [] }: OverlayPlan["nodes"][number], own: readonly IpFamily[]): Alias[] {
+  const ends = addresses.map(parseAddress).filter(end => own.includes(familyOf(end)));
+  return aliases.map(parseAddress).flatMap(address => {
+    const end = ends.find(one => familyOf(one) !== familyOf(address));
+    return end ? [{ address, end }] : [];
+  });
 }
 
 /** Ends that are in one of both alone, or another node's. */

@@ -15,7 +15,12 @@ export interface OverlayPlan {
   /** What the node itself sends to pods elsewhere comes from: the first address of each of its pod subnets, which the answer finds through the tunnel. */
   sources: string[];
   /** The other nodes that have the overlay, by name in order, each with its ends (at most one per family). */
-  nodes: { name: string; addresses: string[] }[];
+  nodes: {
+    name: string;
+    addresses: string[];
+    /** Next hops that stand for it in a family in which it has no end: behind an end of the other one. */
+    aliases?: string[];
+  }[];
 }
 
 /** Octets that a tunnel adds to an inner IP packet: outer IP, UDP, VXLAN and inner Ethernet headers. */

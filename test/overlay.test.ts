@@ -140,3 +140,35 @@ test("what is behind a pod of another node goes through that node's tunnel", asy
   world.speaker("10.244.3.9", change).apply();
   await become("203.0.113.0/24", `203.0.113.0/24 via ${far} dev podlane.vx4 onlink`);
 });
+
+test("pods of a family that the nodes do not have: a next hop that stands for an end follows the end's way", async () => {
+  overlay.apply({ ...plan, nodes: [{ name: "far", addresses: [far], aliases: ["2001:db8:244:3::1"] }] });
+  const node = announce(far);
+  node.apply({ networks: [network("2001:db8:244:3::/64", { nextHop: "2001:db8:244:3::1" })] });
+  const tunnelled = "2001:db8:244:3::/64 via fe80::6c34:aff:fe09:2 dev podlane.vx4";
+  await become("2001:db8:244:3::/64", tunnelled);
+  expect(us.speaker.explain("2001:db8:244:3::9").kernel.text).toMatch(/: through the tunnel to node far$/);
+  ns.ip(`route del 10.9.0.0/16 via ${router}`);
+  await become("2001:db8:244:3::/64", "");
+  ns.ip(`route add 10.9.0.0/16 via ${router}`);
+  await become("2001:db8:244:3::/64", tunnelled);
+  overlay.apply({ ...plan, nodes: [{ name: "far", addresses: [far] }] });
+  await become("2001:db8:244:3::/64", "");
+});
+
+test("ends of IPv6 on a link of ours, which the kernel could reach by that link", async () => {
+  const [end, other] = ["2001:db8::1", "2001:db8::7"];
+  overlay.apply({ ...plan, mode: "Always", local: [own, end], nodes: [{ name: "six", addresses: [other] }] });
+  us.apply({ neighbors: [neighborAt(other, 65001, { families })] });
+  const change = {
+    routerId: "192.0.2.77",
+    asn: 65001,
+    networks: [network("2001:db8:244:7::/64")],
+    neighbors: [neighborAt(own, 65001, { families })],
+  };
+  world.speaker(other, change).apply();
+  await expect.poll(() => world.later(() => ns.routes("2001:db8:244:7::/64").join())).toMatch(/via fe80::6c\S+ dev podlane\.vx6 /);
+  expect(us.speaker.explain("2001:db8:244:7::9").kernel.text).toMatch(/: through the tunnel to node six$/);
+  overlay.apply({ ...plan, local: [own, end], nodes: [{ name: "six", addresses: [other] }] });
+  await expect.poll(() => world.later(() => ns.routes("2001:db8:244:7::/64").join())).toMatch(/via 2001:db8::7 dev v0 /);
+});

@@ -5,7 +5,7 @@
  */
 import type { KernelAccess } from "../../kernel/index.ts";
 import type { InterfaceAddress, KernelEvent, Link, Route } from "../../kernel/types.ts";
-import type { Address, IpFamily, Prefix } from "../../net/address.ts";
+import { type Address, familyOf, type IpFamily, maskAddress, type Prefix } from "../../net/address.ts";
 import { type Clock, sliceOf, type Timer } from "../../platform/clock.ts";
 import type { Logger } from "../../platform/log.ts";
 import type { Faults } from "../faults.ts";
@@ -109,7 +109,7 @@ class KernelNextHopTracker implements NextHopTracker {
   ownRouteChanged(prefixes: PrefixTable, id: number): void {
     const octets = this.#scratch[prefixes.words === 1 ? 4 : 16];
     for (let n = 0; n < octets.length; n++) octets[n] = prefixes.word(id, n >> 2) >>> (24 - 8 * (n & 3));
-    this.#tracked.touch(octets, prefixes.length(id));
+    this.#touch(octets, prefixes.length(id));
     if (this.#tracked.busy) this.#tracked.later();
   }
 
@@ -178,18 +178,27 @@ class KernelNextHopTracker implements NextHopTracker {
     }
   }
 
+  /** `address` of 4 or 16 octets, bits beyond `length` are not looked at. */
+  #touch(address: Uint8Array, length: number): void {
+    this.#tracked.touch(address, length);
+    const { tunnels } = this.#options;
+    if (!tunnels) return;
+    const prefix = { family: familyOf(address), address: maskAddress(address, length), length };
+    for (const nextHop of tunnels.behind(prefix)) this.#tracked.touch(nextHop, 8 * nextHop.length);
+  }
+
   #onEvent(event: KernelEvent): void {
     if (event.type === "link") this.#onLink(event.action, event.link);
     else if (event.type === "address") {
       const { address } = event;
       this.#each(table => (event.action === "new" ? table.setAddress(address) : table.deleteAddress(address)));
-      this.#tracked.touch(address.address, 8 * address.address.length);
+      this.#touch(address.address, 8 * address.address.length);
       if (event.action === "delete") this.#rereadSoon();
     } else if (event.type === "route") {
       const { route } = event;
       if (!this.#concerns(route)) return;
       this.#each(table => (event.action === "new" ? table.setRoute(route, event.order) : table.deleteRoute(route)));
-      this.#tracked.touch(route.destination, route.length);
+      this.#touch(route.destination, route.length);
     } else if (event.type === "overrun") {
       this.#options.log.warn({}, "kernel events were lost; reading links, addresses and routes again");
       this.#rereadSoon();
@@ -264,10 +273,10 @@ class KernelNextHopTracker implements NextHopTracker {
       if (!sameState(before.links.get(index), now.links.get(index))) this.#tracked.touchLink(index);
     }
     const [former, present] = [before, now].map(table => new Map(table.addresses().map(({ address }) => [String(address), address])));
-    for (const [key, address] of former) if (!present.has(key)) this.#tracked.touch(address, 8 * address.length);
-    for (const [key, address] of present) if (!former.has(key)) this.#tracked.touch(address, 8 * address.length);
+    for (const [key, address] of former) if (!present.has(key)) this.#touch(address, 8 * address.length);
+    for (const [key, address] of present) if (!former.has(key)) this.#touch(address, 8 * address.length);
     let isOver = sliceOf(this.#options.clock);
-    for (const _ of before.differences(now, ({ address, length }) => this.#tracked.touch(address, length))) {
+    for (const _ of before.differences(now, ({ address, length }) => this.#touch(address, length))) {
       if (!isOver()) continue;
       await turn();
       if (this.#closed) return;

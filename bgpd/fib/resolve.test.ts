@@ -144,6 +144,8 @@ describe("a next hop with a tunnel", () => {
     around: (nextHop: Address, connected) =>
       ends.includes(formatAddress(nextHop)) && !(direct && connected) ? { gateway: nextHop, ifindex: 9, onlink: true } : undefined,
     needs: () => false,
+    endOf: nextHop => (formatAddress(nextHop) === "2001:db8:244::1" ? parseAddress("10.9.0.2") : undefined),
+    behind: () => [],
     words: ({ gateway }) => `through the tunnel to ${formatAddress(gateway!)}`,
     onChange: () => () => {},
   });
@@ -181,6 +183,16 @@ describe("a next hop with a tunnel", () => {
       [true, 1],
       [undefined, 1],
     ]);
+  });
+
+  it("may be of another family than its end: then the end's way counts, and there is none beside the tunnel", () => {
+    const found = resolved("2001:db8:244::1", tunnels(["2001:db8:244::1"]));
+    expect(found).toMatchObject({ reachable: true, connected: false, metric: 7 });
+    expect([hopsOf(found.hops), found.tunnelled, found.links]).toEqual([["2001:db8:244::1%9"], undefined, [1]]);
+    expect(found.reason).toMatch(/^through the tunnel to 2001:db8:244::1, whose end 10\.9\.0\.2 is reached via 10\.0\.1\.1 /);
+    expect(resolved("2001:db8:244::1", tunnels([])).reason).toBe("there is no tunnel to 10.9.0.2");
+    const cut = resolved("2001:db8:244::1", tunnels(["2001:db8:244::1"]), undefined, kernel());
+    expect([cut.reachable, cut.reason]).toEqual([false, "the tunnel's end 10.9.0.2 is not reached: no route"]);
   });
 
   it("is another resolution than without", () => {

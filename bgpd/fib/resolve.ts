@@ -59,7 +59,19 @@ class Search {
     if (refused) return unreachable(refused);
     if (isLinkLocal(nextHop)) return this.#linkLocal(nextHop, ifindex);
     if (this.#table.isLocal(nextHop)) return unreachable("it is one of our own addresses");
+    const end = this.#tunnels?.endOf(nextHop);
+    if (end) return this.#behindEnd(nextHop, end);
     return this.#throughTunnel(nextHop, this.#byRoutes(nextHop));
+  }
+
+  /** There is no way but the tunnel. */
+  #behindEnd(nextHop: Address, end: Address): Resolution {
+    const way = this.#byRoutes(end);
+    if (!way.reachable) return unreachable(`the tunnel's end ${formatAddress(end)} is not reached: ${way.reason}`);
+    const hop = this.#tunnels?.around(nextHop, false);
+    if (!hop) return unreachable(`there is no tunnel to ${formatAddress(end)}`);
+    const reason = `${this.#tunnels?.words(hop)}, whose end ${formatAddress(end)} is reached ${way.reason}`;
+    return { ...way, connected: false, metric: Math.max(1, way.metric), hops: [hop], reason };
   }
 
   #throughTunnel(nextHop: Address, resolution: Resolution): Resolution {

@@ -30,6 +30,10 @@ export interface Resolution {
 export interface Tunnels {
   /** The way through a tunnel, in place of that by which it is reached; `connected`: on a link of ours. undefined: there is none, or none is wanted. */
   around(nextHop: Address, connected: boolean): NextHop | undefined;
+  /** Of a next hop that no route leads to, but a tunnel: the address of another family by which that is reached. */
+  endOf(nextHop: Address): Address | undefined;
+  /** The next hops whose endOf() is in this prefix. */
+  behind(prefix: Prefix): readonly Address[];
   /** The packets of tunnels themselves follow the routes of this prefix, which cannot lead through one therefore. */
   needs(prefix: Prefix): boolean;
   /** "through the tunnel to node2"; undefined: it is no tunnel. */

@@ -51,8 +51,8 @@ describe("the overlay of a node", () => {
       local: ["10.0.1.1"],
       sources: ["10.244.1.1", "fd00:10:244:1::1"],
       nodes: [
-        { name: "n2", addresses: ["10.0.1.2", "fd00::2"] },
-        { name: "n3", addresses: ["10.0.2.3"] },
+        { name: "n2", addresses: ["10.0.1.2", "fd00::2"], aliases: ["fd00:10:244:2::1"] },
+        { name: "n3", addresses: ["10.0.2.3"], aliases: ["fd00:10:244:3::1"] },
       ],
     });
     expect(plan.pods.encapsulation).toBe(50);
@@ -97,5 +97,44 @@ describe("the overlay of a node", () => {
     expect(overlayProblems(plan)).toContainEqual(
       expect.objectContaining({ reason: "NoInternalIP", message: expect.stringContaining("no end of tunnels") }),
     );
+  });
+});
+
+describe("sessions of nodes with addresses of one family", () => {
+  const always = podNetwork("x", { overlay: "Always" });
+  const families = ({ speaker }: NodePlan) =>
+    speaker?.neighbors.map(({ name, families }) => `${name}: ${Object.keys(families).sort().join(" ")}`);
+
+  test.each([
+    ["IPv4", ["10.0.1.1"], ["10.0.2.3"], "n3/ipv4", "ipv6-unicast", "fd00:10:244:1::1"],
+    ["IPv6", ["fd00:1::1"], ["fd00:2::3"], "n3/ipv6", "ipv4-unicast", "10.244.1.1"],
+  ])(
+    "of %s carry the other family through tunnels, with next hops by which the node is known",
+    (_family, one, other, name, beside, nextHop) => {
+      const plan = planOf([node(1, { addresses: one }), node(3, { addresses: other }), always]);
+      expect(families(plan)).toEqual([`${name}: ipv4-unicast ipv6-unicast`]);
+      const exports = plan.speaker?.neighbors[0].families;
+      expect(exports?.[beside as "ipv4-unicast"]?.exportPolicies[0]).toBe(`tunnel:${beside}`);
+      expect(exports?.[beside === "ipv4-unicast" ? "ipv6-unicast" : "ipv4-unicast"]?.exportPolicies).not.toContain(`tunnel:${beside}`);
+      const [rule] = plan.speaker?.policies[`tunnel:${beside}`].rules ?? [];
+      expect(rule).toMatchObject({ action: { result: "continue", set: { nextHop } } });
+      expect(rule.match?.kinds).not.toContain("learned");
+      expect(plan.problems.filter(({ reason }) => reason === "FamilyNotCarried")).toEqual([]);
+    },
+  );
+
+  test("carry it not without an overlay on both, and not where there are sessions of both families", () => {
+    expect(families(planOf([node(1), far]))).toEqual(["n3/ipv4: ipv4-unicast"]);
+    expect(families(planOf([node(1), far, podNetwork("a", { ...inRack("a"), overlay: "Always" })]))).toEqual(["n3/ipv4: ipv4-unicast"]);
+    const dual = [node(1, { addresses: ["10.0.1.1", "fd00:1::1"] }), node(3, { addresses: ["10.0.2.3", "fd00:2::3"] }), always];
+    expect(families(planOf(dual))).toEqual(["n3/ipv4: ipv4-unicast", "n3/ipv6: ipv6-unicast"]);
+    expect(planOf(dual).overlay?.nodes).toEqual([{ name: "n3", addresses: ["10.0.2.3", "fd00:2::3"] }]);
+  });
+
+  test("all are put one way by both ends", () => {
+    const objects = [node(1, { addresses: ["10.0.1.1", "fd00:1::1"] }), far, node(4, { addresses: ["fd00:2::4"] }), always];
+    expect(families(planOf(objects, "n1"))).toEqual(["n3/ipv4: ipv4-unicast ipv6-unicast", "n4/ipv6: ipv4-unicast ipv6-unicast"]);
+    expect(families(planOf(objects, "n3"))).toEqual(["n1/ipv4: ipv4-unicast ipv6-unicast"]);
+    expect(families(planOf(objects, "n4"))).toEqual(["n1/ipv6: ipv4-unicast ipv6-unicast"]);
   });
 });

@@ -1,6 +1,6 @@
 /** What leaves this node's pods beside plain routes: through tunnels to other nodes, and with another source out of the cluster. */
 
-import { formatAddress, formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
+import { formatPrefix, parseAddress, parsePrefix } from "../../net/address.ts";
 import type { MasqueradePlan } from "../../netfilter/types.ts";
 import type { OverlayPlan } from "../../overlay/types.ts";
 import type { PodNetwork } from "../resources/kinds.ts";
@@ -8,6 +8,7 @@ import { podNetworkSpec } from "../resources/pod-network.ts";
 import { validate } from "../resources/validate.ts";
 import { type Context, type NodeView, someOf } from "./context.ts";
 import { isOnLink } from "./sessions.ts";
+import { firstAddresses, haveTunnel } from "./tunnels.ts";
 
 export interface EgressPlans {
   masquerade?: MasqueradePlan;
@@ -39,7 +40,7 @@ function masqueradePlan(
 
 function overlayPlan(context: Context, spec: PodNetwork["spec"]): OverlayPlan | undefined {
   if (spec.overlay === "Never") return undefined;
-  const { self, nodes, podNetworks } = context;
+  const { self, nodes } = context;
   const { vni, port, checksumOffload } = spec.vxlan;
   const local = Object.values(self.canonical);
   if (local.length === 0) {
@@ -47,10 +48,7 @@ function overlayPlan(context: Context, spec: PodNetwork["spec"]): OverlayPlan | 
     context.problems.error("NoInternalIP", `Node/${self.name}`, "status.addresses", "has no InternalIP: it has no end of tunnels", remedy);
     return undefined;
   }
-  const isLike = (node: NodeView) => {
-    const other = podNetworks.get(node)?.spec;
-    return other !== undefined && other.overlay !== "Never" && other.vxlan.vni === vni && other.vxlan.port === port;
-  };
+  const isLike = (node: NodeView) => haveTunnel(context, self, node);
   const others = nodes.filter(node => node !== self);
   reportOneSided(
     context,
@@ -62,18 +60,17 @@ function overlayPlan(context: Context, spec: PodNetwork["spec"]): OverlayPlan | 
     port,
     checksumOffload,
     local,
-    sources: self.podCidrs.flatMap(({ prefix }) => firstAddress(prefix)),
-    nodes: others.filter(isLike).map(({ name, canonical }) => ({ name, addresses: Object.values(canonical) })),
+    sources: firstAddresses(self),
+    nodes: others.filter(isLike).map(node => ({ name: node.name, addresses: Object.values(node.canonical), ...aliasesOf(context, node) })),
   };
 }
 
-/** That of the pods' gateway, which no pod gets. */
-function firstAddress(prefix: string): string[] {
-  const { address, length } = parsePrefix(prefix);
-  if (length === 8 * address.length) return [];
-  const first = Uint8Array.from(address);
-  first[first.length - 1] |= 1;
-  return [formatAddress(first)];
+/** The first addresses of its pod subnets in families in which it has no end for this node, as next hops have them then. */
+function aliasesOf({ self }: Context, node: NodeView): { aliases?: string[] } {
+  const aliases = ([4, 6] as const)
+    .filter(family => !(self.canonical[family] && node.canonical[family]))
+    .flatMap(family => firstAddresses(node, family));
+  return aliases.length > 0 ? { aliases } : {};
 }
 
 /** Routers between know no pods, or there would be no overlay. */

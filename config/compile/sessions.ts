@@ -8,6 +8,7 @@ import { meshOf } from "./fabrics.ts";
 import { gatewayEnds } from "./gateways.ts";
 import { asnIn, type End, endsFrom, endsText, withAsnOf } from "./node-values.ts";
 import { resolvePassword } from "./secrets.ts";
+import { familyBeside } from "./tunnels.ts";
 
 const DEFAULT_PORT = 179;
 const EXTERNAL_PREFIX_LIMIT = 10000;
@@ -35,6 +36,8 @@ export interface Session {
   peer?: ResolvedPeer;
   /** The node at the other end, of mesh sessions. */
   node?: string;
+  /** A family that it carries beside that of its addresses, as the nodes have a tunnel. */
+  beside?: IpFamily;
   /** The node at the other end, of a Peer with peerSelector. */
   peerNode?: string;
   external: boolean;
@@ -148,6 +151,7 @@ function meshPair(context: Context, fabric: Fabric, other: NodeView, molds: Mold
       "give both an InternalIP of the same family",
     );
   }
+  const beside = familyBeside(context, other, common);
   const client = self.reflects && !other.reflects;
   const external = other.asn !== self.asn;
   if (client && external) {
@@ -161,7 +165,7 @@ function meshPair(context: Context, fabric: Fabric, other: NodeView, molds: Mold
   }
   return families.map(family => {
     const address = other.address[family] as string;
-    const mold = moldOf(molds, context, fabric, family, external, client && !external);
+    const mold = moldOf(molds, context, fabric, family, beside, external, client && !external);
     const neighbor = { ...mold, name: `${other.name}/${short(family)}`, source: `Node/${other.name}`, address, remoteAsn: other.asn };
     // Hops depend on where the node is.
     if (external || fabric.spec.mesh.ttlSecurity !== undefined)
@@ -169,7 +173,7 @@ function meshPair(context: Context, fabric: Fabric, other: NodeView, molds: Mold
         neighbor,
         hopsOf(fabric, external, () => isOnLink(context.facts, parseAddress(address))),
       );
-    return { node: other.name, end: other.canonical[family] as string, external, neighbor };
+    return { node: other.name, end: other.canonical[family] as string, external, neighbor, ...(beside && { beside }) };
   });
 }
 
@@ -177,7 +181,7 @@ const bothFamilies = [4, 6] as const;
 
 /** What sessions of one kind share, its objects too: thousands of a mesh differ in the other end alone. */
 type Mold = Omit<NeighborConfig, "name" | "source" | "address" | "remoteAsn">;
-/** By the three things that they may differ in. */
+/** By the four things that they may differ in. */
 type Molds = Mold[];
 
 function meshPassword(context: Context, { metadata, spec }: Fabric): Partial<ReturnType<typeof resolvePassword>> {
@@ -185,8 +189,31 @@ function meshPassword(context: Context, { metadata, spec }: Fabric): Partial<Ret
   return passwordSecretRef ? resolvePassword(context, passwordSecretRef, `Fabric/${metadata.name}`, "spec.mesh.passwordSecretRef") : {};
 }
 
-function moldOf(molds: Molds, context: Context, fabric: Fabric, family: IpFamily, external: boolean, client: boolean): Mold {
-  const place = (family === 4 ? 0 : 4) + (external ? 2 : 0) + (client ? 1 : 0);
+function meshFamily(mesh: Fabric["spec"]["mesh"]): NeighborFamilyConfig {
+  return {
+    importPolicies: [...(mesh.importPolicies ?? [])],
+    exportPolicies: [...(mesh.exportPolicies ?? [])],
+    // Who asks for a mesh permits it, also where the nodes' ASes differ.
+    importDefault: "accept",
+    exportDefault: "accept",
+    prefixLimit: 0,
+    receivedLimit: LEAST_RECEIVED_LIMIT,
+    prefixWarning: defaults.prefixWarning,
+    nextHopSelf: mesh.nextHopSelf,
+    allowAsIn: 0,
+  };
+}
+
+function moldOf(
+  molds: Molds,
+  context: Context,
+  fabric: Fabric,
+  family: IpFamily,
+  beside: IpFamily | undefined,
+  external: boolean,
+  client: boolean,
+): Mold {
+  const place = (beside ? 8 : 0) + (family === 4 ? 0 : 4) + (external ? 2 : 0) + (client ? 1 : 0);
   const known = molds[place];
   if (known) return known;
   const { mesh, listen, timers } = fabric.spec;
@@ -196,20 +223,7 @@ function moldOf(molds: Molds, context: Context, fabric: Fabric, family: IpFamily
     ...meshPassword(context, fabric),
     passive: false,
     ...timersOf(timers, undefined),
-    families: {
-      [familyName(family)]: {
-        importPolicies: [...(mesh.importPolicies ?? [])],
-        exportPolicies: [...(mesh.exportPolicies ?? [])],
-        // Who asks for a mesh permits it, also where the nodes' ASes differ.
-        importDefault: "accept",
-        exportDefault: "accept",
-        prefixLimit: 0,
-        receivedLimit: LEAST_RECEIVED_LIMIT,
-        prefixWarning: defaults.prefixWarning,
-        nextHopSelf: mesh.nextHopSelf,
-        allowAsIn: 0,
-      } satisfies NeighborFamilyConfig,
-    },
+    families: Object.fromEntries([family, ...(beside ? [beside] : [])].map(one => [familyName(one), meshFamily(mesh)])),
     attributeOctetsLimit: LEAST_ATTRIBUTE_OCTETS,
     ...(fabric.spec.allowASSets ? { allowAsSets: true } : {}),
     mesh: true,
