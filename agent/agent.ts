@@ -271,6 +271,7 @@ export class Agent {
       startedAt: new Date(this.#startedAt).toISOString(),
       config: { source: this.#options.sourceName, inUse: this.#inUse, ...appliedAt },
       attachments: this.#pods.attachments().length,
+      policies: this.#policies.summary(),
       services: this.#services.announced,
       serving: { ready, reason },
     };

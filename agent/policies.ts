@@ -15,6 +15,7 @@ import type { Problem } from "../platform/problem.ts";
 import { ApiError } from "./api/error.ts";
 import type { ConnectionView, PoliciesView, PolicyView } from "./api/views.ts";
 import { KnownPolicies } from "./known-policies.ts";
+import type { PolicyFigures } from "./policy-figures.ts";
 
 export interface PoliciesParts {
   clock: Clock;
@@ -26,18 +27,6 @@ export interface PoliciesParts {
   attachments(): AttachmentView[];
   /** Packets by named counter of our table. May reject. */
   counters(): Promise<ReadonlyMap<string, number>>;
-}
-
-/** How policies are carried out here, for status and metrics. */
-export interface PolicyFigures {
-  /** Objects of all kinds of policies that are known. */
-  policies: number;
-  /** Attachments that a policy selects. */
-  isolated: number;
-  /** All was heard once, and what follows from it is in force. */
-  inForce: boolean;
-  /** Packets by policy that selects pods here, as of the last look(). */
-  dropped: { policy: string; ingress: number; egress: number }[];
 }
 
 /** Names of what policies have in our tables begin so. */
@@ -153,12 +142,18 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   }
 
   figures(): PolicyFigures | undefined {
+    const summary = this.summary();
+    const dropped = [...this.#lastDropped].slice(0, MAX_SERIES).map(([policy, sums]) => ({ policy, ...sums }));
+    return summary && { ...summary, dropped };
+  }
+
+  /** undefined: policies are not carried out here. */
+  summary(): Omit<PolicyFigures, "dropped"> | undefined {
     const index = this.#index;
     if (!index) return undefined;
     const isolated = this.#parts.attachments().filter(one => attachmentOf(one).some(({ key }) => index.policiesOf(key).length > 0));
     const inForce = this.#isComplete && this.#refused.size === 0 && this.#underway.size === 0;
-    const dropped = [...this.#lastDropped].slice(0, MAX_SERIES).map(([policy, sums]) => ({ policy, ...sums }));
-    return { policies: this.#known.size, isolated: isolated.length, inForce, dropped };
+    return { policies: this.#known.size, isolated: isolated.length, inForce };
   }
 
   /** Throws ApiError. */

@@ -4,7 +4,7 @@ import type { Problem } from "../platform/problem.ts";
 import type { StatusView } from "./api/views.ts";
 import { version } from "./version.ts";
 
-type Found = Pick<StatusView, "node" | "turns" | "startedAt" | "config" | "attachments" | "services" | "serving">;
+type Found = Pick<StatusView, "node" | "turns" | "startedAt" | "config" | "attachments" | "policies" | "services" | "serving">;
 
 export function statusView(found: Found, snapshot: SpeakerSnapshot | undefined, problems: readonly Problem[]): StatusView {
   const errors = problems.filter(one => one.severity === "error").length;
@@ -14,7 +14,7 @@ export function statusView(found: Found, snapshot: SpeakerSnapshot | undefined, 
     configured: neighbors?.length ?? 0,
     overdue: neighbors?.filter(one => one.overdue).map(one => one.name) ?? [],
   };
-  const { node, turns, startedAt, config, attachments, services, serving } = found;
+  const { node, turns, startedAt, config, attachments, policies, services, serving } = found;
   return {
     node,
     version,
@@ -25,6 +25,7 @@ export function statusView(found: Found, snapshot: SpeakerSnapshot | undefined, 
     config,
     ...(isSpeaking(speaker) && { speaker: { ...speaker, sessions } }),
     attachments,
+    ...(policies && { policies }),
     services,
     serving,
     problems: { errors, warnings: problems.length - errors },

@@ -7,6 +7,7 @@ import type { AttachmentView } from "../../cni/types.ts";
 import type { NodePlan, Problem } from "../../config/plan.ts";
 import type { AddressVerdict, ServiceView } from "../../config/services/types.ts";
 import type { Connection, Explanation as PolicyExplanation } from "../../netfilter/policy/explain.ts";
+import type { PolicyFigures } from "../policy-figures.ts";
 import type { TurnsView } from "../turns.ts";
 
 /** Every answer with status 400 or more. */
@@ -50,6 +51,8 @@ export interface StatusView {
   /** Absent: the plan has no BGP. */
   speaker?: Omit<SpeakerSnapshot, "neighbors"> & { sessions: SessionsView };
   attachments: number;
+  /** Absent: NetworkPolicies are not carried out here. */
+  policies?: Omit<PolicyFigures, "dropped">;
   /** Prefixes that are originated for Services. */
   services: number;
   /** Whether the node can serve pods, and why. */

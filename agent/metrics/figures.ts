@@ -5,7 +5,7 @@ import type { AttachmentView, RangeView } from "../../cni/types.ts";
 import type { Problem } from "../../platform/problem.ts";
 import type { StatusView } from "../api/views.ts";
 import type { CniCallsView } from "../cni-calls.ts";
-import type { PolicyFigures } from "../policies.ts";
+import type { PolicyFigures } from "../policy-figures.ts";
 import type { ServiceFigures } from "../services.ts";
 import type { Lateness, TurnsView } from "../turns.ts";
 

@@ -161,6 +161,9 @@ test("explain keeps the same words in colour", () => {
 });
 
 test("status", () => {
+  const line = (inForce: boolean) => renderStatus({ ...fixtures.status, policies: { policies: 3, isolated: 2, inForce } }, now, plain);
+  expect(line(true)).toMatch(/^policies +3, 2 pod interfaces here selected, in force$/m);
+  expect(line(false)).toMatch(/not all in force yet$/m);
   expect(renderStatus(fixtures.status, now, plain)).toMatchInlineSnapshot(`
     "node           node1
     agent          podlane 0.1.0, process 4711, up 2 h

@@ -16,6 +16,7 @@ export function renderStatus(status: StatusView, now: number, paint: Paint): str
       ["routes", speaker && tables(speaker.tables)],
       ["kernel", speaker?.fib && kernel(speaker, paint)],
       ["pods", `${count(status.attachments)} attached`],
+      ["policies", policies(status, paint)],
       ["services", status.services ? `${count(status.services)} prefixes announced` : undefined],
       ["serves pods", serves(status.serving, paint)],
       ["event loop", `longest turn ${status.turns.longest} ms, ${duration(now - Date.parse(status.turns.at))} ago`],
@@ -52,6 +53,13 @@ export function renderProblems(problems: readonly Omit<Problem, "reason">[], pai
 
 function serves({ ready, reason }: StatusView["serving"], paint: Paint): string {
   return `${ready ? paint("good", "yes") : paint("bad", "no")}: ${printable(reason)}`;
+}
+
+/** Nothing where there are none. */
+function policies({ policies: found }: StatusView, paint: Paint): string | undefined {
+  if (!found || (found.policies === 0 && found.inForce)) return undefined;
+  const state = found.inForce ? paint("good", "in force") : paint("warn", "not all in force yet");
+  return `${count(found.policies)}, ${count(found.isolated)} pod interfaces here selected, ${state}`;
 }
 
 function configuration({ config }: StatusView, now: number, paint: Paint): string {
