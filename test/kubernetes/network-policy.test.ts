@@ -141,6 +141,13 @@ describe("ingress", () => {
     expect(await answers({ node: pod("web").node }, pod("web").addresses)).toEqual([true, true]);
     expect(await answers({ node: pod("far").node }, pod("web").addresses)).toEqual([false, false]);
     expect(isReady(await cluster.api("GET", "/api/v1/namespaces/default/pods/web"))).toBe(true);
+    const { allowed, ingress } = await pod("web").node.agent("/v1/connection?from=default/far&to=default/web&port=80");
+    expect([allowed, ingress]).toEqual([false, { allowed: false, by: "isolated", isolatedBy: ["default/deny"] }]);
+    const { policies } = await pod("web").node.agent("/v1/policies");
+    expect(policies).toEqual([
+      { policy: "default/deny", pods: ["default/near", "default/web"], dropped: { ingress: expect.any(Number), egress: 0 } },
+    ]);
+    expect(policies[0].dropped.ingress).toBeGreaterThan(0);
     await cluster.api("DELETE", "/api/v1/namespaces/default/services/web");
   });
 
@@ -241,6 +248,27 @@ describe("an agent that is killed", () => {
     expect(await answers(pod("far"), pod("web").addresses)).toEqual([false, false]);
     await apply("deny", { podSelector: web, ingress: [{ from: [{ podSelector: { matchLabels: { app: "far" } } }] }] });
     await reaches({ near: false, far: true, other: false });
+  });
+
+  test("and starts while the API server is away opens nothing", async () => {
+    await apply("deny", { podSelector: web, policyTypes: ["Ingress"] });
+    await reaches({ near: false, far: false, other: false });
+    const { node } = pod("web");
+    const away = ["ip", "route", "add", "blackhole", "10.90.0.10/32"];
+    await node.must(away);
+    try {
+      await node.killAgent();
+      node.startAgent();
+      const ask = "/v1/connection?from=default/far&to=default/web&port=80";
+      await until("the agent is back", async () => (await node.agent("/v1/status")) !== undefined, 60_000);
+      expect(await node.agent(ask)).toBeUndefined();
+      for (const name of ["near", "far", "other"]) expect(await answers(pod(name), pod("web").addresses)).toEqual([false, false]);
+      expect((await node.agent("/v1/status")).policies).toMatchObject({ inForce: false });
+    } finally {
+      await node.must(away.map(word => (word === "add" ? "delete" : word)));
+    }
+    await until("all is known again", async () => (await node.agent("/v1/status"))?.policies?.inForce === true, 60_000);
+    await reaches({ near: false, far: false, other: false });
   });
 });
 
