@@ -3,6 +3,7 @@
  * compiles the whole plan again; what cannot be used leaves the last good plan in force, on disk as in memory, and is a problem.
  */
 
+import { readFile } from "node:fs/promises";
 import type { Faults } from "../bgpd/faults.ts";
 import { Forwarding } from "../bgpd/forwarding.ts";
 import type { RoutePlaces } from "../bgpd/platform.ts";
@@ -83,6 +84,8 @@ const SERVING_DELAY = 50;
 const ABSENCE_CONFIRMED = 10_000;
 /** Milliseconds between sweeps for attachments whose pod is gone. */
 const SWEEP_INTERVAL = 60_000;
+/** The connections that the kernel knows. Absent where it is built without CONFIG_NF_CONNTRACK_PROCFS. */
+const CONNTRACK = "/proc/net/nf_conntrack";
 /** Milliseconds of a turn of the event loop from which on it is told. */
 const STANDSTILL = 1000;
 
@@ -431,14 +434,15 @@ export class Agent {
 
   /** What the objects of a directory would come to, here and now: with the node's facts, and what it falls back to. Nothing is done. */
   async #preview(directory: string): Promise<PlanView> {
-    const { resources, problems } = await readDirectory(directory).catch((error: Error) => {
+    const { resources, problems, policies } = await readDirectory(directory).catch((error: Error) => {
       throw new ApiError(400, error.message, "name a directory that the agent can read");
     });
     const past = { lastGood: this.#lastGood ?? this.#memory.lastGood(), unread: unreadObjects(problems) };
     const gateways = namesGateways(resources) ? await this.#gatewaysNow() : undefined;
     const { plan } = compileFrom(resources, { ...this.#facts, gateways, rangesBefore: this.#memory.rangesBefore(this.#plan) }, past);
     const changes = this.#speaker && plan.speaker ? this.#speaker.preview(plan.speaker) : undefined;
-    return { ...planView({ ...plan, problems: underCauses(problems, plan.problems) }), changes };
+    const connections = this.#policies.preview(policies, await readFile(CONNTRACK, "utf8").catch(() => ""));
+    return { ...planView({ ...plan, problems: underCauses(problems, plan.problems) }), changes, ...(connections && { connections }) };
   }
 
   /** undefined: the kernel does not tell. */

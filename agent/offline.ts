@@ -4,6 +4,7 @@ import { compile, compileCluster, compileNode } from "../config/compile.ts";
 import { formatProblem, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import type { Resources } from "../config/resources/kinds.ts";
 import { DirectorySource } from "../config/sources/directory.ts";
+import type { PolicyFeed } from "../config/sources/policy-feed.ts";
 import type { PlanView } from "./api/views.ts";
 import { withoutSecrets } from "./secrets.ts";
 
@@ -55,7 +56,9 @@ export async function validateOffline(directory: string): Promise<Validation> {
 }
 
 /** `objects`: how many could be read. */
-export async function readDirectory(directory: string): Promise<{ resources: Resources; problems: Problem[]; objects: number }> {
+export async function readDirectory(
+  directory: string,
+): Promise<{ resources: Resources; problems: Problem[]; objects: number; policies: PolicyFeed }> {
   const source = new DirectorySource(directory, { interval: 0 });
   let read: { resources: Resources; problems: Problem[] } | undefined;
   try {
@@ -66,5 +69,5 @@ export async function readDirectory(directory: string): Promise<{ resources: Res
     await source.close();
   }
   if (!read) throw new Error(`the configuration directory ${directory} could not be read`);
-  return { ...read, objects: source.objects };
+  return { ...read, objects: source.objects, policies: source.policies };
 }

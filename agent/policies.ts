@@ -16,6 +16,7 @@ import { ApiError } from "./api/error.ts";
 import type { ConnectionView, PoliciesView, PolicyView } from "./api/views.ts";
 import { KnownPolicies } from "./known-policies.ts";
 import type { PolicyFigures } from "./policy-figures.ts";
+import { PolicyMemory, type PolicyPreview, previewPolicies } from "./policy-preview.ts";
 
 export interface PoliciesParts {
   clock: Clock;
@@ -58,6 +59,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   /** Absent: policies are not carried out here. */
   #index: PolicyIndex | undefined;
   readonly #known = new KnownPolicies();
+  readonly #memory = new PolicyMemory();
   readonly #waiting = new Set<Waiting>();
   /** What is on its way into the kernel. */
   readonly #underway = new Set<Promise<void>>();
@@ -180,6 +182,11 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     return { enforced: true, policies: this.#known.keys().map(view) };
   }
 
+  /** What these policies would come to, beside those in use or in their place. undefined: policies are not carried out here. */
+  preview(policies: PolicyFeed, conntrack: string): PolicyPreview | undefined {
+    return this.#index?.complete ? previewPolicies(this.#memory, policies, conntrack) : undefined;
+  }
+
   async #dropped(index: PolicyIndex): Promise<Map<string, PolicyView["dropped"]>> {
     const found = new Map<string, PolicyView["dropped"]>();
     if (index.counters().length === 0) return found;
@@ -209,6 +216,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     const index = this.#index;
     this.#index = undefined;
     this.#known.clear();
+    this.#memory.clear();
     this.#refused.clear();
     this.#isComplete = false;
     for (const { go } of this.#waiting) go();
@@ -229,28 +237,29 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
 
   #sink(index: PolicyIndex): PolicySink {
     const known = this.#known;
+    const both = [this.#memory, index] as const;
     return {
-      setPod: pod => index.setPod(pod),
-      deletePod: key => index.deletePod(key),
-      setNamespace: namespace => index.setNamespace(namespace),
-      deleteNamespace: name => index.deleteNamespace(name),
-      setNode: node => index.setNode(node),
-      deleteNode: name => index.deleteNode(name),
+      setPod: pod => both.forEach(one => void one.setPod(pod)),
+      deletePod: key => both.forEach(one => void one.deletePod(key)),
+      setNamespace: namespace => both.forEach(one => void one.setNamespace(namespace)),
+      deleteNamespace: name => both.forEach(one => void one.deleteNamespace(name)),
+      setNode: node => both.forEach(one => void one.setNode(node)),
+      deleteNode: name => both.forEach(one => void one.deleteNode(name)),
       setPolicy(policy) {
         known.add(policy.key, policy.namespace);
-        index.setPolicy(policy);
+        for (const one of both) one.setPolicy(policy);
       },
       deletePolicy(key) {
         known.delete(key);
-        index.deletePolicy(key);
+        for (const one of both) one.deletePolicy(key);
       },
       setClusterPolicy(policy) {
         known.add(policy.key);
-        index.setClusterPolicy(policy);
+        for (const one of both) one.setClusterPolicy(policy);
       },
       deleteClusterPolicy(key) {
         known.delete(key);
-        index.deleteClusterPolicy(key);
+        for (const one of both) one.deleteClusterPolicy(key);
       },
       settle: () => {
         index.settle();

@@ -8,6 +8,7 @@ import type { NodePlan, Problem } from "../../config/plan.ts";
 import type { AddressVerdict, ServiceView } from "../../config/services/types.ts";
 import type { Connection, Explanation as PolicyExplanation } from "../../netfilter/policy/explain.ts";
 import type { PolicyFigures } from "../policy-figures.ts";
+import type { PolicyPreview } from "../policy-preview.ts";
 import type { TurnsView } from "../turns.ts";
 
 /** Every answer with status 400 or more. */
@@ -21,6 +22,8 @@ export interface PlanView extends NodePlan {
   announcements: PlannedExport[];
   /** Of a plan that is not in use: what it would do to the sessions there are. */
   changes?: ApplyReport["actions"];
+  /** Of a plan that is not in use: connections that are open now and that its policies, beside those in use, would not let begin. */
+  connections?: PolicyPreview;
 }
 
 export interface SessionsView {

@@ -40,7 +40,7 @@ export function renderPlan(plan: PlanView, paint: Paint): string {
     ];
     lines.push("", ...table(speaker.neighbors, columns, paint));
   }
-  lines.push(...announcements(plan, paint), ...changes(plan, paint));
+  lines.push(...announcements(plan, paint), ...changes(plan, paint), ...refusedConnections(plan, paint));
   lines.push("", renderProblems(plan.problems, paint).trimEnd());
   return `${lines.join("\n")}\n`;
 }
@@ -100,6 +100,17 @@ function announcements({ announcements: all }: PlanView, paint: Paint): string[]
     const more = neighbors.length > NAMED ? ` and ${neighbors.length - NAMED} more` : "";
     return ["", `${paint("accent", "announced to")} ${neighbors.slice(0, NAMED).map(printable).join(", ")}${more}`, ...lines];
   });
+}
+
+/** Open connections that these policies would not let begin. */
+function refusedConnections({ connections }: PlanView, paint: Paint): string[] {
+  if (!connections || connections.count === 0) return [];
+  const { refused, count: all } = connections;
+  const lines = refused.map(
+    ({ from, to, port, protocol, by }) => `  ${printable(`${from} → ${to}, port ${port}/${protocol}: not by ${by.join(", ")}`)}`,
+  );
+  const more = all > refused.length ? [`  and ${all - refused.length} more`] : [];
+  return ["", paint("warn", `${count(all)} connections are open that could not begin anew; they go on until they end`), ...lines, ...more];
 }
 
 /** What it would do to the sessions there are: first of all those that it ends. */

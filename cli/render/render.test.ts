@@ -209,6 +209,10 @@ test("problems, errors first", () => {
 });
 
 test("plan", () => {
+  const refused = [{ from: "10.244.2.3", to: "10.244.1.2", protocol: "TCP" as const, port: 443, by: ["shop/deny"] }];
+  expect(renderPlan({ ...fixtures.plan, connections: { refused, count: 3 } }, plain)).toMatch(
+    /3 connections are open that could not begin anew.*\n {2}10\.244\.2\.3 → 10\.244\.1\.2, port 443\/TCP: not by shop\/deny\n {2}and 2 more$/m,
+  );
   expect(renderPlan(fixtures.plan, plain)).toMatchInlineSnapshot(`
     "node        node1
     BGP         AS 65000, router id 10.1.0.11

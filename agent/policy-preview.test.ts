@@ -1,0 +1,50 @@
+/** What policies that are not in use would refuse of what is open. */
+import { expect, test } from "vitest";
+import type { PolicyFeed } from "../config/sources/policy-feed.ts";
+import type { NetworkPolicyObject, PolicyPod } from "../netfilter/policy/types.ts";
+import { PolicyMemory, previewPolicies } from "./policy-preview.ts";
+
+const pod = (name: string, address: string): PolicyPod => ({
+  key: `shop/${name}`,
+  namespace: "shop",
+  name,
+  labels: { app: name },
+  node: "n1",
+  addresses: [address],
+  hostNetwork: false,
+  ended: false,
+  ports: [],
+});
+const policy = (name: string, ports: number[]): NetworkPolicyObject => ({
+  key: `shop/${name}`,
+  namespace: "shop",
+  name,
+  pods: { matchLabels: { app: "web" } },
+  ingress: [{ ports: ports.map(port => ({ protocol: "TCP", port })) }],
+});
+const feed = (...policies: NetworkPolicyObject[]): PolicyFeed => ({
+  follow: sink => {
+    for (const one of policies) sink.setPolicy(one);
+    sink.settle();
+  },
+  stop() {},
+  missing: () => undefined,
+});
+const line = (from: string, to: string, port: number) =>
+  `ipv4 2 tcp 6 99 ESTABLISHED src=${from} dst=${to} sport=5 dport=${port} src=${to} dst=${from} sport=${port} dport=5 [ASSURED] mark=0 use=1`;
+
+test("connections that are open and could not begin anew are named, with the policies on which they fail", () => {
+  const known = new PolicyMemory();
+  known.setPod(pod("web", "10.244.1.2"));
+  known.setPod(pod("api", "10.244.2.3"));
+  known.setNamespace({ name: "shop", labels: {} });
+  known.setPolicy(policy("in-use", [80, 443]));
+  const open = [80, 443, 22].map(port => line("10.244.2.3", "10.244.1.2", port));
+  const text = [...open, line("10.244.1.2", "10.244.2.3", 80)].join("\n");
+  expect(previewPolicies(known, feed(), text)).toEqual({ refused: [], count: 0 });
+  // In place of that of the same name. Port 22 is refused already.
+  const refused = [{ from: "10.244.2.3", to: "10.244.1.2", protocol: "TCP", port: 443, by: ["shop/in-use"] }];
+  expect(previewPolicies(known, feed(policy("in-use", [80])), text)).toEqual({ refused, count: 1 });
+  // Policies only let through: another one beside it refuses nothing.
+  expect(previewPolicies(known, feed(policy("other", [1])), text)).toEqual({ refused: [], count: 0 });
+});

@@ -1,0 +1,100 @@
+/** What a change of policies would come to for connections that are open now. */
+import type { PolicyFeed } from "../config/sources/policy-feed.ts";
+import { formatAddress, isAddress, parseAddress } from "../net/address.ts";
+import { parseConntrack, type TrackedConnection } from "../netfilter/conntrack.ts";
+import type { Explanation } from "../netfilter/policy/explain.ts";
+import { PolicyIndex } from "../netfilter/policy/policy-index.ts";
+import type {
+  ClusterPolicyObject,
+  NetworkPolicyObject,
+  PolicyNamespace,
+  PolicyNode,
+  PolicyPod,
+  PolicySink,
+} from "../netfilter/policy/types.ts";
+
+/** Connections that are told. */
+const MAX_CONNECTIONS = 100;
+
+export interface PolicyPreview {
+  /** That are open now, that the policies in use let begin, and that these would not: they go on, and cannot be begun anew. At most 100. */
+  refused: (TrackedConnection & { by: string[] })[];
+  /** How many of them there are. */
+  count: number;
+}
+
+/** What was told, to be told again to another index. The objects are those that the first one holds. */
+export class PolicyMemory implements PolicySink {
+  readonly #pods = new Map<string, PolicyPod>();
+  readonly #namespaces = new Map<string, PolicyNamespace>();
+  readonly #nodes = new Map<string, PolicyNode>();
+  readonly #policies = new Map<string, NetworkPolicyObject>();
+  readonly #clusterPolicies = new Map<string, ClusterPolicyObject>();
+
+  setPod = (pod: PolicyPod) => void this.#pods.set(pod.key, pod);
+  deletePod = (key: string) => void this.#pods.delete(key);
+  setNamespace = (namespace: PolicyNamespace) => void this.#namespaces.set(namespace.name, namespace);
+  deleteNamespace = (name: string) => void this.#namespaces.delete(name);
+  setNode = (node: PolicyNode) => void this.#nodes.set(node.name, node);
+  deleteNode = (name: string) => void this.#nodes.delete(name);
+  setPolicy = (policy: NetworkPolicyObject) => void this.#policies.set(policy.key, policy);
+  deletePolicy = (key: string) => void this.#policies.delete(key);
+  setClusterPolicy = (policy: ClusterPolicyObject) => void this.#clusterPolicies.set(policy.key, policy);
+  deleteClusterPolicy = (key: string) => void this.#clusterPolicies.delete(key);
+  settle() {}
+
+  clear(): void {
+    for (const one of [this.#pods, this.#namespaces, this.#nodes, this.#policies, this.#clusterPolicies]) one.clear();
+  }
+
+  tell(sink: PolicySink): void {
+    for (const pod of this.#pods.values()) sink.setPod(pod);
+    for (const namespace of this.#namespaces.values()) sink.setNamespace(namespace);
+    for (const node of this.#nodes.values()) sink.setNode(node);
+    for (const policy of this.#policies.values()) sink.setPolicy(policy);
+    for (const policy of this.#clusterPolicies.values()) sink.setClusterPolicy(policy);
+  }
+}
+
+/** `known`: what is in use; `other`: policies that come beside it, or in place of those of the same name; `conntrack`: what the kernel lists. */
+export function previewPolicies(known: PolicyMemory, other: PolicyFeed, conntrack: string): PolicyPreview {
+  const before = new PolicyIndex();
+  known.tell(before);
+  before.settle();
+  const after = new PolicyIndex();
+  known.tell(after);
+  other.follow(policiesOnly(after));
+  other.stop();
+  after.settle();
+  const refused = parseConntrack(conntrack).flatMap(one => {
+    if (!isAddress(one.from) || !isAddress(one.to)) return [];
+    const connection = { ...one, from: formatAddress(parseAddress(one.from)), to: formatAddress(parseAddress(one.to)) };
+    const then = after.explain(connection);
+    return then.allowed || !before.explain(connection).allowed ? [] : [{ ...connection, by: deciding(then) }];
+  });
+  return { refused: refused.slice(0, MAX_CONNECTIONS), count: refused.length };
+}
+
+/** Pods, namespaces and nodes are as they are. */
+function policiesOnly(index: PolicyIndex): PolicySink {
+  const nothing = () => {};
+  return {
+    setPod: nothing,
+    deletePod: nothing,
+    setNamespace: nothing,
+    deleteNamespace: nothing,
+    setNode: nothing,
+    deleteNode: nothing,
+    setPolicy: policy => index.setPolicy(policy),
+    deletePolicy: nothing,
+    setClusterPolicy: policy => index.setClusterPolicy(policy),
+    deleteClusterPolicy: nothing,
+    settle: nothing,
+  };
+}
+
+/** The policies on which it fails. */
+function deciding({ egress, ingress }: Explanation): string[] {
+  const of = [egress, ingress].filter(({ allowed }) => !allowed);
+  return [...new Set(of.flatMap(({ policy, isolatedBy = [] }) => (policy === undefined ? isolatedBy : [policy])))];
+}
