@@ -46,6 +46,8 @@ const ProtocolNumbers: Readonly<Record<string, string>> = {
 const comingOrder = ["counter", "chain", "set", "map"] as const;
 const goingOrder = ["map", "set", "chain", "counter"] as const;
 
+const knownPrefixes = new Map<string, Prefix>();
+const MAXIMUM_KNOWN = 1 << 16;
 const digests = new WeakMap<Rule, string>();
 
 /**
@@ -299,7 +301,7 @@ function addressText(text: string): string | undefined {
 
 /** Prefixes without those that lie in another one: elements of an interval set must not overlap. `ADDRESS/LENGTH`, of one family or of both. */
 export function disjoint(prefixes: readonly string[]): string[] {
-  const parsed = [...new Set(prefixes)].map(text => ({ text, prefix: parsePrefix(text) }));
+  const parsed = [...new Set(prefixes)].map(text => ({ text, prefix: knownPrefix(text) }));
   // A block stands before all that lie in it.
   const order = (a: Prefix, b: Prefix) => a.family - b.family || compareOctets(a.address, b.address) || a.length - b.length;
   parsed.sort((a, b) => order(a.prefix, b.prefix));
@@ -311,4 +313,14 @@ export function disjoint(prefixes: readonly string[]): string[] {
     kept.push(text);
   }
   return kept;
+}
+
+/** The prefixes of thousands of nodes come again with each change of one of them. */
+function knownPrefix(text: string): Prefix {
+  const known = knownPrefixes.get(text);
+  if (known) return known;
+  if (knownPrefixes.size >= MAXIMUM_KNOWN) knownPrefixes.clear();
+  const prefix = parsePrefix(text);
+  knownPrefixes.set(text, prefix);
+  return prefix;
 }

@@ -2,7 +2,7 @@
  * Source NAT of what pods of this node send out of the cluster, by the address of the node: pure. One rule for each family; who sends and what keeps its
  * source stand in sets, so that nodes that come and go are changes of elements. A connection is judged by its first packet and stays as it is.
  */
-import { type IpFamily, parsePrefix } from "../net/address.ts";
+import type { IpFamily } from "../net/address.ts";
 import { match, payload } from "./expressions.ts";
 import { disjoint } from "./json.ts";
 import { type Chain, type NamedSet, objectKey, type RulesetObject } from "./ruleset.ts";
@@ -50,7 +50,7 @@ function prefixSet(name: string, family: IpFamily, prefixes: readonly string[]):
 }
 
 function element(text: string): unknown {
-  const { address, length } = parsePrefix(text);
-  const addr = text.slice(0, text.lastIndexOf("/"));
-  return length === address.length * 8 ? addr : { prefix: { addr, len: length } };
+  const [addr, length] = text.split("/");
+  const len = Number(length);
+  return len === (addr.includes(":") ? 128 : 32) ? addr : { prefix: { addr, len } };
 }

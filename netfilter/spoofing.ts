@@ -116,17 +116,16 @@ function packetRules(place: "bridge" | "inet", pod: GuardedPod): Rule[] {
   const addresses = pod.addresses.map(parseAddress);
   const ipv4 = addresses.filter(({ length }) => length === 4).map(formatAddress);
   const ipv6 = [...addresses.filter(({ length }) => length === 16), linkLocal(pod.mac)];
-  const own = ipv6.map(formatAddress);
-  const isOwnTarget = match({ payload: { base: "th", offset: 64, len: 128 } }, ipv6.map(hexNumber), "!=");
+  const isOthers = ipv6.map(address => match({ payload: { base: "th", offset: 64, len: 128 } }, hexNumber(address), "!="));
   const unspecified = match(payload("ip6", "saddr"), "::");
-  const type = (...types: number[]) => match(payload("icmpv6", "type"), types.length > 1 ? types : types[0]);
+  const type = (number: number) => match(payload("icmpv6", "type"), number);
   return [
     rule(match(payload("ether", "saddr"), pod.mac, "!="), ...drop("mac")),
-    ipv4.length > 0 ? rule(match(payload("ip", "saddr"), ipv4, "!="), ...drop("source")) : rule(isFamily(place, 4), ...drop("source")),
-    rule(match(payload("ip6", "saddr"), [...own, "::"], "!="), ...drop("source")),
+    rule(...noneOf(payload("ip", "saddr"), ipv4), ...(ipv4.length > 0 ? [] : [isIpv4(place)]), ...drop("source")),
+    rule(...noneOf(payload("ip6", "saddr"), [...ipv6.map(formatAddress), "::"]), ...drop("source")),
     // Who has no address yet may ask whether his own is free, ask for routers, and say what groups he listens to.
-    rule(unspecified, type(NEIGHBOUR_SOLICITATION), isOwnTarget, ...drop("neighbour")),
-    rule(type(NEIGHBOUR_ADVERTISEMENT), isOwnTarget, ...drop("neighbour")),
+    rule(unspecified, type(NEIGHBOUR_SOLICITATION), ...isOthers, ...drop("neighbour")),
+    rule(type(NEIGHBOUR_ADVERTISEMENT), ...isOthers, ...drop("neighbour")),
     ...(place === "bridge" ? arpRules(pod).slice(0, -1) : []),
     rule(goto(COMMON)),
   ];
@@ -139,7 +138,7 @@ function arpRules({ mac, addresses }: GuardedPod): Rule[] {
   return [
     rule(match(payload("arp", "saddr ether"), mac, "!="), ...drop("arp")),
     // A probe (RFC 5227) has no sender address, and is a request.
-    rule(match(sender, [...ipv4, "0.0.0.0"], "!="), ...drop("arp")),
+    rule(...noneOf(sender, [...ipv4, "0.0.0.0"]), ...drop("arp")),
     rule(match(sender, "0.0.0.0"), match(operation, "request", "!="), ...drop("arp")),
     rule({ return: null }),
   ];
@@ -177,9 +176,13 @@ function counters(family: Place): RulesetObject[] {
   return Object.values(SpoofingCounters).map(name => ({ kind: "counter", ...named(family, name) }));
 }
 
-function isFamily(place: "bridge" | "inet", family: 4 | 6): Expression {
-  if (place === "bridge") return match(payload("ether", "type"), family === 4 ? "ip" : "ip6");
-  return match(meta("nfproto"), family === 4 ? "ipv4" : "ipv6");
+function isIpv4(place: "bridge" | "inet"): Expression {
+  return place === "bridge" ? match(payload("ether", "type"), "ip") : match(meta("nfproto"), "ipv4");
+}
+
+/** Without a set for each rule: nft reads all sets of a table, those without a name too, at each change. */
+function noneOf(left: Expression, values: readonly string[]): Expression[] {
+  return values.map(value => match(left, value, "!="));
 }
 
 function rule(...expressions: readonly Expression[]): Rule {

@@ -103,7 +103,9 @@ describeKernel("the writer", () => {
 
   it("takes over what a former one left, and takes away what nobody wants when its part has said all", async () => {
     const before = testWriter();
+    const bridged: RulesetObject = { kind: "counter", family: "bridge", table: "podlane", name: "np-bridged" };
     const objects = [
+      bridged,
       set("np-a", "10.0.0.1", "10.0.0.2"),
       chain("np-forward", "np-a"),
       set("np-old"),
@@ -112,7 +114,7 @@ describeKernel("the writer", () => {
     ];
     await before.writer.change(wish(...objects));
     const { writer, runs, text } = testWriter({ netns: before.netns });
-    await writer.change(wish(objects[0], objects[1]));
+    await writer.change(wish(...objects.slice(0, 3)));
     expect(runs).toEqual([]);
     expect(text()).toContain("np-gone");
     await writer.complete("np-");
@@ -122,7 +124,7 @@ describeKernel("the writer", () => {
     expect(runs).toHaveLength(2);
     expect(text()).toContain("elements = { 10.0.0.2, 10.0.0.3 }");
     await writer.complete("masq-");
-    await writer.change(unwish(objects[0], objects[1]));
+    await writer.change(unwish(...objects.slice(0, 3)));
     expect(text()).toBe("");
   });
 

@@ -237,8 +237,10 @@ export class Writer implements RulesetWriter {
     const { nft, clock } = this.#parts;
     this.#generation = this.#ask();
     const tables = await listTables(nft);
-    const text = tables.length > 0 ? await nft(tables.map(family => ({ list: { table: { family, name: TABLE } } }))) : "";
-    const present = parseListing(text);
+    const texts: string[] = [];
+    // One at a time: of several in one run nft 1.0.6 finds the last alone.
+    for (const family of tables) texts.push(await nft([{ list: { table: { family, name: TABLE } } }]));
+    const present = parseListing(texts.join("\n"));
     this.#listed.clear();
     let differing = 0;
     for (const [key, found] of present) {

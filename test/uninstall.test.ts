@@ -182,6 +182,8 @@ test.each([
   const network = { apiVersion: "podlane.io/v1alpha1", kind: "PodNetwork", metadata: { name: "all" }, spec: { nodeSelector: {}, mode } };
   pair.write("network.yaml", JSON.stringify(network));
   const before = await settled();
+  const spec = { nodeSelector: {}, masquerade: { mode: "External" } };
+  pair.write("network.yaml", JSON.stringify({ apiVersion: "podlane.io/v1alpha1", kind: "PodNetwork", metadata: { name: "pods" }, spec }));
   const agent = await serving();
   await call("ADD", "db", { runtimeConfig: { portMappings: [{ hostPort: 5432, containerPort: 5432, protocol: "tcp" }] } });
   await expect.poll(() => inside("iptables", "-S", "FORWARD"), within).toContain(`-i ${pattern} -m comment --comment "podlane pods"`);
@@ -189,6 +191,7 @@ test.each([
   await agent.ended;
   expect(inside("nft", "list", "map", guard, "podlane", "spoof-ports")).toMatch(/"pl[0-9a-f]{12}" : goto spoof-pl/);
   expect(inside("nft", "list", "map", "inet", "podlane", "port-address4")).toMatch(/tcp . 5432 : 10\.244\.1\./);
+  expect(inside("nft", "list", "table", "inet", "podlane")).toMatch(/elements = \{ 10\.244\.1\.0\/24 \}[\s\S]*masquerade fully-random/);
   expect(uninstall().stderr).toMatch(/1 pods are attached: container db eth0 10\.244\.1\.\d+\/24, fd00:1::/);
   const { removals, notes } = report("--force");
   expect(removals.filter(({ what }) => what === "link").map(({ name }) => name)).toEqual(links);
