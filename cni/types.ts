@@ -79,9 +79,7 @@ export interface AttachmentView {
 
 /** Who has to know of a pod's interface before the pod may use it, and when it is gone. */
 export interface AttachmentGuard {
-  /**
-   * The interface is not there yet. Rejects with CniError, as admit().
-   */
+  /** The interface is not there yet. Rejects with CniError, as admit() does. */
   prepare(attachment: AttachmentView): Promise<void>;
   /** The interface is there, and ADD is not answered yet. Rejects with CniError: ADD fails with it, and everything is taken back. */
   admit(attachment: AttachmentView): Promise<void>;
