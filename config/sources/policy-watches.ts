@@ -58,6 +58,8 @@ export class PolicyWatches implements PolicyFeed {
   readonly #parts: ListWatchParts;
   #sink: PolicySink | undefined;
   readonly #cluster = new Map<ClusterKind, ListWatch>();
+  /** Kinds that are followed in another version by now: what the former one knew may be gone. */
+  readonly #replaced = new Set<ClusterKind>();
   #policies: ListWatch | undefined;
   #own: ListWatch | undefined;
   /** While there is a policy. */
@@ -104,6 +106,7 @@ export class PolicyWatches implements PolicyFeed {
     this.#namespaces = undefined;
     this.#nodes = undefined;
     this.#cluster.clear();
+    this.#replaced.clear();
     this.#entries.clear();
     this.#owners.clear();
     this.#labels.clear();
@@ -156,6 +159,7 @@ export class PolicyWatches implements PolicyFeed {
 
   /** Until all is known nothing is settled, so that nobody is shut out, or let in, who is not known yet. */
   #settle(): void {
+    for (const kind of this.#replaced) this.#dropUnknown(kind);
     this.#needOthers();
     if (this.missing() === undefined) this.#sink?.settle();
   }
@@ -307,6 +311,15 @@ export class PolicyWatches implements PolicyFeed {
     if (before && before.problems.length > 0) this.#options.changed();
   }
 
+  /** Once all were said in the new version. */
+  #dropUnknown(kind: ClusterKind): void {
+    const watch = this.#cluster.get(kind);
+    if (watch && !watch.synced) return;
+    this.#replaced.delete(kind);
+    const there = new Set(watch?.keys().map(key => `${kind}/${key}`));
+    for (const key of this.#entries.keys()) if (key.startsWith(`${kind}/`) && !there.has(key)) this.#deletePolicy(key);
+  }
+
   async #discover(): Promise<void> {
     const sink = this.#sink;
     this.#lookAgain?.cancel();
@@ -334,6 +347,7 @@ export class PolicyWatches implements PolicyFeed {
     if (installed && present?.collection.path !== installed.path) {
       const { path, name } = installed;
       void present?.close();
+      if (present) this.#replaced.add(kind);
       this.#cluster.set(kind, this.#followPolicies(kind, installed.apiVersion, { path, name }));
     } else if (!installed && present && ![...this.#entries.keys()].some(key => key.startsWith(`${kind}/`))) {
       this.#cluster.delete(kind);

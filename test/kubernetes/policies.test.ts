@@ -161,7 +161,13 @@ test("cluster policies are looked for, and followed once their definition is the
     expect(watches.problems()).toEqual([expect.objectContaining({ object: "ClusterNetworkPolicy/c", severity: "error" })]),
   );
   expect(sink.policies.get("ClusterNetworkPolicy/c")).toMatchObject({ tier: "Admin" });
-  await call("DELETE", `${path}/c`);
+  // A version that is served no more, and an object that goes meanwhile.
+  const definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+  const [older, newer] = definition.spec.versions;
+  const later = { ...newer, served: false };
+  await call("PATCH", `${definitions}/${definition.metadata.name}`, { spec: { versions: [older, later] } });
+  await call("DELETE", `${path.replace("v1beta1", "v1alpha2")}/c`);
+  watches.relook();
   await eventually(() => expect([sink.policies.size, watches.problems()]).toEqual([0, []]));
 });
 
