@@ -27,7 +27,7 @@ import { Departures } from "./departures.ts";
 import { nodeFacts } from "./facts.ts";
 import { complete, ownObjects } from "./former-objects.ts";
 import { Gateways, readGateways } from "./gateways.ts";
-import { bothGuards } from "./guards.ts";
+import { bothGuards, bridgeOf } from "./guards.ts";
 import type { Figures, MetricsSubject } from "./metrics/figures.ts";
 import { NamedTimers } from "./named-timers.ts";
 import { Netfilter } from "./netfilter.ts";
@@ -156,6 +156,7 @@ export class Agent {
       writer: this.#netfilter.writer,
       attachments: () => this.#pods.attachments(),
       counters: () => this.#netfilter.counters(),
+      bridgeOf: link => bridgeOf(parts.kernel.netlink, link),
     });
     this.#pods = new Pods(options.stateDirectory, {
       ...parts,

@@ -60,6 +60,7 @@ beforeEach(() => {
     feed,
     writer: { change, complete },
     attachments: () => attachments,
+    bridgeOf: () => "podlane0",
     counters: async () => counters,
   });
 });

@@ -26,6 +26,8 @@ export interface PoliciesParts {
   writer: RulesetWriter;
   /** Attachments as the ledger has them. */
   attachments(): AttachmentView[];
+  /** See PolicyAttachment.bridge. */
+  bridgeOf(hostInterface: string): string | null | undefined;
   /** Packets by named counter of our table. May reject. */
   counters(): Promise<ReadonlyMap<string, number>>;
 }
@@ -92,7 +94,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   /** Brings the attachments in line with the ledger, and asks what was dropped. */
   look(): void {
     const index = this.#index;
-    index?.setAttachments(this.#parts.attachments().flatMap(attachmentOf));
+    index?.setAttachments(this.#parts.attachments().flatMap(one => this.#placed(one)));
     if (!index || this.obstacle() !== undefined) return;
     this.#dropped(index).then(
       dropped => {
@@ -104,7 +106,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
 
   async admit(attachment: AttachmentView): Promise<void> {
     const index = this.#index;
-    const [wanted] = attachmentOf(attachment);
+    const [wanted] = this.#placed(attachment);
     // Without the name of a pod it is none of Kubernetes', and no policy selects it.
     if (!index || !wanted) return;
     const { key, uid } = wanted;
@@ -120,6 +122,11 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     } finally {
       bound.cancel();
     }
+  }
+
+  #placed(attachment: AttachmentView): PolicyAttachment[] {
+    const bridge = this.#parts.bridgeOf(attachment.hostInterface);
+    return attachmentOf(attachment).map(one => ({ ...one, ...(bridge !== undefined && { bridge }) }));
   }
 
   released(hostInterface: string): void {

@@ -68,6 +68,7 @@ async function inside(server: ApiServer, netns: string, rounds: number): Promise
     feed,
     writer,
     attachments: () => [attached("mine", 2)],
+    bridgeOf: () => "podlane0",
     counters: async () => new Map(),
   });
   const answered: number[] = [];

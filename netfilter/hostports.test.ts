@@ -29,7 +29,8 @@ describeKernel("ports of the node", () => {
   it("lead to the pod from outside, from the node and from the pod itself, in both families", async () => {
     const [node, pod, outside] = [testNetns(), testNetns(), testNetns()];
     // Neighbours are not asked for from an address that is still being tried.
-    for (const { run } of [node, pod, outside]) run("sysctl", ["-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0"]);
+    for (const { run } of [node, pod, outside])
+      run("sysctl", ["-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0"]);
     for (const [name, other] of [
       ["pla", pod],
       ["up0", outside],
