@@ -183,7 +183,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     const dropped = await this.#dropped(index);
     const view = (policy: string) => ({
       policy,
-      pods: selected.get(policy) ?? [],
+      pods: (selected.get(policy) ?? []).sort(),
       dropped: dropped.get(policy) ?? { ingress: 0, egress: 0 },
     });
     return { enforced: true, policies: this.#known.keys().map(view) };

@@ -179,10 +179,8 @@ test.each([
   ["Routed", "pl+", [expect.stringMatching(/^pl/)], "inet"],
 ])("without an agent and with pods, by force: all goes, their interfaces too; mode %s", async (mode, pattern, links, guard) => {
   inside("iptables", "-P", "FORWARD", "DROP");
-  const network = { apiVersion: "podlane.io/v1alpha1", kind: "PodNetwork", metadata: { name: "all" }, spec: { nodeSelector: {}, mode } };
-  pair.write("network.yaml", JSON.stringify(network));
   const before = await settled();
-  const spec = { nodeSelector: {}, masquerade: { mode: "External" } };
+  const spec = { nodeSelector: {}, mode, masquerade: { mode: "External" } };
   pair.write("network.yaml", JSON.stringify({ apiVersion: "podlane.io/v1alpha1", kind: "PodNetwork", metadata: { name: "pods" }, spec }));
   const agent = await serving();
   await call("ADD", "db", { runtimeConfig: { portMappings: [{ hostPort: 5432, containerPort: 5432, protocol: "tcp" }] } });
