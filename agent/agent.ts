@@ -14,7 +14,7 @@ import { compileFrom } from "../config/compile.ts";
 import { type NodeFacts, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import { type AnyResource, emptyResources, type Resources } from "../config/resources/kinds.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
-import { type KernelAccess, RTPROT_PODLANE } from "../kernel/index.ts";
+import { findLacks, type KernelAccess, RTPROT_PODLANE } from "../kernel/index.ts";
 import { Overlay } from "../overlay/overlay.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
@@ -53,6 +53,8 @@ export interface AgentOptions {
   stateDirectory: string;
   /** Where the container runtime looks for networks, where the agent is to install itself there. */
   cni?: CniFilesOptions;
+  /** Packets that NetworkPolicies drop go to the kernel's log. */
+  logDrops?: boolean;
 }
 
 export interface AgentParts {
@@ -153,6 +155,8 @@ export class Agent {
     this.#policies = new Policies({
       ...parts,
       feed: parts.source.policies,
+      logDrops: options.logDrops,
+      unfiltered: () => this.#unfiltered(),
       writer: this.#netfilter.writer,
       attachments: () => this.#pods.attachments(),
       counters: () => this.#netfilter.counters(),
@@ -442,8 +446,14 @@ export class Agent {
     const gateways = namesGateways(resources) ? await this.#gatewaysNow() : undefined;
     const { plan } = compileFrom(resources, { ...this.#facts, gateways, rangesBefore: this.#memory.rangesBefore(this.#plan) }, past);
     const changes = this.#speaker && plan.speaker ? this.#speaker.preview(plan.speaker) : undefined;
-    const connections = this.#policies.preview(policies, await readFile(CONNTRACK, "utf8").catch(() => ""));
+    const connections = await this.#policies.preview(policies, await readFile(CONNTRACK, "utf8").catch(() => undefined));
     return { ...planView({ ...plan, problems: underCauses(problems, plan.problems) }), changes, ...(connections && { connections }) };
+  }
+
+  /** Without the module frames between ports of a bridge pass by all rules but those of bridges. */
+  #unfiltered(): string | undefined {
+    if (this.#plan?.pods.mode !== "bridge" || findLacks({ bridgeNetfilter: true }).length === 0) return undefined;
+    return "the kernel's module br_netfilter is not loaded";
   }
 
   /** undefined: the kernel does not tell. */

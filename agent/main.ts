@@ -28,6 +28,7 @@ export interface RunOptions extends SourceOptions {
   cni?: CniFilesOptions;
   /** Absent: no metrics. */
   metrics?: MetricsOptions;
+  logDrops?: boolean;
 }
 
 /** Milliseconds that requests under way have to end. */
@@ -73,7 +74,7 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
   let status: ClusterStatus | undefined;
   const { source, name: sourceName, cluster } = await openSource(options, log, node => status?.nodeSeen(node));
   const agent = new Agent(
-    { node: options.node, sourceName, stateDirectory: options.state, cni: options.cni },
+    { node: options.node, sourceName, stateDirectory: options.state, cni: options.cni, logDrops: options.logDrops },
     {
       clock,
       log,

@@ -20,6 +20,7 @@ let pending: { changes: readonly RulesetChange[]; done(error?: Error): void }[];
 let holds: boolean;
 let completed: string[];
 let counters: Map<string, number>;
+let unfiltered: string | undefined;
 
 const feed: PolicyFeed = {
   follow(to) {
@@ -40,6 +41,7 @@ beforeEach(() => {
   holds = false;
   completed = [];
   counters = new Map();
+  unfiltered = undefined;
   const change = (changes: readonly RulesetChange[]) =>
     new Promise<void>((resolve, reject) => {
       const done = (error?: Error) => {
@@ -61,6 +63,7 @@ beforeEach(() => {
     writer: { change, complete },
     attachments: () => attachments,
     bridgeOf: () => "podlane0",
+    unfiltered: () => unfiltered,
     counters: async () => counters,
   });
 });
@@ -185,6 +188,46 @@ test("what the packet filter refuses keeps selected pods out, others not, and is
   for (const { done } of pending.splice(0)) done();
   await outcome(Promise.resolve());
   expect([policies.obstacle(), policies.problems()]).toEqual([undefined, []]);
+});
+
+test("a packet filter that refuses all is no obstacle while there is no policy", async () => {
+  policies.apply(true);
+  holds = true;
+  heard(pod("web"));
+  expect(await outcome(policies.admit(attachment("web")))).toBe("done");
+  for (const { done } of pending.splice(0)) done(new Error("nft: no such program"));
+  await outcome(Promise.resolve());
+  expect([policies.obstacle(), policies.problems()]).toEqual([undefined, []]);
+  heard(deny);
+  expect(policies.obstacle()).toMatch(/nft: no such program/);
+});
+
+test("where frames between ports of the bridge pass by the rules, selected pods stay out as long as there is a policy", async () => {
+  policies.apply(true);
+  unfiltered = "the kernel's module br_netfilter is not loaded";
+  heard(pod("web", { app: "web" }), pod("api"));
+  expect(policies.obstacle()).toBeUndefined();
+  expect(await outcome(policies.admit(attachment("web")))).toBe("done");
+  heard(deny);
+  expect(await outcome(policies.admit(attachment("web")))).toMatch(/policies select pod shop\/web: .* br_netfilter is not loaded/);
+  expect(await outcome(policies.admit(attachment("api")))).toBe("done");
+  expect(policies.summary()).toMatchObject({ inForce: false });
+  expect(policies.problems()).toEqual([expect.objectContaining({ reason: "KernelLacks", remedy: expect.stringContaining("modprobe") })]);
+  unfiltered = undefined;
+  expect(await outcome(policies.admit(attachment("web")))).toBe("done");
+  expect(policies.problems()).toEqual([]);
+});
+
+test("what is dropped is logged where that is asked for", async () => {
+  const kept: RulesetChange[] = [];
+  const change = async (changes: readonly RulesetChange[]) => void kept.push(...changes);
+  const parts = { clock, log: quiet, feed, attachments: () => attachments, bridgeOf: () => null, unfiltered: () => undefined };
+  const logging = new Policies({ ...parts, logDrops: true, writer: { change, complete: async () => {} }, counters: async () => counters });
+  logging.apply(true);
+  heard(deny, pod("web", { app: "web" }));
+  await logging.admit(attachment("web"));
+  logging.close();
+  expect(JSON.stringify(kept)).toContain('"log":{"prefix":"podlane ingress drop, shop/deny: "}');
 });
 
 test("policies that are somebody else's from now on take their rules along", async () => {

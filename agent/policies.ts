@@ -23,11 +23,15 @@ export interface PoliciesParts {
   log: Logger;
   /** Absent: the source has no policies. */
   feed?: PolicyFeed;
+  /** What is dropped goes to the kernel's log, too. */
+  logDrops?: boolean;
   writer: RulesetWriter;
   /** Attachments as the ledger has them. */
   attachments(): AttachmentView[];
   /** See PolicyAttachment.bridge. */
   bridgeOf(hostInterface: string): string | null | undefined;
+  /** Why packets between pods of this node do not come to our rules, in words; undefined: they do. */
+  unfiltered(): string | undefined;
   /** Packets by named counter of our table. May reject. */
   counters(): Promise<ReadonlyMap<string, number>>;
 }
@@ -41,6 +45,8 @@ const RETRY = 30_000;
 
 /** Policies by which drops are told to metrics. */
 const MAX_SERIES = 500;
+/** Of dropped packets, for each set of policies that pods here have. */
+const DROP_LOG = { perSecond: 1, burst: 5 };
 
 /** An ADD that waits until the index knows enough. */
 interface Waiting {
@@ -85,7 +91,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   }
 
   #follow(feed: PolicyFeed): void {
-    this.#index = new PolicyIndex();
+    this.#index = new PolicyIndex({ ...(this.#parts.logDrops && { log: DROP_LOG }) });
     this.look();
     this.#index.listen(() => this.#changed());
     feed.follow(this.#sink(this.#index));
@@ -95,7 +101,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   look(): void {
     const index = this.#index;
     index?.setAttachments(this.#parts.attachments().flatMap(one => this.#placed(one)));
-    if (!index || this.obstacle() !== undefined) return;
+    if (!index || this.#refusal() !== undefined) return;
     this.#dropped(index).then(
       dropped => {
         this.#lastDropped = dropped;
@@ -135,19 +141,36 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
 
   /** Why no pod that policies select can be attached; undefined: none that is known of. */
   obstacle(): string | undefined {
-    if (this.#refused.size === 0 || !this.#failure) return undefined;
+    return this.#refusal() ?? this.#hole();
+  }
+
+  #refusal(): string | undefined {
+    // Without policies there is nothing that they would keep out.
+    if (this.#refused.size === 0 || !this.#failure || this.#known.size === 0) return undefined;
     return `rules of NetworkPolicies cannot be put into the packet filter: ${this.#failure.message}`;
+  }
+
+  #hole(): string | undefined {
+    const why = this.#index && this.#known.size > 0 ? this.#parts.unfiltered() : undefined;
+    return why === undefined ? undefined : `NetworkPolicies do not hold between pods of this node: ${why}`;
   }
 
   problems(): Problem[] {
     const about = { object: "NetworkPolicy", field: "" } as const;
-    const obstacle = this.obstacle();
-    if (obstacle === undefined) return [];
+    const found: Problem[] = [];
+    const hole = this.#hole();
+    if (hole !== undefined) {
+      const message = `${hole}; pods that a policy selects are not attached`;
+      const remedy = "modprobe br_netfilter, and at every boot; or set mode: Routed in the PodNetwork, which does without";
+      found.push({ ...about, severity: "error", reason: "KernelLacks", message, remedy });
+    }
+    const refusal = this.#refusal();
+    if (refusal === undefined) return found;
     const keys = [...this.#refused.keys()];
     const some = keys.length > 3 ? `${keys.slice(0, 3).join(", ")} and ${keys.length - 3} more` : keys.join(", ");
-    const message = `${obstacle} (${some}); what was in force before is still, and pods that a policy selects are not attached`;
+    const message = `${refusal} (${some}); what was in force before is still, and pods that a policy selects are not attached`;
     const remedy = "install nftables where nft is absent, see what else changes the table inet podlane; it is tried again by itself";
-    return [{ ...about, severity: "error", reason: "PacketFilterRefused", message, remedy }];
+    return [...found, { ...about, severity: "error", reason: "PacketFilterRefused", message, remedy }];
   }
 
   figures(): PolicyFigures | undefined {
@@ -161,7 +184,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     const index = this.#index;
     if (!index) return undefined;
     const isolated = this.#parts.attachments().filter(one => attachmentOf(one).some(({ key }) => index.policiesOf(key).length > 0));
-    const inForce = this.#isComplete && this.#refused.size === 0 && this.#underway.size === 0;
+    const inForce = this.#isComplete && this.#refused.size === 0 && this.#underway.size === 0 && this.#hole() === undefined;
     return { policies: this.#known.size, isolated: isolated.length, inForce };
   }
 
@@ -189,8 +212,8 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     return { enforced: true, policies: this.#known.keys().map(view) };
   }
 
-  /** What these policies would come to, beside those in use or in their place. undefined: policies are not carried out here. */
-  preview(policies: PolicyFeed, conntrack: string): PolicyPreview | undefined {
+  /** What these policies would come to, beside those in use or in their place. undefined: there are none, or policies are not carried out here. */
+  async preview(policies: PolicyFeed, conntrack: string | undefined): Promise<PolicyPreview | undefined> {
     return this.#index?.complete ? previewPolicies(this.#memory, policies, conntrack) : undefined;
   }
 

@@ -1,4 +1,5 @@
 /** What a change of policies would come to for connections that are open now. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { PolicyFeed } from "../config/sources/policy-feed.ts";
 import { formatAddress, isAddress, parseAddress } from "../net/address.ts";
 import { parseConntrack, type TrackedConnection } from "../netfilter/conntrack.ts";
@@ -15,12 +16,16 @@ import type {
 
 /** Connections that are told. */
 const MAX_CONNECTIONS = 100;
+/** Octets of what the kernel lists that are looked at in one turn of the event loop: some 200 connections. */
+const PART = 40_000;
 
 export interface PolicyPreview {
   /** That are open now, that the policies in use let begin, and that these would not: they go on, and cannot be begun anew. At most 100. */
   refused: (TrackedConnection & { by: string[] })[];
   /** How many of them there are. */
   count: number;
+  /** How many are open and were asked about. Absent: the kernel does not list them. */
+  open?: number;
 }
 
 /** What was told, to be told again to another index. The objects are those that the first one holds. */
@@ -56,27 +61,55 @@ export class PolicyMemory implements PolicySink {
   }
 }
 
-/** `known`: what is in use; `other`: policies that come beside it, or in place of those of the same name; `conntrack`: what the kernel lists. */
-export function previewPolicies(known: PolicyMemory, other: PolicyFeed, conntrack: string): PolicyPreview {
+/**
+ * `known`: what is in use; `other`: policies that come beside it, or in place of those of the same name; `conntrack`: what the kernel lists. There may be a
+ * hundred thousand connections, so sessions are served between them. undefined: `other` has no policies.
+ */
+export async function previewPolicies(
+  known: PolicyMemory,
+  other: PolicyFeed,
+  conntrack: string | undefined,
+): Promise<PolicyPreview | undefined> {
+  const after = new PolicyIndex();
+  known.tell(after);
+  let told = 0;
+  other.follow(policiesOnly(after, () => told++));
+  other.stop();
+  if (told === 0) return undefined;
+  if (conntrack === undefined) return { refused: [], count: 0 };
+  after.settle();
   const before = new PolicyIndex();
   known.tell(before);
   before.settle();
-  const after = new PolicyIndex();
-  known.tell(after);
-  other.follow(policiesOnly(after));
-  other.stop();
-  after.settle();
-  const refused = parseConntrack(conntrack).flatMap(one => {
-    if (!isAddress(one.from) || !isAddress(one.to)) return [];
-    const connection = { ...one, from: formatAddress(parseAddress(one.from)), to: formatAddress(parseAddress(one.to)) };
-    const then = after.explain(connection);
-    return then.allowed || !before.explain(connection).allowed ? [] : [{ ...connection, by: deciding(then) }];
-  });
-  return { refused: refused.slice(0, MAX_CONNECTIONS), count: refused.length };
+  const refused: PolicyPreview["refused"] = [];
+  const asked = new Set<string>();
+  let count = 0;
+  for (const part of partsOf(conntrack)) {
+    for (const one of parseConntrack(part)) {
+      if (asked.has(JSON.stringify(one)) || !isAddress(one.from) || !isAddress(one.to)) continue;
+      asked.add(JSON.stringify(one));
+      const connection = { ...one, from: formatAddress(parseAddress(one.from)), to: formatAddress(parseAddress(one.to)) };
+      const then = after.explain(connection);
+      if (then.allowed || !before.explain(connection).allowed) continue;
+      count++;
+      if (refused.length < MAX_CONNECTIONS) refused.push({ ...connection, by: deciding(then) });
+    }
+    await nextTurn();
+  }
+  return { refused, count, open: asked.size };
+}
+
+/** Whole lines. */
+function* partsOf(text: string): Generator<string> {
+  for (let from = 0; from < text.length; ) {
+    const end = text.indexOf("\n", from + PART);
+    yield text.slice(from, end < 0 ? undefined : end);
+    from = end < 0 ? text.length : end + 1;
+  }
 }
 
 /** Pods, namespaces and nodes are as they are. */
-function policiesOnly(index: PolicyIndex): PolicySink {
+function policiesOnly(index: PolicyIndex, told: () => void): PolicySink {
   const nothing = () => {};
   return {
     setPod: nothing,
@@ -85,9 +118,15 @@ function policiesOnly(index: PolicyIndex): PolicySink {
     deleteNamespace: nothing,
     setNode: nothing,
     deleteNode: nothing,
-    setPolicy: policy => index.setPolicy(policy),
+    setPolicy(policy) {
+      told();
+      index.setPolicy(policy);
+    },
     deletePolicy: nothing,
-    setClusterPolicy: policy => index.setClusterPolicy(policy),
+    setClusterPolicy(policy) {
+      told();
+      index.setClusterPolicy(policy);
+    },
     deleteClusterPolicy: nothing,
     settle: nothing,
   };

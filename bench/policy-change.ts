@@ -69,6 +69,7 @@ async function inside(server: ApiServer, netns: string, rounds: number): Promise
     writer,
     attachments: () => [attached("mine", 2)],
     bridgeOf: () => "podlane0",
+    unfiltered: () => undefined,
     counters: async () => new Map(),
   });
   const answered: number[] = [];

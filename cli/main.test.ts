@@ -216,6 +216,8 @@ describe("without an agent", () => {
       ["peer", "a"],
       ["routes"],
       ["explain", "::/0"],
+      ["explain", "a -> shop/b:80"],
+      ["policies"],
       ["problems"],
       ["plan"],
       ["reload"],

@@ -132,6 +132,10 @@ function buildProgram(name: string, terminal: Terminal, setExitCode: (code: numb
     .option("--metrics-tls-cert <file>", "serve them over HTTPS, with this certificate (PEM; read again when it changes)")
     .option("--metrics-tls-key <file>", "its key")
     .option("--metrics-tls-client-ca <file>", "give /metrics only to clients with a certificate of this CA")
+    .option(
+      "--log-drops",
+      "packets that NetworkPolicies drop go to the kernel's log, at most one a second for each set of policies that pods have",
+    )
     .option("--install-cni", "install the CNI executable and the network's list when the node can serve pods, and keep them current")
     .option("--cni-bin-dir <directory>", "with --install-cni: where the runtime looks for executables", DEFAULT_BIN_DIR)
     .option("--cni-conf-dir <directory>", "with --install-cni: where the runtime looks for networks", DEFAULT_CONF_DIR)
@@ -179,7 +183,9 @@ function buildProgram(name: string, terminal: Terminal, setExitCode: (code: numb
     ["podlane explain shop/web 192.0.2.7:443", "the same towards an address; the arrow may be left out"],
   ])
     .addArgument(new Argument("<what...>", "a prefix, or an address: then the prefix that covers it; or a pod, and a pod with port"))
-    .action(async ([first, ...more], options) => {
+    .action(async (what, options) => {
+      // Also in quotes, as the shell wants it around "->".
+      const [first, ...more] = what.flatMap(word => word.trim().split(/\s+/));
       if (more.length > 0) return (await commands()).explainConnection([first, ...more], options, terminal);
       return (await commands()).explain(readPrefix(first), options, terminal);
     });
@@ -203,6 +209,7 @@ function buildProgram(name: string, terminal: Terminal, setExitCode: (code: numb
 
   askAny("policies", "List NetworkPolicies and cluster policies: how many pods of this node each selects, and what was dropped for it.", [
     ["podlane policies", "a table"],
+    ["podlane policies --node n1", "those of another node, from a workstation"],
     ["podlane policies --json | jq '.policies[] | select(.pods | length == 0).policy'", "those that select no pod here"],
   ]).action(async options => (await commands()).policies(options, terminal));
 
@@ -227,7 +234,10 @@ function buildProgram(name: string, terminal: Terminal, setExitCode: (code: numb
   ask("plan", "Show what a node does, or would do with the files of a directory; or, offline, what any node would.", [
     ["podlane plan", "the plan in use"],
     ["podlane plan --node n1", "that of another node, through the API server"],
-    ["podlane plan --config ./objects", "what the agent here would do with them, and which sessions that would reset"],
+    [
+      "podlane plan --config ./objects",
+      "what the agent here would do with them: which sessions it would reset, which open connections its policies refuse",
+    ],
     ["podlane plan --config ./objects --node node2", "a dry run, without an agent"],
   ])
     .option("--config <directory>", "what the objects here would come to, in place of those in use")

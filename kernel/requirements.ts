@@ -59,7 +59,8 @@ export function findLacks(needs: Needs): Lack[] {
   if (has(CAP_NET_ADMIN)) for (const kind of needs.links ?? []) lacks.push(...probeLinkKind(kind));
   if (needs.tcpMd5 === true) lacks.push(...probeTcpMd5());
   if (needs.bridgeNetfilter === true && !existsSync("/proc/sys/net/bridge/bridge-nf-call-iptables")) {
-    const message = "the kernel's module br_netfilter is not loaded, so a pod does not reach a Service whose backend is on its own node";
+    const message =
+      "the kernel's module br_netfilter is not loaded, so a pod does not reach a Service whose backend is on its own node, and NetworkPolicies do not hold between pods of a node";
     lacks.push({ message, remedy: "modprobe br_netfilter, and at every boot" });
   }
   return lacks;

@@ -7,7 +7,7 @@ import { renderProblems } from "./status.ts";
 import { pairs, table } from "./table.ts";
 
 export function renderPlan(plan: PlanView, paint: Paint): string {
-  const { speaker, pods } = plan;
+  const { speaker, pods, overlay, masquerade } = plan;
   const lines = pairs(
     [
       ["node", paint("strong", printable(plan.node))],
@@ -25,6 +25,12 @@ export function renderPlan(plan: PlanView, paint: Paint): string {
           ? `${pods.podCidrs.join(", ")} ${pods.mode === "routed" ? "routed" : `on bridge ${pods.bridgeName}`}, MTU ${pods.mtu}`
           : "none: no pod subnet",
       ],
+      [
+        "overlay",
+        overlay && `${overlay.mode}, VXLAN ${overlay.vni} on UDP port ${overlay.port}, with ${count(overlay.nodes.length)} nodes`,
+      ],
+      ["masquerade", masquerade && `but towards ${count(masquerade.exempt.length)} prefixes and addresses: nodes, pods, exceptions`],
+      ["policies", plan.networkPolicy && "NetworkPolicies are carried out"],
     ],
     paint,
   );
@@ -104,8 +110,12 @@ function announcements({ announcements: all }: PlanView, paint: Paint): string[]
 
 /** Open connections that these policies would not let begin. */
 function refusedConnections({ connections }: PlanView, paint: Paint): string[] {
-  if (!connections || connections.count === 0) return [];
-  const { refused, count: all } = connections;
+  if (!connections) return [];
+  const { refused, count: all, open } = connections;
+  const head = paint("accent", "connections");
+  if (open === undefined)
+    return ["", `${head} the kernel does not list them (CONFIG_NF_CONNTRACK_PROCFS): which of them could not begin anew is not known`];
+  if (all === 0) return ["", `${head} none of the ${count(open)} that are open would be refused if it began anew`];
   const lines = refused.map(
     ({ from, to, port, protocol, by }) => `  ${printable(`${from} → ${to}, port ${port}/${protocol}: not by ${by.join(", ")}`)}`,
   );

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import type { PlanView } from "../../agent/api/views.ts";
 import type { UninstallReport } from "../../agent/uninstall.ts";
 import { renderExplanation } from "./explain.ts";
 import * as fixtures from "./fixtures.ts";
@@ -210,7 +211,19 @@ test("problems, errors first", () => {
 
 test("plan", () => {
   const refused = [{ from: "10.244.2.3", to: "10.244.1.2", protocol: "TCP" as const, port: 443, by: ["shop/deny"] }];
-  expect(renderPlan({ ...fixtures.plan, connections: { refused, count: 3 } }, plain)).toMatch(
+  const overlay: PlanView["overlay"] = { mode: "Always", vni: 7, port: 4789, checksumOffload: "Auto", local: [], sources: [], nodes: [] };
+  const masquerade = { sources: [], exempt: ["10.0.0.0/8", "172.16.1.0/24"] };
+  expect(renderPlan({ ...fixtures.plan, overlay, masquerade, networkPolicy: true }, plain)).toContain(
+    [
+      "overlay     Always, VXLAN 7 on UDP port 4789, with 0 nodes",
+      "masquerade  but towards 2 prefixes and addresses: nodes, pods, exceptions",
+      "policies    NetworkPolicies are carried out",
+    ].join("\n"),
+  );
+  const connections = (open?: number) => renderPlan({ ...fixtures.plan, connections: { refused: [], count: 0, open } }, plain);
+  expect(connections(12)).toContain("connections none of the 12 that are open would be refused");
+  expect(connections()).toContain("the kernel does not list them");
+  expect(renderPlan({ ...fixtures.plan, connections: { refused, count: 3, open: 9 } }, plain)).toMatch(
     /3 connections are open that could not begin anew.*\n {2}10\.244\.2\.3 → 10\.244\.1\.2, port 443\/TCP: not by shop\/deny\n {2}and 2 more$/m,
   );
   expect(renderPlan(fixtures.plan, plain)).toMatchInlineSnapshot(`
