@@ -17,7 +17,7 @@ function intro(): string {
     "# The objects",
     `All kinds have \`apiVersion: ${apiVersion}\` and are cluster-scoped. The same documents work as Kubernetes custom resources and as YAML files in the agent's configuration directory. \`kubectl get podlane\` lists them all.`,
     ["| kind | short name | says |", "|---|---|---|", ...rows].join("\n"),
-    "Files may hold these v1 objects too; only the fields named here are read: `Node` (metadata.name, labels and annotations, spec.podCIDRs, InternalIP and ExternalIP of status.addresses) and `Secret` (data, stringData). For addresses of Services they may hold `Service` and `Namespace` (v1) and `EndpointSlice` (discovery.k8s.io/v1), as `kubectl get -o yaml` writes them.",
+    "Files may hold these v1 objects too; only the fields named here are read: `Node` (metadata.name, labels and annotations, spec.podCIDRs, InternalIP and ExternalIP of status.addresses) and `Secret` (data, stringData). For addresses of Services they may hold `Service` and `Namespace` (v1) and `EndpointSlice` (discovery.k8s.io/v1), for NetworkPolicy `Pod` and `Namespace` (v1), `NetworkPolicy` (networking.k8s.io/v1) and cluster policies (policy.networking.k8s.io, see [network-policy.md](network-policy.md)), as `kubectl get -o yaml` writes them.",
     "Node annotations: `podlane.io/asn` sets the AS number of one node, `podlane.io/router-id` its router id.",
     "In the tables, **bold** fields are required, `[]` marks the entries of a list, and `{}` the values of a map.",
   ].join("\n\n");

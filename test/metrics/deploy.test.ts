@@ -134,6 +134,7 @@ const healthy: Series = {
   'podlane_neighbor_prefix_limit{neighbor="tor-a", family="ipv4-unicast"}': "100x60",
   'podlane_kernel_routes{state="failed"}': "0x60",
   podlane_kernel_routes_repaired_total: "3x60",
+  podlane_network_policy_in_force: "1x60",
   'podlane_decision_queue_prefixes{family="ipv4-unicast"}': "0 5000 0 5000 0 5000 0 5000 0x60",
   'podlane_send_queue_prefixes{family="ipv4-unicast"}': "0x60",
   'podlane_pod_addresses{range="10.244.1.0/24", family="ipv4", state="free"}': "100x60",
@@ -178,6 +179,12 @@ const cases: Record<string, { differs: Series; fires: number; not: number }> = {
     fires: 13,
     not: 11,
   },
+  PodlanePacketFilter: {
+    differs: { 'podlane_problems{reason="PacketFilterMissing", severity="warning"}': "_x10 1x49" },
+    fires: 16,
+    not: 14,
+  },
+  PodlanePoliciesNotInForce: { differs: { podlane_network_policy_in_force: "1x9 0x50" }, fires: 16, not: 14 },
   PodlaneCNIFailures: { differs: { 'podlane_cni_calls_total{verb="ADD", code="11"}': "1+2x60" }, fires: 20, not: 9 },
 };
 
