@@ -260,5 +260,7 @@ test("the view says whom each policy selects here and what was dropped for it; a
   const dropped = [{ policy: "shop/deny", ingress: 3, egress: 0 }];
   expect(policies.figures()).toEqual({ policies: 2, isolated: 1, inForce: true, dropped });
   const { allowed, ingress } = policies.explain({ from: "shop/api", to: "shop/web", port: 80, protocol: "TCP" });
+  const unknown = { from: "shop/api", to: "shop/wbe", port: 80, protocol: "TCP" } as const;
+  expect(() => policies.explain(unknown)).toThrow(expect.objectContaining({ status: 404, message: expect.stringContaining("shop/wbe") }));
   expect([allowed, ingress]).toEqual([false, { allowed: false, by: "isolated", isolatedBy: ["shop/deny"] }]);
 });

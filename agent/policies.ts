@@ -5,7 +5,7 @@
 import { CniError, ErrorCode } from "../cni/protocol/error.ts";
 import type { AttachmentGuard, AttachmentView } from "../cni/types.ts";
 import type { PolicyFeed } from "../config/sources/policy-feed.ts";
-import type { Connection } from "../netfilter/policy/explain.ts";
+import { type Connection, UnknownEndError } from "../netfilter/policy/explain.ts";
 import { PolicyIndex } from "../netfilter/policy/policy-index.ts";
 import type { PolicyAttachment, PolicySink } from "../netfilter/policy/types.ts";
 import type { RulesetChange, RulesetWriter } from "../netfilter/types.ts";
@@ -193,7 +193,16 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     if (!this.#index) throw new ApiError(409, "NetworkPolicies are not carried out on this node", "see networkPolicy of its PodNetwork");
     const missing = this.#index.complete ? undefined : this.#parts.feed?.missing();
     if (missing !== undefined) throw new ApiError(409, `not all policies and pods are known yet: ${missing}`, "ask again, or another node");
-    return { ...connection, ...this.#index.explain(connection) };
+    try {
+      return { ...connection, ...this.#index.explain(connection) };
+    } catch (error) {
+      if (!(error instanceof UnknownEndError)) throw error;
+      const isOpen = this.#known.size === 0;
+      const remedy = isOpen
+        ? "there is no policy, so nothing is dropped; without one an agent knows the pods of its own node alone"
+        : "see kubectl get pods -A, or write an address";
+      throw new ApiError(404, error.message, remedy);
+    }
   }
 
   async view(): Promise<PoliciesView> {

@@ -29,7 +29,10 @@ export function renderPlan(plan: PlanView, paint: Paint): string {
         "overlay",
         overlay && `${overlay.mode}, VXLAN ${overlay.vni} on UDP port ${overlay.port}, with ${count(overlay.nodes.length)} nodes`,
       ],
-      ["masquerade", masquerade && `but towards ${count(masquerade.exempt.length)} prefixes and addresses: nodes, pods, exceptions`],
+      [
+        "masquerade",
+        masquerade && `all but what goes to ${count(masquerade.exempt.length)} prefixes and addresses: nodes, pods, exceptions`,
+      ],
       ["policies", plan.networkPolicy && "NetworkPolicies are carried out"],
     ],
     paint,

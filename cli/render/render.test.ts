@@ -216,7 +216,7 @@ test("plan", () => {
   expect(renderPlan({ ...fixtures.plan, overlay, masquerade, networkPolicy: true }, plain)).toContain(
     [
       "overlay     Always, VXLAN 7 on UDP port 4789, with 0 nodes",
-      "masquerade  but towards 2 prefixes and addresses: nodes, pods, exceptions",
+      "masquerade  all but what goes to 2 prefixes and addresses: nodes, pods, exceptions",
       "policies    NetworkPolicies are carried out",
     ].join("\n"),
   );

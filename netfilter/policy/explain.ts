@@ -87,7 +87,12 @@ interface Question {
   port: number;
 }
 
-/** Throws Error for an end that is neither a known pod nor an address. */
+/** An end that is neither a known pod nor an address. */
+export class UnknownEndError extends Error {
+  override readonly name = "UnknownEndError";
+}
+
+/** Throws UnknownEndError. */
 export function explain(known: Known, { from, to, protocol, port }: Connection): Explanation {
   const [source, destination] = [endOf(known, from), endOf(known, to)];
   // Of a pod with two families that which the other end has, too.
@@ -117,7 +122,7 @@ function endOf({ pods, nodes }: Known, text: string): FoundEnd {
     };
   }
   const entry = pods.get(text);
-  if (!entry) throw new Error(`${text} is neither a pod that is known (NAMESPACE/NAME) nor an address`);
+  if (!entry) throw new UnknownEndError(`${text} is neither a pod that is known (NAMESPACE/NAME) nor an address`);
   const { pod, addresses } = entry;
   const node = nodes.get(pod.node);
   const about = { hostNetwork: pod.hostNetwork, ...(pod.node !== undefined && { nodeName: pod.node }), ...(node && { node }) };
