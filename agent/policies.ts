@@ -13,7 +13,7 @@ import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
 import { ApiError } from "./api/error.ts";
-import type { ConnectionView, PoliciesView, PolicyView } from "./api/views.ts";
+import type { ConnectionView, Drops, PoliciesView } from "./api/views.ts";
 import { KnownPolicies } from "./known-policies.ts";
 import type { PolicyFigures } from "./policy-figures.ts";
 import { PolicyMemory, type PolicyPreview, previewPolicies } from "./policy-preview.ts";
@@ -76,7 +76,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   #failure: Error | undefined;
   #retry: Timer | undefined;
   #isComplete = false;
-  #lastDropped: ReadonlyMap<string, PolicyView["dropped"]> = new Map();
+  #lastDropped: ReadonlyMap<string, Drops> = new Map();
   #closed = false;
 
   constructor(parts: PoliciesParts) {
@@ -212,11 +212,12 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     const keys = this.#parts.attachments().flatMap(one => attachmentOf(one).map(({ key }) => key));
     for (const pod of new Set(keys))
       for (const policy of index.policiesOf(pod)) selected.set(policy, [...(selected.get(policy) ?? []), pod]);
-    const dropped = await this.#dropped(index);
+    // Without its answer the rest is still of use: problems() says why there is none.
+    const dropped = await this.#dropped(index).catch(() => undefined);
     const view = (policy: string) => ({
       policy,
       pods: (selected.get(policy) ?? []).sort(),
-      dropped: dropped.get(policy) ?? { ingress: 0, egress: 0 },
+      ...(dropped && { dropped: dropped.get(policy) ?? { ingress: 0, egress: 0 } }),
     });
     return { enforced: true, policies: this.#known.keys().map(view) };
   }
@@ -226,11 +227,11 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     return this.#index?.complete ? previewPolicies(this.#memory, policies, conntrack) : undefined;
   }
 
-  async #dropped(index: PolicyIndex): Promise<Map<string, PolicyView["dropped"]>> {
-    const found = new Map<string, PolicyView["dropped"]>();
+  async #dropped(index: PolicyIndex): Promise<Map<string, Drops>> {
+    const found = new Map<string, Drops>();
     if (index.counters().length === 0) return found;
     const packets = await this.#parts.counters().catch((error: Error) => {
-      throw new ApiError(500, `the packet filter's counters cannot be read: ${error.message}`, "podlane problems says more");
+      throw new Error(`the packet filter's counters cannot be read: ${error.message}`);
     });
     for (const { name, policy, direction } of index.counters()) {
       if (policy === undefined) continue;

@@ -78,9 +78,11 @@ export async function previewPolicies(
   if (told === 0) return undefined;
   if (conntrack === undefined) return { refused: [], count: 0 };
   after.settle();
+  await nextTurn();
   const before = new PolicyIndex();
   known.tell(before);
   before.settle();
+  await nextTurn();
   const refused: PolicyPreview["refused"] = [];
   const asked = new Set<string>();
   let count = 0;

@@ -44,5 +44,7 @@ test("policies are listed with the pods that they select here, and what was drop
   expect(renderPolicies({ enforced: true, policies }, plain)).toBe(
     "POLICY     PODS HERE  DROPPED IN  DROPPED OUT\nshop/deny          2           7            0\n",
   );
+  const untold = [{ policy: "shop/deny", pods: [] }];
+  expect(renderPolicies({ enforced: true, policies: untold }, plain)).toMatch(/shop\/deny +0 +- +-\n$/);
   expect(renderPolicies({ enforced: false, policies: [] }, plain)).toMatch(/not carried out/);
 });

@@ -122,13 +122,18 @@ export interface PoliciesView {
   policies: PolicyView[];
 }
 
+export interface Drops {
+  ingress: number;
+  egress: number;
+}
+
 export interface PolicyView {
   /** NAMESPACE/NAME, or KIND/NAME. */
   policy: string;
   /** Pods that are attached here and that it selects, NAMESPACE/NAME. */
   pods: string[];
-  /** Packets since its rules are there. One that several policies isolate from counts for each. */
-  dropped: { ingress: number; egress: number };
+  /** Packets since its rules are there. One that several policies isolate from counts for each. Absent: the packet filter does not tell. */
+  dropped?: Drops;
 }
 
 export interface ReloadView {

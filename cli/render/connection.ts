@@ -42,8 +42,8 @@ export function renderPolicies({ enforced, policies }: PoliciesView, paint: Pain
     [
       { title: "POLICY", text: one => one.policy, tone: () => "strong" },
       { title: "PODS HERE", align: "right", text: one => String(one.pods.length) },
-      { title: "DROPPED IN", align: "right", text: one => String(one.dropped.ingress) },
-      { title: "DROPPED OUT", align: "right", text: one => String(one.dropped.egress) },
+      { title: "DROPPED IN", align: "right", text: one => String(one.dropped?.ingress ?? "-") },
+      { title: "DROPPED OUT", align: "right", text: one => String(one.dropped?.egress ?? "-") },
     ],
     paint,
   );

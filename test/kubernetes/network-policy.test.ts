@@ -147,7 +147,7 @@ describe("ingress", () => {
     expect(policies).toEqual([
       { policy: "default/deny", pods: ["default/near", "default/web"], dropped: { ingress: expect.any(Number), egress: 0 } },
     ]);
-    expect(policies[0].dropped.ingress).toBeGreaterThan(0);
+    expect(policies[0].dropped!.ingress).toBeGreaterThan(0);
     await cluster.api("DELETE", "/api/v1/namespaces/default/services/web");
   });
 
