@@ -17,7 +17,8 @@ export class Plugin {
   constructor(name: PluginName) {
     this.name = name;
     this.node = new TestNode({ podCidrs: ranges, mode: name === "podlane, routed" ? "routed" : "bridge" });
-    this.node.options = {};
+    // As the agent has it: pods are guarded by nftables before they are answered for.
+    this.node.options = { netfilter: true };
   }
 
   get isOurs(): boolean {
