@@ -7,7 +7,7 @@ import { openRulesetGeneration } from "../kernel/index.ts";
 import { describeKernel, type TestNetns, testNetns } from "../kernel/testnetns.ts";
 import { quietLog } from "../platform/testing.ts";
 import type { Command } from "./json.ts";
-import { type Nft, nft } from "./nft.ts";
+import { type Nft, NftError, nft } from "./nft.ts";
 import { type Chain, type NamedSet, objectKey, type RulesetObject } from "./ruleset.ts";
 import type { RulesetChange } from "./types.ts";
 import { Writer } from "./writer.ts";
@@ -101,6 +101,32 @@ describeKernel("the writer", () => {
     expect(runs.length).toBeLessThan(10);
   });
 
+  it("puts its tables back soon after somebody flushed the whole ruleset, also when it has just looked", async () => {
+    const { writer, netns, clock, text, mended } = testWriter();
+    await writer.change(wish(set("np-a", "10.0.0.1"), chain("np-forward", "np-a")));
+    await vi.waitFor(() => expect(clock.pending).toBe(1));
+    netns.run("nft", ["flush", "ruleset"]);
+    clock.advance(2000);
+    await vi.waitFor(() => expect(text()).toContain("np-forward"));
+    await vi.waitFor(() => expect(mended).toHaveLength(1));
+  });
+
+  it("does not let what takes too long hold up the others", async () => {
+    const netns = testNetns();
+    const real = nft(["ip", "netns", "exec", netns.name, "nft"]);
+    const run: Nft = async commands => {
+      if (JSON.stringify(commands).includes("np-slow")) throw new NftError("late", "its limit is 30 s");
+      return real(commands);
+    };
+    const { writer, text } = testWriter({ netns, run });
+    const slow = writer.change(wish(set("np-slow")));
+    const other = writer.change(wish(set("masq-other")));
+    await expect(slow).rejects.toThrow("limit");
+    await other;
+    await writer.change(wish(set("masq-later")));
+    expect(text().match(/masq-\w+/g)).toEqual(["masq-other", "masq-later"]);
+  });
+
   it("takes over what a former one left, and takes away what nobody wants when its part has said all", async () => {
     const before = testWriter();
     const bridged: RulesetObject = { kind: "counter", family: "bridge", table: "podlane", name: "np-bridged" };
@@ -139,6 +165,8 @@ describeKernel("the writer", () => {
     expect(runs).toHaveLength(1);
     for (const harm of ["flush ruleset", "flush chain inet podlane np-forward", "add element inet podlane np-a { 10.0.0.9 }"]) {
       netns.run("nft", [harm]);
+      // A glance, and a list.
+      await pass(2000);
       await pass(22_000);
       await vi.waitFor(() => expect(text()).toContain("elements = { 10.0.0.1 }"));
       await vi.waitFor(() => expect(text()).toContain("ip saddr @np-a drop"));

@@ -56,13 +56,15 @@ export class Writer implements RulesetWriter {
   readonly #complete = new Set<string>();
   /** What differs from #present, or may. */
   readonly #open = new Set<string>();
-  /** What nft did not take: only tried with the request that names it, and now and then, since it would spoil the others'. */
+  /** What nft did not take, or not in time: only tried with the request that names it, and now and then, since it would spoil the others'. */
   readonly #refused = new Set<string>();
   #requests: Request[] = [];
   #running: Promise<void> | undefined;
   #failure: NftError | undefined;
   /** As after our last run. */
   #generation: number | undefined;
+  /** As of the last look for our tables. */
+  #glancedAt: number | undefined;
   /** Clock.monotonic() of the last list. */
   #lookedAt = Number.NEGATIVE_INFINITY;
   #asking: Timer | undefined;
@@ -135,7 +137,7 @@ export class Writer implements RulesetWriter {
     const together = new Set([...asked, ...this.#untried()]);
     const failure = await this.#attempt(together);
     const rest = new Set([...together].filter(key => !asked.has(key)));
-    if (failure?.reason === "refused" && (requests.length > 1 || rest.size > 0)) {
+    if (failure && failure.reason !== "absent" && (requests.length > 1 || rest.size > 0)) {
       // One of them may have spoilt it for the others.
       for (const request of requests) settle(request, await this.#attempt(request.keys));
       await this.#attempt(rest);
@@ -171,7 +173,7 @@ export class Writer implements RulesetWriter {
       const failure = error instanceof NftError ? error : new NftError("refused", (error as Error).message);
       // Whether it took effect before it was killed is not known.
       if (failure.reason === "late") this.#present = undefined;
-      if (failure.reason === "refused") for (const key of keys) this.#refused.add(key);
+      if (failure.reason !== "absent") for (const key of keys) this.#refused.add(key);
       if (this.#failure?.message !== failure.message) this.#parts.log.error({}, `the packet filter cannot be changed: ${failure.message}`);
       this.#failure = failure;
       return failure;
@@ -285,15 +287,24 @@ export class Writer implements RulesetWriter {
     const since = this.#parts.clock.monotonic() - this.#lookedAt;
     const generation = this.#ask();
     const due = generation === undefined ? since >= BLIND_LOOK_INTERVAL : generation !== this.#generation && since >= LOOK_INTERVAL;
-    if (!due) {
+    const isNews = generation !== undefined && generation !== this.#generation && generation !== this.#glancedAt;
+    if (!due && !isNews) {
       this.#askLater();
       return;
     }
-    this.#running = this.#lookAndMend().finally(() => {
+    this.#glancedAt = generation;
+    this.#running = (due ? this.#lookAndMend() : this.#glance()).finally(() => {
       this.#running = undefined;
       this.#askLater();
       if (this.#requests.length > 0) this.#start();
     });
+  }
+
+  /** Who flushes the whole ruleset takes our tables with it, and all is open: that is looked for at once, since it is a short list. */
+  async #glance(): Promise<void> {
+    const present = await listTables(this.#parts.nft).catch(() => undefined);
+    const wanted = new Set([...this.#wanted.values()].map(({ family }) => family));
+    if (present && [...wanted].some(family => !present.includes(family))) await this.#lookAndMend();
   }
 
   async #lookAndMend(): Promise<void> {
