@@ -151,7 +151,7 @@ export class Agent {
     this.#startedAt = parts.clock.now();
     this.#turns = new Turns(this.#startedAt);
     const mended = (texts: string[]) => this.#publish("mended", texts.join("; "));
-    this.#netfilter = new Netfilter({ ...parts, mended });
+    this.#netfilter = new Netfilter({ ...parts, mended, attachments: () => this.#pods.knownAttachments() });
     this.#policies = new Policies({
       ...parts,
       feed: parts.source.policies,

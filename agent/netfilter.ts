@@ -5,7 +5,14 @@
 import { CniError, ErrorCode } from "../cni/protocol/error.ts";
 import type { AttachmentView, PodPlan } from "../cni/types.ts";
 import type { NodePlan } from "../config/plan.ts";
-import { type KernelAccess, openRtnetlink, openRulesetGeneration, type RulesetGeneration, writeSysctl } from "../kernel/index.ts";
+import {
+  type KernelAccess,
+  openRtnetlink,
+  openRulesetGeneration,
+  type RulesetGeneration,
+  readSysctl,
+  writeSysctl,
+} from "../kernel/index.ts";
 import { hexOf } from "../net/octets.ts";
 import { HOST_PORTS_PREFIX, hostPortChanges, type PublishedPod } from "../netfilter/hostports.ts";
 import { MASQUERADE_PREFIX, masqueradeChanges } from "../netfilter/masquerade.ts";
@@ -22,6 +29,8 @@ export interface NetfilterParts {
   clock: Clock;
   log: Logger;
   kernel: Pick<KernelAccess, "netlink">;
+  /** As the ledger has them; undefined: it cannot be read. */
+  attachments(): readonly AttachmentView[] | undefined;
   /** Told what was put back, in words. */
   mended(texts: string[]): void;
 }
@@ -36,7 +45,11 @@ export class Netfilter {
   readonly #spoofing = new Spoofing();
   /** By the node's end of their link. */
   readonly #published = new Map<string, PublishedPod>();
+  /** The rules are those of all attachments. */
+  #isFollowed = false;
   #generation: RulesetGeneration | undefined;
+  /** The links that are kept from loopback addresses though no pod there has ports. */
+  #guarded = "";
   #masquerade: MasqueradePlan | undefined;
   #pods: Pick<PodPlan, "mode" | "bridgeName"> | undefined;
 
@@ -63,17 +76,21 @@ export class Netfilter {
   /** Makes the pods' rules fit the attachments. */
   follow(attachments: readonly AttachmentView[] | undefined): void {
     if (!attachments) return;
+    this.#isFollowed = true;
     const present = new Set(attachments.map(({ hostInterface }) => hostInterface));
     const gone = [...this.#spoofing.names(), ...this.#published.keys()].filter(name => !present.has(name));
     const missing = attachments.filter(({ hostInterface }) => !this.#spoofing.has(hostInterface));
     const changes = [...gone.flatMap(name => this.#forget(name)), ...missing.flatMap(one => this.#changesOf(one, this.#isBridged(one)))];
-    if (changes.length > 0) this.#change(changes);
-    for (const { hostInterface } of missing) this.attached(hostInterface);
+    if (changes.length > 0) this.#change(changes, () => missing.forEach(({ hostInterface }) => void this.attached(hostInterface)));
+    // Left so by a former agent whose last pod with ports went while no agent ran, or made so by somebody else.
+    if (this.#openLinks().join() !== this.#guarded) this.#change(this.#portChanges());
     for (const prefix of [SPOOFING_PREFIX, HOST_PORTS_PREFIX]) this.#complete(prefix);
   }
 
   /** Of AttachmentGuard: a new pod is attached as the plan wants it. Only a pod with ports of the node is refused where nft does not do its part. */
   async prepare(attachment: AttachmentView): Promise<void> {
+    // The ledger could not be read before: what it says of others must not be taken for all.
+    if (!this.#isFollowed) this.follow(this.#parts.attachments());
     const changes = this.#changesOf(attachment, this.#pods?.mode === "bridge");
     const failure = await this.#bounded(this.#writer.change(changes));
     if (failure === undefined || !attachment.ports) return;
@@ -84,7 +101,7 @@ export class Netfilter {
     );
   }
 
-  /** Its link is there. */
+  /** Its link is there, and its rules are in force. */
   attached(hostInterface: string): void {
     const pod = this.#published.get(hostInterface);
     if (pod) this.#allowLoopback(pod.link);
@@ -124,12 +141,34 @@ export class Netfilter {
     if (!ports) return guarded;
     const link = bridged ? (this.#pods?.bridgeName ?? hostInterface) : hostInterface;
     this.#published.set(hostInterface, { addresses, link, ports });
-    return [...guarded, ...hostPortChanges(this.#published.values())];
+    return [...guarded, ...this.#portChanges()];
+  }
+
+  #portChanges(): RulesetChange[] {
+    const open = this.#openLinks();
+    this.#guarded = open.join();
+    return hostPortChanges(this.#published.values(), open);
+  }
+
+  /** Links that stay when pods go, and by which pods would reach loopback addresses of the node. */
+  #openLinks(): string[] {
+    const bridge = this.#pods?.bridgeName;
+    try {
+      return bridge && readSysctl(loopbackParameter(bridge)) === "1" ? [bridge] : [];
+    } catch {
+      // There is no bridge.
+      return [];
+    }
   }
 
   #forget(hostInterface: string): RulesetChange[] {
     const changes = this.#spoofing.delete(hostInterface);
-    return this.#published.delete(hostInterface) ? [...changes, ...hostPortChanges(this.#published.values())] : changes;
+    const pod = this.#published.get(hostInterface);
+    if (!pod) return changes;
+    this.#published.delete(hostInterface);
+    // As long as the rule that keeps pods from loopback addresses is there.
+    this.#disallowLoopback(pod.link);
+    return [...changes, ...this.#portChanges()];
   }
 
   #isBridged({ hostInterface }: AttachmentView): boolean {
@@ -155,15 +194,26 @@ export class Netfilter {
   /** So that 127.0.0.1 of the node leads to pods as well. A rule keeps pods from the node's loopback addresses. */
   #allowLoopback(link: string): void {
     try {
-      writeSysctl(["net", "ipv4", "conf", link, "route_localnet"], "1");
+      writeSysctl(loopbackParameter(link), "1");
     } catch (error) {
       this.#parts.log.debug({ err: error, link }, "hostPorts are not reached by 127.0.0.1");
     }
   }
 
+  /** Once no pod there has ports of the node. */
+  #disallowLoopback(link: string): void {
+    if ([...this.#published.values()].some(other => other.link === link)) return;
+    try {
+      writeSysctl(loopbackParameter(link), "0");
+    } catch (error) {
+      // Mostly it went with its pod.
+      this.#parts.log.debug({ err: error, link }, "route_localnet stays as it is");
+    }
+  }
+
   /** What fails is a problem, and is tried again by the writer. */
-  #change(changes: readonly RulesetChange[]): void {
-    void this.#writer.change(changes).catch(() => {});
+  #change(changes: readonly RulesetChange[], then = () => {}): void {
+    void this.#writer.change(changes).then(then, () => {});
   }
 
   #complete(prefix: string): void {
@@ -207,4 +257,8 @@ export class Netfilter {
         : "look whether the kernel has nftables with bridge, NAT and fib (docs/packet-filter.md); it is tried again each 30 s",
     };
   }
+}
+
+function loopbackParameter(link: string): string[] {
+  return ["net", "ipv4", "conf", link, "route_localnet"];
 }

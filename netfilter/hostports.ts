@@ -21,6 +21,8 @@ export interface PublishedPod {
 const DSTNAT = -105;
 const SRCNAT = 105;
 const RAW = -305;
+/** What keeps pods from loopback addresses. */
+const GuardObjects = [`${HOST_PORTS_PREFIX}links`, `${HOST_PORTS_PREFIX}guard`];
 const ANY = ["0.0.0.0", "::"];
 
 interface FamilyWords {
@@ -36,14 +38,18 @@ const families: readonly FamilyWords[] = [
 type Elements<T> = Map<string, T>;
 type Entry = { key: unknown; value: unknown };
 
-/** What all pods with such ports come to; nothing where there is none. Of two that claim one port the first has it. */
-export function hostPortChanges(pods: Iterable<PublishedPod>): RulesetChange[] {
+/**
+ * What all pods with such ports come to; nothing where there is none. Of two that claim one port the first has it. `open`: links by which pods would reach
+ * loopback addresses of the node whether one has ports or not (route_localnet).
+ */
+export function hostPortChanges(pods: Iterable<PublishedPod>, open: readonly string[] = []): RulesetChange[] {
   const all = [...pods].filter(({ ports }) => ports.length > 0);
-  return hostPortObjects(all).map(object => ({ key: objectKey(object), object: all.length > 0 ? object : undefined }));
+  const isWanted = ({ name }: RulesetObject) => all.length > 0 || (open.length > 0 && GuardObjects.includes(name));
+  return hostPortObjects(all, open).map(object => ({ key: objectKey(object), object: isWanted(object) ? object : undefined }));
 }
 
-function hostPortObjects(pods: readonly PublishedPod[]): RulesetObject[] {
-  const links = new Map(pods.map(({ link }) => [link, link]));
+function hostPortObjects(pods: readonly PublishedPod[], open: readonly string[]): RulesetObject[] {
+  const links = new Map([...pods.map(({ link }) => link), ...open].map(link => [link, link]));
   const translate = { jump: { target: `${HOST_PORTS_PREFIX}dnat` } };
   const isLocal = match({ fib: { result: "type", flags: ["daddr"] } }, "local");
   const loopback = match(payload("ip", "daddr"), { prefix: { addr: "127.0.0.0", len: 8 } });

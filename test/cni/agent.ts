@@ -17,15 +17,21 @@ import type { Logger } from "../../platform/log.ts";
 
 const { socket, plan, netfilter, ...rest } = JSON.parse(process.argv[2]) as {
   socket: string;
-  /** Guard pods and publish their ports, as the agent does. */
-  netfilter?: boolean;
+  /** Guard pods and publish their ports, as the agent does; "late": the ledger could not be read at first. */
+  netfilter?: boolean | "late";
   plan: ReturnType<CniHandlerOptions["plan"]>;
 } & CniHandlerOptions;
 const write = (level: string) => (fields: object, message: string) =>
   process.stderr.write(`${level} ${message} ${JSON.stringify(fields)}\n`);
 const log: Logger = { debug: () => undefined, info: write("info"), warn: write("warn"), error: write("error"), child: () => log };
 const rules = netfilter
-  ? new Netfilter({ clock: systemClock, log, kernel: { netlink: openRtnetlink() }, mended: () => undefined })
+  ? new Netfilter({
+      clock: systemClock,
+      log,
+      kernel: { netlink: openRtnetlink() },
+      mended: () => undefined,
+      attachments: () => handler.attachments(),
+    })
   : undefined;
 const handler = createCniHandler({
   ...rest,
@@ -40,7 +46,7 @@ const handler = createCniHandler({
     },
   }),
 });
-rules?.apply({ pods: plan }, handler.attachments());
+rules?.apply({ pods: plan }, netfilter === "late" ? undefined : handler.attachments());
 
 const server = http.createServer(async (request, response) => {
   if (request.url === CNI_PATH) return serveCni(raw => handler.handle(raw), request, response);

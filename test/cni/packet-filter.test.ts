@@ -1,5 +1,6 @@
 /** What the agent keeps in nftables for pods, through the life of a pod and of the agent. */
-import { afterEach, beforeAll, expect, test } from "vitest";
+import { spawn } from "node:child_process";
+import { afterEach, beforeAll, expect, onTestFinished, test } from "vitest";
 import { inNetns, pings, requireRoot, TestNode, until } from "./harness.ts";
 
 beforeAll(requireRoot);
@@ -23,6 +24,24 @@ async function start(): Promise<TestNode> {
 }
 
 const ports = (hostPort = 8080) => ({ config: { runtimeConfig: { portMappings: [{ hostPort, containerPort: 80, protocol: "tcp" }] } } });
+/** Answers each connection with the address that it comes from. */
+const SERVER = `require("net").createServer(socket => socket.on("error", () => {}).end(socket.remoteAddress + "\\n"))
+  .listen(Number(process.argv[1]), () => console.log("ready"))`;
+
+function serve(netns: string, port: number): Promise<void> {
+  const child = spawn("nsenter", [`--net=${netns}`, process.execPath, "-e", SERVER, String(port)]);
+  onTestFinished(() => void child.kill("SIGKILL"));
+  return new Promise((resolve, reject) => {
+    child.stdout.once("data", () => resolve());
+    child.once("exit", code => reject(new Error(`the server ended with ${code}`)));
+  });
+}
+
+/** What the server says; "" where nobody answers. */
+function ask(netns: string, address: string, port: number): string {
+  return inNetns(netns, "timeout", "3", "bash", "-c", `exec 3<>/dev/tcp/${address}/${port} && head -1 <&3`).stdout.trim();
+}
+
 /** With handles, which tell a rule that was written again. */
 const rules = (node: TestNode, family: string) => inNetns(node.netns, "nft", "-a", "list", "table", family, "podlane").stdout;
 
@@ -50,7 +69,72 @@ test("a pod's rules come with it, outlive the agent untouched, and go with it", 
   expect(before[0]).toContain(rules(node, "bridge").match(/ether saddr != .*/)![0]);
   expect(await node.call("DEL", { container: "a", netns: a })).toMatchObject({ status: 0 });
   await until("all is gone", () => inNetns(node.netns, "nft", "list", "tables").stdout.includes("podlane") === false);
+  expect(inNetns(node.netns, "cat", "/proc/sys/net/ipv4/conf/podlane0/route_localnet").stdout.trim()).toBe("0");
 }, 60_000);
+
+test("pods are kept from the node's loopback addresses also when the last one with ports went while no agent ran", async () => {
+  const node = await start();
+  const [a, b] = [node.pod(), node.pod()];
+  expect(await node.call("ADD", { container: "a", netns: a, ...ports() })).toMatchObject({ status: 0 });
+  expect(await node.call("ADD", { container: "b", netns: b })).toMatchObject({ status: 0 });
+  await node.kill();
+  node.removePod(a);
+  await until("its link is gone", () => inNetns(node.netns, "ip", "link").stdout.match(/ pl[0-9a-f]{12}@/g)?.length === 1);
+  await node.start();
+  await until("its ports are gone", () => !rules(node, "inet").includes("chain port-prerouting"));
+  expect(rules(node, "inet")).toMatch(/iifname @port-links ip daddr 127.0.0.0\/8 drop/);
+}, 60_000);
+
+test("where the ledger could be read late, an ADD takes nothing from the pods that run", async () => {
+  const node = await start();
+  const [a, b] = [node.pod(), node.pod()];
+  const added = await node.call("ADD", { container: "a", netns: a, ...ports() });
+  expect(added).toMatchObject({ status: 0 });
+  await node.kill();
+  node.options = { ...node.options, netfilter: "late" };
+  await node.start();
+  expect(await node.call("ADD", { container: "b", netns: b, ...ports(8081) })).toMatchObject({ status: 0 });
+  const [, host] = added.json.interfaces;
+  expect(rules(node, "bridge")).toMatch(new RegExp(`"${host.name}" : goto`));
+  expect(rules(node, "inet")).toContain("tcp . 8080 : 10.77.0.2");
+}, 60_000);
+
+for (const mode of ["bridge", "routed"] as const) {
+  test(`in mode ${mode} a port of the node leads to its pod from outside, from the node, from another pod and from the pod itself`, async () => {
+    const node = unstarted();
+    node.plan = { ...node.plan, mode };
+    const [a, b, outside] = [node.pod(), node.pod(), node.pod("outside")];
+    node.exec("ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", outside.split("/").at(-1)!);
+    for (const [netns, device, addresses] of [
+      [node.netns, "up0", ["192.0.2.1/24", "2001:db8::1/64"]],
+      [outside, "eth0", ["192.0.2.9/24", "2001:db8::9/64"]],
+    ] as const) {
+      for (const address of addresses)
+        inNetns(netns, "ip", "addr", "add", address, "dev", device, ...(address.includes(":") ? ["nodad"] : []));
+      inNetns(netns, "ip", "link", "set", device, "up");
+    }
+    inNetns(outside, "ip", "route", "add", "default", "via", "192.0.2.1");
+    inNetns(outside, "ip", "-6", "route", "add", "default", "via", "2001:db8::1");
+    await node.start();
+    expect(await node.call("ADD", { container: "a", netns: a, ...ports() })).toMatchObject({ status: 0 });
+    expect(await node.call("ADD", { container: "b", netns: b })).toMatchObject({ status: 0 });
+    await serve(a, 80);
+    for (const [from, address] of [
+      [outside, "192.0.2.1"],
+      [outside, "2001:db8::1"],
+      [node.netns, "192.0.2.1"],
+      [node.netns, "2001:db8::1"],
+      [node.netns, "127.0.0.1"],
+      [b, "192.0.2.1"],
+      [b, "2001:db8::1"],
+      [a, "192.0.2.1"],
+      [a, "2001:db8::1"],
+    ])
+      expect([from, address, ask(from, address, 8080)]).toEqual([from, address, expect.stringMatching(/[.:]/)]);
+    // Who asks keeps its address.
+    expect([ask(outside, "192.0.2.1", 8080), ask(b, "192.0.2.1", 8080)]).toEqual(["::ffff:192.0.2.9", "::ffff:10.77.0.3"]);
+  }, 60_000);
+}
 
 test("a port of the node is one pod's at a time", async () => {
   const node = await start();
