@@ -35,6 +35,7 @@ import { planView, readDirectory } from "./offline.ts";
 import { PlanMemory } from "./plan-memory.ts";
 import { Pods } from "./pods.ts";
 import { Policies } from "./policies.ts";
+import { PolicyMark } from "./policy-mark.ts";
 import { ProblemLog } from "./problem-log.ts";
 import { routeMemory } from "./route-memory.ts";
 import type { SavedPlan } from "./saved-plan.ts";
@@ -156,9 +157,10 @@ export class Agent {
       ...parts,
       feed: parts.source.policies,
       logDrops: options.logDrops,
-      unfiltered: () => this.#unfiltered(),
       writer: this.#netfilter.writer,
-      attachments: () => this.#pods.attachments(),
+      attachments: () => this.#pods.knownAttachments(),
+      mark: new PolicyMark(options.stateDirectory, parts.log),
+      bridgeLack: () => (findLacks({ bridgeNetfilter: true }).length > 0 ? "the kernel's module br_netfilter is not loaded" : undefined),
       counters: () => this.#netfilter.counters(),
       bridgeOf: link => bridgeOf(parts.kernel.netlink, link),
     });
@@ -448,12 +450,6 @@ export class Agent {
     const changes = this.#speaker && plan.speaker ? this.#speaker.preview(plan.speaker) : undefined;
     const connections = await this.#policies.preview(policies, await readFile(CONNTRACK, "utf8").catch(() => undefined));
     return { ...planView({ ...plan, problems: underCauses(problems, plan.problems) }), changes, ...(connections && { connections }) };
-  }
-
-  /** Without the module frames between ports of a bridge pass by all rules but those of bridges. */
-  #unfiltered(): string | undefined {
-    if (this.#plan?.pods.mode !== "bridge" || findLacks({ bridgeNetfilter: true }).length === 0) return undefined;
-    return "the kernel's module br_netfilter is not loaded";
   }
 
   /** undefined: the kernel does not tell. */

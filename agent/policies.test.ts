@@ -13,16 +13,21 @@ const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () 
 let clock: FakeClock;
 let policies: Policies;
 let sink: PolicySink | undefined;
-let attachments: AttachmentView[];
+let attachments: AttachmentView[] | undefined;
 /** Names of objects that are in the kernel, and of what is on its way. */
 let kernel: Set<string>;
 let pending: { changes: readonly RulesetChange[]; done(error?: Error): void }[];
 let holds: boolean;
 let completed: string[];
+let had: boolean;
+let optional: true | undefined;
+let bridgeLack: string | undefined;
 let counters: Map<string, number>;
-let unfiltered: string | undefined;
 
 const feed: PolicyFeed = {
+  get optional() {
+    return optional;
+  },
   follow(to) {
     sink = to;
   },
@@ -41,7 +46,9 @@ beforeEach(() => {
   holds = false;
   completed = [];
   counters = new Map();
-  unfiltered = undefined;
+  bridgeLack = undefined;
+  had = false;
+  optional = undefined;
   const change = (changes: readonly RulesetChange[]) =>
     new Promise<void>((resolve, reject) => {
       const done = (error?: Error) => {
@@ -63,7 +70,13 @@ beforeEach(() => {
     writer: { change, complete },
     attachments: () => attachments,
     bridgeOf: () => "podlane0",
-    unfiltered: () => unfiltered,
+    mark: {
+      get: () => had,
+      set: value => {
+        had = value;
+      },
+    },
+    bridgeLack: () => bridgeLack,
     counters: async () => counters,
   });
 });
@@ -116,6 +129,7 @@ async function outcome(add: Promise<void>): Promise<string> {
 }
 
 test("where policies are not carried out, and without a pod's name, nothing waits", async () => {
+  policies.apply(false);
   expect(await outcome(policies.admit(attachment("web")))).toBe("done");
   policies.apply(true);
   const { pod: _, ...other } = attachment("web");
@@ -202,26 +216,18 @@ test("a packet filter that refuses all is no obstacle while there is no policy",
   expect(policies.obstacle()).toMatch(/nft: no such program/);
 });
 
-test("where frames between ports of the bridge pass by the rules, selected pods stay out as long as there is a policy", async () => {
-  policies.apply(true);
-  unfiltered = "the kernel's module br_netfilter is not loaded";
-  heard(pod("web", { app: "web" }), pod("api"));
-  expect(policies.obstacle()).toBeUndefined();
-  expect(await outcome(policies.admit(attachment("web")))).toBe("done");
-  heard(deny);
-  expect(await outcome(policies.admit(attachment("web")))).toMatch(/policies select pod shop\/web: .* br_netfilter is not loaded/);
-  expect(await outcome(policies.admit(attachment("api")))).toBe("done");
-  expect(policies.summary()).toMatchObject({ inForce: false });
-  expect(policies.problems()).toEqual([expect.objectContaining({ reason: "KernelLacks", remedy: expect.stringContaining("modprobe") })]);
-  unfiltered = undefined;
-  expect(await outcome(policies.admit(attachment("web")))).toBe("done");
-  expect(policies.problems()).toEqual([]);
-});
-
 test("what is dropped is logged where that is asked for", async () => {
   const kept: RulesetChange[] = [];
   const change = async (changes: readonly RulesetChange[]) => void kept.push(...changes);
-  const parts = { clock, log: quiet, feed, attachments: () => attachments, bridgeOf: () => null, unfiltered: () => undefined };
+  const parts = {
+    clock,
+    log: quiet,
+    feed,
+    attachments: () => attachments,
+    bridgeOf: () => null,
+    bridgeLack: () => undefined,
+    mark: { get: () => false, set() {} },
+  };
   const logging = new Policies({ ...parts, logDrops: true, writer: { change, complete: async () => {} }, counters: async () => counters });
   logging.apply(true);
   heard(deny, pod("web", { app: "web" }));
@@ -245,7 +251,7 @@ test("the view says whom each policy selects here and what was dropped for it; a
   expect(await policies.view()).toEqual({ enforced: false, policies: [] });
   policies.apply(true);
   heard(deny, pod("web", { app: "web" }), pod("api"), { ...deny, key: "other/deny", namespace: "other" });
-  attachments.push(attachment("web"));
+  attachments = [attachment("web")];
   await policies.admit(attachment("web"));
   counters = new Map([...kernel].filter(key => key.includes(" counter ")).map(key => [key.split(" ").at(-1)!, 3]));
   expect(await policies.view()).toEqual({
@@ -263,4 +269,107 @@ test("the view says whom each policy selects here and what was dropped for it; a
   const unknown = { from: "shop/api", to: "shop/wbe", port: 80, protocol: "TCP" } as const;
   expect(() => policies.explain(unknown)).toThrow(expect.objectContaining({ status: 404, message: expect.stringContaining("shop/wbe") }));
   expect([allowed, ingress]).toEqual([false, { allowed: false, by: "isolated", isolatedBy: ["shop/deny"] }]);
+});
+
+test("before the plan is in force nobody is let in", async () => {
+  expect(await outcome(policies.admit(attachment("web")))).toMatch(/the plan could not be applied/);
+});
+
+test("while the ledger cannot be read, what the kernel has stays; then those that were attached before keep their rules", async () => {
+  attachments = undefined;
+  policies.apply(true);
+  heard(deny, pod("web", { app: "web" }));
+  policies.look();
+  await outcome(Promise.resolve());
+  expect([completed, [...kernel]]).toEqual([[], []]);
+  attachments = [attachment("web")];
+  expect(await outcome(policies.admit({ ...attachment("api"), addresses: ["10.244.1.3/24"] }))).toBe("waits");
+  expect([completed, [...kernel].includes("inet podlane map np-in4")]).toEqual([["np-"], true]);
+});
+
+test("an attachment that was taken over from its interface is the pod that has its addresses", async () => {
+  const { pod: _, ...nameless } = attachment("web");
+  attachments = [nameless, { ...nameless, hostInterface: "veth-other", addresses: ["10.244.1.9/24"] }];
+  policies.apply(true);
+  heard(deny, pod("web", { app: "web" }, { addresses: ["10.244.1.2"] }), pod("host", {}, { hostNetwork: true, addresses: ["10.244.1.9"] }));
+  await outcome(Promise.resolve());
+  expect([...kernel]).toContain("inet podlane map np-in4");
+  expect(policies.summary()).toMatchObject({ isolated: 1 });
+});
+
+test("a pod that is known waits for a policy that was told a moment ago", async () => {
+  policies.apply(true);
+  heard(pod("web", { app: "web" }));
+  sink!.setPolicy(deny);
+  const add = policies.admit(attachment("web"));
+  expect(await outcome(add)).toBe("waits");
+  sink!.settle();
+  expect([await outcome(add), [...kernel].includes("inet podlane map np-in4")]).toEqual(["done", true]);
+});
+
+test("what waits while its network is taken back, or the agent ends, is not let in", async () => {
+  policies.apply(true);
+  heard(deny);
+  const [back, ended] = [policies.admit(attachment("web")), policies.admit(attachment("api"))];
+  expect([await outcome(back), await outcome(ended)]).toEqual(["waits", "waits"]);
+  policies.released("veth-web");
+  heard(pod("web", { app: "web" }));
+  expect(await outcome(back)).toMatch(/released meanwhile/);
+  expect([...kernel]).toEqual([]);
+  policies.close();
+  expect(await outcome(ended)).toMatch(/about to end/);
+});
+
+test("what was refused is tried again as it shall be by then", async () => {
+  policies.apply(true);
+  attachments = [attachment("web")];
+  holds = true;
+  heard(deny, pod("web", { app: "web" }));
+  for (const { done } of pending.splice(0)) done(new Error("nft: busy"));
+  await outcome(Promise.resolve());
+  sink!.deletePolicy(deny.key);
+  sink!.settle();
+  // On its way while the time to try again comes.
+  clock.advance(30_000);
+  const wanted = new Map(pending.flatMap(({ changes }) => changes.map(({ key, object }) => [key, object])));
+  expect(wanted.get("inet podlane map np-in4")).toBeUndefined();
+  expect(wanted.has("inet podlane map np-in4")).toBe(true);
+});
+
+test("a packet filter that takes nothing is no obstacle while there are no policies", async () => {
+  policies.apply(true);
+  attachments = [attachment("web")];
+  holds = true;
+  heard(pod("web", { app: "web" }));
+  for (const { done } of pending.splice(0)) done(new Error("nft: no such program"));
+  await outcome(Promise.resolve());
+  expect([policies.obstacle(), policies.problems()]).toEqual([undefined, []]);
+  expect(await outcome(policies.admit(attachment("web")))).toBe("done");
+  heard(deny);
+  expect(policies.obstacle()).toMatch(/nft: no such program/);
+});
+
+test("where packets between ports of the bridge pass by all rules, selected pods are kept out, and that is a problem", async () => {
+  policies.apply(true);
+  bridgeLack = "no br_netfilter";
+  attachments = [attachment("web")];
+  heard(deny, pod("web", { app: "web" }), pod("api"));
+  expect(await outcome(policies.admit(attachment("web")))).toMatch(/no br_netfilter/);
+  expect(await outcome(policies.admit(attachment("api")))).toBe("done");
+  expect(policies.problems()).toEqual([expect.objectContaining({ reason: "PolicyBypassed" })]);
+});
+
+test("where many have no policies nobody waits for the first word of them, unless there were some before", async () => {
+  optional = true;
+  policies.apply(true);
+  expect(await outcome(policies.admit(attachment("web")))).toBe("done");
+  heard(deny);
+  expect([had, await outcome(policies.admit(attachment("api")))]).toEqual([true, "waits"]);
+  sink!.deletePolicy(deny.key);
+  sink!.settle();
+  expect(had).toBe(false);
+  had = true;
+  policies.apply(false);
+  policies.apply(true);
+  expect(await outcome(policies.admit(attachment("web")))).toBe("waits");
 });

@@ -2,7 +2,6 @@
  * NetworkPolicy in the agent: source -> index of policies -> packet filter, and the gate that an ADD passes. A pod gets its network once it is known which
  * policies select it and their rules are in force; what cannot be known, or cannot be written, keeps it out and not open.
  */
-import { CniError, ErrorCode } from "../cni/protocol/error.ts";
 import type { AttachmentGuard, AttachmentView } from "../cni/types.ts";
 import type { PolicyFeed } from "../config/sources/policy-feed.ts";
 import { type Connection, UnknownEndError } from "../netfilter/policy/explain.ts";
@@ -12,9 +11,11 @@ import type { RulesetChange, RulesetWriter } from "../netfilter/types.ts";
 import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
+import { AddBound, refusal } from "./add-bound.ts";
 import { ApiError } from "./api/error.ts";
 import type { ConnectionView, Drops, PoliciesView } from "./api/views.ts";
 import { KnownPolicies } from "./known-policies.ts";
+import { attachmentOf, namedAttachments } from "./policy-attachments.ts";
 import type { PolicyFigures } from "./policy-figures.ts";
 import { PolicyMemory, type PolicyPreview, previewPolicies } from "./policy-preview.ts";
 
@@ -26,20 +27,21 @@ export interface PoliciesParts {
   /** What is dropped goes to the kernel's log, too. */
   logDrops?: boolean;
   writer: RulesetWriter;
-  /** Attachments as the ledger has them. */
-  attachments(): AttachmentView[];
+  /** Attachments as the ledger has them; undefined: it cannot be read. */
+  attachments(): AttachmentView[] | undefined;
+  /** Why packets between ports of a bridge pass by all rules; undefined: they do not. */
+  bridgeLack(): string | undefined;
+  /** Whether there were policies when they were last known, before this agent. */
+  mark: { get(): boolean; set(had: boolean): void };
   /** See PolicyAttachment.bridge. */
   bridgeOf(hostInterface: string): string | null | undefined;
-  /** Why packets between pods of this node do not come to our rules, in words; undefined: they do. */
-  unfiltered(): string | undefined;
   /** Packets by named counter of our table. May reject. */
   counters(): Promise<ReadonlyMap<string, number>>;
 }
 
+const about = { object: "NetworkPolicy", field: "" } as const;
 /** Names of what policies have in our tables begin so. */
 const PREFIX = "np-";
-/** Milliseconds that ADD waits at most. */
-const PATIENCE = 10_000;
 /** Milliseconds after which what the packet filter did not take is asked for again. */
 const RETRY = 30_000;
 
@@ -54,14 +56,6 @@ interface Waiting {
   go(): void;
 }
 
-/** All that one ADD waits for, together. */
-interface Bound {
-  within(work: Promise<void>, why: () => string): Promise<void>;
-  /** What to do at its end. */
-  cancelled(then: () => void): void;
-  cancel(): void;
-}
-
 export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   readonly #parts: PoliciesParts;
   /** Absent: policies are not carried out here. */
@@ -72,10 +66,18 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   /** What is on its way into the kernel. */
   readonly #underway = new Set<Promise<void>>();
   /** What the packet filter did not take, as of its last trial. */
-  readonly #refused = new Map<string, RulesetChange>();
+  readonly #refused = new Set<string>();
   #failure: Error | undefined;
   #retry: Timer | undefined;
   #isComplete = false;
+  /** apply() has said whether policies are carried out here. */
+  #isPlanned = false;
+  /** It is known what is attached here. Before, rules stay as they are: they may be those of pods that run. */
+  #isPlaced = false;
+  /** A policy was told, and is not settled yet. */
+  #isTold = false;
+  /** ADDs under way, by the node's end of the link. */
+  readonly #admitting = new Map<string, AttachmentView>();
   #lastDropped: ReadonlyMap<string, Drops> = new Map();
   #closed = false;
 
@@ -86,22 +88,39 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   /** By the plan. What a former agent left stays in force until all was heard once. */
   apply(enforced: boolean): void {
     const { feed } = this.#parts;
+    this.#isPlanned = true;
     if (!enforced || !feed) this.#release();
     else if (!this.#index) this.#follow(feed);
   }
 
   #follow(feed: PolicyFeed): void {
-    this.#index = new PolicyIndex({ ...(this.#parts.logDrops && { log: DROP_LOG }) });
-    this.look();
-    this.#index.listen(() => this.#changed());
-    feed.follow(this.#sink(this.#index));
+    const index = new PolicyIndex({ ...(this.#parts.logDrops && { log: DROP_LOG }) });
+    this.#index = index;
+    this.#isPlaced = false;
+    this.#place(index);
+    index.listen(() => this.#changed());
+    feed.follow(this.#sink(index), this.#parts.mark.get());
+  }
+
+  #place(index: PolicyIndex): void {
+    const named = this.#named();
+    if (!named) return;
+    this.#isPlaced = true;
+    index.setAttachments(named.map(one => this.#onBridge(one)));
+  }
+
+  /** Attachments with their pods. */
+  #named(): PolicyAttachment[] | undefined {
+    const attachments = this.#parts.attachments();
+    return attachments && namedAttachments(attachments, this.#memory);
   }
 
   /** Brings the attachments in line with the ledger, and asks what was dropped. */
   look(): void {
     const index = this.#index;
-    index?.setAttachments(this.#parts.attachments().flatMap(one => this.#placed(one)));
-    if (!index || this.#refusal() !== undefined) return;
+    if (!index) return;
+    this.#place(index);
+    if (this.obstacle() !== undefined) return;
     this.#dropped(index).then(
       dropped => {
         this.#lastDropped = dropped;
@@ -111,66 +130,76 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   }
 
   async admit(attachment: AttachmentView): Promise<void> {
+    if (!this.#isPlanned) throw refusal("whether policies are carried out here is not known: the plan could not be applied");
     const index = this.#index;
-    const [wanted] = this.#placed(attachment);
+    const [given] = attachmentOf(attachment);
     // Without the name of a pod it is none of Kubernetes', and no policy selects it.
-    if (!index || !wanted) return;
-    const { key, uid } = wanted;
-    const namespace = key.slice(0, key.indexOf("/"));
-    const isKnown = () => index.complete && (!this.#known.concern(namespace) || index.knows(key, uid));
-    const bound = this.#bound();
+    if (!index || !given) return;
+    if (!this.#isPlaced) this.#place(index);
+    const bound = new AddBound(this.#parts.clock);
+    this.#admitting.set(attachment.hostInterface, attachment);
     try {
-      if (!isKnown()) await bound.within(this.#until(isKnown, bound), () => this.#unknown(key));
-      // Nothing runs in the pod yet. One that is not known would be shut first, and judged by its labels a moment later.
-      index.setAttachment(wanted);
-      if (!this.#known.concern(namespace) || index.policiesOf(key).length === 0) return;
-      await bound.within(this.#inForce(key), () => `policies select pod ${key}, and their rules could not be written in time`);
+      await this.#admit(index, this.#onBridge(given), attachment, bound);
     } finally {
       bound.cancel();
+      if (this.#admitting.get(attachment.hostInterface) === attachment) this.#admitting.delete(attachment.hostInterface);
     }
   }
 
-  #placed(attachment: AttachmentView): PolicyAttachment[] {
+  async #admit(index: PolicyIndex, wanted: PolicyAttachment, attachment: AttachmentView, bound: AddBound): Promise<void> {
+    const { key, uid, hostInterface, bridge } = wanted;
+    const namespace = key.slice(0, key.indexOf("/"));
+    const isHeard = () => index.complete || (this.#parts.feed?.optional === true && !this.#parts.mark.get());
+    const isKnown = () => isHeard() && (!this.#known.concern(namespace) || (!this.#isTold && index.knows(key, uid)));
+    if (!isKnown()) await bound.within(this.#until(isKnown, bound), () => this.#unknown(key));
+    if (this.#closed) throw refusal("the agent is about to end");
+    // Another step of the ADD has failed, and everything was taken back.
+    if (this.#admitting.get(hostInterface) !== attachment) throw refusal(`pod ${key} was released meanwhile`);
+    // Nothing runs in the pod yet. One that is not known would be shut first, and judged by its labels a moment later.
+    index.setAttachment(wanted);
+    if (!this.#known.concern(namespace) || index.policiesOf(key).length === 0) return;
+    const lack = bridge === null ? undefined : this.#parts.bridgeLack();
+    if (lack !== undefined) throw refusal(`policies select pod ${key}, and packets between pods of this node would pass by them: ${lack}`);
+    await bound.within(this.#inForce(key), () => `policies select pod ${key}, and their rules could not be written in time`);
+  }
+
+  #onBridge(attachment: PolicyAttachment): PolicyAttachment {
     const bridge = this.#parts.bridgeOf(attachment.hostInterface);
-    return attachmentOf(attachment).map(one => ({ ...one, ...(bridge !== undefined && { bridge }) }));
+    return { ...attachment, ...(bridge !== undefined && { bridge }) };
   }
 
   released(hostInterface: string): void {
+    this.#admitting.delete(hostInterface);
     this.#index?.deleteAttachment(hostInterface);
   }
 
   /** Why no pod that policies select can be attached; undefined: none that is known of. */
   obstacle(): string | undefined {
-    return this.#refusal() ?? this.#hole();
-  }
-
-  #refusal(): string | undefined {
-    // Without policies there is nothing that they would keep out.
-    if (this.#refused.size === 0 || !this.#failure || this.#known.size === 0) return undefined;
+    if (this.#known.size === 0 || this.#refused.size === 0 || !this.#failure) return undefined;
     return `rules of NetworkPolicies cannot be put into the packet filter: ${this.#failure.message}`;
   }
 
-  #hole(): string | undefined {
-    const why = this.#index && this.#known.size > 0 ? this.#parts.unfiltered() : undefined;
-    return why === undefined ? undefined : `NetworkPolicies do not hold between pods of this node: ${why}`;
+  problems(): Problem[] {
+    return [...this.#bypassed(), ...this.#notTaken()];
   }
 
-  problems(): Problem[] {
-    const about = { object: "NetworkPolicy", field: "" } as const;
-    const found: Problem[] = [];
-    const hole = this.#hole();
-    if (hole !== undefined) {
-      const message = `${hole}; pods that a policy selects are not attached`;
-      const remedy = "modprobe br_netfilter, and at every boot; or set mode: Routed in the PodNetwork, which does without";
-      found.push({ ...about, severity: "error", reason: "KernelLacks", message, remedy });
-    }
-    const refusal = this.#refusal();
-    if (refusal === undefined) return found;
-    const keys = [...this.#refused.keys()];
+  #bypassed(): Problem[] {
+    const lack = this.#index && this.#known.size > 0 ? this.#parts.bridgeLack() : undefined;
+    const isBridged = (name: string) => typeof this.#parts.bridgeOf(name) === "string";
+    if (lack === undefined || !this.#isolated().some(({ hostInterface }) => isBridged(hostInterface))) return [];
+    const message = `policies do not hold between pods of this node that are on its bridge, and pods that a policy selects are not attached: ${lack}`;
+    const remedy = "modprobe br_netfilter, and at every boot";
+    return [{ ...about, severity: "error", reason: "PolicyBypassed", message, remedy }];
+  }
+
+  #notTaken(): Problem[] {
+    const obstacle = this.obstacle();
+    if (obstacle === undefined) return [];
+    const keys = [...this.#refused];
     const some = keys.length > 3 ? `${keys.slice(0, 3).join(", ")} and ${keys.length - 3} more` : keys.join(", ");
-    const message = `${refusal} (${some}); what was in force before is still, and pods that a policy selects are not attached`;
+    const message = `${obstacle} (${some}); what was in force before is still, and pods that a policy selects are not attached`;
     const remedy = "install nftables where nft is absent, see what else changes the table inet podlane; it is tried again by itself";
-    return [...found, { ...about, severity: "error", reason: "PacketFilterRefused", message, remedy }];
+    return [{ ...about, severity: "error", reason: "PacketFilterRefused", message, remedy }];
   }
 
   figures(): PolicyFigures | undefined {
@@ -183,9 +212,14 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   summary(): Omit<PolicyFigures, "dropped"> | undefined {
     const index = this.#index;
     if (!index) return undefined;
-    const isolated = this.#parts.attachments().filter(one => attachmentOf(one).some(({ key }) => index.policiesOf(key).length > 0));
-    const inForce = this.#isComplete && this.#refused.size === 0 && this.#underway.size === 0 && this.#hole() === undefined;
+    const isolated = this.#isolated();
+    const inForce = this.#isComplete && this.#refused.size === 0 && this.#underway.size === 0 && this.#bypassed().length === 0;
     return { policies: this.#known.size, isolated: isolated.length, inForce };
+  }
+
+  /** Attachments that policies select. */
+  #isolated(): PolicyAttachment[] {
+    return (this.#named() ?? []).filter(({ key }) => (this.#index?.policiesOf(key).length ?? 0) > 0);
   }
 
   /** Throws ApiError. */
@@ -209,7 +243,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     const index = this.#index;
     if (!index) return { enforced: false, policies: [] };
     const selected = new Map<string, string[]>();
-    const keys = this.#parts.attachments().flatMap(one => attachmentOf(one).map(({ key }) => key));
+    const keys = (this.#named() ?? []).map(({ key }) => key);
     for (const pod of new Set(keys))
       for (const policy of index.policiesOf(pod)) selected.set(policy, [...(selected.get(policy) ?? []), pod]);
     // Without its answer the rest is still of use: problems() says why there is none.
@@ -259,6 +293,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     this.#memory.clear();
     this.#refused.clear();
     this.#isComplete = false;
+    this.#isTold = false;
     for (const { go } of this.#waiting) go();
     if (index) {
       feed?.stop();
@@ -278,6 +313,9 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
   #sink(index: PolicyIndex): PolicySink {
     const known = this.#known;
     const both = [this.#memory, index] as const;
+    const told = () => {
+      this.#isTold = true;
+    };
     return {
       setPod: pod => both.forEach(one => void one.setPod(pod)),
       deletePod: key => both.forEach(one => void one.deletePod(key)),
@@ -286,6 +324,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
       setNode: node => both.forEach(one => void one.setNode(node)),
       deleteNode: name => both.forEach(one => void one.deleteNode(name)),
       setPolicy(policy) {
+        told();
         known.add(policy.key, policy.namespace);
         for (const one of both) one.setPolicy(policy);
       },
@@ -294,6 +333,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
         for (const one of both) one.deletePolicy(key);
       },
       setClusterPolicy(policy) {
+        told();
         known.add(policy.key);
         for (const one of both) one.setClusterPolicy(policy);
       },
@@ -302,7 +342,11 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
         for (const one of both) one.deleteClusterPolicy(key);
       },
       settle: () => {
+        this.#isTold = false;
+        // Who has no name is known by what was told.
+        if (!index.complete) this.#place(index);
         index.settle();
+        this.#parts.mark.set(known.size > 0);
         this.#lookAtWaiting();
       },
     };
@@ -310,7 +354,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
 
   #changed(): void {
     const index = this.#index;
-    if (!index || this.#closed) return;
+    if (!index || this.#closed || !this.#isPlaced) return;
     this.#write(index.take());
     this.#lookAtWaiting();
     if (this.#isComplete || !index.complete) return;
@@ -328,7 +372,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
         this.#letLeftoversGo();
       },
       (error: Error) => {
-        for (const change of changes) this.#refused.set(change.key, change);
+        for (const { key } of changes) this.#refused.add(key);
         this.#failure = error;
         this.#tryAgainLater();
         throw error;
@@ -343,7 +387,9 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     if (this.#closed) return;
     this.#retry ??= this.#parts.clock.after(RETRY, () => {
       this.#retry = undefined;
-      this.#write([...this.#refused.values()]);
+      const wanted = this.#index?.objects();
+      // Some may be others by now than those that were refused.
+      this.#write([...this.#refused].map(key => ({ key, object: wanted?.get(key) })));
     });
   }
 
@@ -359,7 +405,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     if (obstacle !== undefined) throw refusal(`policies select pod ${key}: ${obstacle}`);
   }
 
-  #until(ready: () => boolean, bound: Bound): Promise<void> {
+  #until(ready: () => boolean, bound: AddBound): Promise<void> {
     return new Promise(go => {
       const waiting = { ready, go };
       this.#waiting.add(waiting);
@@ -380,34 +426,4 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     if (missing !== undefined) return `which policies select pod ${key} is not known: ${missing}`;
     return `policies may select pod ${key}, and where objects come from nothing is said of this pod`;
   }
-
-  #bound(): Bound {
-    const { promise, reject } = Promise.withResolvers<never>();
-    let reason = () => "";
-    const ends: (() => void)[] = [];
-    const timer = this.#parts.clock.after(PATIENCE, () => reject(refusal(`${reason()} (waited ${PATIENCE / 1000} s)`)));
-    return {
-      within(work, why) {
-        reason = why;
-        return Promise.race([work, promise]);
-      },
-      cancelled: then => void ends.push(then),
-      cancel: () => {
-        timer.cancel();
-        for (const end of ends) end();
-      },
-    };
-  }
-}
-
-function refusal(message: string): CniError {
-  return new CniError(ErrorCode.tryAgainLater, message, "the pod stays out rather than open; podlane problems says more");
-}
-
-/** None: it is no pod of Kubernetes. */
-function attachmentOf({ pod, addresses, hostInterface }: AttachmentView): PolicyAttachment[] {
-  if (!pod) return [];
-  const { namespace, name, uid } = pod;
-  const plain = addresses.map(address => address.split("/")[0]);
-  return [{ key: `${namespace}/${name}`, ...(uid && { uid }), addresses: plain, hostInterface }];
 }

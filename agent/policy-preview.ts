@@ -52,6 +52,19 @@ export class PolicyMemory implements PolicySink {
     for (const one of [this.#pods, this.#namespaces, this.#nodes, this.#policies, this.#clusterPolicies]) one.clear();
   }
 
+  /** Whose these addresses are; of several that claim one, the pod that was created last. */
+  byAddress(addresses: ReadonlySet<string>): Map<string, PolicyPod> {
+    const found = new Map<string, PolicyPod>();
+    for (const pod of this.#pods.values()) {
+      if (pod.hostNetwork || pod.ended) continue;
+      for (const address of pod.addresses) {
+        const other = found.get(address);
+        if (addresses.has(address) && (!other || (pod.created ?? "") > (other.created ?? ""))) found.set(address, pod);
+      }
+    }
+    return found;
+  }
+
   tell(sink: PolicySink): void {
     for (const pod of this.#pods.values()) sink.setPod(pod);
     for (const namespace of this.#namespaces.values()) sink.setNamespace(namespace);

@@ -60,7 +60,8 @@ const MAIN_TABLE = 254;
 const NAMED = 20;
 
 /** Files of ours in the state directory, and what a killed process leaves of them. */
-const stateFile = /^(agent\.lock|(plan|places)\.json(\.new)?|ledger(\.new|\.damaged)?|sysctls\.json|\.sysctls\.json\.\d+\.new)$/;
+const stateFile =
+  /^(agent\.lock|had-policies|(plan|places)\.json(\.new)?|ledger(\.new|\.damaged)?|sysctls\.json|\.sysctls\.json\.\d+\.new)$/;
 
 /**
  * Throws PodsAttachedError before anything is changed; LockError where an agent does not end or cannot be asked, NetlinkError, and errors of the file

@@ -68,8 +68,9 @@ async function inside(server: ApiServer, netns: string, rounds: number): Promise
     feed,
     writer,
     attachments: () => [attached("mine", 2)],
+    mark: { get: () => false, set() {} },
+    bridgeLack: () => undefined,
     bridgeOf: () => "podlane0",
-    unfiltered: () => undefined,
     counters: async () => new Map(),
   });
   const answered: number[] = [];

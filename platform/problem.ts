@@ -81,6 +81,7 @@ export const Reasons = [
   "PacketFilterFailed",
   "PacketFilterMissing",
   "PacketFilterRefused",
+  "PolicyBypassed",
   "PasswordNotAvailable",
   "PodSubnetsOfOneFamily",
   "PortZero",

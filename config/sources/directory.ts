@@ -45,6 +45,8 @@ interface FileState {
   /** The last good reading. */
   good: Placed[];
   problems: Problem[];
+  /** Nothing is known of what it says. */
+  isLost: boolean;
   /** Of what is good, without what the index of Services and policies take. */
   digest: string;
 }
@@ -191,10 +193,9 @@ export class DirectorySource implements ResourceSource {
 
   #deliver(problems: Problem[]): void {
     const { resources, services, policies, problems: found } = merge(this.#files, this.#homes);
-    if (this.#isStale) {
-      this.#takeServices(services);
-      this.policies.take([...policies, ...services, ...resources.nodes.values()]);
-    }
+    if (this.#isStale || this.policies.missing() !== undefined)
+      this.policies.take([...policies, ...services, ...resources.nodes.values()], this.#unread(problems));
+    if (this.#isStale) this.#takeServices(services);
     this.#objects =
       services.length + policies.length + Object.values(resources).reduce((sum, kind) => sum + (kind instanceof Map ? kind.size : 0), 0);
     const all = [...problems, ...found];
@@ -202,6 +203,13 @@ export class DirectorySource implements ResourceSource {
     if (state === this.#delivered) return;
     this.#delivered = state;
     this.#listener?.(resources, all);
+  }
+
+  /** Files of which no version was read; of a directory that cannot be read its path. */
+  #unread(problems: readonly Problem[]): string[] {
+    const refused = problems.filter(({ severity, object }) => severity === "error" && !this.#files.has(object));
+    const lost = [...this.#files].filter(([, { isLost }]) => isLost);
+    return [...refused.map(({ object }) => object), ...lost.map(([name]) => name)];
   }
 
   /** Of what is as it was the index tells nobody. */
@@ -333,7 +341,7 @@ function hashOf(text: string): string {
 }
 
 /** Broken text: all that the file said before stays. A bad object: its own last good version stays, its neighbours are taken over. */
-function lastGood(read: ReadResult, before: Placed[]): Pick<FileState, "good" | "problems" | "digest"> {
+function lastGood(read: ReadResult, before: Placed[]): Omit<FileState, "hash"> {
   const { problems } = read;
   const policies: Placed[] = read.policies;
   const fresh: Placed[] = [...read.objects, ...read.services, ...policies.filter(({ closed }) => !closed)];
@@ -344,7 +352,7 @@ function lastGood(read: ReadResult, before: Placed[]): Pick<FileState, "good" | 
   const closed = policies.filter(one => one.closed && !isKept.has(nameOf(one.object)));
   const good = read.broken ? before : [...fresh, ...kept, ...closed];
   const others = good.flatMap(({ object }) => (isOfServices(object) || isOfPolicies(object) ? [] : [object]));
-  return { good, problems, digest: hashOf(JSON.stringify(others)) };
+  return { good, problems, isLost: read.broken && before.length === 0, digest: hashOf(JSON.stringify(others)) };
 }
 
 /** "Node/n1", "Service/shop/web" */

@@ -89,3 +89,23 @@ test("of a policy with a fault the last good version stays; of one that never wa
   await source.reload();
   expect(taken()).toEqual(["namespace shop {}", "no policy shop/p", "settled"]);
 });
+
+test("after a restart what cannot be read may be a policy: where there were some, nothing is settled without it", async () => {
+  await write(policy("10.0.0.0/8"));
+  await writeFile(join(folder, "b.yaml"), "kind: [");
+  await start();
+  source.policies.follow(sink, true);
+  expect([taken().includes("settled"), source.policies.missing()]).toEqual([false, expect.stringContaining("b.yaml")]);
+  // Where there was none it is waited for nobody.
+  source.policies.follow(sink);
+  expect(taken()).toContain("settled");
+  source.policies.follow(sink, true);
+  taken();
+  await rm(join(folder, "b.yaml"));
+  await source.reload();
+  expect([taken(), source.policies.missing()]).toEqual([["settled"], undefined]);
+  // Once all was read, what breaks keeps what it said.
+  await writeFile(join(folder, "b.yaml"), "kind: [");
+  await source.reload();
+  expect([taken(), source.policies.missing()]).toEqual([[], undefined]);
+});

@@ -5,18 +5,26 @@ import { type PolicyObject, readPolicyNode } from "../resources/policy-documents
 import type { ServiceObject } from "../resources/service-documents.ts";
 import { deleteObject, type PolicyFeed, setObject } from "./policy-feed.ts";
 
+/** Files that are named in a message. */
+const MAX_NAMED = 5;
+
 type Told = PolicyObject | ServiceObject | Node;
 
 export class FilePolicies implements PolicyFeed {
   /** With their JSON, by "Kind/namespace/name". */
   #objects = new Map<string, { object: Told; text: string }>();
   #sink: PolicySink | undefined;
-  #known = false;
+  #heard = false;
+  /** Files of which nothing is known, as of the last reading; until they all were read once. */
+  #unread: readonly string[] | undefined = [];
+  #expects = false;
+  readonly optional = true;
 
-  follow(sink: PolicySink): void {
+  follow(sink: PolicySink, expects = false): void {
     this.#sink = sink;
+    this.#expects = expects;
     for (const { object } of this.#objects.values()) set(sink, object);
-    if (this.#known) sink.settle();
+    if (this.missing() === undefined) sink.settle();
   }
 
   stop(): void {
@@ -24,16 +32,20 @@ export class FilePolicies implements PolicyFeed {
   }
 
   missing(): string | undefined {
-    return this.#known ? undefined : "the files have not been read yet";
+    if (!this.#heard) return "the files have not been read yet";
+    if (!this.#expects || !this.#unread) return undefined;
+    return `there were policies before, and what these say cannot be read: ${this.#unread.slice(0, MAX_NAMED).join(", ")}`;
   }
 
-  /** All that there is now, each once. Of Services' objects namespaces are looked at. */
-  take(all: readonly Told[]): void {
+  /** All that there is now, each once. Of Services' objects namespaces are looked at. `unread`: files of which nothing is known. */
+  take(all: readonly Told[], unread: readonly string[] = []): void {
     const sink = this.#sink;
     const before = this.#objects;
+    const missed = this.missing();
+    this.#heard = true;
+    if (this.#unread) this.#unread = unread.length > 0 ? unread : undefined;
     this.#objects = new Map();
-    let changed = !this.#known;
-    this.#known = true;
+    let changed = missed !== undefined;
     for (const object of all) {
       if (object.kind === "Service" || object.kind === "EndpointSlice") continue;
       const { metadata } = object;
@@ -49,7 +61,7 @@ export class FilePolicies implements PolicyFeed {
       changed = true;
       if (sink) forget(sink, object);
     }
-    if (changed) sink?.settle();
+    if (changed && this.missing() === undefined) sink?.settle();
   }
 }
 

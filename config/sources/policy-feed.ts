@@ -4,11 +4,14 @@ import type { PolicyObject } from "../resources/policy-documents.ts";
 
 export interface PolicyFeed {
   /** From now on what is known goes there, and each change of it. What is settled is whole: nothing is before all was heard once. */
-  follow(sink: PolicySink): void;
+  /** `expects`: there were policies before, so what could not be read at all may be some: nothing is settled without it. */
+  follow(sink: PolicySink, expects?: boolean): void;
   /** Nobody asks any more. */
   stop(): void;
   /** What was not heard yet, in words; undefined: all was heard once. */
   missing(): string | undefined;
+  /** Many have none there: where there never were policies, nobody waits for them. */
+  readonly optional?: true;
 }
 
 export function setObject(sink: PolicySink, object: PolicyObject): void {
