@@ -382,3 +382,18 @@ test("which policies select a pod", () => {
   expect(scene.index.policiesOf("a/p")).toEqual(["ClusterNetworkPolicy/all", "a/db", "a/in"]);
   expect([scene.index.policiesOf("b/q"), scene.index.selected("b/none")]).toEqual([["ClusterNetworkPolicy/all"], undefined]);
 });
+
+test("a policy of many short rules needs no sets, which nft would read with each change; a rule of many ports and peers has one", () => {
+  const numbers = (count: number) => Array.from({ length: count }, (_, at): PolicyPort => ({ protocol: "TCP", port: 2 * at + 1 }));
+  const block = (at: number) => ({ block: { cidr: `10.9.${at}.0/24`, except: [] } });
+  const short = Array.from({ length: 200 }, (_, at): PolicyRule => ({ peers: [block(at)], ports: numbers(2) }));
+  const written = (ingress: PolicyRule[]) => {
+    const scene = new Scene({ "a/web": {} }).policy("a/p", { ingress });
+    scene.take();
+    const rules = chains(scene).flatMap(one => (one.name.startsWith("np-policy-") ? one.rules : []));
+    return [sets(scene, "np-blocks").length, rules.length, JSON.stringify(rules).split('{"set":').length - 1];
+  };
+  expect(written(short)).toEqual([0, 400, 0]);
+  const many = Array.from({ length: 20 }, (_, at) => ({ namespaces: byApp(String(at)) }));
+  expect(written([{ peers: many, ports: numbers(20) }])).toEqual([0, 40, 40]);
+});

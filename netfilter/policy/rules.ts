@@ -33,6 +33,12 @@ interface Peers {
   nodes: readonly LabelSelector[];
 }
 
+/**
+ * Rules up to which each port of a policy's rule has its own. nft reads all sets of a table with each change, those without a name too, in a time that grows with
+ * the square of their number: 20,000 rules of two ports, which one policy can have, would take it a minute as sets, and half a second spelt out.
+ */
+const MAX_SPELT_OUT = 32;
+
 export const Accept: Expression = { accept: null };
 const Return: Expression = { return: null };
 
@@ -87,10 +93,14 @@ class Compiler implements RuleList {
   }
 
   #matches(peers: Peers | undefined, ports: readonly PolicyPort[]): Match[] {
-    const plain = ports.length === 0 ? [[]] : portMatches(ports);
+    const numbered = ports.filter(({ port }) => typeof port !== "string");
     const found: Match[] = [];
     // Only named ones: the sets of the peers alone are not needed.
-    if (plain.length > 0) found.push(...this.#peerMatches(peers).flatMap(peer => plain.map(port => [...peer, ...port])));
+    if (ports.length === 0 || numbered.length > 0) {
+      const from = this.#peerMatches(peers);
+      const plain = ports.length === 0 ? [[]] : portMatches(numbered, from.length * numbered.length <= MAX_SPELT_OUT);
+      found.push(...from.flatMap(peer => plain.map(port => [...peer, ...port])));
+    }
     for (const { protocol, port } of ports) {
       if (typeof port === "string") found.push(...this.#namedPort(peers, { protocol, name: port }));
     }
@@ -121,6 +131,8 @@ class Compiler implements RuleList {
     if (isWhole(ranges, family)) return [...matches, [equals(meta("nfproto"), `ipv${family}`)]];
     if (ranges.length === 0) return matches;
     const elements = rangeElements(ranges, family);
+    // One alone needs no set, see MAX_SPELT_OUT.
+    if (elements.size === 1) return [...matches, [equals(this.#peerAddress(family), [...elements.values()][0])]];
     const name = nameOf(`blocks${family}`, [...elements.keys()]);
     this.needs.blocks.push({ ...Place, kind: "set", name, type: setType(family, false), flags: ["interval"], elements });
     return [...matches, [equals(this.#peerAddress(family), `@${name}`)]];
@@ -152,16 +164,18 @@ class Compiler implements RuleList {
   }
 }
 
-/** One for each protocol; named ports are left out. */
-function portMatches(ports: readonly PolicyPort[]): Expression[][] {
+/** Of numbers: one for each protocol, or one for each of them. */
+function portMatches(ports: readonly PolicyPort[], isSpeltOut: boolean): Expression[][] {
   return Protocols.flatMap(protocol => {
-    const own = ports.filter(one => one.protocol === protocol && typeof one.port !== "string");
+    const own = ports.filter(one => one.protocol === protocol);
     if (own.length === 0) return [];
     const name = protocol.toLowerCase();
     if (own.some(({ port }) => port === undefined)) return [[equals(meta("l4proto"), name)]];
     const ranges = own.map(({ port, endPort }) => ({ first: BigInt(port as number), last: BigInt(endPort ?? (port as number)) }));
     const numbers = joined(ranges).map(({ first, last }) => (first === last ? Number(first) : { range: [Number(first), Number(last)] }));
-    return [[equals(payload(name, "dport"), numbers.length === 1 ? numbers[0] : { set: numbers })]];
+    const field = payload(name, "dport");
+    if (isSpeltOut || numbers.length === 1) return numbers.map(one => [equals(field, one)]);
+    return [[equals(field, { set: numbers })]];
   });
 }
 
