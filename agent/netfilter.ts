@@ -48,10 +48,10 @@ export class Netfilter {
   /** The rules are those of all attachments. */
   #isFollowed = false;
   #generation: RulesetGeneration | undefined;
-  /** The links that are kept from loopback addresses though no pod there has ports. */
+  /** As of the last rules of ports. */
   #guarded = "";
   #masquerade: MasqueradePlan | undefined;
-  #pods: Pick<PodPlan, "mode" | "bridgeName"> | undefined;
+  #pods: Pick<PodPlan, "mode" | "bridgeName" | "serviceCidrs"> | undefined;
 
   constructor(parts: NetfilterParts) {
     const { clock, log, mended } = parts;
@@ -83,7 +83,7 @@ export class Netfilter {
     const changes = [...gone.flatMap(name => this.#forget(name)), ...missing.flatMap(one => this.#changesOf(one, this.#isBridged(one)))];
     if (changes.length > 0) this.#change(changes, () => missing.forEach(({ hostInterface }) => void this.attached(hostInterface)));
     // Left so by a former agent whose last pod with ports went while no agent ran, or made so by somebody else.
-    if (this.#openLinks().join() !== this.#guarded) this.#change(this.#portChanges());
+    if (this.#surroundings().text !== this.#guarded) this.#change(this.#portChanges());
     for (const prefix of [SPOOFING_PREFIX, HOST_PORTS_PREFIX]) this.#complete(prefix);
   }
 
@@ -145,9 +145,16 @@ export class Netfilter {
   }
 
   #portChanges(): RulesetChange[] {
+    const { text, ...surroundings } = this.#surroundings();
+    this.#guarded = text;
+    return hostPortChanges(this.#published.values(), surroundings);
+  }
+
+  /** What the rules of ports depend on beside pods. */
+  #surroundings(): { open: string[]; services: readonly string[]; text: string } {
     const open = this.#openLinks();
-    this.#guarded = open.join();
-    return hostPortChanges(this.#published.values(), open);
+    const services = this.#published.size > 0 ? (this.#pods?.serviceCidrs ?? []) : [];
+    return { open, services, text: [...open, ...services].join() };
   }
 
   /** Links that stay when pods go, and by which pods would reach loopback addresses of the node. */

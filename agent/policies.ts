@@ -243,7 +243,7 @@ export class Policies implements Pick<AttachmentGuard, "admit" | "released"> {
     const index = this.#index;
     if (!index) return { enforced: false, policies: [] };
     const selected = new Map<string, string[]>();
-    const keys = (this.#named() ?? []).map(({ key }) => key);
+    const keys = (this.#named() ?? []).map(({ key }) => key).sort();
     for (const pod of new Set(keys))
       for (const policy of index.policiesOf(pod)) selected.set(policy, [...(selected.get(policy) ?? []), pod]);
     // Without its answer the rest is still of use: problems() says why there is none.

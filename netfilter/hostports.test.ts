@@ -59,7 +59,10 @@ describeKernel("ports of the node", () => {
         { protocol: "tcp", hostPort: 8081, containerPort: 81, hostIP: "192.0.2.2" },
       ],
     };
-    const differences = hostPortChanges([published]).map(({ object }) => ({ before: undefined, after: object }));
+    const differences = hostPortChanges([published], { services: ["10.96.0.0/16", "fd96::/112"] }).map(({ object }) => ({
+      before: undefined,
+      after: object,
+    }));
     const run = nft(["ip", "netns", "exec", node.name, "nft"]);
     expect(ask(outside, "192.0.2.1", 8080)).toBe("");
     await run(transaction(differences));
@@ -71,6 +74,10 @@ describeKernel("ports of the node", () => {
     // The pod to itself by the node.
     expect(ask(pod, "192.0.2.1", 8080)).toBe("::ffff:10.0.0.1");
     expect(ask(pod, "2001:db8::1", 8080)).toBe("fd00::1");
+    // A Service's port, at an address that kube-proxy has put on the node (IPVS).
+    node.ip("addr add 10.96.0.1/32 dev lo");
+    await serve(node, 8080, "10.96.0.1");
+    expect(ask(node, "10.96.0.1", 8080)).toBe("10.96.0.1");
     // Of one address alone.
     expect(ask(outside, "192.0.2.2", 8081)).toBe("::ffff:192.0.2.9");
     expect(ask(outside, "192.0.2.1", 8081)).toBe("");

@@ -40,15 +40,19 @@ type Entry = { key: unknown; value: unknown };
 
 /**
  * What all pods with such ports come to; nothing where there is none. Of two that claim one port the first has it. `open`: links by which pods would reach
- * loopback addresses of the node whether one has ports or not (route_localnet).
+ * loopback addresses of the node whether one has ports or not (route_localnet). `services`: ranges of Services, whose addresses the node has as well where
+ * kube-proxy uses IPVS: their ports are not the node's.
  */
-export function hostPortChanges(pods: Iterable<PublishedPod>, open: readonly string[] = []): RulesetChange[] {
+export function hostPortChanges(
+  pods: Iterable<PublishedPod>,
+  { open = [], services = [] }: { open?: readonly string[]; services?: readonly string[] } = {},
+): RulesetChange[] {
   const all = [...pods].filter(({ ports }) => ports.length > 0);
   const isWanted = ({ name }: RulesetObject) => all.length > 0 || (open.length > 0 && GuardObjects.includes(name));
-  return hostPortObjects(all, open).map(object => ({ key: objectKey(object), object: isWanted(object) ? object : undefined }));
+  return hostPortObjects(all, open, services).map(object => ({ key: objectKey(object), object: isWanted(object) ? object : undefined }));
 }
 
-function hostPortObjects(pods: readonly PublishedPod[], open: readonly string[]): RulesetObject[] {
+function hostPortObjects(pods: readonly PublishedPod[], open: readonly string[], services: readonly string[]): RulesetObject[] {
   const links = new Map([...pods.map(({ link }) => link), ...open].map(link => [link, link]));
   const translate = { jump: { target: `${HOST_PORTS_PREFIX}dnat` } };
   const isLocal = match({ fib: { result: "type", flags: ["daddr"] } }, "local");
@@ -56,7 +60,7 @@ function hostPortObjects(pods: readonly PublishedPod[], open: readonly string[])
   return [
     ...families.flatMap(words => mapsOf(words, pods)),
     { kind: "set", ...named("links"), type: "ifname", elements: links },
-    chain("dnat", undefined, families.flatMap(translations)),
+    chain("dnat", undefined, [...services.map(leftAlone), ...families.flatMap(translations)]),
     chain("prerouting", nat("prerouting", DSTNAT), [[isLocal, translate]]),
     chain("output", nat("output", DSTNAT), [[isLocal, translate]]),
     chain("postrouting", nat("postrouting", SRCNAT), families.flatMap(sourceTranslations)),
@@ -97,6 +101,11 @@ function mapsOf({ family, type }: FamilyWords, pods: readonly PublishedPod[]): R
     map("host-target", [type, ...ports], "inet_service", hostTargets),
     hairpin,
   ];
+}
+
+function leftAlone(range: string): Expression[] {
+  const [addr, len] = range.split("/");
+  return [match(payload(addr.includes(":") ? "ip6" : "ip", "daddr"), { prefix: { addr, len: Number(len) } }), { return: null }];
 }
 
 /** What is published on one address goes before what is on all. */
