@@ -1,6 +1,6 @@
 /**
- * What stands in our nftables tables, for the agent: owns the writer, and keeps the guard against spoofing, the ports of pods and masquerade as plan and
- * attachments want them. A pod's rules are in force before its link is made; where nft is absent pods are attached all the same, and that is a problem.
+ * What stands in our nftables tables, for the agent: owns the writer, and keeps the guard against spoofing, the ports of pods, masquerade and who may
+ * use tunnels as plan and attachments want them. A pod's rules are in force before its link is made; where nft is absent pods are attached all the same, and that is a problem.
  */
 import { CniError, ErrorCode } from "../cni/protocol/error.ts";
 import type { AttachmentView, PodPlan } from "../cni/types.ts";
@@ -17,9 +17,10 @@ import { hexOf } from "../net/octets.ts";
 import { HOST_PORTS_PREFIX, hostPortChanges, type PublishedPod } from "../netfilter/hostports.ts";
 import { MASQUERADE_PREFIX, masqueradeChanges } from "../netfilter/masquerade.ts";
 import { nft } from "../netfilter/nft.ts";
+import { OVERLAY_PREFIX, overlayGuardChanges } from "../netfilter/overlay-guard.ts";
 import { SPOOFING_PREFIX, Spoofing } from "../netfilter/spoofing.ts";
 import { TABLE } from "../netfilter/tables.ts";
-import type { MasqueradePlan, RulesetChange, RulesetWriter } from "../netfilter/types.ts";
+import type { MasqueradePlan, RulesetChange, RulesetWriter, TunnelPlan } from "../netfilter/types.ts";
 import { Writer, type WriterFailure } from "../netfilter/writer.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
@@ -51,6 +52,7 @@ export class Netfilter {
   /** As of the last rules of ports. */
   #guarded = "";
   #masquerade: MasqueradePlan | undefined;
+  #tunnels: TunnelPlan | undefined;
   #pods: Pick<PodPlan, "mode" | "bridgeName" | "serviceCidrs"> | undefined;
 
   constructor(parts: NetfilterParts) {
@@ -64,12 +66,17 @@ export class Netfilter {
   }
 
   /** `attachments`: undefined where they are not known; then the rules of pods stay as they are. */
-  apply({ masquerade, pods }: Pick<NodePlan, "masquerade" | "pods">, attachments: readonly AttachmentView[] | undefined): void {
+  apply(
+    { masquerade, overlay, pods }: Pick<NodePlan, "masquerade" | "overlay" | "pods">,
+    attachments: readonly AttachmentView[] | undefined,
+  ): void {
     this.#pods = pods;
-    const changed = JSON.stringify(masquerade) !== JSON.stringify(this.#masquerade);
+    if (differ(masquerade, this.#masquerade)) this.#change(masqueradeChanges(masquerade));
     this.#masquerade = masquerade;
-    if (changed) this.#change(masqueradeChanges(masquerade));
-    this.#complete(MASQUERADE_PREFIX);
+    const tunnels = overlay && { vni: overlay.vni, port: overlay.port, nodes: overlay.nodes.map(({ addresses }) => ({ addresses })) };
+    if (differ(tunnels, this.#tunnels)) this.#change(overlayGuardChanges(tunnels));
+    this.#tunnels = tunnels;
+    for (const prefix of [MASQUERADE_PREFIX, OVERLAY_PREFIX]) this.#complete(prefix);
     this.follow(attachments);
   }
 
@@ -249,6 +256,7 @@ export class Netfilter {
     const lost = [
       ...(this.#masquerade ? ["what pods send out of the cluster keeps their addresses"] : []),
       ...(this.#published.size > 0 ? ["hostPorts lead nowhere"] : []),
+      ...(this.#tunnels ? ["whoever reaches the node can put packets into its tunnels"] : []),
       "pods can take addresses of others",
     ];
     const absent = reason === "absent";
@@ -268,4 +276,8 @@ export class Netfilter {
 
 function loopbackParameter(link: string): string[] {
   return ["net", "ipv4", "conf", link, "route_localnet"];
+}
+
+function differ(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) !== JSON.stringify(other);
 }

@@ -9,6 +9,14 @@ export interface MasqueradePlan {
   exempt: string[];
 }
 
+/** Tunnels to this node (VXLAN), and from which addresses packets may come in by them. Of overlay/types.ts what concerns packet filters. */
+export interface TunnelPlan {
+  vni: number;
+  /** UDP. */
+  port: number;
+  nodes: readonly { addresses: readonly string[] }[];
+}
+
 /** One object as it shall be from now on; undefined: it shall be gone. */
 export type RulesetChange = { key: string; object: RulesetObject | undefined };
 

@@ -247,7 +247,11 @@ test("tunnels to other nodes go with their entries, also when their agent was ki
   agent.process.kill("SIGKILL");
   await agent.ended;
   expect(inside("ip", "route", "show", "10.244.2.0/24")).toContain("dev podlane.vx4");
+  // Who is no node puts nothing into them, agent or no agent.
+  expect(inside("nft", "list", "set", "inet", "podlane", "overlay-nodes4")).toMatch(/elements = \{ [\d.]+ \}/);
+  expect(inside("nft", "list", "chain", "inet", "podlane", "overlay-input")).toContain("@overlay-nodes4 counter");
   const { removals } = report();
+  expect(removals).toContainEqual({ what: "rules", name: "nftables table inet podlane", change: "removed" });
   expect(removals).toContainEqual({ what: "link", name: "podlane.vx4", change: "removed" });
   expect(everything()).toEqual(before);
 });
