@@ -102,6 +102,15 @@ describe("next hops against a real kernel", () => {
     await becomes(id, "it is one of our own addresses");
   });
 
+  it("on one link are not ours because we have the same link-local address on another", async () => {
+    ns.ip("addr add fe80::1/64 dev v1 nodad");
+    const [router, own] = [track("fe80::1", ns.ifindex("v0")), track("fe80::1", ns.ifindex("v1"))];
+    await becomes(own, "it is one of our own addresses");
+    expect(way(router)).toBe("fe80::1%v0");
+    // The kernel thinks so, too.
+    ns.ip("-6 route add 2001:db8:77::/48 via fe80::1 dev v0");
+  });
+
   it("are forgotten with a link that is deleted", async () => {
     const [id, linkLocal] = [track("10.0.0.2"), track("fe80::2", ns.ifindex("v0"))];
     ns.ip("link del v0");

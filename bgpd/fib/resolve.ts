@@ -155,7 +155,8 @@ class Search {
     if (!link) return unreachable(`the link with ifindex ${ifindex} is gone`);
     if (!link.up) return unreachable(`${link.name} is down`);
     if (!link.carrier) return unreachable(`${link.name} has no carrier`);
-    if (this.#table.isLocal(nextHop)) return unreachable("it is one of our own addresses");
+    // On another link it may be ours: fe80::1 is many a router's, and that of every routed pod's gateway.
+    if (this.#table.isLocal(nextHop, ifindex)) return unreachable("it is one of our own addresses");
     return { reachable: true, metric: 0, hops: [{ gateway: nextHop, ifindex }], connected: true, reason: `connected via ${link.name}` };
   }
 

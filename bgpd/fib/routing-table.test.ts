@@ -209,7 +209,12 @@ describe("the table", () => {
     expect(shares("10.0.4.2", "10.0.4.3")).toBe(false);
     expect(shares("2001:db8::2", "2001:db8::3")).toBe(true);
     expect(shares("fe80::2", "fe80::3")).toBe(false);
+    const again = { ...t.addresses().find(one => formatAddress(one.address) === "10.0.0.1")!, ifindex: 2 };
+    t.setAddress(again);
+    t.setAddress(again);
     t.deleteLink(1);
+    expect([0, 1, 2].map(ifindex => t.isLocal(parseAddress("10.0.0.1"), ifindex))).toEqual([true, false, true]);
+    t.deleteAddress(again);
     expect(t.isLocal(parseAddress("10.0.0.1"))).toBe(false);
   });
 

@@ -42,6 +42,8 @@ export const LOCAL_TABLE = 255;
 export class RoutingTable {
   readonly links = new Map<number, Link>();
   readonly #addresses = new Map<string, InterfaceAddress>();
+  /** The links that have an address, by its octets: each pod's link may have the same ones, and next hops are many. */
+  readonly #holders = new Map<string, number[]>();
   readonly #families: Record<4 | 6, FamilyRoutes> = { 4: noRoutes(4), 6: noRoutes(6) };
   readonly #rows: Map<string, RouteRow>;
 
@@ -56,15 +58,24 @@ export class RoutingTable {
 
   deleteLink(index: number): void {
     this.links.delete(index);
-    for (const [key, address] of this.#addresses) if (address.ifindex === index) this.#addresses.delete(key);
+    for (const address of [...this.#addresses.values()]) if (address.ifindex === index) this.deleteAddress(address);
   }
 
-  setAddress(address: InterfaceAddress): void {
-    this.#addresses.set(addressKey(address), address);
+  setAddress(entry: InterfaceAddress): void {
+    const key = addressKey(entry);
+    if (!this.#addresses.has(key)) {
+      const octets = entry.address.join(".");
+      this.#holders.set(octets, [...(this.#holders.get(octets) ?? []), entry.ifindex]);
+    }
+    this.#addresses.set(key, entry);
   }
 
-  deleteAddress(address: InterfaceAddress): void {
-    this.#addresses.delete(addressKey(address));
+  deleteAddress(entry: InterfaceAddress): void {
+    if (!this.#addresses.delete(addressKey(entry))) return;
+    const octets = entry.address.join(".");
+    const holders = this.#holders.get(octets) ?? [];
+    if (holders.length < 2) this.#holders.delete(octets);
+    else this.#holders.set(octets, holders.toSpliced(holders.indexOf(entry.ifindex), 1));
   }
 
   /** Takes a route in where the kernel has it among those of its prefix. The routes of a dump come in order: each is appended. */
@@ -109,10 +120,11 @@ export class RoutingTable {
     return [...this.#addresses.values()];
   }
 
-  isLocal(address: Address): boolean {
+  /** `ifindex`: the link that an address is meant on which is unique on its link alone; 0 = none. */
+  isLocal(address: Address, ifindex = 0): boolean {
     if (address.length === 4 && address[0] === 127) return true;
-    for (const local of this.#addresses.values()) if (sameOctets(local.address, address)) return true;
-    return false;
+    const holders = this.#holders.get(address.join("."));
+    return holders !== undefined && (ifindex === 0 || holders.includes(ifindex));
   }
 
   /** Whether one subnet of one of our links, host routes aside, holds both. Link-local addresses say nothing about their link: false. */
