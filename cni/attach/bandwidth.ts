@@ -39,8 +39,9 @@ export function inspectBandwidth(netlink: Rtnetlink, limited: Limited): string[]
   return found;
 }
 
-/** Puts back what somebody took off. A pod that is on its way out is passed over. */
+/** Puts back what somebody took off. A pod that is on its way out is passed over. Throws, when all were looked at, what went wrong first. */
 export function mendBandwidth(netlink: Rtnetlink, all: readonly Limited[], mended: string[]): void {
+  const failures: unknown[] = [];
   for (const limited of all) {
     if (!limited.bandwidth) continue;
     try {
@@ -48,9 +49,10 @@ export function mendBandwidth(netlink: Rtnetlink, all: readonly Limited[], mende
       limitBandwidth(netlink, limited);
       mended.push(`limited the bandwidth of ${limited.hostInterface} again`);
     } catch (error) {
-      if (netlink.link(limited.hostInterface)) throw error;
+      if (netlink.link(limited.hostInterface)) failures.push(error);
     }
   }
+  if (failures.length > 0) throw failures[0];
 }
 
 /** Both ends, as far as they are limited. */
