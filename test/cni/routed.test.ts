@@ -138,6 +138,18 @@ test("an address that no pod has is refused by the node and does not go back whe
   expect(refused()).toBe(before + 1);
 });
 
+test("a network of the node that holds the pods' gateway is said", async () => {
+  node.exec("ip", "link", "add", "up0", "type", "veth", "peer", "name", "far0");
+  node.exec("ip", "link", "set", "up0", "up");
+  node.exec("ip", "address", "add", "169.254.1.0/31", "dev", "up0");
+  await node.start();
+  const conflict = { severity: "warning", reason: "AddressConflict", field: "up0", message: expect.stringContaining("169.254.1.0/31") };
+  expect(await node.look()).toEqual([expect.objectContaining(conflict)]);
+  await add("a");
+  node.exec("ip", "address", "del", "169.254.1.0/31", "dev", "up0");
+  expect(await node.look()).toEqual([]);
+});
+
 test("a pod reaches itself through an address that the node translates", async () => {
   await node.start();
   const pod = await add("a");

@@ -11,13 +11,24 @@ import { existsSync } from "node:fs";
 import { RT_SCOPE_HOST, RT_SCOPE_UNIVERSE, RTPROT_PODLANE_PODS } from "../../../kernel/constants.ts";
 import { NetlinkError } from "../../../kernel/index.ts";
 import type { InterfaceAddress, Link, NewAddress, Rtnetlink } from "../../../kernel/types.ts";
-import { type Address, formatAddress, isLinkLocal, parseAddress, parsePrefix, sameOctets } from "../../../net/address.ts";
+import {
+  type Address,
+  contains,
+  formatAddress,
+  formatPrefix,
+  isLinkLocal,
+  maskAddress,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+  sameOctets,
+} from "../../../net/address.ts";
 import { addressOf } from "../../ipam/book.ts";
 import { Pool } from "../../ipam/pool.ts";
 import type { AttachProblem } from "../../types.ts";
 import { setSysctl } from "../forwarding.ts";
 import type { PodEnd } from "../mtu.ts";
-import { gatewayMac } from "../names.ts";
+import { gatewayMac, isPodLink } from "../names.ts";
 import type { PodAddress } from "../pod.ts";
 
 const GATEWAY_4 = parseAddress("169.254.1.1");
@@ -80,6 +91,20 @@ export function inspectHostEnd(netlink: Rtnetlink, host: Link, addresses: readon
     ...missing.map(({ address }) => `the node's interface ${host.name} has no address ${formatAddress(address)}`),
     ...astray.map(address => `the node has no route to ${formatAddress(address)} by ${host.name}`),
   ];
+}
+
+/** Networks of the node that hold the pods' gateway, which is an address of the node as soon as there are pods: that of a router, say, on a link of two. */
+export function gatewayConflicts(links: readonly Link[], addresses: readonly InterfaceAddress[]): AttachProblem[] {
+  const others = new Map(links.filter(link => !isPodLink(link)).map(link => [link.index, link.name]));
+  return addresses.flatMap(({ ifindex, address, peer, prefixLength }): AttachProblem[] => {
+    const name = others.get(ifindex);
+    const network: Prefix = { family: 4, address: maskAddress(peer ?? address, prefixLength), length: prefixLength };
+    if (name === undefined || address.length !== 4 || !contains(network, GATEWAY_4)) return [];
+    const text = formatPrefix(network);
+    const message = `the link ${name} is on the network ${text}, whose 169.254.1.1 is the gateway of pods in mode Routed: the node takes it for its own and does not reach who has it there`;
+    const remedy = "give that network other addresses, or set mode: Bridge in the PodNetwork before the node has pods";
+    return [{ severity: "warning", reason: "AddressConflict", field: name, message, remedy }];
+  });
 }
 
 /** Whether something was otherwise. */

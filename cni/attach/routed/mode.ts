@@ -3,7 +3,6 @@
  * the gateway 169.254.1.1 or fe80::1, which is the node's end of the link; the node has a route to each address. ADD reports the addresses like that, as Calico does
  * and ptp leaves the pod: a plugin later in the list that took the range's length for a link's would add routes to neighbours that are none.
  */
-import type { InterfaceAddress } from "../../../kernel/types.ts";
 import type { AttachProblem } from "../../types.ts";
 import { ourBridge } from "../bridge/ports.ts";
 import { addProxies } from "../bridge/proxies.ts";
@@ -12,7 +11,7 @@ import type { AttachContext, AttachMode } from "../mode.ts";
 import { followMtu, mtuProblems, type PodEnd, podMtu } from "../mtu.ts";
 import { gatewayMac, podLinkMode } from "../names.ts";
 import { attachPod, inspectPod } from "../pod.ts";
-import { inspectHostEnd, mendHostEnd, routedAddress, setUpHostEnd, whileThere } from "./host-end.ts";
+import { gatewayConflicts, inspectHostEnd, mendHostEnd, routedAddress, setUpHostEnd, whileThere } from "./host-end.ts";
 
 export const routedMode: AttachMode = {
   prepare(context) {
@@ -57,12 +56,15 @@ function mendLinks(context: AttachContext, ends: readonly PodEnd[], active: bool
   const { netlink, plan, pools, discards } = context;
   const mended: string[] = [];
   const problems: AttachProblem[] = [];
-  const links = netlink.links().filter(link => podLinkMode(link) === "routed");
+  const all = netlink.links();
+  const links = all.filter(link => podLinkMode(link) === "routed");
   const hasIpv6 = pools.some(pool => pool.family === 6);
   if (active || links.length > 0) ensureForwarding(context, hasIpv6, mended);
+  if (links.length > 0) problems.push(...followMtu(netlink, links, ends, podMtu(netlink, plan, hasIpv6), mended));
+  const present = active || links.length > 0 ? netlink.addresses() : [];
+  problems.push(...gatewayConflicts(all, present));
   if (links.length > 0) {
-    problems.push(...followMtu(netlink, links, ends, podMtu(netlink, plan, hasIpv6), mended));
-    const addresses = byLink(netlink.addresses());
+    const addresses = Map.groupBy(present, ({ ifindex }) => ifindex);
     const byHost = new Map(ends.map(end => [end.hostInterface, end]));
     for (const link of links) {
       const end = byHost.get(link.name);
@@ -75,8 +77,4 @@ function mendLinks(context: AttachContext, ends: readonly PodEnd[], active: bool
   // Not those of other nodes by now: there only our pods' own routes count.
   discards.follow(netlink, active ? pools.filter(pool => !pool.retired).map(({ prefix }) => prefix) : [], mended);
   return { mended, problems };
-}
-
-function byLink(addresses: readonly InterfaceAddress[]): Map<number, InterfaceAddress[]> {
-  return Map.groupBy(addresses, ({ ifindex }) => ifindex);
 }
