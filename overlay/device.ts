@@ -15,6 +15,8 @@ export interface DevicePlan {
   port: number;
   local: Address;
   sources: readonly Address[];
+  /** Packets of IPv6 go through it, whatever carries them. */
+  ipv6: boolean;
   checksumOffload: boolean;
 }
 
@@ -58,7 +60,7 @@ export function ensureDevice(netlink: Rtnetlink, plan: DevicePlan, mended: strin
     netlink.setChecksumOffload(name, plan.checksumOffload);
     say(`turned checksum offload of ${name} ${plan.checksumOffload ? "on" : "off"}`);
   }
-  setSysctls(name);
+  setSysctls(name, plan.ipv6);
   if (!link.up) {
     // Now its port is taken.
     orWhyNot(netlink, plan, () => netlink.setLink(link.index, { up: true }));
@@ -122,13 +124,27 @@ function whyNot(netlink: Rtnetlink, { vni, port }: DevicePlan, error: NetlinkErr
 }
 
 /** In the namespace of the agent; elsewhere, and where the kernel has no IPv6, there is nothing of the name. */
-function setSysctls(name: string): void {
+function setSysctls(name: string, ipv6: boolean): void {
   const set = (family: string, key: string, value: string) => {
     if (existsSync(`/proc/sys/net/${family}/conf/${name}`)) writeSysctl(["net", family, "conf", name, key], value);
   };
   // A node whose PodNetwork says another mode answers by another way than that by which it was asked.
   set("ipv4", "rp_filter", "2");
   set("ipv6", "accept_ra", "0");
+  // Many a node is set up without IPv6 on new links; the pods' own have it all the same.
+  if (ipv6) set("ipv6", "disable_ipv6", "0");
+}
+
+/** Whether a link of the node has this address. */
+export function isOwnAddress(netlink: Rtnetlink, address: Address): boolean {
+  try {
+    if (netlink.match(address).route?.type === "local") return true;
+  } catch (error) {
+    // Without any way there.
+    if (!(error instanceof NetlinkError)) throw error;
+  }
+  // The kernel's own route to a new address of IPv6 comes a moment after it. All of them are asked for then alone: pods' links have many.
+  return netlink.addresses().some(entry => sameOctets(entry.address, address));
 }
 
 function ensureSources(netlink: Rtnetlink, { name, index }: Link, sources: readonly Address[], say: (text: string) => void): void {

@@ -1,7 +1,7 @@
 /** Tunnels in the kernel: made, adopted, put back and taken away, with what ip(8) and bridge(8) say about them. Needs root on Linux. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { FakeClock } from "../bgpd/testing/fake-clock.ts";
-import { openKernel } from "../kernel/index.ts";
+import { openKernel, withNetns } from "../kernel/index.ts";
 import { describeKernel, type TestNetns, testNetns } from "../kernel/testnetns.ts";
 import { formatAddress, parseAddress, parsePrefix } from "../net/address.ts";
 import { Overlay } from "./overlay.ts";
@@ -41,7 +41,7 @@ describeKernel("the overlay", () => {
   };
   let kernel: ReturnType<typeof start>;
 
-  beforeEach(() => {
+  beforeEach(async () => {
     netns = testNetns();
     clock = new FakeClock();
     mended = [];
@@ -49,6 +49,8 @@ describeKernel("the overlay", () => {
     for (const name of ["up0", "up1"]) netns.ip(`link set ${name} up`);
     netns.ip("addr add 10.1.1.2/24 dev up0");
     netns.ip("addr add fd00:1::2/64 dev up0 nodad");
+    // The kernel's own route to an address of IPv6 comes a moment after it.
+    await expect.poll(() => netns.run("ip", ["-6", "route", "show", "table", "local"])).toContain("fd00:1::2");
     kernel = start();
   });
   afterEach(() => {
@@ -156,6 +158,21 @@ describeKernel("the overlay", () => {
     expect(told).toEqual(["all", "10.1.2.2,10.1.2.4,fd00:2::2,fd00:2::4", "all", "all"]);
   });
 
+  test("tells of a next hop that stands for a node whose end has another address now", () => {
+    const far = (address: string) => ({ ...base, nodes: [{ name: "far", addresses: [address], aliases: ["fd00:10:244:2::1"] }] });
+    overlay.apply(far("10.1.2.2"));
+    const told: string[] = [];
+    overlay.onChange(changed => told.push(changed === "all" ? changed : changed.map(formatAddress).sort().join()));
+    overlay.apply(far("10.1.2.9"));
+    expect(told).toEqual(["10.1.2.2,10.1.2.9,fd00:10:244:2::1"]);
+    expect(way("fd00:10:244:2::1")).toMatch(/^fe80::6c34:aff:fe01:209%/);
+  });
+
+  test("a next hop that stands for a node without an end in our families goes without a tunnel", () => {
+    overlay.apply({ ...base, nodes: [{ name: "six", addresses: ["fd00:2::2"], aliases: ["10.244.2.1"] }] });
+    expect(way("10.244.2.1")).toBeUndefined();
+  });
+
   test("only differences are written: what stands and what others put there stays", () => {
     overlay.apply(base);
     netns.ip("neigh replace 10.1.2.77 lladdr 02:00:00:00:00:77 dev podlane.vx4 nud permanent");
@@ -202,6 +219,7 @@ describeKernel("the overlay", () => {
     ["port", { port: 8472 }],
     ["own address", { local: ["10.1.1.9"] }],
   ])("another %s is another device", (_what, change) => {
+    netns.ip("addr add 10.1.1.9/24 dev up0");
     overlay.apply(base);
     const before = link("podlane.vx4")?.ifindex;
     overlay.apply({ ...base, ...change });
@@ -210,6 +228,27 @@ describeKernel("the overlay", () => {
     expect(now.ifindex).not.toBe(before);
     expect(neighbours("podlane.vx4")).toHaveLength(2);
     expect(way("10.1.2.2")).toBe(`10.1.2.2%${now.ifindex} onlink`);
+  });
+
+  test("an own address that no link has is said, until one has it", async () => {
+    netns.ip("addr del 10.1.1.2/24 dev up0");
+    overlay.apply(base);
+    const texts = () => overlay.problems().map(({ message }) => message);
+    expect(texts()).toEqual(["no link of the node has its InternalIP 10.1.1.2: nothing goes through tunnels over IPv4"]);
+    netns.ip("addr add 10.1.1.2/24 dev up0");
+    await expect
+      .poll(() => {
+        clock.advance(50);
+        return texts();
+      })
+      .toEqual([]);
+  });
+
+  test("IPv6 goes through on a node that has none on new links", () => {
+    netns.run("sysctl", ["-qw", "net.ipv6.conf.default.disable_ipv6=1"]);
+    withNetns(netns.path, () => overlay.apply(base));
+    expect(overlay.problems()).toEqual([]);
+    expect(addresses("podlane.vx4")).toEqual(["10.244.1.1/32", "fd00:10:244:1::1/128"]);
   });
 
   describe("puts back", () => {

@@ -19,10 +19,11 @@ import {
 import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Finding } from "../platform/problem.ts";
-import { ensureDevice, OverlayConflict, ofFamily } from "./device.ts";
+import { ensureDevice, isOwnAddress, OverlayConflict, ofFamily } from "./device.ts";
 import { type Alias, differences, entriesFor, entriesForAliases } from "./entries.ts";
 import { deviceNames, isOverlayLink, tunnelGateway } from "./names.ts";
 import { leavesChecksums } from "./offload.ts";
+import { findTwins } from "./twins.ts";
 import type { OverlayPlan } from "./types.ts";
 
 export interface OverlayParts {
@@ -64,6 +65,8 @@ export class Overlay {
   /** Something happened to a device of ours. */
   #ownTouched = false;
   #problems: Finding[] = [];
+  /** Of the plan alone. */
+  #planProblems: Finding[] = [];
   /** Of entries, which are written after the look. */
   #entryProblem: Finding | undefined;
   readonly #listeners = new Set<Listener>();
@@ -78,12 +81,17 @@ export class Overlay {
 
   /** Never throws: what cannot be done is a problem. Routes follow once the speaker has heard; until then a device that goes stays. */
   apply(plan: OverlayPlan | undefined): void {
-    const before = { mode: this.#plan?.mode, names: this.#names };
+    const before = { mode: this.#plan?.mode, ways: this.#ways() };
     this.#plan = plan;
+    this.#planProblems = plan ? findTwins(plan) : [];
     const own = [...(plan?.local ?? [])].map(text => familyOf(parseAddress(text)));
     this.#aliases = new Map(plan?.nodes.flatMap(node => aliasesOf(node, own)).map(alias => [keyOf(alias.address), alias]));
     this.#names = new Map(
-      plan?.nodes.flatMap(({ name, addresses, aliases = [] }) => [...addresses, ...aliases].map(text => [keyOf(parseAddress(text)), name])),
+      plan?.nodes.flatMap(({ name, addresses, aliases = [] }) => [
+        ...addresses.map(text => [keyOf(parseAddress(text)), name] as const),
+        // Without an end in a family of ours it leads nowhere.
+        ...aliases.flatMap(text => (this.endOf(parseAddress(text)) ? [[keyOf(parseAddress(text)), name] as const] : [])),
+      ]),
     );
     this.#gateways = new Map(
       plan?.nodes.flatMap(({ name, addresses }) => addresses.map(text => [keyOf(tunnelGateway(anyIpv6, parseAddress(text))), name])),
@@ -93,7 +101,7 @@ export class Overlay {
     this.#follow(plan !== undefined);
     const moved = this.#ensure([], true);
     if (moved || before.mode !== plan?.mode) this.#tell("all");
-    else this.#tell(differing(before.names, this.#names));
+    else this.#tell(differing(before.ways, this.#ways()));
     this.#removeLater();
   }
 
@@ -112,7 +120,7 @@ export class Overlay {
   }
 
   problems(): Finding[] {
-    return [...this.#problems, ...(this.#entryProblem ? [this.#entryProblem] : [])];
+    return [...this.#planProblems, ...this.#problems, ...(this.#entryProblem ? [this.#entryProblem] : [])];
   }
 
   /** The way through a tunnel to a next hop that is reachable, `connected`: on a segment with this node. undefined: it goes without one. */
@@ -169,6 +177,11 @@ export class Overlay {
     this.#removeTimer?.cancel();
   }
 
+  /** Of each next hop in words: whose it is, and what end it leads to. */
+  #ways(): Map<string, string> {
+    return new Map([...this.#names].map(([key, name]) => [key, `${name} ${this.#aliases.get(key)?.end.join(".")}`]));
+  }
+
   #tell(changed: readonly Address[] | "all"): void {
     if (changed.length === 0) return;
     for (const listener of this.#listeners) listener(changed === "all" || changed.length <= MANY ? changed : "all");
@@ -218,7 +231,10 @@ export class Overlay {
     try {
       const offload = leavesChecksums(checksumOffload, release());
       const sources = plan.sources.map(parseAddress);
-      return ensureDevice(netlink, { family, vni, port, local, sources, checksumOffload: offload }, mended);
+      const ipv6 = [local, ...sources, ...[...this.#aliases.values()].map(({ address }) => address)].some(({ length }) => length === 16);
+      const device = ensureDevice(netlink, { family, vni, port, local, sources, ipv6, checksumOffload: offload }, mended);
+      if (!isOwnAddress(netlink, local)) this.#problems.push(strayEnd(local));
+      return device;
     } catch (error) {
       const isConflict = error instanceof OverlayConflict;
       const message = isConflict ? error.message : `there is no tunnel over IPv${family}: ${(error as Error).message}`;
@@ -294,6 +310,13 @@ function keyOf(address: Address): string {
   return Buffer.from(address).toString("latin1");
 }
 
+/** The kernel sends nothing from an address that the node does not have, and says nothing of it. */
+function strayEnd(local: Address): Finding {
+  const message = `no link of the node has its InternalIP ${formatAddress(local)}: nothing goes through tunnels over IPv${familyOf(local)}`;
+  const remedy = "give it back to its link, or correct the InternalIP of the Node object (kubelet --node-ip)";
+  return { severity: "error", reason: "OverlayFailed", field: "overlay", message, remedy };
+}
+
 /** Each behind the first end of another family that this node has as well. */
 function aliasesOf({ addresses, aliases = [] }: OverlayPlan["nodes"][number], own: readonly IpFamily[]): Alias[] {
   const ends = addresses.map(parseAddress).filter(end => own.includes(familyOf(end)));
@@ -303,7 +326,7 @@ function aliasesOf({ addresses, aliases = [] }: OverlayPlan["nodes"][number], ow
   });
 }
 
-/** Ends that are in one of both alone, or another node's. */
+/** Next hops that are in one of both alone, another node's, or lead to another end. */
 function differing(before: ReadonlyMap<string, string>, now: ReadonlyMap<string, string>): Address[] {
   const keys = [...new Set([...before.keys(), ...now.keys()])].filter(key => before.get(key) !== now.get(key));
   return keys.map(key => Uint8Array.from(Buffer.from(key, "latin1")));

@@ -152,6 +152,9 @@ test("pods of a family that the nodes do not have: a next hop that stands for an
   await become("2001:db8:244:3::/64", "");
   ns.ip(`route add 10.9.0.0/16 via ${router}`);
   await become("2001:db8:244:3::/64", tunnelled);
+  // The node has another address by now.
+  overlay.apply({ ...plan, nodes: [{ name: "far", addresses: ["10.9.0.3"], aliases: ["2001:db8:244:3::1"] }] });
+  await become("2001:db8:244:3::/64", "2001:db8:244:3::/64 via fe80::6c34:aff:fe09:3 dev podlane.vx4");
   overlay.apply({ ...plan, nodes: [{ name: "far", addresses: [far] }] });
   await become("2001:db8:244:3::/64", "");
 });
