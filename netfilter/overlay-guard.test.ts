@@ -2,11 +2,11 @@
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { FakeClock } from "../bgpd/testing/fake-clock.ts";
 import { openRulesetGeneration } from "../kernel/index.ts";
-import { describeKernel, testNetns } from "../kernel/testnetns.ts";
+import { describeKernel, type TestNetns, testNetns } from "../kernel/testnetns.ts";
 import { hexOf } from "../net/octets.ts";
 import { quietLog } from "../platform/testing.ts";
 import { nft } from "./nft.ts";
-import { overlayGuardChanges } from "./overlay-guard.ts";
+import { OVERLAY_PREFIX, overlayGuardChanges } from "./overlay-guard.ts";
 import { udp } from "./testing/frames.ts";
 import { openPacketSocket } from "./testing/packet-socket.ts";
 import { Writer } from "./writer.ts";
@@ -43,6 +43,22 @@ const Families = {
   IPv6: { own: "2001:db8::1", node: "2001:db8::2", outsider: "2001:db8::9", length: 64 },
 };
 
+function writerIn({ path, name }: TestNetns): Writer {
+  const generation = openRulesetGeneration(path);
+  const writer = new Writer({
+    nft: nft(["ip", "netns", "exec", name, "nft"]),
+    clock: new FakeClock(),
+    log: quietLog,
+    generation: () => generation.read(),
+    mended() {},
+  });
+  onTestFinished(async () => {
+    await writer.close();
+    generation.close();
+  });
+  return writer;
+}
+
 describeKernel("the guard of tunnels", () => {
   it.each(Object.entries(Families))("lets nodes alone put packets into them: %s", async (_name, { own, node, outsider, length }) => {
     const [here, there] = [testNetns(), testNetns()];
@@ -57,18 +73,9 @@ describeKernel("the guard of tunnels", () => {
       here.ip(`link set vx${vni} up`);
       return openPacketSocket(here.path, `vx${vni}`);
     });
-    const generation = openRulesetGeneration(here.path);
-    const writer = new Writer({
-      nft: nft(["ip", "netns", "exec", here.name, "nft"]),
-      clock: new FakeClock(),
-      log: quietLog,
-      generation: () => generation.read(),
-      mended() {},
-    });
-    onTestFinished(async () => {
+    const writer = writerIn(here);
+    onTestFinished(() => {
       for (const socket of [sender, inside, beside]) socket.close();
-      await writer.close();
-      generation.close();
     });
     const send = (source: string, text: string, identifier = "ABC") => {
       const frame = `\x02\0\0\0\0\x0b\x02\0\0\0\0\x0a\x08\0${text.padStart(60, "E")}`;
@@ -89,6 +96,10 @@ describeKernel("the guard of tunnels", () => {
     await isHeard(beside, "of another tunnel");
     send(node, "of a node");
     await isHeard(inside, "of a node");
+    // A killed agent's rules stay, and the next one finds all as it wants it.
+    const next = writerIn(here);
+    await Promise.all([next.change(overlayGuardChanges({ ...plan, nodes: [{ addresses: [node] }] })), next.complete(OVERLAY_PREFIX)]);
+    expect([rules(), dropped()]).toEqual([before, 1]);
     await writer.change(overlayGuardChanges({ ...plan, nodes: [{ addresses: [outsider] }] }));
     send(node, "no node by now");
     await vi.waitFor(() => expect(dropped()).toBe(2));
@@ -123,18 +134,9 @@ describeKernel("the guard of tunnels", () => {
     here.run("nft", ["add rule inet hide post oifname dn0 masquerade"]);
     const [{ address: mac }] = here.json<{ address: string }>("link show up0");
     const [sender, receiver] = [openPacketSocket(there.path, "eth0"), openPacketSocket(beyond.path, "eth0")];
-    const generation = openRulesetGeneration(here.path);
-    const writer = new Writer({
-      nft: nft(["ip", "netns", "exec", here.name, "nft"]),
-      clock: new FakeClock(),
-      log: quietLog,
-      generation: () => generation.read(),
-      mended() {},
-    });
-    onTestFinished(async () => {
+    const writer = writerIn(here);
+    onTestFinished(() => {
       for (const socket of [sender, receiver]) socket.close();
-      await writer.close();
-      generation.close();
     });
     const send = (source: string, text: string, port = 50_000) =>
       sender.send(udp("02:00:00:00:00:0c", source, far, [port, PORT], `\x08\0\0\0ABC\0${text.padStart(60, "E")}`, mac));

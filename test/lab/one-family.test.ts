@@ -1,4 +1,7 @@
-/** The two racks with nodes that have InternalIPs of one family alone: pods of both families reach each other all the same, through tunnels over it. */
+/**
+ * The two racks with nodes that have InternalIPs of one family alone: pods of both families reach each other all the same, through tunnels over it. Once on
+ * bridges, once routed.
+ */
 import { expect, test } from "vitest";
 import { down, silentProgress, up } from "../../lab/engine/lab.ts";
 import { awaitChecks, awaitMatrix } from "../../lab/inspect.ts";
@@ -9,14 +12,14 @@ import type { Topology } from "../../lab/topology/schema.ts";
 interface NodeDocument {
   kind: string;
   status?: { addresses: { address: string }[] };
-  spec?: { overlay?: string };
+  spec?: { overlay?: string; mode?: string };
 }
 
 function withOneFamily(family: 4 | 6): Topology {
   const topology = loadTopology(topologyFile("two-racks"));
   for (const { kind, status, spec } of (topology.objects ?? []) as NodeDocument[]) {
     if (kind === "Node" && status) status.addresses = status.addresses.filter(({ address }) => address.includes(":") === (family === 6));
-    if (kind === "PodNetwork" && spec && family === 6) spec.overlay = "Always";
+    if (kind === "PodNetwork" && spec && family === 6) Object.assign(spec, { overlay: "Always", mode: "Routed" });
   }
   const sessions = { node1: 3, node2: 3, node3: 3, node4: 3 };
   const within = family === 6 ? ["node2-1", "node3-1"] : ["node3-1", "node4-1"];
