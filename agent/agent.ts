@@ -671,6 +671,7 @@ export class Agent {
 
   #lookAtPods(): void {
     this.#pods.look();
+    this.#netfilter.guardTunnels();
     this.#serving.look();
   }
 

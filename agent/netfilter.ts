@@ -22,6 +22,7 @@ import { SPOOFING_PREFIX, Spoofing } from "../netfilter/spoofing.ts";
 import { TABLE } from "../netfilter/tables.ts";
 import type { MasqueradePlan, RulesetChange, RulesetWriter, TunnelPlan } from "../netfilter/types.ts";
 import { Writer, type WriterFailure } from "../netfilter/writer.ts";
+import { isOverlayLink } from "../overlay/names.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
@@ -52,6 +53,8 @@ export class Netfilter {
   /** As of the last rules of ports. */
   #guarded = "";
   #masquerade: MasqueradePlan | undefined;
+  #wantedTunnels: TunnelPlan | undefined;
+  /** As they are guarded. */
   #tunnels: TunnelPlan | undefined;
   #pods: Pick<PodPlan, "mode" | "bridgeName" | "serviceCidrs"> | undefined;
 
@@ -73,11 +76,23 @@ export class Netfilter {
     this.#pods = pods;
     if (differ(masquerade, this.#masquerade)) this.#change(masqueradeChanges(masquerade));
     this.#masquerade = masquerade;
-    const tunnels = overlay && { vni: overlay.vni, port: overlay.port, nodes: overlay.nodes.map(({ addresses }) => ({ addresses })) };
-    if (differ(tunnels, this.#tunnels)) this.#change(overlayGuardChanges(tunnels));
-    this.#tunnels = tunnels;
-    for (const prefix of [MASQUERADE_PREFIX, OVERLAY_PREFIX]) this.#complete(prefix);
+    this.#complete(MASQUERADE_PREFIX);
+    this.#wantedTunnels = overlay && {
+      vni: overlay.vni,
+      port: overlay.port,
+      nodes: overlay.nodes.map(({ addresses }) => ({ addresses })),
+    };
+    this.guardTunnels();
     this.follow(attachments);
+  }
+
+  /** As the plan wants it; where it wants no tunnels any more, when their devices are gone. */
+  guardTunnels(): void {
+    // Without a plan nothing is known.
+    if (!this.#pods || (!this.#wantedTunnels && this.#parts.kernel.netlink.links().some(isOverlayLink))) return;
+    if (differ(this.#wantedTunnels, this.#tunnels)) this.#change(overlayGuardChanges(this.#wantedTunnels));
+    this.#tunnels = this.#wantedTunnels;
+    this.#complete(OVERLAY_PREFIX);
   }
 
   /** Makes the pods' rules fit the attachments. */

@@ -233,6 +233,33 @@ test("an agent that holds the state directory and is not the one asked is named"
   expect(existsSync(join(pair.folder, "net.d/10-podlane.conflist"))).toBe(true);
 });
 
+test("tunnels that are wanted no more are guarded to their end", async () => {
+  const write = (overlay: string) =>
+    pair.write(
+      "overlay.yaml",
+      JSON.stringify({
+        apiVersion: "podlane.io/v1alpha1",
+        kind: "PodNetwork",
+        metadata: { name: "all" },
+        spec: { nodeSelector: {}, overlay },
+      }),
+    );
+  write("Always");
+  await serving();
+  const isGuarded = () => inside("sh", "-c", "nft list table inet podlane 2> /dev/null || true").includes("chain overlay-input");
+  const hasTunnel = () => inside("ip", "-o", "link").includes("podlane.vx4");
+  await expect.poll(() => [isGuarded(), hasTunnel()], within).toEqual([true, true]);
+  let open = false;
+  write("Never");
+  const state = () => {
+    const states = [isGuarded(), hasTunnel()];
+    open ||= !states[0] && states[1];
+    return states;
+  };
+  await expect.poll(state, within).toEqual([false, false]);
+  expect(open).toBe(false);
+});
+
 test("tunnels to other nodes go with their entries, also when their agent was killed", async () => {
   const before = await settled();
   const podNetwork = {
