@@ -132,9 +132,9 @@ test("an address that no pod has is refused by the node and does not go back whe
     return Number(values.split(" ")[names.split(" ").indexOf("OutDestUnreachs")]);
   };
   const before = refused();
-  const { stdout } = inNetns(pod.netns, "ping", "-c", "1", "-W", "1", "-n", "10.77.0.200");
+  const { stdout } = inNetns(pod.netns, "ping", "-c", "1", "-W", "10", "-n", "10.77.0.200");
   expect(stdout).toMatch(/From \S+ icmp_seq=1 Destination Host Unreachable/);
-  expect(inNetns(pod.netns, "ping", "-c", "1", "-W", "1", "-n", "fd77::200").stdout).toMatch(/Destination unreachable: No route/);
+  expect(inNetns(pod.netns, "ping", "-c", "1", "-W", "10", "-n", "fd77::200").stdout).toMatch(/Destination unreachable: No route/);
   expect(refused()).toBe(before + 1);
 });
 
