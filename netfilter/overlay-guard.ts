@@ -16,7 +16,7 @@ const OVERLAY_COUNTER = "overlay-outsiders";
 
 /** 5 before filter, where kube-proxy and most firewalls judge. */
 const PRIORITY = -5;
-/** The identifier, behind the headers of UDP and the flags of VXLAN: in bits. nft does not match it by name before 1.0.8. */
+/** The identifier, behind the headers of UDP and the flags of VXLAN: in bits. nft before 1.0.7 does not match it by name. */
 const Identifier = { base: "th", offset: 96, len: 24 } as const;
 const families: readonly IpFamily[] = [4, 6];
 
