@@ -102,7 +102,9 @@ export class Netfilter {
     const present = new Set(attachments.map(({ hostInterface }) => hostInterface));
     const gone = [...this.#spoofing.names(), ...this.#published.keys()].filter(name => !present.has(name));
     const missing = attachments.filter(({ hostInterface }) => !this.#spoofing.has(hostInterface));
-    const changes = [...gone.flatMap(name => this.#forget(name)), ...missing.flatMap(one => this.#changesOf(one, this.#isBridged(one)))];
+    const changes = [...gone.flatMap(name => this.#forget(name)), ...missing.flatMap(one => this.#guard(one, this.#isBridged(one)))];
+    // All at once: what ports come to is made of all of them each time.
+    if (missing.filter(one => this.#publish(one, this.#isBridged(one))).length > 0) changes.push(...this.#portChanges());
     if (changes.length > 0) this.#change(changes, () => missing.forEach(({ hostInterface }) => void this.attached(hostInterface)));
     // Left so by a former agent whose last pod with ports went while no agent ran, or made so by somebody else.
     if (this.#surroundings().text !== this.#guarded) this.#change(this.#portChanges());
@@ -113,7 +115,9 @@ export class Netfilter {
   async prepare(attachment: AttachmentView): Promise<void> {
     // The ledger could not be read before: what it says of others must not be taken for all.
     if (!this.#isFollowed) this.follow(this.#parts.attachments());
-    const changes = this.#changesOf(attachment, this.#pods?.mode === "bridge");
+    const bridged = this.#pods?.mode === "bridge";
+    const changes = this.#guard(attachment, bridged);
+    if (this.#publish(attachment, bridged)) changes.push(...this.#portChanges());
     const failure = await this.#bounded(this.#writer.change(changes));
     if (failure === undefined || !attachment.ports) return;
     throw new CniError(
@@ -155,15 +159,19 @@ export class Netfilter {
     this.#generation = undefined;
   }
 
-  #changesOf(attachment: AttachmentView, bridged: boolean): RulesetChange[] {
-    const { hostInterface, ports } = attachment;
-    const addresses = attachment.addresses.map(text => text.split("/")[0]);
+  #guard(attachment: AttachmentView, bridged: boolean): RulesetChange[] {
+    const { hostInterface } = attachment;
     const mac = attachment.mac ?? this.#readMac(attachment);
-    const guarded = mac === undefined ? [] : this.#spoofing.set({ hostInterface, mac, addresses, bridged });
-    if (!ports) return guarded;
+    return mac === undefined ? [] : this.#spoofing.set({ hostInterface, mac, addresses: plainAddresses(attachment), bridged });
+  }
+
+  /** Whether it has ports of the node. */
+  #publish(attachment: AttachmentView, bridged: boolean): boolean {
+    const { hostInterface, ports } = attachment;
+    if (!ports) return false;
     const link = bridged ? (this.#pods?.bridgeName ?? hostInterface) : hostInterface;
-    this.#published.set(hostInterface, { addresses, link, ports });
-    return [...guarded, ...this.#portChanges()];
+    this.#published.set(hostInterface, { addresses: plainAddresses(attachment), link, ports });
+    return true;
   }
 
   #portChanges(): RulesetChange[] {
@@ -295,4 +303,9 @@ function loopbackParameter(link: string): string[] {
 
 function differ(one: unknown, other: unknown): boolean {
   return JSON.stringify(one) !== JSON.stringify(other);
+}
+
+/** Without their length. */
+function plainAddresses({ addresses }: AttachmentView): string[] {
+  return addresses.map(text => text.split("/")[0]);
 }
