@@ -149,6 +149,18 @@ describe("what other programs undo on the node", () => {
     await expect.poll(() => inNode("ip", "-4", "address", "show"), within).toContain("10.244.1.1/24");
     expect((await pair.ask<ProblemsView>(0, "problems"))?.problems.filter(({ object }) => object === "pods")).toEqual([]);
   });
+
+  test("routes to pods without a bridge are put back soon as well", async () => {
+    const spec = { nodeSelector: {}, mode: "Routed" };
+    pair.write("network.yaml", JSON.stringify({ apiVersion: "podlane.io/v1alpha1", kind: "PodNetwork", metadata: { name: "all" }, spec }));
+    pair.start(0);
+    await answers(0);
+    const route = () => inNode("ip", "route", "show", "proto", "202");
+    await expect.poll(route, within).toContain("unreachable 10.244.1.0/24");
+    inNode("ip", "route", "flush", "proto", "202");
+    // Before the next look at all there is, which comes each minute.
+    await expect.poll(route, { timeout: 20_000, interval: 100 }).toContain("unreachable 10.244.1.0/24");
+  });
 });
 
 describe("a fault of podlane that no boundary caught", () => {

@@ -14,7 +14,8 @@ import { compileFrom } from "../config/compile.ts";
 import { type NodeFacts, type NodePlan, type Problem, underCauses } from "../config/plan.ts";
 import { type AnyResource, emptyResources, type Resources } from "../config/resources/kinds.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
-import { findLacks, type KernelAccess, RTPROT_PODLANE } from "../kernel/index.ts";
+import { RTPROT_PODLANE_PODS } from "../kernel/constants.ts";
+import { findLacks, type KernelAccess, type KernelEvent, RTPROT_PODLANE } from "../kernel/index.ts";
 import { Overlay } from "../overlay/overlay.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
@@ -78,7 +79,7 @@ const FACTS_DELAY = 250;
 /** Milliseconds from an event to a look at the node's side of the pods: what pods bring comes in bursts. */
 const PODS_DELAY = 500;
 /** What can touch the node's side of pods, or the node's own addresses. */
-const nodeTopics = ["link", "address", "configuration"] as const;
+const nodeTopics = ["link", "address", "configuration", "route"] as const;
 /** Milliseconds from the end of a pod whose address was announced by itself: many pods may go at once. */
 const HELD_DELAY = 100;
 /** Milliseconds from news of sessions to a look at whether the node serves pods: sessions come many at a time. */
@@ -199,7 +200,7 @@ export class Agent {
       if (events.some(event => event.type === "address" || event.type === "overrun"))
         this.#timers.later("facts", FACTS_DELAY, () => this.#factsChanged());
       // Who flushes addresses, reloads sysctls or takes links down means no harm, and pods are cut off all the same.
-      this.#timers.soon("pods", PODS_DELAY, () => this.#lookAtPods());
+      if (events.some(mayTouchPods)) this.#timers.soon("pods", PODS_DELAY, () => this.#lookAtPods());
     }, nodeTopics);
     await this.#startSource();
     await this.#looking;
@@ -700,6 +701,11 @@ export class Agent {
 
 function namesGateways({ peers }: Resources): boolean {
   return [...peers.values()].some(({ spec }) => spec.gateway !== undefined);
+}
+
+/** Of routes only those to pods, gone: others come by the million. */
+function mayTouchPods(event: KernelEvent): boolean {
+  return event.type !== "route" || (event.action === "delete" && event.route.protocol === RTPROT_PODLANE_PODS);
 }
 
 const noSessions: SessionCounts = { wanted: 0, established: 0, complete: 0, adopted: false };
