@@ -118,7 +118,7 @@ function heard(...objects: (PolicyPod | NetworkPolicyObject)[]): void {
 
 /** What became of an ADD by now. */
 async function outcome(add: Promise<void>): Promise<string> {
-  const turn = new Promise<string>(resolve => setTimeout(() => resolve("waits"), 5));
+  const turn = new Promise<string>(resolve => setImmediate(resolve, "waits"));
   return Promise.race([
     add.then(
       () => "done",

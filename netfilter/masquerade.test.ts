@@ -1,16 +1,12 @@
 /** Masquerade with real packets: what an outside host sees as their source, in both families, while nodes come and go. */
 import { expect, it, onTestFinished, vi } from "vitest";
-import { FakeClock } from "../bgpd/testing/fake-clock.ts";
-import { openRulesetGeneration } from "../kernel/index.ts";
 import { describeKernel, type TestNetns, testNetns } from "../kernel/testnetns.ts";
 import { parseAddress } from "../net/address.ts";
 import { hexOf } from "../net/octets.ts";
-import { quietLog } from "../platform/testing.ts";
 import { masqueradeChanges } from "./masquerade.ts";
-import { nft } from "./nft.ts";
 import { udp } from "./testing/frames.ts";
 import { openPacketSocket, type PacketSocket } from "./testing/packet-socket.ts";
-import { Writer } from "./writer.ts";
+import { writerIn } from "./testing/writer.ts";
 
 const MAC = "02:00:00:00:00:0a";
 const PORT = 5000;
@@ -83,18 +79,7 @@ describeKernel("masquerade", () => {
     const family = Families[name];
     const segment = new Segment(family);
     const { node } = segment;
-    const generation = openRulesetGeneration(node.path);
-    const writer = new Writer({
-      nft: nft(["ip", "netns", "exec", node.name, "nft"]),
-      clock: new FakeClock(),
-      log: quietLog,
-      generation: () => generation.read(),
-      mended() {},
-    });
-    onTestFinished(async () => {
-      await writer.close();
-      generation.close();
-    });
+    const writer = writerIn(node);
     const whole = family.length === 24 ? 32 : 128;
     const plan = { sources: [`${family.pod}/${whole}`], exempt: [`${family.pod}/${whole}`, `${family.node}/${whole}`] };
     const withOutside = { ...plan, exempt: [...plan.exempt, `${family.outside}/${whole}`] };

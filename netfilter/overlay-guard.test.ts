@@ -1,15 +1,11 @@
 /** Who may put packets into tunnels, with real ones: what comes out of a VXLAN device, by the sender's address. */
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { FakeClock } from "../bgpd/testing/fake-clock.ts";
-import { openRulesetGeneration } from "../kernel/index.ts";
-import { describeKernel, type TestNetns, testNetns } from "../kernel/testnetns.ts";
+import { describeKernel, testNetns } from "../kernel/testnetns.ts";
 import { hexOf } from "../net/octets.ts";
-import { quietLog } from "../platform/testing.ts";
-import { nft } from "./nft.ts";
 import { OVERLAY_PREFIX, overlayGuardChanges } from "./overlay-guard.ts";
 import { udp } from "./testing/frames.ts";
 import { openPacketSocket } from "./testing/packet-socket.ts";
-import { Writer } from "./writer.ts";
+import { writerIn } from "./testing/writer.ts";
 
 const PORT = 4789;
 /** "ABC" and "ABD" as octets: frames are made of text here. */
@@ -42,22 +38,6 @@ const Families = {
   IPv4: { own: "192.0.2.1", node: "192.0.2.2", outsider: "192.0.2.9", length: 24 },
   IPv6: { own: "2001:db8::1", node: "2001:db8::2", outsider: "2001:db8::9", length: 64 },
 };
-
-function writerIn({ path, name }: TestNetns): Writer {
-  const generation = openRulesetGeneration(path);
-  const writer = new Writer({
-    nft: nft(["ip", "netns", "exec", name, "nft"]),
-    clock: new FakeClock(),
-    log: quietLog,
-    generation: () => generation.read(),
-    mended() {},
-  });
-  onTestFinished(async () => {
-    await writer.close();
-    generation.close();
-  });
-  return writer;
-}
 
 describeKernel("the guard of tunnels", () => {
   it.each(Object.entries(Families))("lets nodes alone put packets into them: %s", async (_name, { own, node, outsider, length }) => {

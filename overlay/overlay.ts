@@ -273,8 +273,9 @@ export class Overlay {
     // One that is gone by itself need not be removed.
     const refused = failures.find(({ index, error }) => some[index].action === "set" || (error as { code?: string }).code !== "ENOENT");
     if (refused) {
-      const message = `the kernel refuses an entry for a tunnel: ${refused.error.message}`;
-      const remedy = "pods of that node are not reached; it is tried again each minute";
+      const message = `the kernel refuses an entry for a tunnel, so pods of that node are not reached: ${refused.error.message}`;
+      const remedy =
+        "see the kernel's log, and the limits net.ipv4.neigh.default.gc_thresh3 and that of IPv6; it is tried again each minute";
       this.#entryProblem ??= { severity: "error", reason: "OverlayFailed", field: "overlay", message, remedy };
     }
     if (this.#changes.length === 0 || this.#writing) return;
