@@ -9,7 +9,10 @@ import {
   type KernelAccess,
   openRtnetlink,
   openRulesetGeneration,
+  openRulesetSocket,
+  type RulesetBatch,
   type RulesetGeneration,
+  type RulesetSocket,
   readSysctl,
   writeSysctl,
 } from "../kernel/index.ts";
@@ -50,6 +53,7 @@ export class Netfilter {
   /** The rules are those of all attachments. */
   #isFollowed = false;
   #generation: RulesetGeneration | undefined;
+  #socket: RulesetSocket | undefined;
   /** As of the last rules of ports. */
   #guarded = "";
   #masquerade: MasqueradePlan | undefined;
@@ -61,7 +65,14 @@ export class Netfilter {
   constructor(parts: NetfilterParts) {
     const { clock, log, mended } = parts;
     this.#parts = parts;
-    this.#writer = new Writer({ nft: this.#nft, clock, log, generation: () => this.#askGeneration(), mended: text => mended([text]) });
+    this.#writer = new Writer({
+      nft: this.#nft,
+      commit: batch => this.#commit(batch),
+      clock,
+      log,
+      generation: () => this.#askGeneration(),
+      mended: text => mended([text]),
+    });
   }
 
   get writer(): RulesetWriter {
@@ -157,6 +168,8 @@ export class Netfilter {
     await this.#writer.close();
     this.#generation?.close();
     this.#generation = undefined;
+    this.#socket?.close();
+    this.#socket = undefined;
   }
 
   #guard(attachment: AttachmentView, bridged: boolean): RulesetChange[] {
@@ -273,6 +286,11 @@ export class Netfilter {
   #askGeneration(): number {
     this.#generation ??= openRulesetGeneration();
     return this.#generation.read();
+  }
+
+  async #commit(batch: RulesetBatch): Promise<void> {
+    this.#socket ??= openRulesetSocket();
+    await this.#socket.commit(batch);
   }
 
   #problemOf({ reason, message, objects }: WriterFailure): Problem {

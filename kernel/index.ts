@@ -8,6 +8,7 @@ export { NetlinkError, SystemCallError } from "./error.ts";
 export { tryLock } from "./flock.ts";
 export { bind, socket } from "./libc.ts";
 export { memoryFile } from "./memory-file.ts";
+export type { MessageWriter } from "./message.ts";
 export { type EventTopic, type WatchOptions, watchKernel } from "./monitor.ts";
 export { changeForward, type ForwardChain, forwardChains, type IptablesForward, iptablesForward, listChain } from "./netfilter.ts";
 export { isNetns, netnsInode, OWN_NETNS, openNetns, withNetns } from "./netns.ts";
@@ -16,6 +17,7 @@ export { type DescriptorPoll, type PollInterest, pollDescriptor } from "./poll.t
 export { makeSysctlWritable } from "./procsys.ts";
 export { checkRequirements, findLacks, type Needs, READ_ONLY_REMEDY, requirements } from "./requirements.ts";
 export { openRtnetlink, type RtnetlinkSocket } from "./rtnetlink.ts";
+export { openRulesetSocket, RulesetBatch, type RulesetSocket } from "./ruleset-batch.ts";
 export { openRulesetGeneration, type RulesetGeneration } from "./ruleset-generation.ts";
 export {
   bindToDevice,

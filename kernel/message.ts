@@ -221,6 +221,12 @@ export class MessageWriter {
     this.u32(value);
   }
 
+  /** Network byte order: all numbers of nftables. Negative ones as the kernel has them. */
+  attributeU32be(type: number, value: number): void {
+    this.#attributeHeader(type, 4);
+    for (const shift of [24, 16, 8, 0]) this.u8((value >> shift) & 255);
+  }
+
   /** With the terminating NUL. */
   attributeText(type: number, text: string): void {
     this.attribute(type, encoder.encode(`${text}\0`));

@@ -8,13 +8,11 @@ import * as C from "./constants.ts";
 import { NetlinkError } from "./error.ts";
 import * as libc from "./libc.ts";
 import { forEachAttribute, MessageWriter, readU32, toBytes } from "./message.ts";
-import { forEachMessage, holdNetns, readFailure } from "./netlinksocket.ts";
-import { withNetnsFd } from "./netns.ts";
+import { forEachMessage, readFailure } from "./netlinksocket.ts";
+import { openNetfilterDescriptor, rulesetMessage } from "./ruleset-batch.ts";
 
-const NETLINK_NETFILTER = 12;
-/** NFNL_SUBSYS_NFTABLES << 8, with NFT_MSG_GETGEN and NFT_MSG_NEWGEN. */
-const GETGEN = (10 << 8) | 16;
-const NEWGEN = (10 << 8) | 15;
+const GETGEN = rulesetMessage(C.NFT_MSG_GETGEN);
+const NEWGEN = rulesetMessage(C.NFT_MSG_NEWGEN);
 const NFTA_GEN_ID = 1;
 const PURPOSE = "ask for the generation of the nftables ruleset";
 
@@ -26,13 +24,7 @@ export interface RulesetGeneration {
 
 /** `netns`: path of the namespace; absent: that of the calling thread. Throws SystemCallError. */
 export function openRulesetGeneration(netns?: string): RulesetGeneration {
-  const held = holdNetns(netns);
-  let fd: number;
-  try {
-    fd = withNetnsFd(held.fd, () => libc.socket(C.AF_NETLINK, C.SOCK_RAW | C.SOCK_CLOEXEC, NETLINK_NETFILTER, PURPOSE));
-  } finally {
-    held.close();
-  }
+  const fd = openNetfilterDescriptor(netns, PURPOSE);
   const writer = new MessageWriter(64);
   const bytes = toBytes(new Uint8Array(4096));
   let sequence = 0;

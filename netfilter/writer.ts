@@ -1,19 +1,34 @@
 /**
- * The one place that changes our nftables tables: knows what shall be there and what is, and brings the one to the other by runs of nft, one at a time. What is
- * asked while nft runs goes together into the next run. At the start it takes over what a former agent left; what nobody wants any more goes
+ * The one place that changes our nftables tables: knows what shall be there and what is, and brings the one to the other by transactions, one at a time. What is
+ * asked meanwhile goes together into the next. What comes with each pod is written by netlink (encode/), in a millisecond; all else, and what the kernel refused
+ * so, by the program nft, after a look at what is there. At the start it takes over what a former agent left; what nobody wants any more goes
  * when its part has said all that it wants. That somebody else changed or flushed a table is told by the kernel's ruleset generation, asked often
  * since that costs nothing; then our tables are listed and put back.
  */
+import type { RulesetBatch } from "../kernel/index.ts";
 import type { Clock, Timer } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
-import { canonical, type Difference, deleteTable, isRemade, parseListing, refersTo, sameObject, transaction } from "./json.ts";
+import { encodeTransaction } from "./encode/transaction.ts";
+import {
+  type Command,
+  canonical,
+  type Difference,
+  deleteTable,
+  isRemade,
+  parseListing,
+  refersTo,
+  sameObject,
+  transaction,
+} from "./json.ts";
 import { type Nft, NftError } from "./nft.ts";
-import { objectKey, type RulesetObject } from "./ruleset.ts";
+import { type NamedMap, type NamedSet, objectKey, type RulesetObject, type TableFamily } from "./ruleset.ts";
 import { listTables, TABLE } from "./tables.ts";
 import type { RulesetChange, RulesetWriter } from "./types.ts";
 
 export interface WriterParts {
   nft: Nft;
+  /** Carries out a transaction by netlink: see kernel/ruleset-batch.ts. May reject, with anything. Absent: all is written by nft. */
+  commit?(batch: RulesetBatch): Promise<void>;
   clock: Clock;
   log: Pick<Logger, "info" | "warn" | "error">;
   /** See kernel/ruleset-generation.ts. May throw: then our tables are looked at by the clock. */
@@ -160,12 +175,12 @@ export class Writer implements RulesetWriter {
       const fresh = this.#present === undefined;
       if (fresh) await this.#list();
       try {
-        await this.#send(keys);
+        await this.#send(keys, !fresh);
       } catch (error) {
         // Somebody may have taken away what this builds on.
         if (fresh || (error as NftError).reason !== "refused") throw error;
         await this.#list();
-        await this.#send(keys);
+        await this.#send(keys, false);
       }
       for (const key of keys) this.#refused.delete(key);
       return undefined;
@@ -180,12 +195,14 @@ export class Writer implements RulesetWriter {
     }
   }
 
-  async #send(keys: ReadonlySet<string>): Promise<void> {
+  /** `fast`: by netlink, where that can be. */
+  async #send(keys: ReadonlySet<string>, fast: boolean): Promise<void> {
     const present = this.#present!;
     const wanted = new Map([...keys].map(key => [key, this.#wanted.get(key)] as const));
     const differences = this.#withReferring([...wanted].flatMap(([key, after]) => this.#difference(key, after)));
     if (differences.length > 0) {
-      await this.#parts.nft([...transaction(differences), ...this.#emptied(differences)]);
+      const commands = [...transaction(differences), ...this.#emptied(differences)];
+      if (!fast || !(await this.#commit(commands))) await this.#parts.nft(commands);
       this.#ours();
     }
     for (const [key, after] of wanted) {
@@ -195,6 +212,32 @@ export class Writer implements RulesetWriter {
       // What was asked for meanwhile is another matter.
       if (this.#wanted.get(key) === after) this.#open.delete(key);
     }
+  }
+
+  /**
+   * By netlink. Resolves with false where nft has to do it. It does not ask that the ruleset be of the generation that we know: others change their tables all
+   * the time. What builds on something that is gone is refused, and all else that somebody did to ours is found by the generation as it is afterwards.
+   */
+  async #commit(commands: readonly Command[]): Promise<boolean> {
+    const { commit } = this.#parts;
+    const batch = commit && encodeTransaction(commands, (family, name) => this.#setOf(family, name));
+    if (!batch) return false;
+    try {
+      await commit(batch);
+    } catch (error) {
+      this.#parts.log.info({ err: error }, "a change of the packet filter by netlink failed: nft is to look at what is there");
+      throw new NftError("refused", (error as Error).message);
+    }
+    return true;
+  }
+
+  /** Of those that are there: what is made first, or anew, is nft's. */
+  #setOf(family: TableFamily, name: string): NamedSet | NamedMap | undefined {
+    for (const kind of ["set", "map"] as const) {
+      const found = this.#present?.get(objectKey({ family, table: TABLE, kind, name }));
+      if (found?.kind === kind) return found;
+    }
+    return undefined;
   }
 
   /** None where there is nothing to do. */

@@ -1,6 +1,6 @@
 /** A writer of the rules of a network namespace, for tests with real packets. */
 import { onTestFinished } from "vitest";
-import { openRulesetGeneration } from "../../kernel/index.ts";
+import { openRulesetGeneration, openRulesetSocket } from "../../kernel/index.ts";
 import type { TestNetns } from "../../kernel/testnetns.ts";
 import { systemClock } from "../../platform/clock.ts";
 import { quietLog } from "../../platform/testing.ts";
@@ -9,8 +9,10 @@ import { Writer } from "../writer.ts";
 
 export function writerIn({ path, name }: Pick<TestNetns, "path" | "name">): Writer {
   const generation = openRulesetGeneration(path);
+  const socket = openRulesetSocket(path);
   const writer = new Writer({
     nft: nft(["ip", "netns", "exec", name, "nft"]),
+    commit: batch => socket.commit(batch),
     clock: systemClock,
     log: quietLog,
     generation: () => generation.read(),
@@ -19,6 +21,7 @@ export function writerIn({ path, name }: Pick<TestNetns, "path" | "name">): Writ
   onTestFinished(async () => {
     await writer.close();
     generation.close();
+    socket.close();
   });
   return writer;
 }
