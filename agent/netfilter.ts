@@ -114,6 +114,7 @@ export class Netfilter {
     const gone = [...this.#spoofing.names(), ...this.#published.keys()].filter(name => !present.has(name));
     const missing = attachments.filter(({ hostInterface }) => !this.#spoofing.has(hostInterface));
     const changes = [...gone.flatMap(name => this.#forget(name)), ...missing.flatMap(one => this.#guard(one, this.#isBridged(one)))];
+    changes.push(...this.#spoofing.expect(this.#pods && this.#pods.mode === "bridge"));
     // All at once: what ports come to is made of all of them each time.
     if (missing.filter(one => this.#publish(one, this.#isBridged(one))).length > 0) changes.push(...this.#portChanges());
     if (changes.length > 0) this.#change(changes, () => missing.forEach(({ hostInterface }) => void this.attached(hostInterface)));

@@ -56,14 +56,27 @@ const Places: Record<"bridge" | "inet" | "arp", NonNullable<Chain["base"]>> = {
   arp: { type: "filter", hook: "input", priority: -5 },
 };
 type Place = keyof typeof Places;
+const allPlaces = Object.keys(Places) as Place[];
 
 /** The pods of this node, and what changes in the ruleset with each of them. */
 export class Spoofing {
   readonly #pods: Record<Place, Map<string, Chain>> = { bridge: new Map(), inet: new Map(), arp: new Map() };
+  #expected: readonly Place[] = [];
+
+  /**
+   * Where pods will come, what they have together is there before the first and stays when the last one goes: to make it takes a run of nft, which no ADD shall
+   * wait for. undefined: none will come.
+   */
+  expect(bridged: boolean | undefined): RulesetChange[] {
+    const former = this.#expected;
+    this.#expected = bridged === undefined ? [] : placesOf(bridged);
+    const isOther = (place: Place) => former.includes(place) !== this.#expected.includes(place);
+    return allPlaces.filter(isOther).flatMap(place => this.#shared(place));
+  }
 
   set(pod: GuardedPod): RulesetChange[] {
-    const places: Place[] = pod.bridged ? ["bridge"] : ["inet", "arp"];
-    const others = (Object.keys(Places) as Place[]).filter(place => !places.includes(place));
+    const places = placesOf(pod.bridged);
+    const others = allPlaces.filter(place => !places.includes(place));
     return [
       ...others.flatMap(place => this.#remove(place, pod.hostInterface)),
       ...places.flatMap(place => {
@@ -75,7 +88,7 @@ export class Spoofing {
   }
 
   delete(hostInterface: string): RulesetChange[] {
-    return (Object.keys(Places) as Place[]).flatMap(place => this.#remove(place, hostInterface));
+    return allPlaces.flatMap(place => this.#remove(place, hostInterface));
   }
 
   has(hostInterface: string): boolean {
@@ -93,18 +106,22 @@ export class Spoofing {
     return [{ key: objectKey(chain), object: undefined }, ...this.#shared(place)];
   }
 
-  /** What all pods of a place have together, gone with the last of them. */
+  /** What all pods of a place have together, gone with the last of them where none is expected. */
   #shared(place: Place): RulesetChange[] {
     const pods = this.#pods[place];
     const elements = new Map([...pods].map(([key, { name }]) => [key, { key, value: goto(name) }]));
     const ports: NamedMap = { kind: "map", ...named(place, PORTS), type: "ifname", map: "verdict", elements };
-    const wanted = pods.size > 0;
+    const wanted = pods.size > 0 || this.#expected.includes(place);
     return [ports, ...Shared[place]].map(object => ({ key: objectKey(object), object: wanted ? object : undefined }));
   }
 }
 
 function named(family: TableFamily, name: string): { family: TableFamily; table: string; name: string } {
   return { family, table: TABLE, name };
+}
+
+function placesOf(bridged: boolean): Place[] {
+  return bridged ? ["bridge"] : ["inet", "arp"];
 }
 
 function podChain(place: Place, pod: GuardedPod): Chain {

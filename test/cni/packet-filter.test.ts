@@ -68,7 +68,8 @@ test("a pod's rules come with it, outlive the agent untouched, and go with it", 
   expect(rules(node, "inet").replace(/packets.*/g, "")).toBe(before[1]);
   expect(before[0]).toContain(rules(node, "bridge").match(/ether saddr != .*/)![0]);
   expect(await node.call("DEL", { container: "a", netns: a })).toMatchObject({ status: 0 });
-  await until("all is gone", () => inNetns(node.netns, "nft", "list", "tables").stdout.includes("podlane") === false);
+  await until("all of pods is gone", () => inNetns(node.netns, "nft", "list", "tables").stdout.includes("inet podlane") === false);
+  expect(rules(node, "bridge")).not.toContain("spoof-pl");
   expect(inNetns(node.netns, "cat", "/proc/sys/net/ipv4/conf/podlane0/route_localnet").stdout.trim()).toBe("0");
 }, 60_000);
 
