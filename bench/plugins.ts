@@ -5,10 +5,15 @@ import { type Outcome, runPlugin, TestNode } from "../test/cni/harness.ts";
 const DEBIAN = "/usr/lib/cni";
 
 const kinds = ["podlane, bridge", "podlane, routed", "bridge + host-local", "ptp + host-local"] as const;
-export type PluginName = (typeof kinds)[number];
+/** The same with NetworkPolicies in the pods' namespace, of which one selects them. */
+const policed = { "podlane, bridge, 1 policy": 1, "podlane, bridge, 500 policies": 500, "podlane, routed, 500 policies": 500 } as const;
+export type PluginName = (typeof kinds)[number] | keyof typeof policed;
 
 /** So many addresses that no side has to wait for one. */
 const ranges = ["10.80.0.0/16", "fd80::/64"];
+
+/** Beginnings of the names that pods have here: see PolicyFeed of the test's agent. */
+export const POD_NAMES = ["first", "one", "many"];
 
 export class Plugin {
   readonly name: PluginName;
@@ -16,9 +21,10 @@ export class Plugin {
 
   constructor(name: PluginName) {
     this.name = name;
-    this.node = new TestNode({ podCidrs: ranges, mode: name === "podlane, routed" ? "routed" : "bridge" });
+    this.node = new TestNode({ podCidrs: ranges, mode: name.includes("routed") ? "routed" : "bridge" });
+    const count = name in policed ? policed[name as keyof typeof policed] : 0;
     // As the agent has it: pods are guarded by nftables before they are answered for.
-    this.node.options = { netfilter: true };
+    this.node.options = { netfilter: true, ...(count > 0 && { policies: { count, names: POD_NAMES } }) };
   }
 
   get isOurs(): boolean {
@@ -32,6 +38,7 @@ export class Plugin {
       PATH: process.env.PATH ?? "",
       CNI_COMMAND: command,
       CNI_CONTAINERID: container,
+      CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=${container}`,
       CNI_NETNS: netns,
       CNI_IFNAME: "eth0",
       CNI_PATH: DEBIAN,
@@ -66,16 +73,18 @@ export class Plugin {
   }
 }
 
-/** Runs with all of them, agents started where there are some, and removes them. */
-export async function withPlugins(run: (plugins: readonly Plugin[]) => Promise<void>): Promise<void> {
+/** Runs with all of them, agents started where there are some, each with a pod that stays, and removes them. */
+export async function withPlugins(run: (plugins: readonly Plugin[]) => Promise<void>, withPolicies = false): Promise<void> {
   for (const name of ["bridge", "ptp", "host-local"])
     if (!fs.existsSync(`${DEBIAN}/${name}`)) throw new Error(`no ${DEBIAN}/${name}: apt-get install containernetworking-plugins`);
   const plugins: Plugin[] = [];
   try {
-    for (const name of kinds) {
+    for (const name of [...kinds, ...(withPolicies ? (Object.keys(policed) as PluginName[]) : [])]) {
       const plugin = new Plugin(name);
       plugins.push(plugin);
       if (plugin.isOurs) await plugin.node.start();
+      // Nodes are rarely empty: the first pod makes what all have together.
+      await plugin.timed("ADD", "first0", plugin.node.pod());
     }
     await run(plugins);
   } finally {

@@ -224,7 +224,9 @@ export class MessageWriter {
   /** Network byte order: all numbers of nftables. Negative ones as the kernel has them. */
   attributeU32be(type: number, value: number): void {
     this.#attributeHeader(type, 4);
-    for (const shift of [24, 16, 8, 0]) this.u8((value >> shift) & 255);
+    this.#reserve(4);
+    this.#bytes.view.setInt32(this.#at, value, false);
+    this.#at += 4;
   }
 
   /** With the terminating NUL. */

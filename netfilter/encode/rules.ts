@@ -12,6 +12,15 @@ const EtherTypes: Readonly<Record<string, number>> = { ip: 0x0800, arp: 0x0806, 
 const COMMENT = 0;
 const MAXIMUM_COMMENT = 128;
 
+/** With the terminating NUL: they come often. */
+const ExpressionNames = {
+  cmp: Buffer.from("cmp\0"),
+  immediate: Buffer.from("immediate\0"),
+  meta: Buffer.from("meta\0"),
+  objref: Buffer.from("objref\0"),
+  payload: Buffer.from("payload\0"),
+};
+
 type Layer = "ether" | "ip" | "ip6" | "arp";
 
 interface Field {
@@ -198,9 +207,9 @@ class RuleWriter {
     });
   }
 
-  #expression(name: string, encode: (writer: MessageWriter) => void): void {
+  #expression(name: keyof typeof ExpressionNames, encode: (writer: MessageWriter) => void): void {
     const element = this.#writer.open(C.NFTA_LIST_ELEM);
-    this.#writer.attributeText(C.NFTA_EXPR_NAME, name);
+    this.#writer.attribute(C.NFTA_EXPR_NAME, ExpressionNames[name]);
     const data = this.#writer.open(C.NFTA_EXPR_DATA);
     encode(this.#writer);
     this.#writer.close(data);

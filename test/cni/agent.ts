@@ -8,44 +8,65 @@
  */
 import fs from "node:fs";
 import http from "node:http";
+import { bothGuards, bridgeOf } from "../../agent/guards.ts";
 import { Netfilter } from "../../agent/netfilter.ts";
+import { Policies } from "../../agent/policies.ts";
 import { type CniHandlerOptions, createCniHandler } from "../../cni/attach/handler.ts";
 import { CNI_PATH, serveCni } from "../../cni/http.ts";
+import type { AttachmentView } from "../../cni/types.ts";
 import { openRtnetlink } from "../../kernel/index.ts";
 import { systemClock } from "../../platform/clock.ts";
 import type { Logger } from "../../platform/log.ts";
+import { policyFeed } from "./policy-feed.ts";
 
-const { socket, plan, netfilter, ...rest } = JSON.parse(process.argv[2]) as {
+const { socket, plan, netfilter, policies, ...rest } = JSON.parse(process.argv[2]) as {
   socket: string;
   /** Guard pods and publish their ports, as the agent does; "late": the ledger could not be read at first. */
   netfilter?: boolean | "late";
+  /** So many NetworkPolicies, beside the guard, for pods whose names begin so; see policy-feed.ts. */
+  policies?: { count: number; names: string[] };
   plan: ReturnType<CniHandlerOptions["plan"]>;
 } & CniHandlerOptions;
 const write = (level: string) => (fields: object, message: string) =>
   process.stderr.write(`${level} ${message} ${JSON.stringify(fields)}\n`);
 const log: Logger = { debug: () => undefined, info: write("info"), warn: write("warn"), error: write("error"), child: () => log };
+const netlink = openRtnetlink();
 const rules = netfilter
   ? new Netfilter({
       clock: systemClock,
       log,
-      kernel: { netlink: openRtnetlink() },
+      kernel: { netlink },
       mended: () => undefined,
       attachments: () => handler.attachments(),
     })
   : undefined;
+const gate =
+  rules && policies
+    ? new Policies({
+        clock: systemClock,
+        log,
+        feed: policyFeed(policies.count, policies.names),
+        writer: rules.writer,
+        attachments: () => handler.attachments(),
+        bridgeLack: () => undefined,
+        mark: { get: () => false, set: () => undefined },
+        bridgeOf: hostInterface => bridgeOf(netlink, hostInterface),
+        counters: () => rules.counters(),
+      })
+    : undefined;
+const guard = rules && {
+  prepare: (pod: AttachmentView) => rules.prepare(pod),
+  admit: async ({ hostInterface }: AttachmentView) => rules.attached(hostInterface),
+  released: (hostInterface: string) => rules.released(hostInterface),
+};
 const handler = createCniHandler({
   ...rest,
   plan: () => plan,
   log,
   clock: systemClock,
-  ...(rules && {
-    guard: {
-      prepare: pod => rules.prepare(pod),
-      admit: async ({ hostInterface }) => rules.attached(hostInterface),
-      released: hostInterface => rules.released(hostInterface),
-    },
-  }),
+  ...(guard && { guard: rules && gate ? bothGuards(rules, gate) : guard }),
 });
+gate?.apply(true);
 rules?.apply({ pods: plan }, netfilter === "late" ? undefined : handler.attachments());
 
 const server = http.createServer(async (request, response) => {
