@@ -13,6 +13,8 @@ import { OWN_NETNS, withNetnsFd } from "./netns.ts";
 
 const PURPOSE = "change the nftables ruleset";
 const RECEIVE_OCTETS = 1 << 16;
+/** SO_SNDBUF, which bounds a batch; the kernel doubles it. */
+const SEND_OCTETS = 1 << 20;
 
 /** nlmsg_type of a message of nftables. */
 export function rulesetMessage(type: number): number {
@@ -88,6 +90,8 @@ export interface RulesetSocket {
 /** `netns`: path of the namespace; absent: that of the calling thread. Throws SystemCallError. */
 export function openRulesetSocket(netns?: string): RulesetSocket {
   const fd = openNetfilterDescriptor(netns, PURPOSE);
+  // Beyond net.core.wmem_max; needs CAP_NET_ADMIN, as the transaction itself does.
+  libc.setsockopt(fd, C.SOL_SOCKET, C.SO_SNDBUFFORCE, SEND_OCTETS, PURPOSE);
   for (const option of [C.NETLINK_EXT_ACK, C.NETLINK_CAP_ACK]) libc.setsockopt(fd, C.SOL_NETLINK, option, 1, PURPOSE);
   const bytes = toBytes(new Uint8Array(RECEIVE_OCTETS));
   /** All that the kernel has answered: it has done so when send(2) returns. */

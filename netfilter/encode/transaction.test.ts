@@ -103,7 +103,12 @@ describeKernel("transactions by netlink", () => {
       const text = await twins.become(...guardOf(first, { link: 11, bridged, addresses }));
       expect(text.match(/goto spoof-pl11/g)).toHaveLength(bridged ? 1 : 2);
       expect(text).toContain(addresses[0]);
-      const many = [20, 21, 22].map(link => ({ link, bridged, addresses: [`10.0.1.${link}`, `fd00::1:${link}`] }));
+      // More than a socket holds by default.
+      const many = Array.from({ length: 60 }, (_, at) => at + 20).map(link => ({
+        link,
+        bridged,
+        addresses: [`10.0.1.${link}`, `fd00::1:${link}`],
+      }));
       await twins.become(...guardOf(first, ...many));
       expect(await twins.become(...guardOf(first))).not.toMatch(/pl11|pl2/);
     }

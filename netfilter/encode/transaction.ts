@@ -8,8 +8,8 @@ import type { Expression, NamedMap, NamedSet, TableFamily } from "../ruleset.ts"
 import { elementOctets, NotEncodable } from "./elements.ts";
 import { writeRule, writeVerdict } from "./rules.ts";
 
-/** Octets of a batch; more than that takes a socket that holds more, and nft's run is not what takes the time. */
-const MAXIMUM_BATCH = 1 << 17;
+/** Octets of a batch, some 200 pods; of more nft's start is not what takes the time. */
+const MAXIMUM_BATCH = 1 << 20;
 /** Octets of elements in one message: its list is an attribute, which has a length of 16 bits. */
 const MAXIMUM_LIST = 1 << 15;
 
