@@ -5,7 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { sharedFile } from "../shared.ts";
-import { inNetns, node as nodeBinary, type Outcome, pings, requireRoot, runPlugin, TestNode, until } from "./harness.ts";
+import { forgetResults, inNetns, node as nodeBinary, type Outcome, pings, requireRoot, runPlugin, TestNode, until } from "./harness.ts";
 
 const debian = "/usr/lib/cni";
 const hasDebian = fs.existsSync(`${debian}/portmap`) && fs.existsSync(`${debian}/bridge`);
@@ -124,19 +124,7 @@ describe("through libcni", () => {
     fs.mkdirSync(configurations);
     const list = { cniVersion, name: network, plugins: [{ type: "podlane", socket: node.socket, queue: node.queue }, ...more] };
     fs.writeFileSync(path.join(configurations, "10-podlane.conflist"), JSON.stringify(list));
-    closing.push(() => {
-      // libcni's cache is in a fixed place.
-      const cache = "/var/lib/cni/results";
-      if (fs.existsSync(cache)) for (const name of fs.readdirSync(cache)) if (name.startsWith(network)) fs.rmSync(path.join(cache, name));
-      // Not there before; where somebody else uses it, it is not empty and stays.
-      for (const directory of [cache, path.dirname(cache)]) {
-        try {
-          fs.rmdirSync(directory);
-        } catch {
-          break;
-        }
-      }
-    });
+    closing.push(() => forgetResults(network));
     const env = {
       PATH: process.env.PATH,
       PODLANE_WAIT: "0",

@@ -225,6 +225,20 @@ export function runPlugin(plugin: string, env: Record<string, string>, stdin: st
   });
 }
 
+/** Removes what libcni kept of a network's results, in its fixed place. */
+export function forgetResults(network: string): void {
+  const cache = "/var/lib/cni/results";
+  if (fs.existsSync(cache)) for (const name of fs.readdirSync(cache)) if (name.startsWith(network)) fs.rmSync(path.join(cache, name));
+  // Not there before; where somebody else uses it, it is not empty and stays.
+  for (const directory of [cache, path.dirname(cache)]) {
+    try {
+      fs.rmdirSync(directory);
+    } catch {
+      break;
+    }
+  }
+}
+
 /** Runs a program in a namespace; returns the exit status and output. */
 export function inNetns(netns: string, program: string, ...args: string[]): { status: number | null; stdout: string } {
   const { status, stdout } = spawnSync("nsenter", [`--net=${netns}`, program, ...args], { encoding: "utf8" });
