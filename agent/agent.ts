@@ -334,6 +334,7 @@ export class Agent {
       calls: { underway: this.#pods.calls.underway, verbs: this.#pods.calls.view() },
       services: this.#services.figures(),
       policies: this.#policies.figures(),
+      spoofed: this.#netfilter.spoofed,
       attachments: this.#pods.attachments(),
       ranges: this.#pods.ranges(),
     };
@@ -657,7 +658,7 @@ export class Agent {
     this.#cniFiles?.look();
     // Some problems come with time, such as a session that stays down.
     this.#problemLog.see(this.problems());
-    this.#netfilter.follow(this.#pods.knownAttachments());
+    this.#netfilter.look(this.#pods.knownAttachments());
     this.#policies.look();
     void this.#pods.sweep().finally(() => this.#timers.later("sweep", SWEEP_INTERVAL, () => this.#sweep()));
   }

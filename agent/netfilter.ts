@@ -7,7 +7,6 @@ import type { AttachmentView, PodPlan } from "../cni/types.ts";
 import type { NodePlan } from "../config/plan.ts";
 import {
   type KernelAccess,
-  openRtnetlink,
   openRulesetGeneration,
   openRulesetSocket,
   type RulesetBatch,
@@ -29,6 +28,7 @@ import { isOverlayLink } from "../overlay/names.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import type { Problem } from "../platform/problem.ts";
+import { type PacketCounter, SpoofingDrops, type SpoofingReason } from "./spoofing-drops.ts";
 
 export interface NetfilterParts {
   clock: Clock;
@@ -42,6 +42,8 @@ export interface NetfilterParts {
 
 /** Milliseconds that an ADD waits for a pod's rules. */
 const PREPARE_BOUND = 10_000;
+/** Links that a problem names. */
+const NAMED = 5;
 
 export class Netfilter {
   readonly #parts: NetfilterParts;
@@ -50,6 +52,11 @@ export class Netfilter {
   readonly #spoofing = new Spoofing();
   /** By the node's end of their link. */
   readonly #published = new Map<string, PublishedPod>();
+  /** Links of pods that run and whose hardware address is not known. */
+  readonly #unguarded = new Set<string>();
+  readonly #drops = new SpoofingDrops();
+  /** Two that ask at once are told the same. */
+  #reading: Promise<PacketCounter[]> | undefined;
   /** The rules are those of all attachments. */
   #isFollowed = false;
   #generation: RulesetGeneration | undefined;
@@ -106,17 +113,33 @@ export class Netfilter {
     this.#complete(OVERLAY_PREFIX);
   }
 
+  /** Now and then: as follow(), and asks what was dropped. */
+  look(attachments: readonly AttachmentView[] | undefined): void {
+    this.follow(attachments);
+    if (this.#spoofing.names().length === 0) this.#drops.see([]);
+    else
+      this.#readCounters().then(
+        counters => this.#drops.see(counters),
+        (error: Error) => this.#parts.log.debug({}, `the packet filter's counters cannot be read: ${error.message}`),
+      );
+  }
+
+  /** Packets of pods that the guard dropped, as of the last look(). */
+  get spoofed(): Readonly<Record<SpoofingReason, number>> {
+    return this.#drops.sums;
+  }
+
   /** Makes the pods' rules fit the attachments. */
   follow(attachments: readonly AttachmentView[] | undefined): void {
     if (!attachments) return;
     this.#isFollowed = true;
     const present = new Set(attachments.map(({ hostInterface }) => hostInterface));
-    const gone = [...this.#spoofing.names(), ...this.#published.keys()].filter(name => !present.has(name));
+    const gone = [...this.#spoofing.names(), ...this.#published.keys(), ...this.#unguarded].filter(name => !present.has(name));
     const missing = attachments.filter(({ hostInterface }) => !this.#spoofing.has(hostInterface));
-    const changes = [...gone.flatMap(name => this.#forget(name)), ...missing.flatMap(one => this.#guard(one, this.#isBridged(one)))];
+    const changes = [...gone.flatMap(name => this.#forget(name)), ...missing.flatMap(one => this.#guard(one, isBridged(one)))];
     changes.push(...this.#spoofing.expect(this.#pods && this.#pods.mode === "bridge"));
     // All at once: what ports come to is made of all of them each time.
-    if (missing.filter(one => this.#publish(one, this.#isBridged(one))).length > 0) changes.push(...this.#portChanges());
+    if (missing.filter(one => this.#publish(one, isBridged(one))).length > 0) changes.push(...this.#portChanges());
     if (changes.length > 0) this.#change(changes, () => missing.forEach(({ hostInterface }) => void this.attached(hostInterface)));
     // Left so by a former agent whose last pod with ports went while no agent ran, or made so by somebody else.
     if (this.#surroundings().text !== this.#guarded) this.#change(this.#portChanges());
@@ -153,15 +176,13 @@ export class Netfilter {
 
   problems(): Problem[] {
     const failure = this.#writer.failure();
-    return failure ? [this.#problemOf(failure)] : [];
+    return [...(failure ? [this.#problemOf(failure)] : []), ...(this.#unguarded.size > 0 ? [this.#unguardedProblem()] : [])];
   }
 
-  /** Packets by named counter of our table. Rejects with NftError. */
+  /** Packets by named counter of our table of IPv4 and IPv6. Rejects with NftError. */
   async counters(): Promise<Map<string, number>> {
-    const { nftables } = JSON.parse(await this.#nft([{ list: { counters: { family: "inet", table: TABLE } } }])) as {
-      nftables: { counter?: { table: string; name: string; packets: number } }[];
-    };
-    return new Map(nftables.flatMap(({ counter }) => (counter?.table === TABLE ? [[counter.name, counter.packets]] : [])));
+    const counters = await this.#readCounters();
+    return new Map(counters.flatMap(({ family, name, packets }) => (family === "inet" ? [[name, packets]] : [])));
   }
 
   /** The rules stay. */
@@ -175,8 +196,12 @@ export class Netfilter {
 
   #guard(attachment: AttachmentView, bridged: boolean): RulesetChange[] {
     const { hostInterface } = attachment;
-    const mac = attachment.mac ?? this.#readMac(attachment);
-    return mac === undefined ? [] : this.#spoofing.set({ hostInterface, mac, addresses: plainAddresses(attachment), bridged });
+    const mac = attachment.mac ?? this.#readMac(hostInterface);
+    this.#unguarded.delete(hostInterface);
+    if (mac !== undefined) return this.#spoofing.set({ hostInterface, mac, addresses: plainAddresses(attachment), bridged });
+    // Without a link there is nothing to guard against.
+    if (attachment.mode !== undefined) this.#unguarded.add(hostInterface);
+    return [];
   }
 
   /** Whether it has ports of the node. */
@@ -213,6 +238,7 @@ export class Netfilter {
   }
 
   #forget(hostInterface: string): RulesetChange[] {
+    this.#unguarded.delete(hostInterface);
     const changes = this.#spoofing.delete(hostInterface);
     const pod = this.#published.get(hostInterface);
     if (!pod) return changes;
@@ -222,24 +248,31 @@ export class Netfilter {
     return [...changes, ...this.#portChanges()];
   }
 
-  #isBridged({ hostInterface }: AttachmentView): boolean {
-    return (this.#parts.kernel.netlink.link(hostInterface)?.master ?? 0) !== 0;
-  }
-
-  /** Of a pod that was attached by a version that did not keep it. */
-  #readMac({ netns, ifname, hostInterface }: AttachmentView): string | undefined {
+  /** Of a pod that was attached by a version that did not keep it, or taken over from its link after the ledger was lost. */
+  #readMac(hostInterface: string): string | undefined {
+    const { netlink } = this.#parts.kernel;
     try {
-      const pod = openRtnetlink({ netns });
-      try {
-        const link = pod.link(ifname);
-        return link && hexOf(link.address, ":");
-      } finally {
-        pod.close();
-      }
+      const link = netlink.link(hostInterface);
+      const end = link && netlink.peer(link);
+      return end && hexOf(end.address, ":");
     } catch (error) {
-      this.#parts.log.debug({ err: error, link: hostInterface }, "the pod's hardware address is not known, so it is not guarded");
+      this.#parts.log.debug({ err: error, link: hostInterface }, "the pod's end of its link cannot be read");
       return undefined;
     }
+  }
+
+  #readCounters(): Promise<PacketCounter[]> {
+    this.#reading ??= this.#listCounters().finally(() => {
+      this.#reading = undefined;
+    });
+    return this.#reading;
+  }
+
+  async #listCounters(): Promise<PacketCounter[]> {
+    const { nftables } = JSON.parse(await this.#nft([{ list: { counters: {} } }])) as {
+      nftables: { counter?: PacketCounter & { table: string } }[];
+    };
+    return nftables.flatMap(({ counter }) => (counter?.table === TABLE ? [counter] : []));
   }
 
   /** So that 127.0.0.1 of the node leads to pods as well. A rule keeps pods from the node's loopback addresses. */
@@ -294,6 +327,19 @@ export class Netfilter {
     await this.#socket.commit(batch);
   }
 
+  #unguardedProblem(): Problem {
+    const names = [...this.#unguarded];
+    const some = `${names.slice(0, NAMED).join(", ")}${names.length > NAMED ? `, and ${names.length - NAMED} more` : ""}`;
+    return {
+      severity: "warning",
+      reason: "PodUnguarded",
+      object: "packet filter",
+      field: "",
+      message: `the hardware addresses of the pods behind ${some} cannot be read, so these pods can take addresses of others`,
+      remedy: "recreate these pods (podlane pods names them)",
+    };
+  }
+
   #problemOf({ reason, message, objects }: WriterFailure): Problem {
     const lost = [
       ...(this.#masquerade ? ["what pods send out of the cluster keeps their addresses"] : []),
@@ -314,6 +360,10 @@ export class Netfilter {
         : "look whether the kernel has nftables with bridge, NAT and fib (docs/packet-filter.md); it is tried again each 30 s",
     };
   }
+}
+
+function isBridged({ mode }: AttachmentView): boolean {
+  return mode === "bridge";
 }
 
 function loopbackParameter(link: string): string[] {

@@ -70,6 +70,8 @@ export interface AttachmentView {
   mac?: string;
   /** What of the node's ports is the pod's. */
   ports?: PortMapping[];
+  /** As its link says. Absent: there is none. */
+  mode?: PodPlan["mode"];
   /** "reserved": ADD was begun and never acknowledged. */
   state: "reserved" | "attached";
   /** Milliseconds since the epoch. */

@@ -189,6 +189,9 @@ describeKernel("links", () => {
       expect(eth0).toMatchObject({ kind: "veth", mtu: 1400, peerIndex: made.index });
       expect(made.peerIndex).toBe(eth0?.index);
       expect(made.peerNetnsId).toBeGreaterThanOrEqual(0);
+      expect(host.netlink.peer(made)).toEqual({ ...eth0, peerNetnsId: expect.any(Number) });
+      expect(host.netlink.peer({ ...made, peerNetnsId: 4000 })).toBeUndefined();
+      expect(host.netlink.peer(host.netlink.link("lo")!)).toBeUndefined();
       host.netlink.setLink(made.index, { netnsFd: target.fd, name: "eth9" });
       expect(host.netlink.link("pod1")).toBeUndefined();
       expect(pod.netlink.link("eth9")).toMatchObject({ kind: "veth", peerIndex: eth0?.index, peerNetnsId: -1 });

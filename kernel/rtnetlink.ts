@@ -100,21 +100,33 @@ class KernelRtnetlink implements RtnetlinkSocket {
   }
 
   link(nameOrIndex: string | number): Link | undefined {
+    // The kernel would read index 0 or an empty name as "not given"; a name of 16 octets and more exists nowhere.
+    if (nameOrIndex === "" || nameOrIndex === 0 || (typeof nameOrIndex === "string" && Buffer.byteLength(nameOrIndex) > 15))
+      return undefined;
+    return this.#findLink(nameOrIndex, -1);
+  }
+
+  peer({ peerIndex, peerNetnsId }: Pick<Link, "peerIndex" | "peerNetnsId">): Link | undefined {
+    return peerIndex === 0 ? undefined : this.#findLink(peerIndex, peerNetnsId);
+  }
+
+  #findLink(nameOrIndex: string | number, netnsId: number): Link | undefined {
     let found: Link | undefined;
     const ask = () =>
       this.#request(
         C.RTM_GETLINK,
         0,
-        writer => encodeLinkQuery(writer, nameOrIndex),
+        writer => {
+          encodeLinkQuery(writer, nameOrIndex);
+          if (netnsId >= 0) writer.attributeU32(C.IFLA_TARGET_NETNSID, netnsId);
+        },
         () => `get link ${typeof nameOrIndex === "string" ? nameOrIndex : `ifindex ${nameOrIndex}`}`,
         message => {
           found ??= decodeLink(message);
         },
       );
-    // The kernel would read index 0 or an empty name as "not given"; a name of 16 octets and more exists nowhere.
-    if (nameOrIndex === "" || nameOrIndex === 0 || (typeof nameOrIndex === "string" && Buffer.byteLength(nameOrIndex) > 15))
-      return undefined;
-    unless([ENODEV], ask);
+    // EINVAL: its namespace is gone by now.
+    unless(netnsId >= 0 ? [ENODEV, EINVAL] : [ENODEV], ask);
     return found;
   }
 

@@ -204,6 +204,8 @@ export interface Rtnetlink {
   links(): Link[];
   /** undefined where there is none. */
   link(nameOrIndex: string | number): Link | undefined;
+  /** The other end of a pair, which need not be in this namespace. undefined: it is no pair, or was just removed. */
+  peer(link: Pick<Link, "peerIndex" | "peerNetnsId">): Link | undefined;
   addLink(link: NewLink): Link;
   setLink(index: number, change: LinkChange): void;
   deleteLink(index: number): void;

@@ -83,6 +83,7 @@ export const Reasons = [
   "PacketFilterRefused",
   "PasswordNotAvailable",
   "PodSubnetsOfOneFamily",
+  "PodUnguarded",
   "PolicyBypassed",
   "PortZero",
   "ProxyUnhealthy",

@@ -7,6 +7,7 @@ import type { StatusView } from "../api/views.ts";
 import type { CniCallsView } from "../cni-calls.ts";
 import type { PolicyFigures } from "../policy-figures.ts";
 import type { ServiceFigures } from "../services.ts";
+import type { SpoofingReason } from "../spoofing-drops.ts";
 import type { Lateness, TurnsView } from "../turns.ts";
 
 export interface Figures {
@@ -30,6 +31,8 @@ export interface Figures {
   services?: ServiceFigures;
   /** Absent: policies are not carried out here. */
   policies?: PolicyFigures;
+  /** Packets that the guard against spoofing dropped. */
+  spoofed: Readonly<Record<SpoofingReason, number>>;
   calls: { underway: number; verbs: CniCallsView[] };
   attachments: AttachmentView[];
   ranges: RangeView[];

@@ -50,6 +50,13 @@ export const PodRows: readonly NodeRow[] = [
     },
   },
   {
+    name: "podlane_spoofed_packets_total",
+    type: "counter",
+    help: "Packets of pods that the guard against spoofing dropped, by what in them was not the pod's to say, as of at most a minute ago.",
+    labels: ["reason"],
+    read: ({ spoofed }) => by("reason", spoofed),
+  },
+  {
     name: "podlane_pod_addresses",
     type: "gauge",
     help: "Addresses of each pod range: used, resting (freed a short while ago) and free, which a range that is the node's no more has not. Of a large range 65,534 are counted.",

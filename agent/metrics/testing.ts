@@ -66,6 +66,7 @@ export async function figures(change: Partial<Figures> = {}): Promise<Figures> {
     },
     services: { addresses: { announced: 2, NoEndpoints: 1 }, proxy: "Ready" },
     policies: { policies: 3, isolated: 2, inForce: true, dropped: [{ policy: "shop/deny", ingress: 7, egress: 0 }] },
+    spoofed: { mac: 0, source: 4, arp: 0, neighbour: 0, router: 1, dhcp: 0, other: 0 },
     calls: { underway: 0, verbs: calls.view() },
     attachments: [],
     ranges: [{ prefix: "10.244.1.0/24", used: 3, resting: 1, free: 249 }],

@@ -318,14 +318,15 @@ test("pods by their names, web-10 after web-9, and what is not Kubernetes' by it
     addresses: ["10.244.1.7/24", "fd00:1::7/64"],
     state: "attached" as const,
     since: now - 61_000,
+    mode: "routed" as const,
     ...(name && { pod: { namespace: "default", name } }),
     ...more,
   });
-  expect(renderPods([pod("web-10"), pod("web-9", { state: "reserved" }), pod("")], now, plain)).toMatchInlineSnapshot(`
-    "POD                     INTERFACE  ADDRESSES              NODE SIDE       STATE           FOR
-    container 0123456789ab  eth0       10.244.1.7, fd00:1::7  pl0123456789ab  attached  1 min 1 s
-    default/web-9           eth0       10.244.1.7, fd00:1::7  pl0123456789ab  reserved  1 min 1 s
-    default/web-10          eth0       10.244.1.7, fd00:1::7  pl0123456789ab  attached  1 min 1 s
+  expect(renderPods([pod("web-10"), pod("web-9", { state: "reserved", mode: undefined }), pod("")], now, plain)).toMatchInlineSnapshot(`
+    "POD                     INTERFACE  ADDRESSES              MODE    NODE SIDE       STATE           FOR
+    container 0123456789ab  eth0       10.244.1.7, fd00:1::7  routed  pl0123456789ab  attached  1 min 1 s
+    default/web-9           eth0       10.244.1.7, fd00:1::7          pl0123456789ab  reserved  1 min 1 s
+    default/web-10          eth0       10.244.1.7, fd00:1::7  routed  pl0123456789ab  attached  1 min 1 s
     "
   `);
   expect(renderPods([], now, plain)).toBe("no pods are attached\n");

@@ -27,7 +27,7 @@ import { httpStatus, LEDGER_REMEDY, toCniError } from "./errors.ts";
 import { AddFailures } from "./failures.ts";
 import { FormerSysctls } from "./former-sysctls.ts";
 import { requireFreePorts } from "./host-ports.ts";
-import { hostInterfaceName, podLinkAlias, randomMac } from "./names.ts";
+import { hostInterfaceName, podLinkAlias, podLinkMode, randomMac } from "./names.ts";
 import { nodeProblems } from "./node.ts";
 import { NodeSide } from "./node-side.ts";
 import { requireNoInterface, requirePodNetns } from "./pod.ts";
@@ -92,10 +92,11 @@ export function createCniHandler(options: CniHandlerOptions): CniHandler {
   return new Handler(options);
 }
 
-function viewOf(reservation: Reservation): AttachmentView {
+/** `mode`: see AttachmentView. */
+function viewOf(reservation: Reservation, mode?: PodPlan["mode"]): AttachmentView {
   const { network, containerId, ifname, netns, hostInterface, addresses, confirmed, at, pod, mac, ports } = reservation;
   const state = confirmed ? "attached" : "reserved";
-  const optional = { ...(pod && { pod }), ...(mac !== undefined && { mac }), ...(ports && { ports }) };
+  const optional = { ...(pod && { pod }), ...(mac !== undefined && { mac }), ...(ports && { ports }), ...(mode && { mode }) };
   return { network, containerId, ifname, netns, hostInterface, addresses, state, since: at, ...optional };
 }
 
@@ -194,7 +195,8 @@ class Handler implements CniHandler {
   }
 
   attachments(): AttachmentView[] {
-    return this.#ledger.reservations().map(viewOf);
+    const modes = new Map(this.#netlink.links().map(link => [link.name, podLinkMode(link)]));
+    return this.#ledger.reservations().map(reservation => viewOf(reservation, modes.get(reservation.hostInterface)));
   }
 
   ranges(): RangeView[] {
@@ -273,7 +275,7 @@ class Handler implements CniHandler {
       result = point.attach({ ...reservation, alias: podLinkAlias(point.mode, key, reservation.addresses), mac });
       limitBandwidth(this.#netlink, reservation);
       this.#ledger.confirm(key);
-      const admitted = this.#options.guard?.admit(viewOf(reservation));
+      const admitted = this.#options.guard?.admit(viewOf(reservation, point.mode));
       const [, unheard] = await Promise.all([this.#ledger.durable(), point.announce(reservation), admitted]);
       if (unheard !== undefined)
         this.#options.log.warn(

@@ -5,7 +5,6 @@ import * as libc from "../../kernel/libc.ts";
 import { withNetns } from "../../kernel/netns.ts";
 import { hexOf } from "../../net/octets.ts";
 
-const AF_PACKET = 17;
 const ETH_P_ALL = 3;
 const LARGEST_FRAME = 65536;
 
@@ -20,11 +19,11 @@ export interface PacketSocket {
 export function openPacketSocket(netns: string, link: string): PacketSocket {
   const protocol = ETH_P_ALL << 8;
   const fd = withNetns(netns, () => {
-    const socket = libc.socket(AF_PACKET, C.SOCK_RAW | C.SOCK_CLOEXEC, protocol, "open a packet socket");
+    const socket = libc.socket(C.AF_PACKET, C.SOCK_RAW | C.SOCK_CLOEXEC, protocol, "open a packet socket");
     // struct sockaddr_ll.
     const address = new Uint8Array(20);
     const view = new DataView(address.buffer);
-    view.setUint16(0, AF_PACKET, true);
+    view.setUint16(0, C.AF_PACKET, true);
     view.setUint16(2, protocol, true);
     view.setInt32(4, libc.interfaceIndex(link), true);
     libc.bind(socket, address, "bind a packet socket");

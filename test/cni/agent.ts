@@ -4,7 +4,7 @@
  *
  *     node test/cni/agent.ts '{"socket": …, "stateDir": …, "plan": {…}}'
  *
- * Beside POST /v1/cni it answers PUT /plan, GET /attachments, GET /held, GET /problems, POST /sweep and POST /take-back for the test.
+ * Beside POST /v1/cni it answers PUT /plan, GET /attachments, GET /held, GET /problems, GET /spoofed, POST /sweep and POST /take-back for the test.
  */
 import fs from "node:fs";
 import http from "node:http";
@@ -78,7 +78,10 @@ const server = http.createServer(async (request, response) => {
   else if (request.url === "/sweep") response.end(JSON.stringify(await handler.sweep()));
   else if (request.url === "/take-back") response.end(JSON.stringify((await handler.takeBack()) ?? null));
   else if (request.url === "/held") response.end(JSON.stringify(handler.held()));
-  else if (request.url === "/problems") response.end(JSON.stringify(handler.problems()));
+  else if (request.url === "/spoofed") {
+    rules?.look(handler.attachments());
+    response.end(JSON.stringify(rules?.spoofed ?? {}));
+  } else if (request.url === "/problems") response.end(JSON.stringify(handler.problems()));
   else response.end(JSON.stringify(handler.attachments()));
 });
 fs.rmSync(socket, { force: true });

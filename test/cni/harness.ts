@@ -165,6 +165,11 @@ export class TestNode {
     return this.#control("GET", "/problems");
   }
 
+  /** Packets that the guard dropped, by reason, as of the last time it was asked. */
+  spoofed(): Promise<Record<string, number>> {
+    return this.#control("GET", "/spoofed");
+  }
+
   look(): Promise<AttachProblem[]> {
     return this.#control("POST", "/look");
   }

@@ -1,5 +1,6 @@
 /** What the agent keeps in nftables for pods, through the life of a pod and of the agent. */
 import { spawn } from "node:child_process";
+import { rmSync } from "node:fs";
 import { afterEach, beforeAll, expect, onTestFinished, test } from "vitest";
 import { inNetns, pings, requireRoot, TestNode, until } from "./harness.ts";
 
@@ -60,6 +61,7 @@ test("a pod's rules come with it, outlive the agent untouched, and go with it", 
   inNetns(a, "ip", "addr", "add", "10.77.0.99/24", "dev", "eth0");
   const from = (address: string) => inNetns(a, "ping", "-c", "1", "-W", "1", "-I", address, "10.77.0.3").status === 0;
   expect([from("10.77.0.2"), from("10.77.0.99"), pings(b, "fd77::2")]).toEqual([true, false, true]);
+  await until("what was dropped is counted", async () => (await node.spoofed()).source >= 1);
   const before = [rules(node, "bridge"), rules(node, "inet")].map(text => text.replace(/packets.*/g, ""));
   await node.kill();
   await node.start();
@@ -85,6 +87,33 @@ test("pods are kept from the node's loopback addresses also when the last one wi
   await until("its ports are gone", () => !rules(node, "inet").includes("chain port-prerouting"));
   expect(rules(node, "inet")).toMatch(/iifname @port-links ip daddr 127.0.0.0\/8 drop/);
 }, 60_000);
+
+for (const mode of ["bridge", "routed"] as const) {
+  test(`in mode ${mode} a pod that was taken over from its link, after the ledger was lost, is guarded still`, async () => {
+    const node = unstarted();
+    node.plan = { ...node.plan, mode };
+    await node.start();
+    const [a, b] = [node.pod(), node.pod()];
+    const added = await node.call("ADD", { container: "a", netns: a });
+    expect(added).toMatchObject({ status: 0 });
+    expect(await node.call("ADD", { container: "b", netns: b })).toMatchObject({ status: 0 });
+    await node.kill();
+    rmSync(node.stateDir, { recursive: true });
+    node.exec("nft", "flush", "ruleset");
+    await node.start();
+    const inside = added.json.interfaces.at(-1);
+    const table = mode === "bridge" ? "bridge" : "inet";
+    await until("both are guarded", () => rules(node, table).match(/chain spoof-pl/g)?.length === 2);
+    expect(rules(node, table)).toContain(`ether saddr != ${inside.mac}`);
+    inNetns(a, "ip", "addr", "add", "10.77.0.99/32", "dev", "eth0");
+    const from = (address: string) => inNetns(a, "ping", "-c", "1", "-W", "1", "-I", address, "10.77.0.3").status === 0;
+    expect([from("10.77.0.2"), from("10.77.0.99")]).toEqual([true, false]);
+    expect((await node.attachments()).map(one => [one.mode, one.mac])).toEqual([
+      [mode, undefined],
+      [mode, undefined],
+    ]);
+  }, 60_000);
+}
 
 test("where the ledger could be read late, an ADD takes nothing from the pods that run", async () => {
   const node = await start();
