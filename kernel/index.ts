@@ -13,6 +13,7 @@ export { type EventTopic, type WatchOptions, watchKernel } from "./monitor.ts";
 export { changeForward, type ForwardChain, forwardChains, type IptablesForward, iptablesForward, listChain } from "./netfilter.ts";
 export { isNetns, netnsInode, OWN_NETNS, openNetns, withNetns } from "./netns.ts";
 export { type NonBlockingOutput, nonBlockingOutput } from "./output.ts";
+export { sendFrames } from "./packet.ts";
 export { type DescriptorPoll, type PollInterest, pollDescriptor } from "./poll.ts";
 export { makeSysctlWritable } from "./procsys.ts";
 export { checkRequirements, findLacks, type Needs, READ_ONLY_REMEDY, requirements } from "./requirements.ts";

@@ -50,3 +50,33 @@ test("stale entries of a reused address are corrected on the node and in other p
     node.removePod(netns);
   }
 }, 60_000);
+
+test("pods on the bridge hear at once that an address of theirs went to a pod that is routed, and back", async () => {
+  const node = new TestNode();
+  open.push(node);
+  node.options = { quarantine: 0, netfilter: true };
+  await node.start();
+  const [sibling, first, second, third] = [node.pod(), node.pod(), node.pod(), node.pod()];
+  await node.call("ADD", { container: "sibling", netns: sibling });
+  const addresses = ["10.77.0.100", "fd77::100"];
+  const add = async (container: string, netns: string) => {
+    const outcome = await node.call("ADD", { container, netns, config: { runtimeConfig: { ips: addresses } } });
+    expect(outcome).toMatchObject({ status: 0 });
+    return outcome.json.interfaces.at(-1).mac as string;
+  };
+  const reaches = () => addresses.map(address => inNetns(sibling, "ping", "-c", "1", "-W", "1", "-n", "-q", address).status === 0);
+  const mac = await add("first", first);
+  expect(reaches()).toEqual([true, true]);
+  for (const address of addresses) expect(knows(sibling, address)).toBe(mac);
+  await node.call("DEL", { container: "first", netns: first });
+  await node.setPlan({ mode: "routed" });
+  await add("second", second);
+  const [bridge] = JSON.parse(node.exec("ip", "-j", "link", "show", "podlane0")) as { address: string }[];
+  for (const address of addresses) await until(`${address} at the bridge`, () => knows(sibling, address) === bridge.address, 900);
+  expect(reaches()).toEqual([true, true]);
+  await node.call("DEL", { container: "second", netns: second });
+  await node.setPlan({ mode: "bridge" });
+  const last = await add("third", third);
+  for (const address of addresses) await until(`${address} of the pod`, () => knows(sibling, address) === last, 900);
+  expect(reaches()).toEqual([true, true]);
+}, 60_000);

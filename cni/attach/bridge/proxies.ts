@@ -5,10 +5,11 @@
  */
 import { existsSync } from "node:fs";
 import { NTF_PROXY } from "../../../kernel/constants.ts";
-import { NetlinkError } from "../../../kernel/index.ts";
+import { NetlinkError, sendFrames } from "../../../kernel/index.ts";
 import type { Link, Rtnetlink } from "../../../kernel/types.ts";
 import { type Address, formatAddress } from "../../../net/address.ts";
 import { setSysctl } from "../forwarding.ts";
+import { claimOf } from "./claims.ts";
 
 /** Answers for these addresses and for no others. */
 export function followProxies(netlink: Rtnetlink, bridge: Link, wanted: readonly Address[]): void {
@@ -30,6 +31,18 @@ export function addProxies(netlink: Rtnetlink, bridge: Link, addresses: readonly
     const answers = ["net", settings, "conf", bridge.name, "proxy_ndp"];
     if (family === 6 && existsSync(`/proc/sys/${answers.join("/")}`)) setSysctl(answers, "1");
     for (const address of some) netlink.setNeighbour({ ifindex: bridge.index, family, address, flags: NTF_PROXY, state: 0 });
+  }
+}
+
+/** Pods on the bridge that know another owner of these addresses hear that the node answers for them now. Returns what keeps them from hearing it, in words. */
+export function announceProxies(bridge: Link, addresses: readonly Address[]): string | undefined {
+  try {
+    const frames = addresses.map(address => claimOf(bridge.address, address));
+    sendFrames(bridge.index, frames);
+    return undefined;
+  } catch (error) {
+    // As where somebody has set the bridge down: its pods ask again within seconds.
+    return (error as Error).message;
   }
 }
 

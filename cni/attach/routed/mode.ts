@@ -3,9 +3,10 @@
  * the gateway 169.254.1.1 or fe80::1, which is the node's end of the link; the node has a route to each address. ADD reports the addresses like that, as Calico does
  * and ptp leaves the pod: a plugin later in the list that took the range's length for a link's would add routes to neighbours that are none.
  */
+import { addressOf } from "../../ipam/book.ts";
 import type { AttachProblem } from "../../types.ts";
 import { ourBridge } from "../bridge/ports.ts";
-import { addProxies } from "../bridge/proxies.ts";
+import { addProxies, announceProxies } from "../bridge/proxies.ts";
 import { ensureForwarding } from "../forwarding.ts";
 import type { AttachContext, AttachMode } from "../mode.ts";
 import { followMtu, mtuProblems, type PodEnd, podMtu } from "../mtu.ts";
@@ -38,8 +39,11 @@ export const routedMode: AttachMode = {
           );
         return { interfaces: ends, ips: addresses.map(entry => ({ ...entry, interface: ends.length - 1 })), routes };
       },
-      // The link is new, and nobody else is on it.
-      announce: async () => undefined,
+      // The link is new, and nobody else is on it; but pods on the bridge may know a former owner, who was there as well.
+      async announce(pod) {
+        const bridge = ourBridge(netlink, plan);
+        return bridge && announceProxies(bridge, pod.addresses.map(addressOf));
+      },
       inspect(wanted) {
         const host = netlink.link(wanted.hostInterface);
         const found = inspectPod(netlink, wanted, wanted.addresses.map(routedAddress));
