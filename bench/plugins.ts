@@ -4,7 +4,7 @@ import { type Outcome, runPlugin, TestNode } from "../test/cni/harness.ts";
 
 const DEBIAN = "/usr/lib/cni";
 
-const kinds = ["podlane, bridge", "podlane, routed", "bridge + host-local", "ptp + host-local"] as const;
+export const kinds = ["podlane, bridge", "podlane, routed", "bridge + host-local", "ptp + host-local"] as const;
 /** The same with NetworkPolicies in the pods' namespace, of which one selects them. */
 const policed = { "podlane, bridge, 1 policy": 1, "podlane, bridge, 500 policies": 500, "podlane, routed, 500 policies": 500 } as const;
 export type PluginName = (typeof kinds)[number] | keyof typeof policed;
@@ -18,10 +18,13 @@ export const POD_NAMES = ["first", "one", "many"];
 export class Plugin {
   readonly name: PluginName;
   readonly node: TestNode;
+  readonly #ranges: readonly string[];
 
-  constructor(name: PluginName) {
+  /** `podCidrs`: of the node's pods. */
+  constructor(name: PluginName, podCidrs: readonly string[] = ranges) {
     this.name = name;
-    this.node = new TestNode({ podCidrs: ranges, mode: name.includes("routed") ? "routed" : "bridge" });
+    this.#ranges = podCidrs;
+    this.node = new TestNode({ podCidrs: [...podCidrs], mode: name.includes("routed") ? "routed" : "bridge" });
     const count = name in policed ? policed[name as keyof typeof policed] : 0;
     // As the agent has it: pods are guarded by nftables before they are answered for.
     this.node.options = { netfilter: true, ...(count > 0 && { policies: { count, names: POD_NAMES } }) };
@@ -63,7 +66,7 @@ export class Plugin {
   }
 
   #reference(): object {
-    const ipam = { type: "host-local", ranges: ranges.map(subnet => [{ subnet }]), dataDir: `${this.node.directory}/host-local` };
+    const ipam = { type: "host-local", ranges: this.#ranges.map(subnet => [{ subnet }]), dataDir: `${this.node.directory}/host-local` };
     const common = { cniVersion: "1.0.0", name: "reference" };
     if (this.name === "ptp + host-local") {
       const routes = [{ dst: "0.0.0.0/0" }, { dst: "::/0" }];
@@ -73,10 +76,15 @@ export class Plugin {
   }
 }
 
-/** Runs with all of them, agents started where there are some, each with a pod that stays, and removes them. */
-export async function withPlugins(run: (plugins: readonly Plugin[]) => Promise<void>, withPolicies = false): Promise<void> {
+/** Throws where Debian's plugins are not installed. */
+export function needReferences(): void {
   for (const name of ["bridge", "ptp", "host-local"])
     if (!fs.existsSync(`${DEBIAN}/${name}`)) throw new Error(`no ${DEBIAN}/${name}: apt-get install containernetworking-plugins`);
+}
+
+/** Runs with all of them, agents started where there are some, each with a pod that stays, and removes them. */
+export async function withPlugins(run: (plugins: readonly Plugin[]) => Promise<void>, withPolicies = false): Promise<void> {
+  needReferences();
   const plugins: Plugin[] = [];
   try {
     for (const name of [...kinds, ...(withPolicies ? (Object.keys(policed) as PluginName[]) : [])]) {

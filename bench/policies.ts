@@ -5,9 +5,10 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { PolicyIndex } from "../netfilter/policy/policy-index.ts";
-import type { NetworkPolicyObject, PolicyAttachment, PolicyPod, PolicyRule } from "../netfilter/policy/types.ts";
+import type { NetworkPolicyObject, PolicyPod } from "../netfilter/policy/types.ts";
 import type { RulesetObject } from "../netfilter/ruleset.ts";
 import { count, describeMachine, machine, percentile, printTable, program, round, type Values } from "./common.ts";
+import { APPS, attachmentOf, namespaceOf, podOf, policyOf } from "./policy-cluster.ts";
 
 const USAGE = `usage: npm run bench -- policies [--pods N] [--policies N] [--namespaces N] [--local N] [--json]
 
@@ -17,7 +18,6 @@ const USAGE = `usage: npm run bench -- policies [--pods N] [--policies N] [--nam
   --local       pods of this node, 1..pods; default 110
   --json        one JSON object instead of a table`;
 
-const APPS = ["web", "api", "db", "cache", "job"];
 /** How often each kind of change is made. */
 const CHANGES = 50;
 /** Pods that come in namespaces that no rule names. */
@@ -36,59 +36,15 @@ interface Figures {
   memoryMB: number;
 }
 
-function namespaceName(number: number): string {
-  return `team-${number}`;
-}
-
-function podOf(number: number, namespaces: number): PolicyPod {
-  const namespace = namespaceName(number % namespaces);
-  const name = `pod-${number}`;
-  const app = APPS[Math.floor(number / namespaces) % APPS.length];
-  return {
-    ...{ key: `${namespace}/${name}`, namespace, name, uid: `uid-${number}`, node: `node-${number % 50}` },
-    labels: { app, "pod-template-hash": `${number % 97}`, version: `v${number % 3}` },
-    addresses: [`10.${number >> 14}.${(number >> 7) & 127}.${number & 127}`, `fd00::${number.toString(16)}`],
-    hostNetwork: false,
-    ended: false,
-    ports: [{ name: "http", protocol: "TCP", port: 8000 + (number % 2) }],
-  };
-}
-
-/** In turn: shut, open to the own namespace's pods, to another team's, to addresses, by named port; and out to DNS and to the database. */
-function policyOf(number: number, namespaces: number): NetworkPolicyObject {
-  const namespace = namespaceName(number % namespaces);
-  const turn = Math.floor(number / namespaces);
-  const app = APPS[turn % APPS.length];
-  const friend = { matchLabels: { team: String((number + 1) % 10) } };
-  const kinds: { ingress?: PolicyRule[]; egress?: PolicyRule[] }[] = [
-    { ingress: [] },
-    { ingress: [{ peers: [{ pods: { matchLabels: { app: "web" } } }], ports: [{ protocol: "TCP", port: 5432 }] }] },
-    { ingress: [{ peers: [{ namespaces: friend, pods: { matchLabels: { app } } }], ports: [{ protocol: "TCP", port: "http" }] }] },
-    {
-      ingress: [
-        { peers: [{ block: { cidr: "172.16.0.0/12", except: ["172.16.9.0/24"] } }], ports: [{ protocol: "TCP", port: 80, endPort: 90 }] },
-      ],
-    },
-    { egress: [{ ports: [{ protocol: "UDP", port: 53 }] }, { peers: [{ pods: { matchLabels: { app: "db" } } }] }] },
-  ];
-  const pods = turn % 3 === 0 ? {} : { matchLabels: { app } };
-  return { key: `${namespace}/policy-${number}`, namespace, name: `policy-${number}`, pods, ...kinds[turn % kinds.length] };
-}
-
 function measure(pods: number, policies: number, namespaces: number, local: number): Figures {
   const allPods = Array.from({ length: pods }, (_, number) => podOf(number, namespaces));
   const allPolicies = Array.from({ length: policies }, (_, number) => policyOf(number, namespaces));
-  const attachments = allPods
-    .slice(0, local)
-    .map(({ key, uid, addresses }, at): PolicyAttachment => ({ key, uid, addresses, hostInterface: `veth${at}` }));
+  const attachments = allPods.slice(0, local).map((pod, at) => attachmentOf(pod, `veth${at}`));
   const before = heapMB();
   const index = new PolicyIndex();
   const begin = performance.now();
   const busy = process.cpuUsage();
-  for (let at = 0; at < namespaces; at++) {
-    const name = namespaceName(at);
-    index.setNamespace({ name, labels: { "kubernetes.io/metadata.name": name, team: String(at % 10) } });
-  }
+  for (let at = 0; at < namespaces; at++) index.setNamespace(namespaceOf(at));
   for (const pod of allPods) index.setPod(pod);
   for (const policy of allPolicies) index.setPolicy(policy);
   index.setAttachments(attachments);
@@ -119,7 +75,7 @@ function changes(index: PolicyIndex, pods: PolicyPod[], policies: NetworkPolicyO
     "a pod elsewhere comes": at => index.setPod(elsewhere(at)),
     "a policy changes": at => index.setPolicy({ ...policies[at], ingress: [{ ports: [{ protocol: "TCP", port: 1000 + at }] }] }),
     "a policy goes": at => index.deletePolicy(policies[at].key),
-    "a pod is attached": at => index.setAttachment(attachmentOf(elsewhere(at), at)),
+    "a pod is attached": at => index.setAttachment(attachmentOf(elsewhere(at), `new${at}`)),
     "a pod is detached": at => index.deleteAttachment(`new${at}`),
   };
   const figures: Figures["changes"] = {};
@@ -138,10 +94,6 @@ function changes(index: PolicyIndex, pods: PolicyPod[], policies: NetworkPolicyO
     figures[kind] = { p50: percentile(times, 0.5), p99: percentile(times, 0.99), ...mean };
   }
   return figures;
-}
-
-function attachmentOf({ key, uid, addresses }: PolicyPod, at: number): PolicyAttachment {
-  return { key, uid, addresses, hostInterface: `new${at}` };
 }
 
 function strangers(index: PolicyIndex, pods: number): Pick<Figures, "strangersMs" | "strangersObjects"> {
