@@ -25,7 +25,10 @@ export function given<T>(): T | undefined {
   return text === undefined ? undefined : JSON.parse(text);
 }
 
-/** An agent as in a pod: its ServiceAccount is where the kubelet puts it, in a mount namespace of its own. `netns`: where not in that of the caller. */
+/** Where a pod finds its ServiceAccount. */
+const ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/** An agent as in a pod. `netns`: where not in that of the caller. */
 export async function startInCluster(
   main: string,
   folder: string,
@@ -33,21 +36,32 @@ export async function startInCluster(
   words: string[],
   netns?: string,
 ): Promise<ChildProcess> {
+  const all = [...nodeOptions, main, "agent", "--kubernetes", ...words, "--log-format", "json", "--log-level", "error"];
+  const enter = netns === undefined ? [] : ["ip", "netns", "exec", netns];
+  const [program, ...rest] = [...enter, ...(await asPod(folder, server, [process.execPath, ...all]))];
+  return spawn(program, rest, {
+    env: { ...process.env, PODLANE_API_SERVER: server.credentials().server },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+}
+
+/**
+ * A command as it runs in a pod of the host's network: its ServiceAccount is where the kubelet puts it, in a mount namespace of its own, with the network
+ * namespaces that are there at its start.
+ */
+export async function asPod(folder: string, server: ApiServer, command: readonly string[]): Promise<string[]> {
   const account = join(folder, "account");
-  mkdirSync(account);
+  const namespaces = join(folder, "netns");
+  for (const one of [account, namespaces, "/run/netns"]) mkdirSync(one, { recursive: true });
   const credentials = server.credentials();
   writeFileSync(join(account, "namespace"), "default");
   writeFileSync(join(account, "token"), await credentials.token());
   writeFileSync(join(account, "ca.crt"), await credentials.certificateAuthority());
-  const mounted = "/var/run/secrets/kubernetes.io/serviceaccount";
-  const script = `mount -t tmpfs none /run && mkdir -p ${mounted} && cp ${account}/* ${mounted} && exec "$@"`;
-  const all = [...nodeOptions, main, "agent", "--kubernetes", ...words, "--log-format", "json", "--log-level", "error"];
-  const enter = netns === undefined ? [] : ["ip", "netns", "exec", netns];
-  const [program, ...rest] = [...enter, "unshare", "-m", "sh", "-c", script, "sh", process.execPath, ...all];
-  return spawn(program, rest, {
-    env: { ...process.env, PODLANE_API_SERVER: credentials.server },
-    stdio: ["ignore", "inherit", "inherit"],
-  });
+  const script = [
+    `mount --rbind /run/netns ${namespaces} && mount -t tmpfs none /run && mkdir -p ${ACCOUNT} /run/netns`,
+    `mount --rbind ${namespaces} /run/netns && cp ${account}/* ${ACCOUNT} && exec "$@"`,
+  ];
+  return ["unshare", "-m", "sh", "-c", script.join(" && "), "sh", ...command];
 }
 
 export async function create(server: ApiServer, path: string, object: object): Promise<void> {

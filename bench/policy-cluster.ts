@@ -50,3 +50,53 @@ export function policyOf(number: number, namespaces: number): NetworkPolicyObjec
 export function attachmentOf({ key, uid, addresses }: PolicyPod, hostInterface: string): PolicyAttachment {
   return { key, uid, addresses, hostInterface };
 }
+
+/** One in so many pods, and one more so that they are in different namespaces, is on the node that is measured. */
+const NODES = 50;
+const NAMESPACES = 50;
+
+export interface Written {
+  path: string;
+  object: { metadata: { name: string; namespace: string } };
+  /** Of a pod elsewhere. */
+  address?: string;
+}
+
+/** The same as objects for an API server, in the order in which they can be made. `here`: the pods of node1, which have no address before they are attached. */
+export function clusterObjects(pods: number, policies: number) {
+  const namespaces = Array.from({ length: pods + policies > 0 ? NAMESPACES : 0 }, (_, at) => ({ metadata: namespaceOf(at) }));
+  const allPods = Array.from({ length: pods }, (_, at): Written => {
+    const { name, namespace, labels } = podOf(at, NAMESPACES);
+    const ports = [{ name: "http", containerPort: 8000 + (at % 2) }];
+    const isHere = at % (NODES + 1) === 0;
+    const spec = {
+      nodeName: isHere ? "node1" : `other${at % NODES}`,
+      automountServiceAccountToken: false,
+      containers: [{ name: "c", image: "i", ports }],
+    };
+    const object = { metadata: { name, namespace, labels }, spec };
+    return { path: `/api/v1/namespaces/${namespace}/pods`, object, ...(!isHere && { address: `10.245.${at >> 8}.${at & 255}` }) };
+  });
+  const allPolicies = Array.from({ length: policies }, (_, at): Written => {
+    const { name, namespace, pods: podSelector, ingress, egress } = policyOf(at, NAMESPACES);
+    const spec = {
+      podSelector,
+      policyTypes: [ingress ? "Ingress" : "Egress"],
+      ...(ingress && { ingress: ingress.map(rule => ruleObject(rule, "from")) }),
+      ...(egress && { egress: egress.map(rule => ruleObject(rule, "to")) }),
+    };
+    const path = `/apis/networking.k8s.io/v1/namespaces/${namespace}/networkpolicies`;
+    return { path, object: { metadata: { name, namespace }, spec } as Written["object"] };
+  });
+  const here = allPods.filter(({ address }) => address === undefined).map(({ object }) => object);
+  return { namespaces, all: [...allPods, ...allPolicies], here };
+}
+
+function ruleObject({ peers, ports }: PolicyRule, of: "from" | "to"): object {
+  const all = peers?.map(({ block, ...peer }) => {
+    if (block) return { ipBlock: block };
+    const { pods, namespaces } = peer as { pods?: object; namespaces?: object };
+    return { ...(pods && { podSelector: pods }), ...(namespaces && { namespaceSelector: namespaces }) };
+  });
+  return { ...(all && { [of]: all }), ...(ports && { ports }) };
+}
