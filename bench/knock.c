@@ -59,10 +59,12 @@ static void knock(const struct addrinfo *from, const struct addrinfo *to, uint64
   close(fd);
 }
 
-/* The highest number that came in so far; `last` where none did. */
-static uint64_t heard(int fd, uint64_t last) {
-  for (uint64_t number; recv(fd, &number, sizeof number, MSG_DONTWAIT) == sizeof number;)
+/* The highest number that came in so far; `last` where none did. `earliest`: of those from `first` on, the one that came first; 0: none yet. */
+static uint64_t heard(int fd, uint64_t last, uint64_t first, uint64_t *earliest) {
+  for (uint64_t number; recv(fd, &number, sizeof number, MSG_DONTWAIT) == sizeof number;) {
     if (number > last) last = number;
+    if (number >= first && *earliest == 0) *earliest = number;
+  }
   return last;
 }
 
@@ -86,25 +88,25 @@ int main(int count, char **words) {
   uint64_t number = 0;
   for (char line[16]; fgets(line, sizeof line, stdin);) {
     bool shuts = strcmp(line, "shut\n") == 0, knocking = false;
-    uint64_t first = number + 1, last = heard(door, number);
-    last = number;
+    uint64_t first = number + 1, earliest = 0, last = heard(door, number, first, &earliest);
     for (double next = now();; next += interval) {
       knock(from, to, ++number);
       for (double left; (left = next + interval - now()) > 0;) {
         struct pollfd one = {.fd = door, .events = POLLIN};
         struct timespec time = {.tv_sec = 0, .tv_nsec = (long)(left * 1e9)};
-        if (ppoll(&one, 1, &time, NULL) > 0) last = heard(door, last);
+        if (ppoll(&one, 1, &time, NULL) > 0) last = heard(door, last, first, &earliest);
       }
       /* After a pause that the machine made, no burst. */
       if (now() - next > 10 * interval) next = now();
-      last = heard(door, last);
-      bool lost = number - last > SILENCE, here = last >= first;
+      last = heard(door, last, first, &earliest);
+      bool lost = number - last > SILENCE, here = earliest != 0;
       if (!knocking && (shuts ? here : lost)) {
         knocking = true;
         first = number + 1;
+        earliest = 0;
         say("knocking", 0);
       } else if (knocking && (shuts ? lost : here)) {
-        say(shuts ? "shut" : "open", sent[(shuts ? last + 1 : last) % REMEMBERED]);
+        say(shuts ? "shut" : "open", sent[(shuts ? last + 1 : earliest) % REMEMBERED]);
         break;
       }
     }
