@@ -131,10 +131,18 @@ interface Place {
 
 /** How the path fared, and why. */
 function standing(rib: Rib, table: RibTable, path: number, { best, only, multipath }: Place): Pick<RouteView, "step" | "reason"> {
-  if (best) return only ? { step: "OnlyRoute", reason: "only route" } : { step: "Best", reason: "best" };
+  const tunnel = best || multipath ? tunnelOf(rib, table, path) : "";
+  if (best) return only ? { step: "OnlyRoute", reason: `only route${tunnel}` } : { step: "Best", reason: `best${tunnel}` };
   if (!table.isEligible(path)) return ineligibility(rib, table, path);
   const step = stepNames[table.lostAt(path)] as LosingStep;
-  return { step, reason: `${stepWords[step]}${multipath ? ", shares the load" : ""}` };
+  return { step, reason: `${stepWords[step]}${multipath ? `, shares the load${tunnel}` : ""}` };
+}
+
+/** ", through the tunnel to node n2". */
+function tunnelOf(rib: Rib, table: RibTable, path: number): string {
+  if (table.pathSlot[path] === LOCAL_SLOT || !FamilyTable[table.family].forwards) return "";
+  const words = rib.tunnelWords(table.prefixes.prefix(table.pathPrefix[path]), rib.attributes.nextHop[table.pathAttributes[path]]);
+  return words ? `, ${words}` : "";
 }
 
 function pathView(rib: Rib, table: RibTable, path: number, place: Place): RouteView {

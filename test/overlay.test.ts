@@ -75,6 +75,8 @@ test("a node on a link of ours is reached as it is, one behind a router through 
     text: `via ${far} dev podlane.vx4: through the tunnel to node far`,
   });
   expect(us.speaker.explain("10.244.2.9").kernel.text).toBe(`via ${near} dev v0`);
+  const reasons = ["10.244.3.9", "10.244.2.9"].map(address => us.speaker.explain(address).candidates[0].reason);
+  expect(reasons).toEqual(["only route, through the tunnel to node far", "only route"]);
 });
 
 test("follows the mode, and comes back", async () => {

@@ -3,7 +3,7 @@
  * (RFC 4271 section 3.2). Work is done in slices of a few milliseconds between which the event loop reads sockets and runs timers, so that a
  * full table never makes a keepalive late. One direction: a slot's UPDATE -> Adj-RIB-In -> decision -> Loc-RIB -> kernel and update groups.
  */
-import { type Address, familyOf, maskAddress } from "../../net/address.ts";
+import { type Address, familyOf, maskAddress, type Prefix } from "../../net/address.ts";
 import { type Clock, sliceOf, type Timer } from "../../platform/clock.ts";
 import type { NetworkConfig, OriginsConfig } from "../config.ts";
 import { type FamilyIndex, FamilyIndexes, FamilyTable, forwardingFamily, type PerFamily, perFamily } from "../family.ts";
@@ -184,6 +184,13 @@ export class Rib {
     if (ends === "all") for (const table of this.tables) this.#decideAll(table);
     else for (const end of ends) this.#touchCovering(end);
     this.kick();
+  }
+
+  /** "through the tunnel to node n2", where a route of this prefix leads through one with this next hop. */
+  tunnelWords(prefix: Prefix, nextHop: number): string | undefined {
+    const tunnels = this.#tunnels;
+    const hops = tunnels?.needs(prefix) ? undefined : this.nextHops.resolution(nextHop)?.tunnelled;
+    return tunnels && hops ? [...new Set(hops.flatMap(hop => tunnels.words(hop) ?? []))].join(", ") : undefined;
   }
 
   #touchCovering(address: Address): void {
