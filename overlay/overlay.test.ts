@@ -1,7 +1,7 @@
 /** Tunnels in the kernel: made, adopted, put back and taken away, with what ip(8) and bridge(8) say about them. Needs root on Linux. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { FakeClock } from "../bgpd/testing/fake-clock.ts";
-import { openKernel, withNetns } from "../kernel/index.ts";
+import { openKernel, withNetns, writeSysctl } from "../kernel/index.ts";
 import { describeKernel, type TestNetns, testNetns } from "../kernel/testnetns.ts";
 import { formatAddress, parseAddress, parsePrefix } from "../net/address.ts";
 import { Overlay } from "./overlay.ts";
@@ -76,6 +76,33 @@ describeKernel("the overlay", () => {
     const hop = overlay.around(parseAddress(address), connected);
     return hop && `${formatAddress(hop.gateway!)}%${hop.ifindex}${hop.onlink ? " onlink" : ""}`;
   };
+
+  test("with Always says which uplink drops by its reverse path what a node with CrossSubnet sends", () => {
+    const strict = (value: string, all = "0") =>
+      withNetns(netns.path, () => {
+        writeSysctl("net.ipv4.conf.all.rp_filter", all);
+        writeSysctl("net.ipv4.conf.up0.rp_filter", value);
+        overlay.apply({ ...base, plain: "node2" });
+        return overlay.problems();
+      });
+    const problem = {
+      severity: "error",
+      reason: "StrictReversePath",
+      field: "overlay",
+      message: expect.stringMatching(/^up0 filters .* node node2 /),
+      remedy: expect.stringContaining("sysctl -w net.ipv4.conf.up0.rp_filter=2"),
+    };
+    expect(strict("1")).toEqual([problem]);
+    expect(strict("0", "1")).toEqual([problem]);
+    expect(strict("2", "1")).toEqual([]);
+    expect(strict("1", "2")).toEqual([]);
+    expect(strict("0")).toEqual([]);
+    withNetns(netns.path, () => {
+      writeSysctl("net.ipv4.conf.up0.rp_filter", "1");
+      overlay.apply(base);
+    });
+    expect(overlay.problems()).toEqual([]);
+  });
 
   test("is a device for each family, without learning, and one entry of each kind for each node", () => {
     overlay.apply(dual);

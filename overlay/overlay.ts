@@ -23,6 +23,7 @@ import { ensureDevice, isOwnAddress, OverlayConflict, ofFamily } from "./device.
 import { type Alias, differences, entriesFor, entriesForAliases } from "./entries.ts";
 import { deviceNames, isOverlayLink, tunnelGateway } from "./names.ts";
 import { leavesChecksums } from "./offload.ts";
+import { findStrictUplinks } from "./reverse-path.ts";
 import { findTwins } from "./twins.ts";
 import type { OverlayPlan } from "./types.ts";
 
@@ -234,6 +235,8 @@ export class Overlay {
       const ipv6 = [local, ...sources, ...[...this.#aliases.values()].map(({ address }) => address)].some(({ length }) => length === 16);
       const device = ensureDevice(netlink, { family, vni, port, local, sources, ipv6, checksumOffload: offload }, mended);
       if (!isOwnAddress(netlink, local)) this.#problems.push(strayEnd(local));
+      const strict = family === 4 && plan.plain !== undefined ? findStrictUplinks(netlink, local, plan.plain) : undefined;
+      if (strict) this.#problems.push(strict);
       return device;
     } catch (error) {
       const isConflict = error instanceof OverlayConflict;

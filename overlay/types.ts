@@ -21,6 +21,8 @@ export interface OverlayPlan {
     /** Next hops that stand for it in a family in which it has no end: behind an end of the other one. */
     aliases?: string[];
   }[];
+  /** With Always: a node on a segment with this one that sends here without a tunnel, as it has CrossSubnet. */
+  plain?: string;
 }
 
 /** Octets that a tunnel adds to an inner IP packet: outer IP, UDP, VXLAN and inner Ethernet headers. */

@@ -102,6 +102,7 @@ export const Reasons = [
   "SessionDown",
   "SessionsLost",
   "StoreWentBack",
+  "StrictReversePath",
   "TemplateReferenced",
   "UnknownAnnotation",
   "UnknownField",

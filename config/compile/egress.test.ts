@@ -91,6 +91,20 @@ describe("the overlay of a node", () => {
     expect(overlayProblems(plan)).toEqual([]);
   });
 
+  test("with Always knows who beside it sends without a tunnel", () => {
+    const near = node(2, { rack: "b", addresses: ["10.0.1.2"] });
+    const modes = (own: string, others: string) => [
+      podNetwork("a", { ...inRack("a"), overlay: own }),
+      podNetwork("b", { ...inRack("b"), overlay: others }),
+    ];
+    const plain = (objects: object[]) => planOf([node(1), ...objects]).overlay?.plain;
+    expect(plain([near, far, ...modes("Always", "CrossSubnet")])).toBe("n2");
+    // It is not on the segment, so it has to use its tunnel.
+    expect(plain([far, ...modes("Always", "CrossSubnet")])).toBeUndefined();
+    expect(plain([near, ...modes("Always", "Always")])).toBeUndefined();
+    expect(plain([near, ...modes("CrossSubnet", "Always")])).toBeUndefined();
+  });
+
   test("needs an InternalIP", () => {
     const plan = planOf([node(1, { addresses: [] }), far, podNetwork("x", { overlay: "Always" })]);
     expect(plan.overlay).toBeUndefined();

@@ -50,6 +50,8 @@ function overlayPlan(context: Context, spec: PodNetwork["spec"]): OverlayPlan | 
   }
   const isLike = (node: NodeView) => haveTunnel(context, self, node);
   const others = nodes.filter(node => node !== self);
+  const ends = others.filter(isLike);
+  const plain = spec.overlay === "Always" ? ends.find(node => sendsPlain(context, node)) : undefined;
   reportOneSided(
     context,
     others.filter(node => !isLike(node)),
@@ -61,8 +63,15 @@ function overlayPlan(context: Context, spec: PodNetwork["spec"]): OverlayPlan | 
     checksumOffload,
     local,
     sources: firstAddresses(self),
-    nodes: others.filter(isLike).map(node => ({ name: node.name, addresses: Object.values(node.canonical), ...aliasesOf(context, node) })),
+    nodes: ends.map(node => ({ name: node.name, addresses: Object.values(node.canonical), ...aliasesOf(context, node) })),
+    ...(plain && { plain: plain.name }),
   };
+}
+
+/** Whether it reaches this node without a tunnel over IPv4. */
+function sendsPlain({ facts, podNetworks }: Context, node: NodeView): boolean {
+  const end = node.canonical[4];
+  return end !== undefined && podNetworks.get(node)?.spec.overlay === "CrossSubnet" && isOnLink(facts, parseAddress(end));
 }
 
 /** The first addresses of its pod subnets in families in which it has no end for this node, as next hops have them then. */
