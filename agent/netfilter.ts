@@ -6,6 +6,7 @@ import { CniError, ErrorCode } from "../cni/protocol/error.ts";
 import type { AttachmentView, PodPlan } from "../cni/types.ts";
 import type { NodePlan } from "../config/plan.ts";
 import {
+  forgetUdp,
   type KernelAccess,
   openRulesetGeneration,
   openRulesetSocket,
@@ -136,11 +137,16 @@ export class Netfilter {
     const present = new Set(attachments.map(({ hostInterface }) => hostInterface));
     const gone = [...this.#spoofing.names(), ...this.#published.keys(), ...this.#unguarded].filter(name => !present.has(name));
     const missing = attachments.filter(({ hostInterface }) => !this.#spoofing.has(hostInterface));
+    const gonePorts = gone.flatMap(name => this.#published.get(name)?.ports ?? []);
     const changes = [...gone.flatMap(name => this.#forget(name)), ...missing.flatMap(one => this.#guard(one, isBridged(one)))];
     changes.push(...this.#spoofing.expect(this.#pods && this.#pods.mode === "bridge"));
     // All at once: what ports come to is made of all of them each time.
     if (missing.filter(one => this.#publish(one, isBridged(one))).length > 0) changes.push(...this.#portChanges());
-    if (changes.length > 0) this.#change(changes, () => missing.forEach(({ hostInterface }) => void this.attached(hostInterface)));
+    const settle = () => {
+      for (const { hostInterface } of missing) this.attached(hostInterface);
+      this.#forgetUdp(gonePorts);
+    };
+    if (changes.length > 0) this.#change(changes, settle);
     // Left so by a former agent whose last pod with ports went while no agent ran, or made so by somebody else.
     if (this.#surroundings().text !== this.#guarded) this.#change(this.#portChanges());
     for (const prefix of [SPOOFING_PREFIX, HOST_PORTS_PREFIX]) this.#complete(prefix);
@@ -154,7 +160,11 @@ export class Netfilter {
     const changes = this.#guard(attachment, bridged);
     if (this.#publish(attachment, bridged)) changes.push(...this.#portChanges());
     const failure = await this.#bounded(this.#writer.change(changes));
-    if (failure === undefined || !attachment.ports) return;
+    if (!attachment.ports) return;
+    if (failure === undefined) {
+      this.#forgetUdp(attachment.ports);
+      return;
+    }
     throw new CniError(
       ErrorCode.kernel,
       `the pod's hostPorts cannot be set up: ${failure}`,
@@ -170,8 +180,9 @@ export class Netfilter {
 
   /** Of AttachmentGuard. */
   released(hostInterface: string): void {
+    const ports = this.#published.get(hostInterface)?.ports ?? [];
     const changes = this.#forget(hostInterface);
-    if (changes.length > 0) this.#change(changes);
+    if (changes.length > 0) this.#change(changes, () => this.#forgetUdp(ports));
   }
 
   problems(): Problem[] {
@@ -273,6 +284,17 @@ export class Netfilter {
       nftables: { counter?: PacketCounter & { table: string } }[];
     };
     return nftables.flatMap(({ counter }) => (counter?.table === TABLE ? [counter] : []));
+  }
+
+  /** Once the rules of these ports have come or gone: who sends UDP on would keep the way that it had before, to a pod that is gone or to the node. */
+  #forgetUdp(ports: PublishedPod["ports"]): void {
+    for (const hostPort of new Set(ports.filter(({ protocol }) => protocol === "udp").map(port => port.hostPort))) {
+      try {
+        forgetUdp(hostPort);
+      } catch (error) {
+        this.#parts.log.debug({ err: error, hostPort }, "UDP to a hostPort may go its former way until it is silent for 30 s");
+      }
+    }
   }
 
   /** So that 127.0.0.1 of the node leads to pods as well. A rule keeps pods from the node's loopback addresses. */

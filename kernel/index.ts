@@ -1,6 +1,7 @@
 /** Linux, and nothing else: what the rest of podlane may use of this folder. */
 
 export { type KernelAccess, type KernelOptions, openKernel } from "./access.ts";
+export { forgetUdp } from "./conntrack.ts";
 export * as constants from "./constants.ts";
 export { RTPROT_PODLANE } from "./constants.ts";
 export { forbidCoreDumps } from "./coredump.ts";

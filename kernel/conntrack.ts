@@ -1,0 +1,133 @@
+/**
+ * Forgets UDP connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h). UDP has no end: who sends on keeps the way that its first packet was
+ * given, to a pod that is gone or to the node itself, as long as no 30 seconds pass in silence.
+ */
+import { closeSync } from "node:fs";
+import { constants } from "node:os";
+import * as C from "./constants.ts";
+import { NetlinkError } from "./error.ts";
+import * as libc from "./libc.ts";
+import { type Bytes, forEachAttribute, MessageWriter, readOctets, toBytes } from "./message.ts";
+import { type Failure, forEachMessage, holdNetns, readFailure } from "./netlinksocket.ts";
+import { withNetnsFd } from "./netns.ts";
+
+const NETLINK_NETFILTER = 12;
+/** NFNL_SUBSYS_CTNETLINK << 8, with IPCTNL_MSG_CT_NEW, _GET and _DELETE. */
+const NEW = 1 << 8;
+const GET = (1 << 8) | 1;
+const DELETE = (1 << 8) | 2;
+const CTA_TUPLE_ORIG = 1;
+const CTA_ID = 12;
+const CTA_FILTER = 25;
+const CTA_FILTER_ORIG_FLAGS = 1;
+const CTA_TUPLE_PROTO = 2;
+const CTA_PROTO_NUM = 1;
+const CTA_PROTO_DST_PORT = 3;
+/** CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT. */
+const BY_PORT = (1 << 3) | (1 << 5);
+const IPPROTO_UDP = 17;
+/** A chunk of a dump. */
+const RECEIVE_OCTETS = 1 << 16;
+/** Connections of one port that are forgotten: those beyond end by their silence. */
+const MAXIMUM = 4096;
+const PURPOSE = "forget UDP connections to a port";
+const families = [C.AF_INET, C.AF_INET6];
+
+/** Those whose first packet went to this port. `netns` as elsewhere. Throws NetlinkError, SystemCallError; without connection tracking there is nothing to forget. */
+export function forgetUdp(port: number, netns?: string): void {
+  const held = holdNetns(netns);
+  let fd: number;
+  try {
+    fd = withNetnsFd(held.fd, () => libc.socket(C.AF_NETLINK, C.SOCK_RAW | C.SOCK_CLOEXEC, NETLINK_NETFILTER, PURPOSE));
+  } finally {
+    held.close();
+  }
+  try {
+    for (const family of families) for (const connection of connectionsTo(fd, family, port)) forget(fd, family, connection);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+interface Connection {
+  /** Payloads of its attributes. */
+  tuple: Uint8Array;
+  id: Uint8Array;
+}
+
+/** The kernel picks them out, from 5.8 on; an older one lists all, and they are picked out here. */
+function connectionsTo(fd: number, family: number, port: number): Connection[] {
+  const found: Connection[] = [];
+  const write = (writer: MessageWriter) => {
+    const tuple = writer.open(CTA_TUPLE_ORIG);
+    const protocol = writer.open(CTA_TUPLE_PROTO);
+    writer.attributeU8(CTA_PROTO_NUM, IPPROTO_UDP);
+    writer.attributeU16be(CTA_PROTO_DST_PORT, port);
+    writer.close(protocol);
+    writer.close(tuple);
+    const filter = writer.open(CTA_FILTER);
+    writer.attributeU32(CTA_FILTER_ORIG_FLAGS, BY_PORT);
+    writer.close(filter);
+  };
+  const failure = ask(fd, GET, C.NLM_F_DUMP, family, write, (bytes, start, end) => {
+    const one: Partial<Connection> = {};
+    forEachAttribute(bytes, start, end, (type, from, to) => {
+      if (type === CTA_TUPLE_ORIG && isUdpTo(bytes, from, to, port)) one.tuple = readOctets(bytes, from, to);
+      if (type === CTA_ID) one.id = readOctets(bytes, from, to);
+    });
+    if (one.tuple && one.id && found.length < MAXIMUM) found.push(one as Connection);
+  });
+  if (failure.errno !== 0) throw new NetlinkError(failure.errno, PURPOSE, failure.detail);
+  return found;
+}
+
+function isUdpTo(bytes: Bytes, start: number, end: number, port: number): boolean {
+  let [isUdp, isPort] = [false, false];
+  forEachAttribute(bytes, start, end, (type, from, to) => {
+    if (type !== CTA_TUPLE_PROTO) return;
+    forEachAttribute(bytes, from, to, (inner, at) => {
+      if (inner === CTA_PROTO_NUM) isUdp = bytes.u8[at] === IPPROTO_UDP;
+      if (inner === CTA_PROTO_DST_PORT) isPort = bytes.view.getUint16(at, false) === port;
+    });
+  });
+  return isUdp && isPort;
+}
+
+/** With its id, so that one that began anew meanwhile stays. */
+function forget(fd: number, family: number, { tuple, id }: Connection): void {
+  const failure = ask(fd, DELETE, C.NLM_F_ACK, family, writer => {
+    writer.attribute(CTA_TUPLE_ORIG | C.NLA_F_NESTED, tuple);
+    writer.attribute(CTA_ID, id);
+  });
+  // It ended by itself.
+  if (failure.errno !== 0 && failure.errno !== constants.errno.ENOENT) throw new NetlinkError(failure.errno, PURPOSE, failure.detail);
+}
+
+/** One request, and all that is answered to it: the kernel has queued it, or queues the next of it, when recv(2) is called. */
+function ask(
+  fd: number,
+  type: number,
+  flags: number,
+  family: number,
+  write: (writer: MessageWriter) => void,
+  visit?: (bytes: Bytes, start: number, end: number) => void,
+): Failure {
+  const writer = new MessageWriter(512);
+  const bytes = toBytes(new Uint8Array(RECEIVE_OCTETS));
+  writer.begin(type, C.NLM_F_REQUEST | flags, 1);
+  // struct nfgenmsg: family, version, resource.
+  writer.u32(family);
+  write(writer);
+  writer.finish();
+  libc.send(fd, writer.buffer, writer.length, 0, PURPOSE);
+  for (;;) {
+    const received = libc.recv(fd, bytes.u8, C.MSG_DONTWAIT);
+    if (received <= 0) return { errno: -received || constants.errno.EIO, detail: "" };
+    let answer: Failure | undefined;
+    forEachMessage(bytes, received, message => {
+      if (message.type === C.NLMSG_DONE || message.type === C.NLMSG_ERROR) answer = readFailure(message);
+      else if (message.type === NEW) visit?.(bytes, message.start + 4, message.end);
+    });
+    if (answer) return answer;
+  }
+}
