@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Problem } from "../config/plan.ts";
-import { checkObject } from "../config/resources/documents.ts";
+import { checkObject } from "../config/resources/check-object.ts";
 import { type AnyResource, collect } from "../config/resources/kinds.ts";
 import { complete, ownObjects, readObjects } from "./former-objects.ts";
 

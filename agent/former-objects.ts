@@ -4,7 +4,7 @@
  */
 
 import type { Problem } from "../config/plan.ts";
-import { checkObject } from "../config/resources/documents.ts";
+import { checkObject } from "../config/resources/check-object.ts";
 import { type AnyResource, collect, kindRows, type Resources } from "../config/resources/kinds.ts";
 
 const ownKinds = new Map(kindRows.flatMap(({ kind, collection }) => (collection === undefined ? [] : [[kind, collection] as const])));

@@ -49,7 +49,7 @@ test("a reader that is gone costs the lines and nothing else", () => {
 test.each(["pipe", "socket"])("a process whose %s nobody reads goes on, and its last lines come out when somebody does", async kind => {
   const source = `
     const { createLog } = await import(${JSON.stringify(join(import.meta.dirname, "log.ts"))});
-    const log = createLog("info", "json");
+    const log = await createLog("info", "json");
     for (let n = 0; n < 20000; n++) log.info({ n }, "x".repeat(100));
     process.stdout.write("alive\\n");
     process.stdin.once("data", () => { log.info({}, "the end"); process.exit(0); });

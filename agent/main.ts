@@ -3,7 +3,7 @@
  * a second one at once; SIGHUP reloads. However it ends, the kernel keeps forwarding.
  */
 import { Faults, guardedClock, guardedKernel } from "../bgpd/faults.ts";
-import { checkRequirements, forbidCoreDumps, makeSysctlWritable, openKernel } from "../kernel/index.ts";
+import { checkRequirements, forbidCoreDumps, giveBackMemory, makeSysctlWritable, openKernel } from "../kernel/index.ts";
 import { systemClock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
 import { Agent } from "./agent.ts";
@@ -15,7 +15,7 @@ import { createLog, type LogFormat, type LogLevel } from "./log.ts";
 import type { MetricsOptions, MetricsParts, MetricsServer } from "./metrics/server.ts";
 import { openSource, SourceError, type SourceOptions } from "./open-source.ts";
 import { machineStops } from "./shutdown.ts";
-import { ClusterStatus } from "./status/cluster-status.ts";
+import type { ClusterStatus } from "./status/cluster-status.ts";
 import { version } from "./version.ts";
 
 export interface RunOptions extends SourceOptions {
@@ -31,6 +31,8 @@ export interface RunOptions extends SourceOptions {
   logDrops?: boolean;
 }
 
+/** Milliseconds after the start at which what only the start needed is given back: sessions are up, and what still comes finds its pages again. */
+const SETTLED = 5_000;
 /** Milliseconds that requests under way have to end. */
 const REQUEST_GRACE = 2_000;
 /** Milliseconds after which an orderly end that does not come is forced. */
@@ -38,7 +40,7 @@ const STOP_BOUND = 15_000;
 
 /** Resolves with the exit code when the agent has ended. */
 export async function runAgent(options: RunOptions): Promise<number> {
-  const log = createLog(options.logLevel, options.logFormat ?? (process.stderr.isTTY ? "pretty" : "json"));
+  const log = await createLog(options.logLevel, options.logFormat ?? (process.stderr.isTTY ? "pretty" : "json"));
   const faults = new Faults(systemClock, log);
   survive(faults, log);
   if (!forbidCoreDumps()) log.warn({}, "a core dump of this process would hold passwords, and cannot be forbidden");
@@ -90,6 +92,7 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
     },
   );
   if (cluster) {
+    const { ClusterStatus } = await import("./status/cluster-status.ts");
     const parts = { client: cluster.client, clock, log: log.child({ part: "status" }), random: Math.random };
     status = new ClusterStatus(
       { node: options.node, namespace: cluster.namespace },
@@ -104,7 +107,9 @@ async function serve(options: RunOptions, log: Logger, faults: Faults): Promise<
     if (options.metrics) metrics = await startMetrics(options.metrics, agent, { clock, log, faults });
     await agent.start();
     status?.start();
+    const settled = clock.after(SETTLED, () => void giveBackMemory());
     const cause = await Promise.race([stopping, left]);
+    settled.cancel();
     process.off("SIGHUP", reload);
     log.info({ cause }, `${cause}: ending; a second signal ends at once`);
     const bound = setTimeout(() => end(log, 1, `the end took more than ${STOP_BOUND / 1000} s and is forced`), STOP_BOUND);

@@ -1,12 +1,7 @@
-/** Where the objects of this node come from, as the command line says it. */
+/** Where the objects of this node come from, as the command line says it. Of the two ways only the one that is used is loaded: YAML or HTTP/2 are some megabytes. */
 import { neededNodes } from "../config/compile/needs.ts";
-import { DirectorySource } from "../config/sources/directory.ts";
-import { KubernetesSource } from "../config/sources/kubernetes.ts";
 import type { ResourceSource } from "../config/sources/source.ts";
-import { ApiClient } from "../kubernetes/client.ts";
-import { inCluster } from "../kubernetes/credentials.ts";
-import { Http2Transport } from "../kubernetes/http2.ts";
-import { fromKubeconfig } from "../kubernetes/kubeconfig.ts";
+import type { ApiClient } from "../kubernetes/client.ts";
 import type { ApiObject } from "../kubernetes/types.ts";
 import { systemClock } from "../platform/clock.ts";
 import type { Logger } from "../platform/log.ts";
@@ -37,10 +32,17 @@ export async function openSource(
   selfSeen: (node: ApiObject | undefined) => void,
 ): Promise<OpenedSource> {
   const { node, config, kubeconfig, apiServer } = options;
-  if (config !== undefined) return { source: new DirectorySource(config, { node }), name: config };
+  if (config !== undefined) {
+    const { DirectorySource } = await import("../config/sources/directory.ts");
+    return { source: new DirectorySource(config, { node }), name: config };
+  }
   const { transport, namespace } = await access(kubeconfig, apiServer).catch((error: Error) => {
     throw new SourceError(error.message);
   });
+  const [{ ApiClient }, { KubernetesSource }] = await Promise.all([
+    import("../kubernetes/client.ts"),
+    import("../config/sources/kubernetes.ts"),
+  ]);
   const client = new ApiClient(transport, version);
   const parts = { client, clock: systemClock, log: log.child({ part: "kubernetes" }), random: Math.random };
   const source = new KubernetesSource({ node, namespace, needs: neededNodes, selfSeen }, parts);
@@ -48,8 +50,10 @@ export async function openSource(
 }
 
 async function access(kubeconfig: string | undefined, apiServer: string | undefined) {
-  if (kubeconfig !== undefined) return fromKubeconfig(kubeconfig);
+  if (kubeconfig !== undefined) return (await import("../kubernetes/kubeconfig.ts")).fromKubeconfig(kubeconfig);
+  const { inCluster } = await import("../kubernetes/credentials.ts");
   const credentials = await inCluster(apiServer);
+  const { Http2Transport } = await import("../kubernetes/http2.ts");
   return { transport: new Http2Transport(credentials), namespace: credentials.namespace };
 }
 

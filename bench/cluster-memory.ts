@@ -23,6 +23,8 @@ Needs root (it makes network namespaces), and kube-apiserver and etcd (CONTRIBUT
 
 /** Seconds that an agent may take to come to rest. */
 const PATIENCE = 180;
+/** Looks in a row, two a second, within a hundredth of each other: longer than an agent waits before it gives back what its start needed. */
+const LOOKS = 20;
 /** Objects that are made at once. */
 const BATCH = 50;
 /** Prefixes that one Advertisement takes. */
@@ -110,11 +112,11 @@ async function inside(pair: Pick<Pair, "folder" | "kernelRoutes" | "state" | "so
   }
 }
 
-/** Megabytes, once it has what it shall have and ten looks in a row are within a hundredth of each other. */
+/** Megabytes, once it has what it shall have and does not change any more. */
 async function atRest(pid: number, isComplete: () => boolean): Promise<number> {
   const end = performance.now() + PATIENCE * 1000;
   const samples: number[] = [];
-  const isQuiet = () => samples.length >= 10 && Math.max(...samples.slice(-10)) < 1.01 * Math.min(...samples.slice(-10));
+  const isQuiet = () => samples.length >= LOOKS && Math.max(...samples.slice(-LOOKS)) < 1.01 * Math.min(...samples.slice(-LOOKS));
   while (!isComplete() || !isQuiet()) {
     if (performance.now() > end) throw new Error(`the agent did not come to rest within ${PATIENCE} s`);
     await delay(500);

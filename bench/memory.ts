@@ -20,7 +20,9 @@ Needs root (it makes network namespaces).`;
 
 const root = join(import.meta.dirname, "..");
 /** Seconds that an agent may take to come to rest. */
-const PATIENCE = 60;
+const PATIENCE = 90;
+/** Looks in a row, two a second, within a hundredth of each other: longer than an agent waits before it gives back what its start needed. */
+const LOOKS = 20;
 
 function packageNames(): string[] {
   return Object.keys(JSON.parse(readFileSync(join(root, "package.json"), "utf8")).dependencies);
@@ -46,8 +48,7 @@ async function ofAgent(main: string | undefined): Promise<number> {
     const end = performance.now() + PATIENCE * 1000;
     const resident = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${agents[0].process.pid}/status`, "utf8"))?.[1]) * 1024;
     const samples: number[] = [];
-    // Ten looks in a row within a hundredth of each other.
-    const isAtRest = () => samples.length >= 10 && Math.max(...samples.slice(-10)) < 1.01 * Math.min(...samples.slice(-10));
+    const isAtRest = () => samples.length >= LOOKS && Math.max(...samples.slice(-LOOKS)) < 1.01 * Math.min(...samples.slice(-LOOKS));
     while (pair.kernelRoutes(0).length === 0 || !isAtRest()) {
       if (performance.now() > end) throw new Error(`the agent did not come to rest within ${PATIENCE} s`);
       await delay(500);

@@ -1,6 +1,7 @@
 /** Asks the agent: HTTP and JSON over its Unix socket, errors in words. The socket of another node's agent is reached by a stream. */
-import { type IncomingMessage, type RequestOptions, request } from "node:http";
+import type { IncomingMessage, RequestOptions } from "node:http";
 import type { Duplex } from "node:stream";
+import { request } from "../agent/node-http.ts";
 import { CliError, explainSocketError } from "./error.ts";
 
 /** Milliseconds without an octet until the agent counts as stuck. */

@@ -1,6 +1,6 @@
 /** What the leader says on Services of their announcement, at a server of this process. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { checkObject } from "../config/resources/documents.ts";
+import { checkObject } from "../config/resources/check-object.ts";
 import { type AnyResource, collect } from "../config/resources/kinds.ts";
 import type { ApiClient } from "../kubernetes/client.ts";
 import { WatchServer } from "../kubernetes/testing/watch-server.ts";

@@ -7,6 +7,7 @@ export { RTPROT_PODLANE } from "./constants.ts";
 export { forbidCoreDumps } from "./coredump.ts";
 export { NetlinkError, SystemCallError } from "./error.ts";
 export { tryLock } from "./flock.ts";
+export { giveBackMemory } from "./give-back.ts";
 export { bind, socket } from "./libc.ts";
 export { memoryFile } from "./memory-file.ts";
 export type { MessageWriter } from "./message.ts";

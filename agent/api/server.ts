@@ -2,9 +2,10 @@
  * The local API: HTTP and JSON on a Unix socket that only root may open. Requests are bounded in size, time and number; whatever is
  * wrong with one is answered with a status and `{ error, remedy }`.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Logger } from "../../platform/log.ts";
+import { createServer } from "../node-http.ts";
 import { ApiError } from "./error.ts";
 import { EventStream } from "./events.ts";
 import { readBody, readQuery, readTarget } from "./request.ts";

@@ -2,7 +2,7 @@
  * /metrics, /healthz and /readyz over HTTP or HTTPS, for Prometheus and for kubelet's probes. Whoever reaches the port may ask: requests are bounded in
  * size, number and time, and what they cost is bounded too. That the port cannot be had costs the metrics, until it can, and nothing else.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createServer as createTlsServer, Server as TlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
@@ -12,6 +12,7 @@ import { parseAddress } from "../../net/address.ts";
 import type { Clock, Timer } from "../../platform/clock.ts";
 import type { Logger } from "../../platform/log.ts";
 import type { Problem, Reason } from "../../platform/problem.ts";
+import { createServer } from "../node-http.ts";
 import { type CertificatePaths, type Certificates, readCertificates, sameCertificates } from "./certificates.ts";
 import type { MetricsSubject } from "./figures.ts";
 import { Scraper } from "./scrape.ts";

@@ -2,11 +2,11 @@
  * Asks what listens on this node, such as kube-proxy: one request, bounded in time and size. On the loopback first; where nothing listens there, on the node's
  * other addresses: with --nodeport-addresses=primary, which is the default of mode nftables, kube-proxy serves healthCheckNodePort on the node's own alone.
  */
-import { request } from "node:http";
 import { networkInterfaces } from "node:os";
 import type { ServiceIndex } from "../../config/services/service-index.ts";
 import { formatAddress, type IpFamily, parseAddress } from "../../net/address.ts";
 import type { Clock } from "../../platform/clock.ts";
+import { request } from "../node-http.ts";
 
 export interface HttpAnswer {
   status: number;

@@ -3,8 +3,10 @@
  * times slower to start. It imports nothing of podlane, because it is installed as a single file.
  */
 import fs from "node:fs";
-import http from "node:http";
 import path from "node:path";
+
+// Not imported: that loads a whole HTTP client besides (agent/node-http.ts).
+const http = process.getBuiltinModule("node:http");
 
 const MAXIMUM_CONFIG = 1 << 20;
 const MAXIMUM_ANSWER = 4 << 20;

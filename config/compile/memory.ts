@@ -4,9 +4,9 @@
  */
 import type { TSchema } from "typebox";
 import { isAddress } from "../../net/address.ts";
+import { checkObject } from "../resources/check-object.ts";
 import { selector } from "../resources/common.ts";
 import type { Node } from "../resources/core.ts";
-import { checkObject } from "../resources/documents.ts";
 import type { Peer, Policy, Selector } from "../resources/kinds.ts";
 import { peerSpec } from "../resources/peer.ts";
 import { policySpec } from "../resources/policy.ts";

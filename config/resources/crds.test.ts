@@ -2,9 +2,9 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { rejected } from "../testdata/rejected.ts";
+import { checkObject } from "./check-object.ts";
 import { apiVersion } from "./common.ts";
 import { generatedFiles, staleFiles } from "./crds.ts";
-import { checkObject } from "./documents.ts";
 import { kindRows } from "./kinds.ts";
 import type { SchemaNode } from "./schema.ts";
 

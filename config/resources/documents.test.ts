@@ -3,8 +3,9 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { formatProblem } from "../plan.ts";
 import { rejected } from "../testdata/rejected.ts";
+import { checkObject } from "./check-object.ts";
 import { apiVersion } from "./common.ts";
-import { checkObject, readDocuments } from "./documents.ts";
+import { readDocuments } from "./documents.ts";
 import { formatPath } from "./validate.ts";
 import { Limits } from "./yaml.ts";
 

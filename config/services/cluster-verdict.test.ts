@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { checkObject } from "../resources/documents.ts";
+import { checkObject } from "../resources/check-object.ts";
 import { type AnyResource, collect } from "../resources/kinds.ts";
 import { clusterRules, clusterVerdict } from "./cluster-verdict.ts";
 import { ServiceIndex } from "./service-index.ts";

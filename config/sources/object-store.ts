@@ -3,7 +3,7 @@ import { Buffer, isUtf8 } from "node:buffer";
 import type { ApiObject } from "../../kubernetes/types.ts";
 import { isAddress } from "../../net/address.ts";
 import type { Problem } from "../plan.ts";
-import { checkObject } from "../resources/documents.ts";
+import { checkObject } from "../resources/check-object.ts";
 import type { AnyResource } from "../resources/kinds.ts";
 import { formatPath } from "../resources/validate.ts";
 

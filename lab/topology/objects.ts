@@ -3,9 +3,9 @@
  * that a node's document names addresses which the node has in this topology. An agent would go on with what is good; a lab would wait in vain.
  */
 import { compile } from "../../config/compile.ts";
+import { checkObject } from "../../config/resources/check-object.ts";
 import { GROUP } from "../../config/resources/common.ts";
 import { CoreKinds, type Node } from "../../config/resources/core.ts";
-import { checkObject } from "../../config/resources/documents.ts";
 import { type AnyResource, collect, type Resources } from "../../config/resources/kinds.ts";
 import { formatPath } from "../../config/resources/validate.ts";
 import { formatAddress, isAddress, parseAddress } from "../../net/address.ts";
