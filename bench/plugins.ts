@@ -27,7 +27,7 @@ export class Plugin {
     this.node = new TestNode({ podCidrs: [...podCidrs], mode: name.includes("routed") ? "routed" : "bridge" });
     const count = name in policed ? policed[name as keyof typeof policed] : 0;
     // As the agent has it: pods are guarded by nftables before they are answered for.
-    this.node.options = { netfilter: true, ...(count > 0 && { policies: { count, names: POD_NAMES } }) };
+    this.node.options = { netfilter: true, ...(count > 0 && { policed: { count, names: POD_NAMES } }) };
   }
 
   get isOurs(): boolean {
