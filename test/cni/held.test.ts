@@ -80,9 +80,9 @@ test("their addresses are announced one by one, over restarts too, until the las
   await expect.poll(() => reached([...a, ...b]), within).toEqual([true, true, true, true]);
   const { stdout } = await pair.podlane(0, "pods");
   expect(stdout.split("\n").map(line => line.replace(/pl[0-9a-f]{12}/, "HOST").replace(/ +/g, " "))).toEqual([
-    "POD INTERFACE ADDRESSES NODE SIDE STATE FOR",
-    expect.stringMatching(`^container a eth0 ${a.join(", ")} HOST attached \\d+ s$`),
-    expect.stringMatching(`^container b eth0 ${b.join(", ")} HOST attached \\d+ s$`),
+    "POD INTERFACE ADDRESSES MODE NODE SIDE STATE FOR",
+    expect.stringMatching(`^container a eth0 ${a.join(", ")} bridge HOST attached \\d+ s$`),
+    expect.stringMatching(`^container b eth0 ${b.join(", ")} bridge HOST attached \\d+ s$`),
     "",
   ]);
 
