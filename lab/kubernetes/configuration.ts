@@ -1,23 +1,32 @@
 /** What the components of a cluster of tests and lab are told: flags and files. Dual-stack, one administrator for everybody, nothing of the machine is limited. */
 
+import { isIPv6 } from "node:net";
+
 /** The image that pods may use: busybox with its applets in /bin. */
 export const IMAGE = "registry.local/tools:1";
-const POD_RANGES = "10.244.0.0/16,fd00:244::/48";
-const SERVICE_RANGES = "10.96.0.0/16,fd00:96::/108";
+const podRanges = ["10.244.0.0/16", "fd00:244::/48"];
+const serviceRanges = ["10.96.0.0/16", "fd00:96::/108"];
 
-export const managerFlags = [
-  "--leader-elect=false",
-  "--allocate-node-cidrs",
-  `--cluster-cidr=${POD_RANGES}`,
-  `--service-cluster-ip-range=${SERVICE_RANGES}`,
-  "--node-cidr-mask-size-ipv4=24",
-  "--node-cidr-mask-size-ipv6=64",
-  "--concurrent-deployment-syncs=2",
-];
+/** `address`: of the API server. Its family comes first, as Kubernetes wants. */
+export function managerFlags(address: string): string[] {
+  return [
+    "--leader-elect=false",
+    "--allocate-node-cidrs",
+    `--cluster-cidr=${inOrder(podRanges, address)}`,
+    `--service-cluster-ip-range=${inOrder(serviceRanges, address)}`,
+    "--node-cidr-mask-size-ipv4=24",
+    "--node-cidr-mask-size-ipv6=64",
+    "--concurrent-deployment-syncs=2",
+  ];
+}
+
+function inOrder(ranges: readonly string[], address: string): string {
+  return (isIPv6(address) ? ranges.toReversed() : ranges).join();
+}
 
 export const proxyFlags = [
   "--proxy-mode=nftables",
-  `--cluster-cidr=${POD_RANGES}`,
+  `--cluster-cidr=${podRanges}`,
   // That parameter is not one of a network namespace.
   "--conntrack-max-per-core=0",
   "--nodeport-addresses=primary",
@@ -38,16 +47,17 @@ export function apiFlags(folder: string, address: string): string[] {
     "--service-account-issuer=https://kubernetes.default.svc",
     `--service-account-key-file=${folder}/sa.pub`,
     `--service-account-signing-key-file=${folder}/sa.key`,
-    `--service-cluster-ip-range=${SERVICE_RANGES}`,
+    `--service-cluster-ip-range=${inOrder(serviceRanges, address)}`,
     "--kubelet-preferred-address-types=InternalIP",
   ];
 }
 
 export function kubeconfig(address: string, authority: string): string {
+  const host = isIPv6(address) ? `[${address}]` : address;
   return JSON.stringify({
     apiVersion: "v1",
     kind: "Config",
-    clusters: [{ name: "test", cluster: { server: `https://${address}:6443`, "certificate-authority": authority } }],
+    clusters: [{ name: "test", cluster: { server: `https://${host}:6443`, "certificate-authority": authority } }],
     users: [{ name: "admin", user: { token: "test" } }],
     contexts: [{ name: "test", context: { cluster: "test", user: "admin" } }],
     "current-context": "test",

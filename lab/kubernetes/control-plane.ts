@@ -89,7 +89,7 @@ export async function startControlPlane(plane: ControlPlane, start: (name: strin
     );
   await until("the API server is ready", async () => (await status("/readyz")) === 200, START_BOUND);
   const keys = [`--service-account-private-key-file=${folder}/sa.key`, `--root-ca-file=${certificate}`];
-  run("kube-controller-manager", asAdmin, ...managerFlags, ...keys);
+  run("kube-controller-manager", asAdmin, ...managerFlags(address), ...keys);
   run("kube-scheduler", asAdmin, "--leader-elect=false");
   await until("the default service account is there", async () => (await status(ACCOUNT)) === 200, START_BOUND);
   return access;

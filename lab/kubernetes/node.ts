@@ -11,7 +11,7 @@ export interface NodeOptions extends MachineOptions {
   name: string;
   netns: string;
   folder: string;
-  /** IPv4, IPv6. */
+  /** One of each family, the cluster's first one first. */
   addresses: [string, string];
   /** Control group of its pods. */
   group: string;

@@ -44,6 +44,8 @@ interface ClusterOptions {
   objects?: "files" | "API server";
   /** Beside the one of the pods. */
   images?: readonly string[];
+  /** That Services and pods have first. Default: IPv4. */
+  family?: "IPv4" | "IPv6";
 }
 
 export class Cluster {
@@ -52,6 +54,7 @@ export class Cluster {
   readonly network = new TestNetwork();
   readonly images: string[];
   readonly objects: ClusterOptions["objects"];
+  readonly #family: "IPv4" | "IPv6";
   readonly #wire: string;
   readonly #control: Machine;
   #access: ApiServerAccess | undefined;
@@ -83,8 +86,9 @@ export class Cluster {
     }
   }
 
-  private constructor({ images = [], objects }: ClusterOptions) {
+  private constructor({ images = [], objects, family = "IPv4" }: ClusterOptions) {
     this.objects = objects;
+    this.#family = family;
     this.folder = mkdtempSync(join(tmpdir(), `podlane-cluster-${process.pid}-`));
     this.#wire = this.network.bridge("wire", []);
     this.#control = new Machine(this.network.namespace("cp"), join(this.folder, "cp"));
@@ -116,6 +120,12 @@ export class Cluster {
     const found = this.nodes.find(node => node.name === name);
     if (!found) throw new Error(`no node ${name}`);
     return found;
+  }
+
+  /** Of a host on the wire, of the cluster's first family first. */
+  addresses(octet: number): [string, string] {
+    const [ipv4, ipv6] = addressesOf(octet).map(text => text.split("/")[0]);
+    return this.#family === "IPv6" ? [ipv6, ipv4] : [ipv4, ipv6];
   }
 
   /** A host outside of the pod network, on the nodes' wire. */
@@ -154,7 +164,7 @@ export class Cluster {
     const { netns, folder } = this.#control;
     this.plug(netns, CONTROL);
     await this.#control.boot();
-    const plane = { folder, programs: this.programs, netns, address: `10.90.0.${CONTROL}` };
+    const plane = { folder, programs: this.programs, netns, address: this.addresses(CONTROL)[0] };
     this.#access = await startControlPlane(plane, (name, words) => this.#control.start(name, words));
     await Promise.all(
       Array.from({ length: count }, async (_, i) => {
@@ -230,12 +240,11 @@ export class ClusterNode extends KubernetesNode {
   constructor(cluster: Cluster, number: number) {
     const name = `n${number}`;
     const octet = 10 + number;
-    const [ipv4, ipv6] = addressesOf(octet).map(text => text.split("/")[0]);
     super({
       name,
       netns: "",
       folder: join(cluster.folder, name),
-      addresses: [ipv4, ipv6],
+      addresses: cluster.addresses(octet),
       group: `podlane-${process.pid}-${cluster.folder.slice(-6)}-${name}`,
       programs: cluster.programs,
       kubeconfig: cluster.access.kubeconfig,
