@@ -191,7 +191,8 @@ export class TestNode {
 
   #control<T>(method: string, url: string, body?: object): Promise<T> {
     return new Promise((resolve, reject) => {
-      const request = http.request({ socketPath: this.socket, path: url, method }, async response => {
+      // A connection of its own: the server ends one that was idle while a test waited for a program.
+      const request = http.request({ socketPath: this.socket, path: url, method, agent: false }, async response => {
         const chunks: Buffer[] = [];
         for await (const chunk of response) chunks.push(chunk);
         resolve(JSON.parse(Buffer.concat(chunks).toString()) as T);

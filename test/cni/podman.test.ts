@@ -75,6 +75,7 @@ runtime = "${RUNC}"
     this.call("run", "--detach", "--cgroup-parent", `/${this.#node.id}`, "--name", name, ...options, ...program);
   }
 
+  /** Throws where the program fails, as ping does when nobody answers. */
   inside(name: string, ...words: string[]): string {
     return this.call("exec", name, "/bin/busybox", ...words);
   }
@@ -112,8 +113,7 @@ for (const mode of ["bridge", "routed"] as const) {
       ["10.77.0.60", "fd77::60"],
     ]);
     expect(podman.inside("b", "ip", "link", "show", "eth0")).toContain("link/ether 02:00:00:00:00:60");
-    for (const address of podman.addresses("b"))
-      expect(podman.inside("a", "ping", "-c", "1", "-W", "5", address)).toContain(" 0% packet loss");
+    for (const address of podman.addresses("b")) podman.inside("a", "ping", "-c", "3", "-W", "5", address);
     const guarded = () =>
       node.exec("nft", "list", "map", mode === "bridge" ? "bridge" : "inet", "podlane", "spoof-ports").match(/"pl[0-9a-f]{12}"/g);
     expect(guarded()).toHaveLength(2);
@@ -126,7 +126,7 @@ for (const mode of ["bridge", "routed"] as const) {
     podman.call("stop", "--time", "0", "a");
     expect((await node.attachments()).map(({ addresses }) => addresses[0])).toEqual(["10.77.0.60/24"]);
     podman.call("start", "a");
-    expect(podman.inside("b", "ping", "-c", "1", "-W", "5", podman.addresses("a")[0])).toContain(" 0% packet loss");
+    podman.inside("b", "ping", "-c", "3", "-W", "5", podman.addresses("a")[0]);
 
     podman.call("rm", "--force", "--time", "0", "a", "b");
     expect(await node.attachments()).toEqual([]);
