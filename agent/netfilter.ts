@@ -16,6 +16,7 @@ import {
   readSysctl,
   writeSysctl,
 } from "../kernel/index.ts";
+import { parseAddress } from "../net/address.ts";
 import { hexOf } from "../net/octets.ts";
 import { HOST_PORTS_PREFIX, hostPortChanges, type PublishedPod } from "../netfilter/hostports.ts";
 import { MASQUERADE_PREFIX, masqueradeChanges } from "../netfilter/masquerade.ts";
@@ -137,14 +138,14 @@ export class Netfilter {
     const present = new Set(attachments.map(({ hostInterface }) => hostInterface));
     const gone = [...this.#spoofing.names(), ...this.#published.keys(), ...this.#unguarded].filter(name => !present.has(name));
     const missing = attachments.filter(({ hostInterface }) => !this.#spoofing.has(hostInterface));
-    const gonePorts = gone.flatMap(name => this.#published.get(name)?.ports ?? []);
+    const unpublished = gone.flatMap(name => this.#published.get(name) ?? []);
     const changes = [...gone.flatMap(name => this.#forget(name)), ...missing.flatMap(one => this.#guard(one, isBridged(one)))];
     changes.push(...this.#spoofing.expect(this.#pods && this.#pods.mode === "bridge"));
     // All at once: what ports come to is made of all of them each time.
     if (missing.filter(one => this.#publish(one, isBridged(one))).length > 0) changes.push(...this.#portChanges());
     const settle = () => {
       for (const { hostInterface } of missing) this.attached(hostInterface);
-      this.#forgetUdp(gonePorts);
+      for (const pod of unpublished) this.#forgetUdp(pod);
     };
     if (changes.length > 0) this.#change(changes, settle);
     // Left so by a former agent whose last pod with ports went while no agent ran, or made so by somebody else.
@@ -161,10 +162,7 @@ export class Netfilter {
     if (this.#publish(attachment, bridged)) changes.push(...this.#portChanges());
     const failure = await this.#bounded(this.#writer.change(changes));
     if (!attachment.ports) return;
-    if (failure === undefined) {
-      this.#forgetUdp(attachment.ports);
-      return;
-    }
+    if (failure === undefined) return this.#forgetUdp(this.#published.get(attachment.hostInterface));
     throw new CniError(
       ErrorCode.kernel,
       `the pod's hostPorts cannot be set up: ${failure}`,
@@ -180,9 +178,9 @@ export class Netfilter {
 
   /** Of AttachmentGuard. */
   released(hostInterface: string): void {
-    const ports = this.#published.get(hostInterface)?.ports ?? [];
+    const pod = this.#published.get(hostInterface);
     const changes = this.#forget(hostInterface);
-    if (changes.length > 0) this.#change(changes, () => this.#forgetUdp(ports));
+    if (changes.length > 0) this.#change(changes, () => this.#forgetUdp(pod));
   }
 
   problems(): Problem[] {
@@ -286,11 +284,12 @@ export class Netfilter {
     return nftables.flatMap(({ counter }) => (counter?.table === TABLE ? [counter] : []));
   }
 
-  /** Once the rules of these ports have come or gone: who sends UDP on would keep the way that it had before, to a pod that is gone or to the node. */
-  #forgetUdp(ports: PublishedPod["ports"]): void {
-    for (const hostPort of new Set(ports.filter(({ protocol }) => protocol === "udp").map(port => port.hostPort))) {
+  /** Once the rules of its ports have come or gone: who sends UDP on would keep the way that it had before, to a pod that is gone or to the node. */
+  #forgetUdp(pod: PublishedPod | undefined): void {
+    const addresses = pod?.addresses.map(parseAddress) ?? [];
+    for (const hostPort of new Set(pod?.ports.filter(({ protocol }) => protocol === "udp").map(port => port.hostPort))) {
       try {
-        forgetUdp(hostPort);
+        forgetUdp(hostPort, addresses);
       } catch (error) {
         this.#parts.log.debug({ err: error, hostPort }, "UDP to a hostPort may go its former way until it is silent for 30 s");
       }

@@ -18,8 +18,19 @@ describeKernel("UDP connections", () => {
         .flatMap(line => /^(ipv[46]) .* udp .*? dport=(\d+)/.exec(line)?.slice(1).join(" ") ?? [])
         .sort();
     expect(tracked()).toEqual(["ipv4 5353", "ipv4 5353", "ipv4 5354", "ipv6 5353", "ipv6 5353", "ipv6 5354"]);
-    forgetUdp(5353, path);
+    forgetUdp(5353, [], path);
     expect(tracked()).toEqual(["ipv4 5354", "ipv6 5354"]);
-    forgetUdp(5353, path);
+    forgetUdp(5353, [], path);
+
+    // A Service's backend, and a pod's.
+    const port = (address: string, family: string) => `add rule inet t d ${family} daddr ${address} udp dport 5355 dnat ${family} to`;
+    const nat = `add chain inet t d { type nat hook output priority -100; }; ${port("127.0.0.2", "ip")} 127.0.0.8; ${port("127.0.0.3", "ip")} 127.0.0.9`;
+    run("nft", [nat]);
+    for (const address of ["127.0.0.2", "127.0.0.3"]) run("bash", ["-c", `echo x >/dev/udp/${address}/5355`]);
+    expect(tracked()).toEqual(["ipv4 5354", "ipv4 5355", "ipv4 5355", "ipv6 5354"]);
+    forgetUdp(5355, [], path);
+    expect(tracked()).toEqual(["ipv4 5354", "ipv4 5355", "ipv4 5355", "ipv6 5354"]);
+    forgetUdp(5355, [Uint8Array.of(127, 0, 0, 9)], path);
+    expect(run("cat", ["/proc/net/nf_conntrack"]).match(/127\.0\.0\.[89] /g)).toEqual(["127.0.0.8 "]);
   });
 });

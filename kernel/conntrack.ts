@@ -1,9 +1,10 @@
 /**
  * Forgets UDP connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h). UDP has no end: who sends on keeps the way that its first packet was
- * given, to a pod that is gone or to the node itself, as long as no 30 seconds pass in silence.
+ * given, to a pod that is gone or to the node itself, as long as no 30 seconds pass in silence. What others have translated, a Service or a masquerade, is left alone.
  */
 import { closeSync } from "node:fs";
 import { constants } from "node:os";
+import { sameOctets } from "../net/address.ts";
 import * as C from "./constants.ts";
 import { NetlinkError } from "./error.ts";
 import * as libc from "./libc.ts";
@@ -17,10 +18,15 @@ const NEW = 1 << 8;
 const GET = (1 << 8) | 1;
 const DELETE = (1 << 8) | 2;
 const CTA_TUPLE_ORIG = 1;
+const CTA_TUPLE_REPLY = 2;
 const CTA_ID = 12;
 const CTA_FILTER = 25;
 const CTA_FILTER_ORIG_FLAGS = 1;
+const CTA_TUPLE_IP = 1;
 const CTA_TUPLE_PROTO = 2;
+/** CTA_IP_V4_SRC and _V6_SRC; _V4_DST and _V6_DST. */
+const SourceAttributes: readonly number[] = [1, 3];
+const DestinationAttributes: readonly number[] = [2, 4];
 const CTA_PROTO_NUM = 1;
 const CTA_PROTO_DST_PORT = 3;
 /** CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT. */
@@ -33,8 +39,11 @@ const MAXIMUM = 4096;
 const PURPOSE = "forget UDP connections to a port";
 const families = [C.AF_INET, C.AF_INET6];
 
-/** Those whose first packet went to this port. `netns` as elsewhere. Throws NetlinkError, SystemCallError; without connection tracking there is nothing to forget. */
-export function forgetUdp(port: number, netns?: string): void {
+/**
+ * Those whose first packet went to this port, and which lead to one of these pods (octets of its address) or are translated by nobody. `netns` as elsewhere.
+ * Throws NetlinkError, SystemCallError; without connection tracking there is nothing to forget.
+ */
+export function forgetUdp(port: number, pods: readonly Uint8Array[], netns?: string): void {
   const held = holdNetns(netns);
   let fd: number;
   try {
@@ -43,7 +52,7 @@ export function forgetUdp(port: number, netns?: string): void {
     held.close();
   }
   try {
-    for (const family of families) for (const connection of connectionsTo(fd, family, port)) forget(fd, family, connection);
+    for (const family of families) for (const connection of connectionsTo(fd, family, port, pods)) forget(fd, family, connection);
   } finally {
     closeSync(fd);
   }
@@ -56,7 +65,7 @@ interface Connection {
 }
 
 /** The kernel picks them out, from 5.8 on; an older one lists all, and they are picked out here. */
-function connectionsTo(fd: number, family: number, port: number): Connection[] {
+function connectionsTo(fd: number, family: number, port: number, pods: readonly Uint8Array[]): Connection[] {
   const found: Connection[] = [];
   const write = (writer: MessageWriter) => {
     const tuple = writer.open(CTA_TUPLE_ORIG);
@@ -71,14 +80,41 @@ function connectionsTo(fd: number, family: number, port: number): Connection[] {
   };
   const failure = ask(fd, GET, C.NLM_F_DUMP, family, write, (bytes, start, end) => {
     const one: Partial<Connection> = {};
+    let [asked, answered]: [Ends?, Ends?] = [];
     forEachAttribute(bytes, start, end, (type, from, to) => {
       if (type === CTA_TUPLE_ORIG && isUdpTo(bytes, from, to, port)) one.tuple = readOctets(bytes, from, to);
+      if (type === CTA_TUPLE_ORIG) asked = endsOf(bytes, from, to);
+      if (type === CTA_TUPLE_REPLY) answered = endsOf(bytes, from, to);
       if (type === CTA_ID) one.id = readOctets(bytes, from, to);
     });
-    if (one.tuple && one.id && found.length < MAXIMUM) found.push(one as Connection);
+    if (one.tuple && one.id && isStale(asked, answered, pods) && found.length < MAXIMUM) found.push(one as Connection);
   });
   if (failure.errno !== 0) throw new NetlinkError(failure.errno, PURPOSE, failure.detail);
   return found;
+}
+
+interface Ends {
+  source?: Uint8Array;
+  destination?: Uint8Array;
+}
+
+/** The addresses of a tuple. */
+function endsOf(bytes: Bytes, start: number, end: number): Ends {
+  const ends: Ends = {};
+  forEachAttribute(bytes, start, end, (type, from, to) => {
+    if (type !== CTA_TUPLE_IP) return;
+    forEachAttribute(bytes, from, to, (inner, at, after) => {
+      if (SourceAttributes.includes(inner)) ends.source = readOctets(bytes, at, after);
+      if (DestinationAttributes.includes(inner)) ends.destination = readOctets(bytes, at, after);
+    });
+  });
+  return ends;
+}
+
+function isStale(asked: Ends | undefined, answered: Ends | undefined, pods: readonly Uint8Array[]): boolean {
+  if (!asked?.source || !asked.destination || !answered?.source || !answered.destination) return false;
+  const { source, destination } = answered;
+  return pods.some(pod => sameOctets(pod, source)) || (sameOctets(source, asked.destination) && sameOctets(destination, asked.source));
 }
 
 function isUdpTo(bytes: Bytes, start: number, end: number, port: number): boolean {

@@ -131,7 +131,7 @@ for (const mode of ["bridge", "routed"] as const) {
     podman.call("rm", "--force", "--time", "0", "a", "b");
     expect(await node.attachments()).toEqual([]);
     expect(node.exec("ip", "-br", "link")).not.toMatch(/^pl/m);
-    await until("all rules are gone", () => !node.exec("nft", "list", "tables").includes("podlane"));
+    await until("all rules of pods are gone", () => !/spoof-pl|10\.77\.0\./.test(node.exec("nft", "list", "ruleset")));
     expect(fs.readdirSync("/var/lib/cni/results").filter(name => name.startsWith(podman.network))).toEqual([]);
   }, 120_000);
 }
