@@ -101,6 +101,22 @@ describeKernel("the writer", () => {
     expect(text().match(/set np-/g)).toHaveLength(51);
   });
 
+  it("sends what was asked for as it was then, and what came meanwhile with all that it refers to", async () => {
+    const netns = testNetns();
+    const real = nft(["ip", "netns", "exec", netns.name, "nft"]);
+    let second: Promise<void> | undefined;
+    const run: Nft = commands => {
+      // While the first is still looking at what is there.
+      second ??= writer.change(wish(chain("np-a", "np-new"), set("np-new", "10.0.0.1")));
+      return real(commands);
+    };
+    const { writer, runs, text } = testWriter({ netns, run });
+    await writer.change(wish(chain("np-a")));
+    await second;
+    expect(runs).toHaveLength(2);
+    expect(text()).toContain("@np-new");
+  });
+
   it("sends one element where one element changes, and nothing where nothing does", async () => {
     const { writer, runs, batches } = testWriter();
     const many = Array.from({ length: 5000 }, (_, at) => `10.1.${at >> 8}.${at & 255}`);

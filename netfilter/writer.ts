@@ -45,6 +45,9 @@ export interface WriterFailure {
   objects: string[];
 }
 
+/** Objects by key; undefined: is to be gone. */
+type Wanted = ReadonlyMap<string, RulesetObject | undefined>;
+
 /** What one caller waits for. */
 interface Request {
   keys: ReadonlySet<string>;
@@ -150,16 +153,18 @@ export class Writer implements RulesetWriter {
   async #carryOut(requests: readonly Request[]): Promise<void> {
     const asked = new Set(requests.flatMap(({ keys }) => [...keys]));
     const together = new Set([...asked, ...this.#untried()]);
-    const failure = await this.#attempt(together);
+    // As it is now: what is asked for while this goes on may refer to what comes with it, and that is not among these.
+    const wanted = this.#snapshot(together);
+    const failure = await this.#attempt(together, wanted);
     const rest = new Set([...together].filter(key => !asked.has(key)));
     if (failure && failure.reason !== "absent" && (requests.length > 1 || rest.size > 0)) {
       // One of them may have spoilt it for the others.
-      for (const request of requests) settle(request, await this.#attempt(request.keys));
-      await this.#attempt(rest);
+      for (const request of requests) settle(request, await this.#attempt(request.keys, wanted));
+      await this.#attempt(rest, wanted);
     } else for (const request of requests) settle(request, failure);
     // A list meanwhile may have shown what somebody else took away.
     const more = this.#untried();
-    if (!failure && more.size > 0) await this.#attempt(more);
+    if (!failure && more.size > 0) await this.#attempt(more, this.#snapshot(more));
     if (this.#open.size === 0) this.#failure = undefined;
     else this.#retryLater();
   }
@@ -169,18 +174,22 @@ export class Writer implements RulesetWriter {
     return new Set([...this.#open].filter(key => !this.#refused.has(key)));
   }
 
-  /** Brings these to the kernel. */
-  async #attempt(keys: ReadonlySet<string>): Promise<NftError | undefined> {
+  #snapshot(keys: ReadonlySet<string>): Wanted {
+    return new Map([...keys].map(key => [key, this.#wanted.get(key)]));
+  }
+
+  /** Brings these to the kernel, as they are in `wanted`. */
+  async #attempt(keys: ReadonlySet<string>, wanted: Wanted): Promise<NftError | undefined> {
     try {
       const fresh = this.#present === undefined;
       if (fresh) await this.#list();
       try {
-        await this.#send(keys, !fresh);
+        await this.#send(keys, wanted, !fresh);
       } catch (error) {
         // Somebody may have taken away what this builds on.
         if (fresh || (error as NftError).reason !== "refused") throw error;
         await this.#list();
-        await this.#send(keys, false);
+        await this.#send(keys, wanted, false);
       }
       for (const key of keys) this.#refused.delete(key);
       return undefined;
@@ -196,16 +205,16 @@ export class Writer implements RulesetWriter {
   }
 
   /** `fast`: by netlink, where that can be. */
-  async #send(keys: ReadonlySet<string>, fast: boolean): Promise<void> {
+  async #send(keys: ReadonlySet<string>, wanted: Wanted, fast: boolean): Promise<void> {
     const present = this.#present!;
-    const wanted = new Map([...keys].map(key => [key, this.#wanted.get(key)] as const));
-    const differences = this.#withReferring([...wanted].flatMap(([key, after]) => this.#difference(key, after)));
+    const differences = this.#withReferring([...keys].flatMap(key => this.#difference(key, wanted.get(key))));
     if (differences.length > 0) {
       const commands = [...transaction(differences), ...this.#emptied(differences)];
       if (!fast || !(await this.#commit(commands))) await this.#parts.nft(commands);
       this.#ours();
     }
-    for (const [key, after] of wanted) {
+    for (const key of keys) {
+      const after = wanted.get(key);
       if (after) present.set(key, after);
       else present.delete(key);
       this.#listed.delete(key);
@@ -361,7 +370,7 @@ export class Writer implements RulesetWriter {
     }
     const keys = this.#untried();
     if (keys.size === 0) return;
-    const failure = await this.#attempt(keys);
+    const failure = await this.#attempt(keys, this.#snapshot(keys));
     if (failure) this.#retryLater();
     else if (differing > 0) {
       const text = `${differing} objects of the nftables tables ${TABLE} were changed by somebody else: put back`;
