@@ -54,8 +54,10 @@ interface Request {
   done: PromiseWithResolvers<void>;
 }
 
-/** Milliseconds between questions for the generation, and between lists of our tables: others may change theirs all the time. */
+/** Milliseconds between questions for the generation. */
 const ASK_INTERVAL = 2000;
+/** Of the time, what lists of our tables may take, since others may change theirs all the time; and the longest pause between them, in milliseconds. */
+const LOOK_SHARE = 0.01;
 const LOOK_INTERVAL = 20_000;
 /** Where the generation cannot be asked. */
 const BLIND_LOOK_INTERVAL = 60_000;
@@ -85,6 +87,8 @@ export class Writer implements RulesetWriter {
   #glancedAt: number | undefined;
   /** Clock.monotonic() of the last list. */
   #lookedAt = Number.NEGATIVE_INFINITY;
+  /** Milliseconds that the last list took. */
+  #lookTime = 0;
   #asking: Timer | undefined;
   #retrying: Timer | undefined;
   #closed = false;
@@ -289,6 +293,7 @@ export class Writer implements RulesetWriter {
   /** What is there now. Marks what is not as wanted. Returns how many. */
   async #list(): Promise<number> {
     const { nft, clock } = this.#parts;
+    const begun = clock.monotonic();
     this.#generation = this.#ask();
     const tables = await listTables(nft);
     const texts: string[] = [];
@@ -310,6 +315,7 @@ export class Writer implements RulesetWriter {
     this.#present = present;
     this.#openLeftovers();
     this.#lookedAt = clock.monotonic();
+    this.#lookTime = this.#lookedAt - begun;
     return differing;
   }
 
@@ -338,7 +344,7 @@ export class Writer implements RulesetWriter {
     if (this.#running) return;
     const since = this.#parts.clock.monotonic() - this.#lookedAt;
     const generation = this.#ask();
-    const due = generation === undefined ? since >= BLIND_LOOK_INTERVAL : generation !== this.#generation && since >= LOOK_INTERVAL;
+    const due = generation === undefined ? since >= BLIND_LOOK_INTERVAL : generation !== this.#generation && since >= this.#lookPause();
     const isNews = generation !== undefined && generation !== this.#generation && generation !== this.#glancedAt;
     if (!due && !isNews) {
       this.#askLater();
@@ -350,6 +356,10 @@ export class Writer implements RulesetWriter {
       this.#askLater();
       if (this.#requests.length > 0) this.#start();
     });
+  }
+
+  #lookPause(): number {
+    return Math.min(LOOK_INTERVAL, Math.max(ASK_INTERVAL, this.#lookTime / LOOK_SHARE));
   }
 
   /** Who flushes the whole ruleset takes our tables with it, and all is open: that is looked for at once, since it is a short list. */
