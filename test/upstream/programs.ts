@@ -3,7 +3,7 @@
  * (e2e_test.go), the conformance tests of ClusterNetworkPolicy, and agnhost, the program that both run in pods. All is kept in build/upstream.
  */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeImage } from "../../deploy/image/archive.ts";
 
@@ -86,10 +86,12 @@ function moduleOf(goMod: string, version: string): string {
 function agnhostImage(program: string, name: string): string {
   const root = makeFolder(join(folder, "images", name.replaceAll(/[/:]/g, "_")));
   const archive = `${root}.tar`;
+  // From nothing, as links of a former one would be written through.
+  rmSync(root, { recursive: true, force: true });
   mkdirSync(join(root, "bin"), { recursive: true });
   copyFileSync("/bin/busybox", join(root, "bin/busybox"));
   copyFileSync(program, join(root, "agnhost"));
-  if (!existsSync(join(root, "bin/sh"))) symlinkSync("busybox", join(root, "bin/sh"));
+  symlinkSync("busybox", join(root, "bin/sh"));
   // Not an applet, and asked for.
   writeFileSync(join(root, "bin/bash"), '#!/bin/sh\nexec sh "$@"\n', { mode: 0o755 });
   writeImage(root, archive, { name, entrypoint: ["/agnhost", "pause"], environment: ["PATH=/bin"], compression: "none" });
