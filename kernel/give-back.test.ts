@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { unchangedRanges } from "./give-back.ts";
 
-function mapping(range: string, rights: string, path: string, anonymous: number): string {
-  return `${range} ${rights} 00000000 fe:01 1234                       ${path}\nSize:   100 kB\nRss:  80 kB\nAnonymous:    ${anonymous} kB\nVmFlags: rd mr\n`;
+function mapping(range: string, rights: string, path: string, anonymous: number, swap = 0): string {
+  return `${range} ${rights} 00000000 fe:01 1234                       ${path}\nSize:   100 kB\nRss:  80 kB\nAnonymous:    ${anonymous} kB\nSwap:    ${swap} kB\nVmFlags: rd mr\n`;
 }
 
 test("only what nobody may write and nobody has written is given back", () => {
@@ -13,6 +13,8 @@ test("only what nobody may write and nobody has written is given back", () => {
     mapping("00500000-00700000", "r-xp", "/bin/node", 0),
     // Relocated, then made read-only.
     mapping("00700000-00710000", "r--p", "/bin/node", 64),
+    // The same, swapped out since.
+    mapping("00740000-00750000", "r--p", "/bin/node", 0, 64),
     // A breakpoint stands in it.
     mapping("00720000-00730000", "r-xp", "/bin/node", 4),
     mapping("00710000-00720000", "rw-p", "/bin/node", 0),

@@ -30,7 +30,7 @@ export async function giveBackMemory(): Promise<void> {
 
 /**
  * Mappings of the file that nobody may write and nobody has written (proc_pid_smaps(5)). That there is no page of its own in them is looked at, as what the
- * linker relocated at the start (RELRO) is read-only as well, and would be lost.
+ * linker relocated at the start (RELRO) is read-only as well, and would be lost; swapped out it is no less its own.
  */
 export function unchangedRanges(smaps: string, file: string): Range[] {
   const found: Range[] = [];
@@ -41,10 +41,9 @@ export function unchangedRanges(smaps: string, file: string): Range[] {
       const [, from, to, rights, path] = mapping;
       const start = BigInt(`0x${from}`);
       range = /^r-[x-]p$/.test(rights) && path === file ? { start, length: BigInt(`0x${to}`) - start } : undefined;
-    } else if (range && /^Anonymous:\s+0 kB$/.test(line)) {
-      found.push(range);
-      range = undefined;
-    }
+    } else if (/^(Anonymous|Swap):\s+[1-9]/.test(line)) range = undefined;
+    // The last line of each.
+    else if (range && line.startsWith("VmFlags:")) found.push(range);
   }
   return found;
 }
