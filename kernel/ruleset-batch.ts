@@ -90,9 +90,13 @@ export interface RulesetSocket {
 /** `netns`: path of the namespace; absent: that of the calling thread. Throws SystemCallError. */
 export function openRulesetSocket(netns?: string): RulesetSocket {
   const fd = openNetfilterDescriptor(netns, PURPOSE);
-  // Beyond net.core.wmem_max; needs CAP_NET_ADMIN, as the transaction itself does.
-  libc.setsockopt(fd, C.SOL_SOCKET, C.SO_SNDBUFFORCE, SEND_OCTETS, PURPOSE);
-  for (const option of [C.NETLINK_EXT_ACK, C.NETLINK_CAP_ACK]) libc.setsockopt(fd, C.SOL_NETLINK, option, 1, PURPOSE);
+  try {
+    setSendBuffer(fd);
+    for (const option of [C.NETLINK_EXT_ACK, C.NETLINK_CAP_ACK]) libc.setsockopt(fd, C.SOL_NETLINK, option, 1, PURPOSE);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
   const bytes = toBytes(new Uint8Array(RECEIVE_OCTETS));
   /** All that the kernel has answered: it has done so when send(2) returns. */
   const drain = (take: (sequence: number, failure: Failure) => void): void => {
@@ -119,4 +123,13 @@ export function openRulesetSocket(netns?: string): RulesetSocket {
     },
     close: () => closeSync(fd),
   };
+}
+
+/** FORCE goes beyond net.core.wmem_max, and is for the machine's administrator alone; that of a user namespace, who may change its ruleset, sends smaller batches. */
+function setSendBuffer(fd: number): void {
+  try {
+    libc.setsockopt(fd, C.SOL_SOCKET, C.SO_SNDBUFFORCE, SEND_OCTETS, PURPOSE);
+  } catch {
+    libc.setsockopt(fd, C.SOL_SOCKET, C.SO_SNDBUF, SEND_OCTETS, PURPOSE);
+  }
 }
