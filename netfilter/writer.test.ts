@@ -55,15 +55,16 @@ function testWriter({
   netns = testNetns(),
   run,
   commit,
+  clock = new FakeClock(),
 }: {
   netns?: TestNetns;
   run?: Nft;
   commit?: WriterParts["commit"];
+  clock?: FakeClock;
 } = {}): TestWriter {
   const generation = openRulesetGeneration(netns.path);
   const socket = openRulesetSocket(netns.path);
   const batches: RulesetBatch[] = [];
-  const clock = new FakeClock();
   const runs: (readonly Command[])[] = [];
   const mended: string[] = [];
   const real = run ?? nft(["ip", "netns", "exec", netns.name, "nft"]);
@@ -223,6 +224,62 @@ describeKernel("the writer", () => {
     await pass(22_000);
     await vi.waitFor(() => expect(text()).toContain("ip saddr @np-a drop"));
     expect(text()).toContain("other");
+  });
+
+  it("looks again where the tables could not be listed, and not at once", async () => {
+    const netns = testNetns();
+    const real = nft(["ip", "netns", "exec", netns.name, "nft"]);
+    let lists = 0;
+    let isFailing = false;
+    const run: Nft = async commands => {
+      if (!JSON.stringify(commands).includes('{"list":{"table":')) return real(commands);
+      lists++;
+      if (isFailing) throw new NftError("late", "its limit is 30 s");
+      return real(commands);
+    };
+    const { writer, clock, text } = testWriter({ netns, run });
+    await writer.change(wish(set("np-a", "10.0.0.1"), chain("np-forward", "np-a")));
+    const pass = async (milliseconds: number) => {
+      await vi.waitFor(() => expect(clock.pending).toBe(1));
+      clock.advance(milliseconds);
+    };
+    isFailing = true;
+    lists = 0;
+    for (const harm of ["flush chain inet podlane np-forward", "add table inet other", "add table inet another"]) {
+      netns.run("nft", [harm]);
+      await pass(2000);
+    }
+    await vi.waitFor(() => expect(clock.pending).toBe(1));
+    expect(lists).toBe(1);
+    isFailing = false;
+    await pass(20_000);
+    await vi.waitFor(() => expect(text()).toContain("ip saddr @np-a drop"));
+  });
+
+  it("has carried out when it closes what was asked for while it looked", async () => {
+    const netns = testNetns();
+    const real = nft(["ip", "netns", "exec", netns.name, "nft"]);
+    const looked = Promise.withResolvers<void>();
+    const clock = new FakeClock();
+    let isHeld = false;
+    const run: Nft = async commands => {
+      if (isHeld) await looked.promise;
+      // A list takes a second, so that it first looks for tables alone.
+      if (commands.some(command => "list" in command)) clock.advance(1000);
+      return real(commands);
+    };
+    const { writer, text } = testWriter({ netns, run, clock });
+    await writer.change(wish(set("np-a")));
+    await vi.waitFor(() => expect(clock.pending).toBe(1));
+    netns.run("nft", ["add table inet other"]);
+    isHeld = true;
+    clock.advance(2000);
+    const order: string[] = [];
+    const settled = [writer.change(wish(set("np-b"))).then(() => order.push("changed")), writer.close().then(() => order.push("closed"))];
+    looked.resolve();
+    await Promise.all(settled);
+    expect(order).toEqual(["changed", "closed"]);
+    expect(text()).toContain("np-b");
   });
 
   it("runs no nft for what comes with a pod, and does not take that for the doing of somebody else", async () => {

@@ -87,7 +87,7 @@ export class Writer implements RulesetWriter {
   #glancedAt: number | undefined;
   /** Clock.monotonic() of the last list. */
   #lookedAt = Number.NEGATIVE_INFINITY;
-  /** Milliseconds that the last list took. */
+  /** Milliseconds that the last list took; without end where it failed, so that the next look waits for as long as may be. */
   #lookTime = 0;
   #asking: Timer | undefined;
   #retrying: Timer | undefined;
@@ -124,7 +124,8 @@ export class Writer implements RulesetWriter {
     this.#closed = true;
     this.#asking?.cancel();
     this.#retrying?.cancel();
-    await this.#running;
+    // What was asked for during a look is carried out after it.
+    while (this.#running) await this.#running;
   }
 
   #request(keys: ReadonlySet<string>): Promise<void> {
@@ -294,7 +295,7 @@ export class Writer implements RulesetWriter {
   async #list(): Promise<number> {
     const { nft, clock } = this.#parts;
     const begun = clock.monotonic();
-    this.#generation = this.#ask();
+    const generation = this.#ask();
     const tables = await listTables(nft);
     const texts: string[] = [];
     // One at a time: of several in one run nft 1.0.6 finds the last alone.
@@ -313,6 +314,7 @@ export class Writer implements RulesetWriter {
       this.#open.add(key);
     }
     this.#present = present;
+    this.#generation = generation;
     this.#openLeftovers();
     this.#lookedAt = clock.monotonic();
     this.#lookTime = this.#lookedAt - begun;
@@ -374,9 +376,10 @@ export class Writer implements RulesetWriter {
     try {
       differing = await this.#list();
     } catch (error) {
-      // The next change finds the same, and says it.
-      this.#parts.log.warn({ err: error }, "our nftables tables cannot be listed");
+      // It is looked again, since the generation is still that of somebody else.
+      if ((error as Error).message !== this.#failure?.message) this.#parts.log.warn({ err: error }, "our nftables tables cannot be listed");
       this.#lookedAt = this.#parts.clock.monotonic();
+      this.#lookTime = Number.POSITIVE_INFINITY;
     }
     const keys = this.#untried();
     if (keys.size === 0) return;
