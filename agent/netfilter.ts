@@ -118,7 +118,7 @@ export class Netfilter {
   /** Now and then: as follow(), and asks what was dropped. */
   look(attachments: readonly AttachmentView[] | undefined): void {
     this.follow(attachments);
-    if (this.#spoofing.names().length === 0) this.#drops.see([]);
+    if (!this.#spoofing.isCounting) this.#drops.see([]);
     else
       this.#readCounters().then(
         counters => this.#drops.see(counters),

@@ -96,6 +96,23 @@ function counted(machine: TestNetns, family: string): Record<string, number> {
   return Object.fromEntries(counters.flatMap(({ counter }) => (counter ? [[counter.name, counter.packets]] : [])));
 }
 
+it("has counters as long as there are pods, or pods will come", () => {
+  const spoofing = new Spoofing();
+  const isCounting = () => spoofing.isCounting;
+  expect(isCounting()).toBe(false);
+  spoofing.set({ ...guarded, bridged: false });
+  expect(isCounting()).toBe(true);
+  spoofing.delete(guarded.hostInterface);
+  expect(isCounting()).toBe(false);
+  spoofing.expect(true);
+  spoofing.set({ ...guarded, bridged: true });
+  spoofing.delete(guarded.hostInterface);
+  // They go on when the next pod comes.
+  expect(isCounting()).toBe(true);
+  spoofing.expect(undefined);
+  expect(isCounting()).toBe(false);
+});
+
 describeKernel("the guard on a bridge", () => {
   it("lets nothing through that another should say, and all that the pod itself may say", async () => {
     const { node: machine, a, b } = node();

@@ -99,6 +99,11 @@ export class Spoofing {
     return [...this.#pods.bridge.keys(), ...this.#pods.inet.keys()];
   }
 
+  /** Whether there are counters, of which each goes on from what it has. */
+  get isCounting(): boolean {
+    return allPlaces.some(place => this.#isWanted(place));
+  }
+
   #remove(place: Place, hostInterface: string): RulesetChange[] {
     const chain = this.#pods[place].get(hostInterface);
     if (!chain) return [];
@@ -111,8 +116,12 @@ export class Spoofing {
     const pods = this.#pods[place];
     const elements = new Map([...pods].map(([key, { name }]) => [key, { key, value: goto(name) }]));
     const ports: NamedMap = { kind: "map", ...named(place, PORTS), type: "ifname", map: "verdict", elements };
-    const wanted = pods.size > 0 || this.#expected.includes(place);
+    const wanted = this.#isWanted(place);
     return [ports, ...Shared[place]].map(object => ({ key: objectKey(object), object: wanted ? object : undefined }));
+  }
+
+  #isWanted(place: Place): boolean {
+    return this.#pods[place].size > 0 || this.#expected.includes(place);
   }
 }
 
