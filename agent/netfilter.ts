@@ -287,12 +287,12 @@ export class Netfilter {
   /** Once the rules of its ports have come or gone: who sends UDP on would keep the way that it had before, to a pod that is gone or to the node. */
   #forgetUdp(pod: PublishedPod | undefined): void {
     const addresses = pod?.addresses.map(parseAddress) ?? [];
-    for (const hostPort of new Set(pod?.ports.filter(({ protocol }) => protocol === "udp").map(port => port.hostPort))) {
-      try {
-        forgetUdp(hostPort, addresses);
-      } catch (error) {
-        this.#parts.log.debug({ err: error, hostPort }, "UDP to a hostPort may go its former way until it is silent for 30 s");
-      }
+    const hostPorts = [...new Set(pod?.ports.filter(({ protocol }) => protocol === "udp").map(port => port.hostPort))];
+    if (hostPorts.length === 0) return;
+    try {
+      forgetUdp(hostPorts, addresses);
+    } catch (error) {
+      this.#parts.log.debug({ err: error, hostPorts }, "UDP to hostPorts may go its former way until it is silent for 30 s");
     }
   }
 

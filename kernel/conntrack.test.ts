@@ -18,9 +18,16 @@ describeKernel("UDP connections", () => {
         .flatMap(line => /^(ipv[46]) .* udp .*? dport=(\d+)/.exec(line)?.slice(1).join(" ") ?? [])
         .sort();
     expect(tracked()).toEqual(["ipv4 5353", "ipv4 5353", "ipv4 5354", "ipv6 5353", "ipv6 5353", "ipv6 5354"]);
-    forgetUdp(5353, [], path);
+    forgetUdp([5353], [], path);
     expect(tracked()).toEqual(["ipv4 5354", "ipv6 5354"]);
-    forgetUdp(5353, [], path);
+    forgetUdp([5353], [], path);
+
+    // Of many ports all at once.
+    const many = Array.from({ length: 1000 }, (_, at) => 6000 + at);
+    for (const port of [5999, 6000, 6999]) run("bash", ["-c", `echo x >/dev/udp/127.0.0.1/${port}`]);
+    forgetUdp(many, [], path);
+    expect(tracked()).toEqual(["ipv4 5354", "ipv4 5999", "ipv6 5354"]);
+    forgetUdp([5999], [], path);
 
     // A Service's backend, and a pod's.
     const port = (address: string, family: string) => `add rule inet t d ${family} daddr ${address} udp dport 5355 dnat ${family} to`;
@@ -28,9 +35,9 @@ describeKernel("UDP connections", () => {
     run("nft", [nat]);
     for (const address of ["127.0.0.2", "127.0.0.3"]) run("bash", ["-c", `echo x >/dev/udp/${address}/5355`]);
     expect(tracked()).toEqual(["ipv4 5354", "ipv4 5355", "ipv4 5355", "ipv6 5354"]);
-    forgetUdp(5355, [], path);
+    forgetUdp([5355], [], path);
     expect(tracked()).toEqual(["ipv4 5354", "ipv4 5355", "ipv4 5355", "ipv6 5354"]);
-    forgetUdp(5355, [Uint8Array.of(127, 0, 0, 9)], path);
+    forgetUdp([5355], [Uint8Array.of(127, 0, 0, 9)], path);
     expect(run("cat", ["/proc/net/nf_conntrack"]).match(/127\.0\.0\.[89] /g)).toEqual(["127.0.0.8 "]);
   });
 });

@@ -29,21 +29,24 @@ const SourceAttributes: readonly number[] = [1, 3];
 const DestinationAttributes: readonly number[] = [2, 4];
 const CTA_PROTO_NUM = 1;
 const CTA_PROTO_DST_PORT = 3;
-/** CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT. */
-const BY_PORT = (1 << 3) | (1 << 5);
+/** CTA_FILTER_F_CTA_PROTO_NUM, and with _DST_PORT. */
+const BY_PROTOCOL = 1 << 3;
+const BY_PORT = BY_PROTOCOL | (1 << 5);
 const IPPROTO_UDP = 17;
 /** A chunk of a dump. */
 const RECEIVE_OCTETS = 1 << 16;
-/** Connections of one port that are forgotten: those beyond end by their silence. */
+/** Connections that are forgotten at once: those beyond end by their silence. */
 const MAXIMUM = 4096;
+/** Ports that are asked for one by one: for each the kernel walks through its whole table, some milliseconds long even where it is empty. */
+const FEW = 4;
 const PURPOSE = "forget UDP connections to a port";
 const families = [C.AF_INET, C.AF_INET6];
 
 /**
- * Those whose first packet went to this port, and which lead to one of these pods (octets of its address) or are translated by nobody. `netns` as elsewhere.
+ * Those whose first packet went to one of these ports, and which lead to one of these pods (octets of its address) or are translated by nobody. `netns` as elsewhere.
  * Throws NetlinkError, SystemCallError; without connection tracking there is nothing to forget.
  */
-export function forgetUdp(port: number, pods: readonly Uint8Array[], netns?: string): void {
+export function forgetUdp(ports: readonly number[], pods: readonly Uint8Array[], netns?: string): void {
   const held = holdNetns(netns);
   let fd: number;
   try {
@@ -51,11 +54,28 @@ export function forgetUdp(port: number, pods: readonly Uint8Array[], netns?: str
   } finally {
     held.close();
   }
+  const socket = { fd, writer: new MessageWriter(512), bytes: toBytes(new Uint8Array(RECEIVE_OCTETS)) };
+  const asked = ports.length <= FEW ? ports : [undefined];
+  const wanted = { ports: new Set(ports), pods };
   try {
-    for (const family of families) for (const connection of connectionsTo(fd, family, port, pods)) forget(fd, family, connection);
+    for (const family of families)
+      for (const port of asked)
+        for (const connection of connectionsTo(socket, family, port, wanted)) forget(socket, family, connection);
   } finally {
     closeSync(fd);
   }
+}
+
+interface Socket {
+  fd: number;
+  /** For one message after the other. */
+  writer: MessageWriter;
+  bytes: Bytes;
+}
+
+interface Wanted {
+  ports: ReadonlySet<number>;
+  pods: readonly Uint8Array[];
 }
 
 interface Connection {
@@ -64,25 +84,27 @@ interface Connection {
   id: Uint8Array;
 }
 
-/** The kernel picks them out, from 5.8 on; an older one lists all, and they are picked out here. */
-function connectionsTo(fd: number, family: number, port: number, pods: readonly Uint8Array[]): Connection[] {
+/** Of this port, or of all. The kernel picks them out, from 5.8 on; an older one lists all, and they are picked out here. */
+function connectionsTo(socket: Socket, family: number, port: number | undefined, { ports, pods }: Wanted): Connection[] {
   const found: Connection[] = [];
   const write = (writer: MessageWriter) => {
     const tuple = writer.open(CTA_TUPLE_ORIG);
     const protocol = writer.open(CTA_TUPLE_PROTO);
     writer.attributeU8(CTA_PROTO_NUM, IPPROTO_UDP);
-    writer.attributeU16be(CTA_PROTO_DST_PORT, port);
+    if (port !== undefined) writer.attributeU16be(CTA_PROTO_DST_PORT, port);
     writer.close(protocol);
     writer.close(tuple);
     const filter = writer.open(CTA_FILTER);
-    writer.attributeU32(CTA_FILTER_ORIG_FLAGS, BY_PORT);
+    writer.attributeU32(CTA_FILTER_ORIG_FLAGS, port === undefined ? BY_PROTOCOL : BY_PORT);
     writer.close(filter);
   };
-  const failure = ask(fd, GET, C.NLM_F_DUMP, family, write, (bytes, start, end) => {
+  const failure = ask(socket, GET, C.NLM_F_DUMP, family, write, (bytes, start, end) => {
     const one: Partial<Connection> = {};
     let [asked, answered]: [Ends?, Ends?] = [];
     forEachAttribute(bytes, start, end, (type, from, to) => {
-      if (type === CTA_TUPLE_ORIG && isUdpTo(bytes, from, to, port)) one.tuple = readOctets(bytes, from, to);
+      if (type === CTA_TUPLE_ORIG && isUdpTo(bytes, from, to, ports)) one.tuple = readOctets(bytes, from, to);
+      // It comes first.
+      if (!one.tuple) return;
       if (type === CTA_TUPLE_ORIG) asked = endsOf(bytes, from, to);
       if (type === CTA_TUPLE_REPLY) answered = endsOf(bytes, from, to);
       if (type === CTA_ID) one.id = readOctets(bytes, from, to);
@@ -117,21 +139,21 @@ function isStale(asked: Ends | undefined, answered: Ends | undefined, pods: read
   return pods.some(pod => sameOctets(pod, source)) || (sameOctets(source, asked.destination) && sameOctets(destination, asked.source));
 }
 
-function isUdpTo(bytes: Bytes, start: number, end: number, port: number): boolean {
+function isUdpTo(bytes: Bytes, start: number, end: number, ports: ReadonlySet<number>): boolean {
   let [isUdp, isPort] = [false, false];
   forEachAttribute(bytes, start, end, (type, from, to) => {
     if (type !== CTA_TUPLE_PROTO) return;
     forEachAttribute(bytes, from, to, (inner, at) => {
       if (inner === CTA_PROTO_NUM) isUdp = bytes.u8[at] === IPPROTO_UDP;
-      if (inner === CTA_PROTO_DST_PORT) isPort = bytes.view.getUint16(at, false) === port;
+      if (inner === CTA_PROTO_DST_PORT) isPort = ports.has(bytes.view.getUint16(at, false));
     });
   });
   return isUdp && isPort;
 }
 
 /** With its id, so that one that began anew meanwhile stays. */
-function forget(fd: number, family: number, { tuple, id }: Connection): void {
-  const failure = ask(fd, DELETE, C.NLM_F_ACK, family, writer => {
+function forget(socket: Socket, family: number, { tuple, id }: Connection): void {
+  const failure = ask(socket, DELETE, C.NLM_F_ACK, family, writer => {
     writer.attribute(CTA_TUPLE_ORIG | C.NLA_F_NESTED, tuple);
     writer.attribute(CTA_ID, id);
   });
@@ -141,15 +163,14 @@ function forget(fd: number, family: number, { tuple, id }: Connection): void {
 
 /** One request, and all that is answered to it: the kernel has queued it, or queues the next of it, when recv(2) is called. */
 function ask(
-  fd: number,
+  { fd, writer, bytes }: Socket,
   type: number,
   flags: number,
   family: number,
   write: (writer: MessageWriter) => void,
   visit?: (bytes: Bytes, start: number, end: number) => void,
 ): Failure {
-  const writer = new MessageWriter(512);
-  const bytes = toBytes(new Uint8Array(RECEIVE_OCTETS));
+  writer.reset();
   writer.begin(type, C.NLM_F_REQUEST | flags, 1);
   // struct nfgenmsg: family, version, resource.
   writer.u32(family);
