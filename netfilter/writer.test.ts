@@ -338,6 +338,31 @@ describeKernel("the writer", () => {
     expect(text()).toContain("elements = { 10.0.0.2 }");
   });
 
+  it("sends nothing again before it has looked where the kernel's answer was lost", async () => {
+    const netns = testNetns();
+    const real = nft(["ip", "netns", "exec", netns.name, "nft"]);
+    const socket = openRulesetSocket(netns.path);
+    onTestFinished(() => socket.close());
+    let failing = false;
+    const run: Nft = async commands => {
+      if (failing) throw new NftError("refused", "nft cannot be run: no memory");
+      return real(commands);
+    };
+    const commit = async (batch: RulesetBatch) => {
+      await socket.commit(batch);
+      if (failing) throw new Error("no answer");
+    };
+    const { writer, text } = testWriter({ netns, run, commit });
+    const [one, two] = chains(1, 2);
+    await writer.change(wish(one, verdicts(one)));
+    failing = true;
+    const change = wish(two, verdicts(one, two));
+    await expect(writer.change(change)).rejects.toThrow("no memory");
+    failing = false;
+    await writer.change(change);
+    expect(text().match(/return comment/g)).toHaveLength(2);
+  });
+
   it("makes anew what cannot be changed, with the rules that refer to it", async () => {
     const { writer, text } = testWriter();
     await writer.change(wish(set("np-a", "10.0.0.1"), chain("np-forward", "np-a")));

@@ -239,6 +239,8 @@ export class Writer implements RulesetWriter {
     try {
       await commit(batch);
     } catch (error) {
+      // It may be in force all the same, and once more would add its rules again.
+      this.#present = undefined;
       this.#parts.log.info({ err: error }, "a change of the packet filter by netlink failed: nft is to look at what is there");
       throw new NftError("refused", (error as Error).message);
     }
