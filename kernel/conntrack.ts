@@ -59,8 +59,7 @@ export function forgetUdp(ports: readonly number[], pods: readonly Uint8Array[],
   const wanted = { ports: new Set(ports), pods };
   try {
     for (const family of families)
-      for (const port of asked)
-        for (const connection of connectionsTo(socket, family, port, wanted)) forget(socket, family, connection);
+      for (const port of asked) for (const connection of connectionsTo(socket, family, port, wanted)) forget(socket, family, connection);
   } finally {
     closeSync(fd);
   }
