@@ -135,7 +135,7 @@ test("a drained node is as it was before podlane came, and a second time finds n
   expect(dryRun).toBe(false);
   expect(await agent.ended).toBe(0);
   expect(everything()).toEqual(before);
-  expect(new Set(removals.map(({ what }) => what))).toEqual(new Set(["agent", "file", "link", "routes", "sysctl", "directory"]));
+  expect(new Set(removals.map(({ what }) => what))).toEqual(new Set(["agent", "file", "link", "routes", "rules", "sysctl", "directory"]));
   expect(removals).toContainEqual({ what: "link", name: "podlane0", change: "removed" });
   expect(removals).toContainEqual({ what: "sysctl", name: "net.ipv4.ip_forward = 0", change: "set back" });
   expect(notes).toEqual([expect.stringContaining("installs itself again")]);
