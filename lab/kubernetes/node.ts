@@ -1,5 +1,6 @@
 /** A node of a cluster: a machine with containerd, kubelet and kube-proxy at their usual paths. */
-import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { containerdConfig, kubeletConfig, proxyFlags } from "./configuration.ts";
 import { makeGroups } from "./groups.ts";
@@ -46,7 +47,12 @@ export class KubernetesNode extends Machine {
     // Before the machine has it as an upper layer.
     mkdirSync(this.cni.bin, { recursive: true });
     mkdirSync(this.cni.net, { recursive: true });
-    for (const name of ["portmap", "loopback"]) copyFileSync(referencePlugin(name), join(this.cni.bin, name));
+    hide("/etc/cni/net.d", this.cni.net);
+    hide("/opt/cni/bin", this.cni.bin);
+    for (const name of ["portmap", "loopback"]) {
+      rmSync(join(this.cni.bin, name), { force: true });
+      copyFileSync(referencePlugin(name), join(this.cni.bin, name));
+    }
     writeFileSync(join(folder, "containerd.toml"), containerdConfig());
     writeFileSync(join(folder, "kubelet.yaml"), JSON.stringify(kubeletConfig(addresses[0], group)));
     makeGroups(group);
@@ -72,4 +78,10 @@ export class KubernetesNode extends Machine {
     const flags = [`--kubeconfig=${kubeconfig}`, `--hostname-override=${name}`, `--config=${folder}/kubelet.yaml`];
     this.start("kubelet", [join(programs, "kubelet"), ...flags, `--node-ip=${addresses}`]);
   }
+}
+
+/** What this machine has in the folder, as podman's list, is no node's: a whiteout of overlayfs in the upper layer stands for each. */
+function hide(folder: string, upper: string): void {
+  const names = existsSync(folder) ? readdirSync(folder) : [];
+  for (const name of names) if (!existsSync(join(upper, name))) execFileSync("mknod", [join(upper, name), "c", "0", "0"]);
 }
