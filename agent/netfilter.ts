@@ -140,7 +140,7 @@ export class Netfilter {
     const missing = attachments.filter(({ hostInterface }) => !this.#spoofing.has(hostInterface));
     const unpublished = gone.flatMap(name => this.#published.get(name) ?? []);
     const changes = [...gone.flatMap(name => this.#forget(name)), ...missing.flatMap(one => this.#guard(one, isBridged(one)))];
-    changes.push(...this.#spoofing.expect(this.#pods && this.#pods.mode === "bridge"));
+    changes.push(...this.#spoofing.expectPods(this.#pods && this.#pods.mode === "bridge"));
     // All at once: what ports come to is made of all of them each time.
     if (missing.filter(one => this.#publish(one, isBridged(one))).length > 0) changes.push(...this.#portChanges());
     const settle = () => {

@@ -3,6 +3,9 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 
+/** What they have together. */
+const SHARED = join(import.meta.dirname, "common.h");
+
 /** Where the program of `bench/NAME.c` is once it is built. */
 export function programPath(name: string): string {
   return join(import.meta.dirname, "../build/bench", name);
@@ -12,7 +15,8 @@ export function programPath(name: string): string {
 export function compile(name: string): void {
   const source = join(import.meta.dirname, `${name}.c`);
   const program = programPath(name);
-  if (existsSync(program) && statSync(program).mtimeMs > statSync(source).mtimeMs) return;
+  const written = Math.max(...[source, SHARED].map(file => statSync(file).mtimeMs));
+  if (existsSync(program) && statSync(program).mtimeMs > written) return;
   mkdirSync(join(program, ".."), { recursive: true });
   const temporary = `${program}.${process.pid}`;
   const { status, stderr, error } = spawnSync("cc", ["-O2", "-Wall", "-Wextra", "-o", temporary, source], { encoding: "utf8" });

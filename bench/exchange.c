@@ -18,26 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 enum { MAXIMUM = 4 * 1000 * 1000, PATIENCE = 10 };
 
 static float times[MAXIMUM];
-
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec + time.tv_nsec / 1e9;
-}
-
-static void fail(const char *what) {
-  perror(what);
-  exit(1);
-}
-
-static struct addrinfo *resolved(const char *address, const char *port) {
-  struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV}, *found;
-  if (getaddrinfo(address, port, &hints, &found) != 0) fail("address");
-  return found;
-}
 
 static int open_socket(const struct addrinfo *to) {
   int fd = socket(to->ai_family, SOCK_STREAM, 0), one = 1;
@@ -98,7 +83,7 @@ int main(int count, char **words) {
     fputs("usage: exchange serve ADDRESS PORT | exchange ask|connect ADDRESS PORT SECONDS\n", stderr);
     return 2;
   }
-  struct addrinfo *found = resolved(words[2], words[3]);
+  struct addrinfo *found = resolved(words[2], words[3], SOCK_STREAM);
   if (serves) serve(found);
   int fd = asks ? connected(found) : -1;
   double begin = now(), end = begin + atof(words[4]), before = begin;

@@ -22,27 +22,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 /* Datagrams in a row that are lost before the door counts as shut. */
 enum { SILENCE = 60, REMEMBERED = 1 << 16 };
 
 static double sent[REMEMBERED];
-
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec + time.tv_nsec / 1e9;
-}
-
-static void fail(const char *what) {
-  perror(what);
-  exit(1);
-}
-
-static struct addrinfo *resolved(const char *address, const char *port) {
-  struct addrinfo hints = {.ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV}, *found;
-  if (getaddrinfo(address, port, &hints, &found) != 0) fail("address");
-  return found;
-}
 
 static void enter(const char *namespace) {
   int fd = open(namespace, O_RDONLY | O_CLOEXEC);
@@ -79,7 +64,7 @@ int main(int count, char **words) {
     fputs("usage: knock FROM-NAMESPACE SOURCE TO-NAMESPACE ADDRESS PORT INTERVAL\n", stderr);
     return 2;
   }
-  struct addrinfo *from = resolved(words[2], "0"), *to = resolved(words[4], words[5]);
+  struct addrinfo *from = resolved(words[2], "0", SOCK_DGRAM), *to = resolved(words[4], words[5], SOCK_DGRAM);
   double interval = atof(words[6]) / 1e6;
   enter(words[3]);
   int door = socket(to->ai_family, SOCK_DGRAM, 0);

@@ -18,23 +18,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 128 * 1024, PATIENCE = 10 };
+#include "common.h"
 
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec + time.tv_nsec / 1e9;
-}
+enum { CHUNK = 128 * 1024, PATIENCE = 10 };
 
 static double cpu(void) {
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_utime.tv_sec + usage.ru_stime.tv_sec + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
-static void fail(const char *what) {
-  perror(what);
-  exit(1);
 }
 
 static int open_socket(const char *address, const char *port, bool listens) {

@@ -9,7 +9,8 @@ describeKernel("UDP connections", () => {
     ip("link set lo up");
     // Tracking begins with the first rule that asks for it.
     const rules = "add table inet t; add chain inet t c { type filter hook output priority 0; }; add rule inet t c ct state new counter";
-    if (spawnSync("nsenter", [`--net=${path}`, "nft", rules]).status !== 0) ctx.skip("this kernel does not track connections");
+    const { status, stderr } = spawnSync("nsenter", [`--net=${path}`, "nft", rules], { encoding: "utf8" });
+    if (status !== 0) ctx.skip(`connections are not tracked here: ${stderr.trim().split("\n")[0]}`);
     for (const address of ["127.0.0.1", "::1"])
       for (const port of [5353, 5353, 5354]) run("bash", ["-c", `echo x >/dev/udp/${address}/${port}`]);
     const tracked = () =>

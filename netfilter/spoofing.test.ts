@@ -104,12 +104,12 @@ it("has counters as long as there are pods, or pods will come", () => {
   expect(isCounting()).toBe(true);
   spoofing.delete(guarded.hostInterface);
   expect(isCounting()).toBe(false);
-  spoofing.expect(true);
+  spoofing.expectPods(true);
   spoofing.set({ ...guarded, bridged: true });
   spoofing.delete(guarded.hostInterface);
   // They go on when the next pod comes.
   expect(isCounting()).toBe(true);
-  spoofing.expect(undefined);
+  spoofing.expectPods(undefined);
   expect(isCounting()).toBe(false);
 });
 

@@ -67,7 +67,7 @@ export class Spoofing {
    * Where pods will come, what they have together is there before the first and stays when the last one goes: to make it takes a run of nft, which no ADD shall
    * wait for. undefined: none will come.
    */
-  expect(bridged: boolean | undefined): RulesetChange[] {
+  expectPods(bridged: boolean | undefined): RulesetChange[] {
     const former = this.#expected;
     this.#expected = bridged === undefined ? [] : placesOf(bridged);
     const isOther = (place: Place) => former.includes(place) !== this.#expected.includes(place);

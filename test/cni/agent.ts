@@ -13,6 +13,7 @@ import { Netfilter } from "../../agent/netfilter.ts";
 import { Policies } from "../../agent/policies.ts";
 import { type CniHandlerOptions, createCniHandler } from "../../cni/attach/handler.ts";
 import { CNI_PATH, serveCni } from "../../cni/http.ts";
+import type { AttachmentView } from "../../cni/types.ts";
 import type { PolicyFeed } from "../../config/sources/policy-feed.ts";
 import { openRtnetlink } from "../../kernel/index.ts";
 import type { NetworkPolicyObject, PolicyPod } from "../../netfilter/policy/types.ts";
@@ -52,8 +53,10 @@ const feed: PolicyFeed = {
   stop: () => undefined,
   missing: () => undefined,
 };
+// Without any, objects of policies in our table are those of whoever runs this.
 const policies =
   rules &&
+  (objects || policed) &&
   new Policies({
     clock: systemClock,
     log,
@@ -66,15 +69,21 @@ const policies =
     counters: () => rules.counters(),
     bridgeOf: link => bridgeOf(netlink, link),
   });
+const guard = rules && {
+  prepare: (pod: AttachmentView) => rules.prepare(pod),
+  admit: async ({ hostInterface }: AttachmentView) => rules.attached(hostInterface),
+  released: (hostInterface: string) => rules.released(hostInterface),
+  ...(policies && bothGuards(rules, policies)),
+};
 const handler = createCniHandler({
   ...rest,
   plan: () => plan,
   log,
   clock: systemClock,
-  ...(rules && policies && { guard: bothGuards(rules, policies) }),
+  ...(guard && { guard }),
 });
 rules?.apply({ pods: plan }, netfilter === "late" ? undefined : handler.attachments());
-policies?.apply(objects !== undefined || policed !== undefined);
+policies?.apply(true);
 
 const server = http.createServer(async (request, response) => {
   if (request.url === CNI_PATH) return serveCni(raw => handler.handle(raw), request, response);
